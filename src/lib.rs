@@ -1,0 +1,3 @@
+//! StrataMX.
+pub mod limits;
+pub mod smtp;

@@ -1,0 +1,58 @@
+//! Every bound of the server in one place, with the minimum that the RFC asks for beside it.
+//!
+//! A bound is part of the promise P7: each says what happens when it is reached. Constants that depend on
+//! each other are asserted at compile time at the end of this file.
+
+use core::time::Duration;
+
+/// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
+/// parameters add to it. Longer: `500 5.5.2`, the line is skipped.
+pub const COMMAND_LINE_OCTETS_MAX: usize = 4096;
+/// Longest reply line that a client accepts, CRLF included (RFC 5321 4.5.3.1.5: 512). Longer: the session ends.
+pub const REPLY_LINE_OCTETS_MAX: usize = 4096;
+/// Most lines of one reply that a client accepts; more: the session ends.
+pub const REPLY_LINES_MAX: usize = 128;
+/// Longest path in octets (RFC 5321 4.5.3.1.3: 256, with punctuation).
+pub const PATH_OCTETS_MAX: usize = 256;
+/// Longest local part in octets. RFC 5321 4.5.3.1.1 asks for 64; real senders (VERP, SRS) use more.
+pub const LOCAL_PART_OCTETS_MAX: usize = 192;
+/// Longest domain in octets (RFC 5321 4.5.3.1.2).
+pub const DOMAIN_OCTETS_MAX: usize = 255;
+/// Longest line of mail data that passes. RFC 5321 4.5.3.1.6 says 1,000 with CRLF; a backup MX that
+/// refuses longer ones loses mail that the primary would take, so only the message size bounds a line.
+pub const TEXT_LINE_OCTETS_MIN: usize = 1000;
+/// Fewest recipients a transaction must be allowed (RFC 5321 4.5.3.1.8).
+pub const RECIPIENTS_MIN: u32 = 100;
+/// Most recipients that a configuration may allow; they must fit into one envelope.
+pub const RECIPIENTS_MAX: u32 = 1000;
+/// Octets of one stored envelope (paths and parameters of one transaction). Beyond: `452 4.5.3` at RCPT.
+pub const ENVELOPE_OCTETS_MAX: usize = 320 * 1024;
+/// Largest message that a configuration may allow, in octets.
+pub const MESSAGE_OCTETS_MAX: u64 = 1 << 31;
+/// Smallest allowed value of `max_message_size` (RFC 5321 4.5.3.1.7: 64 KiB).
+pub const MESSAGE_OCTETS_MIN: u64 = 64 * 1024;
+
+/// Errors of one session (5xx by the client's fault) before it is closed with `421 4.7.0`.
+pub const SESSION_ERRORS_MAX: u32 = 20;
+/// Commands that carry no mail (NOOP, RSET, HELO ...) in a row before the session is closed with `421 4.7.0`.
+pub const SESSION_IDLE_COMMANDS_MAX: u32 = 100;
+/// A server waits this long for the next command or block of data (RFC 5321 4.5.3.2.7: at least 5 minutes).
+pub const SERVER_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Client: connection and greeting (RFC 5321 4.5.3.2.1: 5 minutes).
+pub const CLIENT_GREETING_TIMEOUT: Duration = Duration::from_secs(300);
+/// Client: reply to MAIL and RCPT (RFC 5321 4.5.3.2.2 and .3: 5 minutes).
+pub const CLIENT_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// Client: reply to DATA (RFC 5321 4.5.3.2.4: 2 minutes).
+pub const CLIENT_DATA_START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Client: one block of mail data (RFC 5321 4.5.3.2.5: 3 minutes).
+pub const CLIENT_DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
+/// Client: reply to the final dot (RFC 5321 4.5.3.2.6: 10 minutes).
+pub const CLIENT_DATA_END_TIMEOUT: Duration = Duration::from_secs(600);
+
+const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512 + PATH_OCTETS_MAX);
+const _: () = assert!(LOCAL_PART_OCTETS_MAX >= 64 && DOMAIN_OCTETS_MAX >= 255);
+const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
+const _: () = assert!(RECIPIENTS_MAX as usize * (PATH_OCTETS_MAX + 64) <= ENVELOPE_OCTETS_MAX);
+const _: () = assert!(SERVER_COMMAND_TIMEOUT.as_secs() >= 300);
+const _: () = assert!(CLIENT_DATA_END_TIMEOUT.as_secs() >= 600);

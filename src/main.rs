@@ -1,0 +1,2 @@
+//! The stratamx command.
+fn main() {}

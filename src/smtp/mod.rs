@@ -1,0 +1,1 @@
+//! The SMTP machines (RFC 5321), sans-IO.

@@ -1,0 +1,2 @@
+//! Stand-in until the tool lands.
+fn main() {}
