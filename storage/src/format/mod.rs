@@ -15,6 +15,10 @@ mod wire;
 /// Size of a block: the unit of O_DIRECT and of a commit.
 pub const BLOCK_OCTETS: usize = 4096;
 
+/// The same, as it stands in headers.
+pub(crate) const BLOCK_OCTETS_U32: u32 = 4096;
+const _: () = assert!(BLOCK_OCTETS_U32 as usize == BLOCK_OCTETS);
+
 /// `octets` rounded up to whole blocks.
 #[must_use]
 pub const fn block_ceiling(octets: usize) -> usize {

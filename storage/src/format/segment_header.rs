@@ -1,6 +1,6 @@
 //! The first block of a segment or journal file (`FORMAT.md`, "Segment header").
 
-use super::{BLOCK_OCTETS, Reader, Writer, checksum};
+use super::{BLOCK_OCTETS, BLOCK_OCTETS_U32, Reader, Writer, checksum};
 use crate::position::{Salt, SegmentId, ShardId, Stamp, StoreId, UnixMillis};
 
 /// What a file of frames is for.
@@ -57,7 +57,7 @@ impl SegmentHeader {
             Purpose::Journal => 2,
         };
         let mut writer = Writer(&mut block);
-        writer.octets(MAGIC).u16(VERSION).u16(purpose).u32(BLOCK_OCTETS as u32);
+        writer.octets(MAGIC).u16(VERSION).u16(purpose).u32(BLOCK_OCTETS_U32);
         writer.u32(self.segment.0).u16(self.shard.0).u16(0);
         writer.octets(&self.store.0).octets(&self.salt.0);
         writer.u64(self.size).u64(self.created.0).u64(self.stamp_floor.0);

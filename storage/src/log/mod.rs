@@ -185,29 +185,17 @@ impl<D: Disk, C: Clock> Log<D, C> {
     pub async fn commit(&self) -> Progress {
         loop {
             let wait = self.work.wait();
-            {
-                let mut state = self.state.borrow_mut();
-                if state.latched && !state.closing {
-                    drop(state);
-                    return self.leave_latched().await;
-                }
-                if !state.filling.is_empty() && !state.latched {
-                    let batch = state.take_batch();
-                    drop(state);
-                    return self.write(batch).await;
-                }
-                if state.closing {
-                    state.refusal = Some(AppendError::Closed);
-                    drop(state);
+            let step = self.state.borrow_mut().next_step();
+            match step {
+                Step::Close => {
                     self.room.notify_all();
                     return Progress::Closed;
                 }
-                if state.roll_wanted {
-                    drop(state);
-                    return self.roll().await;
-                }
+                Step::LeaveLatched => return self.leave_latched().await,
+                Step::Roll => return self.roll().await,
+                Step::Wait => wait.await,
+                Step::Write(batch) => return self.write(batch).await,
             }
-            wait.await;
         }
     }
 
@@ -268,6 +256,15 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 }
 
+/// What the commit task does next.
+enum Step<F: File> {
+    Close,
+    LeaveLatched,
+    Roll,
+    Wait,
+    Write(Leaving<F>),
+}
+
 /// A batch on its way out of the filling state.
 struct Leaving<F: File> {
     block: F::Block,
@@ -279,6 +276,20 @@ struct Leaving<F: File> {
 }
 
 impl<D: Disk> State<D> {
+    fn next_step(&mut self) -> Step<D::File> {
+        if self.latched && !self.closing {
+            return Step::LeaveLatched;
+        }
+        if !self.filling.is_empty() && !self.latched {
+            return Step::Write(self.take_batch());
+        }
+        if self.closing {
+            self.refusal = Some(AppendError::Closed);
+            return Step::Close;
+        }
+        if self.roll_wanted { Step::Roll } else { Step::Wait }
+    }
+
     /// The filling batch leaves; an empty one takes its place behind it.
     fn take_batch(&mut self) -> Leaving<D::File> {
         assert!(!self.filling.is_empty());

@@ -167,15 +167,22 @@ impl<D: Disk, C: Clock> Log<D, C> {
             number
         };
         let prepared = create(&self.disk, &self.clock, &self.options, number).await?;
-        let mut state = self.state.borrow_mut();
-        // A roll may have overtaken us with a later number; ids must grow along the chain.
-        if state.next_segment == SegmentId(number.0 + 1) {
-            state.prepared = Some(prepared);
+        if self.keep_prepared(prepared) {
             return Ok(());
         }
-        drop(state);
         let path = crate::segment::path(self.options.shard, self.options.purpose, number);
         self.disk.remove(&path).await
+    }
+
+    /// Keeps a segment that was made ahead, unless a roll has overtaken it with a later number: ids must grow
+    /// along the chain.
+    fn keep_prepared(&self, prepared: ActiveSegment<D::File>) -> bool {
+        let mut state = self.state.borrow_mut();
+        let overtaken = state.next_segment != SegmentId(prepared.header.segment.0 + 1);
+        if !overtaken {
+            state.prepared = Some(prepared);
+        }
+        !overtaken
     }
 
     async fn index(&self, sealed: Sealed) -> Chore {
