@@ -6,7 +6,7 @@
 //! value.
 //!
 //! This file holds the types and their defaults, and is the only one that reads the file. What each key means
-//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`unit`], names in [`host`].
+//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`].
 
 mod effective;
 pub mod host;
