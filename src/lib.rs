@@ -1,3 +1,5 @@
 //! StrataMX.
+pub mod command;
+pub mod config;
 pub mod limits;
 pub mod smtp;

@@ -50,9 +50,39 @@ pub const CLIENT_DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
 /// Client: reply to the final dot (RFC 5321 4.5.3.2.6: 10 minutes).
 pub const CLIENT_DATA_END_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Largest configuration file in octets. Larger: an error, nothing started.
+pub const CONFIG_OCTETS_MAX: u64 = 16 << 20;
+/// Most protected domains that a configuration may pin.
+pub const DOMAINS_MAX: usize = 10_000;
+/// Most hosts of one protected domain.
+pub const PRIMARIES_MAX: usize = 16;
+/// Most addresses to listen on.
+pub const LISTENERS_MAX: usize = 64;
+/// Most name servers.
+pub const NAMESERVERS_MAX: usize = 8;
+/// Most shards, and so most cores in use.
+pub const CORES_MAX: u32 = 1024;
+/// Most connections that a configuration may allow, in all or from one address. Beyond: `421 4.7.0`.
+pub const CONNECTIONS_MAX: u32 = 100_000;
+/// Smallest segment: a group commit with its padding, many times over.
+pub const SEGMENT_OCTETS_MIN: u64 = 4 << 20;
+/// Largest segment: what one unlink frees, and what recovery scans at once.
+pub const SEGMENT_OCTETS_MAX: u64 = 1 << 30;
+/// A segment is a whole number of these: the unit of direct writes.
+pub const SEGMENT_OCTETS_MULTIPLE: u64 = 4096;
+/// Largest space that can be kept free.
+pub const FREE_SPACE_OCTETS_MAX: u64 = 1 << 50;
+/// Shortest interval between probes of a primary that is down.
+pub const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Longest interval between probes of a primary that is down.
+pub const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512 + PATH_OCTETS_MAX);
 const _: () = assert!(LOCAL_PART_OCTETS_MAX >= 64 && DOMAIN_OCTETS_MAX >= 255);
 const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
 const _: () = assert!(RECIPIENTS_MAX as usize * (PATH_OCTETS_MAX + 64) <= ENVELOPE_OCTETS_MAX);
 const _: () = assert!(SERVER_COMMAND_TIMEOUT.as_secs() >= 300);
 const _: () = assert!(CLIENT_DATA_END_TIMEOUT.as_secs() >= 600);
+const _: () = assert!(SEGMENT_OCTETS_MIN.is_multiple_of(SEGMENT_OCTETS_MULTIPLE));
+const _: () = assert!(SEGMENT_OCTETS_MAX.is_multiple_of(SEGMENT_OCTETS_MULTIPLE));
+const _: () = assert!(ENVELOPE_OCTETS_MAX as u64 * 4 <= SEGMENT_OCTETS_MIN);

@@ -1,2 +1,35 @@
-//! The stratamx command.
-fn main() {}
+//! The `stratamx` command: arguments become one call into [`stratamx::command`], and nothing else happens here.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use stratamx::command::check;
+
+/// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
+#[derive(Parser)]
+#[command(name = "stratamx", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Validate the configuration and print the effective one
+    Check(Configuration),
+}
+
+#[derive(Args)]
+struct Configuration {
+    /// Configuration file; else ./stratamx.toml, else an embedded default on loopback
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Check(Configuration { config }) => check::run(config.as_deref()),
+    }
+    .into()
+}

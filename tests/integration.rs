@@ -1,1 +1,12 @@
 //! Integration tests: one binary, many modules.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests use the machine as it is"
+)]
+
+#[path = "integration/architecture/mod.rs"]
+mod architecture;
+#[path = "integration/check.rs"]
+mod check;

@@ -1,0 +1,33 @@
+# The two commands of a newcomer are `make run` and `make test`; the rest is for developers.
+
+SHELL = /bin/bash
+.SHELLFLAGS = -euo pipefail -c
+.ONESHELL:
+.PHONY: run test fmt lint doc
+
+# Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
+run:
+	@.ci/packages cc=gcc cc=libc6-dev
+	cargo build --release --bin stratamx
+	exec target/release/stratamx serve $(if $(CONFIG),--config $(CONFIG))
+
+# Builds every program and runs every test, with real mail software as peers.
+test:
+	@.ci/packages cc=gcc cc=libc6-dev swaks=swaks postfix=postfix python3=python3
+	if cargo nextest --version >/dev/null 2>&1; then
+	    cargo nextest run --workspace --config-file .ci/nextest.toml
+	    cargo test --workspace --doc
+	else
+	    echo "make test: cargo-nextest is not installed; cargo test does the same, a little slower" >&2
+	    cargo test --workspace
+	fi
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

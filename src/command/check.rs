@@ -1,0 +1,43 @@
+//! `stratamx check`: validates the configuration and prints what holds.
+//!
+//! Standard output is TOML that reads back to the same configuration. Standard error tells the source, and one
+//! line for each plain default that stands in for a feature that is not built yet.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::Exit;
+use crate::config::{Config, OnReject};
+
+/// Runs the command on the named file, else on what [`Config::discover`] finds.
+pub fn run(file: Option<&Path>) -> Exit {
+    let (config, source) = match Config::discover(file) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Usage;
+        }
+    };
+    eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
+    for note in notes(&config) {
+        eprintln!("note: {note}");
+    }
+    match write!(std::io::stdout(), "{}", config.effective()) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("cannot write to standard output: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+/// The defaults in force whose other values are not built yet.
+fn notes(config: &Config) -> Vec<&'static str> {
+    let mut notes = vec!["when_up: \"relay\" is in force; \"proxy\" and \"defer\" are not built yet"];
+    if config.domains.iter().any(|domain| domain.on_reject == OnReject::Hold) {
+        notes.push("on_reject: \"hold\" is in force; \"bounce\" is not built yet");
+    }
+    notes.push("tls: \"none\" is in force, in and out; STARTTLS is not built yet");
+    notes.push("admin: there is no admin listener; it is not built yet");
+    notes
+}

@@ -1,0 +1,268 @@
+//! The configuration: typed, read once, every value with its unit.
+//!
+//! TOML text becomes one [`Config`] or a [`ConfigError`] that names file, line and key; nothing is guessed and
+//! nothing is accepted and ignored. A key or value of a feature that is not built yet is refused by name, with
+//! what is in force until then. [`Config::effective`] prints what holds, as TOML that reads back to the same
+//! value.
+//!
+//! This file holds the types and their defaults, and is the only one that reads the file. What each key means
+//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`].
+
+mod effective;
+pub mod host;
+mod parse;
+mod reader;
+pub mod unit;
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use host::parse_domain;
+pub use host::{Host, Primary};
+pub use reader::ConfigError;
+use unit::format_size;
+
+use crate::limits;
+
+/// The file that is read when none is named, if it is there.
+pub const FILE_DEFAULT: &str = "stratamx.toml";
+/// Where the embedded configuration listens and where its primary is.
+const EMBEDDED_PORT: u16 = 2525;
+
+/// Everything that an operator can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Our name in the greeting, in EHLO and in Received.
+    pub hostname: String,
+    /// Where mail to `<postmaster>` without a domain goes; its domain is a protected one.
+    pub postmaster: String,
+    /// Where the shards keep their segments; as it was written, so relative to the working directory.
+    pub data_dir: PathBuf,
+    /// Number of shards.
+    pub cores: Cores,
+    /// What we listen on and what a session may do.
+    pub smtp: Smtp,
+    /// Segments and disk space.
+    pub storage: Storage,
+    /// Defaults of all domains, already folded into `domains`.
+    pub delivery: Delivery,
+    /// Name resolution.
+    pub dns: Dns,
+    /// Protected domains, at least one, in the order of the file.
+    pub domains: Vec<Domain>,
+}
+
+/// Number of shards: one executor a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// As many as the machine offers.
+    All,
+    /// This many, at least 1.
+    Count(u32),
+}
+
+/// The `[smtp]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smtp {
+    /// Addresses to listen on, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Largest message in octets.
+    pub max_message_size_bytes: u64,
+    /// Most recipients of a transaction.
+    pub max_recipients: u32,
+    /// Most connections at a time.
+    pub max_connections: u32,
+    /// Most connections at a time from one address.
+    pub max_connections_per_ip: u32,
+}
+
+/// The `[storage]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Octets of a segment file, a multiple of 4096.
+    pub segment_size_bytes: u64,
+    /// With less free space than this, new mail gets `452 4.3.1`.
+    pub min_free_space_bytes: u64,
+}
+
+/// The `[delivery]` table. `tls = "none"` is all that is built, so it has no field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Longest time between two probes of a primary that is down.
+    pub retry_interval: Duration,
+    /// What becomes of a message that the primary refuses for good.
+    pub on_reject: OnReject,
+}
+
+/// What becomes of a message that the primary refuses for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReject {
+    /// It is dropped, and counted.
+    Discard,
+    /// It is kept for the operator.
+    Hold,
+}
+
+/// The `[dns]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Name servers in order; empty: those of /etc/resolv.conf.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+/// A protected domain. `recipients = "any"` and `when_up = "relay"` are all that is built, so they have no fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// The domain in lower case.
+    pub name: String,
+    /// Its hosts in order, at least one.
+    pub primaries: Vec<Primary>,
+    /// Longest time between two probes of its primaries when they are down.
+    pub retry_interval: Duration,
+    /// What becomes of a message that they refuse for good.
+    pub on_reject: OnReject,
+}
+
+/// Where a configuration came from, so that it can be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The defaults inside the program.
+    Embedded,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Config {
+    /// Reads the named file; else `./stratamx.toml` if it is there; else takes the embedded configuration.
+    pub fn discover(file: Option<&Path>) -> Result<(Self, Source), ConfigError> {
+        let path = file.unwrap_or(Path::new(FILE_DEFAULT));
+        match read(path) {
+            Err(error) if file.is_none() && error.kind() == ErrorKind::NotFound => {
+                Ok((Self::embedded(), Source::Embedded))
+            }
+            bytes => Ok((Self::from_bytes(path, bytes)?, Source::File(path.to_owned()))),
+        }
+    }
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_bytes(path, read(path))
+    }
+
+    /// What holds without a file: a loopback listener and one domain, `example.test`.
+    pub fn embedded() -> Self {
+        let delivery = Delivery::default();
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let domain = Domain {
+            name: "example.test".to_owned(),
+            primaries: vec![Primary { host: Host::Address(loopback), port: EMBEDDED_PORT + 1 }],
+            retry_interval: delivery.retry_interval,
+            on_reject: delivery.on_reject,
+        };
+        Self {
+            hostname: machine_name(),
+            postmaster: format!("postmaster@{}", domain.name),
+            data_dir: PathBuf::from("./stratamx-data"),
+            cores: Cores::All,
+            smtp: Smtp { listen: vec![SocketAddr::new(loopback, EMBEDDED_PORT)], ..Smtp::default() },
+            storage: Storage::default(),
+            delivery,
+            dns: Dns { nameservers: Vec::new() },
+            domains: vec![domain],
+        }
+    }
+
+    fn from_bytes(path: &Path, bytes: std::io::Result<Vec<u8>>) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let unreadable = |reason: String| ConfigError::Unreadable { file: file.clone(), reason };
+        let text = String::from_utf8(bytes.map_err(|error| unreadable(error.to_string()))?)
+            .map_err(|error| unreadable(error.to_string()))?;
+        if text.len() as u64 > limits::CONFIG_OCTETS_MAX {
+            return Err(unreadable(format!("larger than {}", format_size(limits::CONFIG_OCTETS_MAX))));
+        }
+        Self::parse(&text, &file)
+    }
+}
+
+impl Source {
+    /// Reads the same source again.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        match self {
+            Self::Embedded => Ok(Config::embedded()),
+            Self::File(path) => Config::load(path),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => formatter.write_str("the embedded default"),
+            Self::File(path) => write!(formatter, "{}", path.display()),
+        }
+    }
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SocketAddr::from(([0; 4], host::SMTP_PORT)),
+                SocketAddr::from(([0; 16], host::SMTP_PORT)),
+            ],
+            max_message_size_bytes: 100 << 20,
+            max_recipients: limits::RECIPIENTS_MAX,
+            max_connections: 10_000,
+            max_connections_per_ip: 50,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30 }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { retry_interval: Duration::from_secs(300), on_reject: OnReject::Hold }
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => formatter.write_str("\"all\""),
+            Self::Count(count) => write!(formatter, "{count}"),
+        }
+    }
+}
+
+impl fmt::Display for OnReject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Discard => "discard",
+            Self::Hold => "hold",
+        })
+    }
+}
+
+/// The machine's own name, or `localhost` if it is none that SMTP can say.
+fn machine_name() -> String {
+    let name =
+        read(Path::new("/proc/sys/kernel/hostname")).ok().and_then(|name| String::from_utf8(name).ok());
+    name.and_then(|name| parse_domain(name.trim()).ok()).unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// Reads a file, at most one octet more than a configuration may have.
+#[expect(clippy::disallowed_methods, reason = "the one place where a configuration file is read")]
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limits::CONFIG_OCTETS_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

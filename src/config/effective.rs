@@ -1,0 +1,100 @@
+//! From a [`Config`] to TOML text that reads back to the same configuration.
+
+use core::fmt;
+
+use super::Config;
+use super::unit::{format_duration, format_size};
+
+impl Config {
+    /// What holds, as TOML that reads back to the same configuration.
+    pub fn effective(&self) -> impl fmt::Display {
+        Effective(self)
+    }
+}
+
+/// Prints a configuration as TOML.
+struct Effective<'a>(&'a Config);
+
+impl fmt::Display for Effective<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { hostname, postmaster, data_dir, cores, smtp, storage, delivery, dns, domains } = self.0;
+        writeln!(out, "hostname = {}", quoted(hostname))?;
+        writeln!(out, "postmaster = {}", quoted(postmaster))?;
+        writeln!(out, "data_dir = {}", quoted(data_dir.display()))?;
+        writeln!(out, "cores = {cores}")?;
+        writeln!(out, "\n[smtp]\nlisten = {}", quoted_list(&smtp.listen))?;
+        writeln!(out, "max_message_size = {}", quoted(format_size(smtp.max_message_size_bytes)))?;
+        writeln!(out, "max_recipients = {}", smtp.max_recipients)?;
+        writeln!(out, "max_connections = {}", smtp.max_connections)?;
+        writeln!(out, "max_connections_per_ip = {}", smtp.max_connections_per_ip)?;
+        writeln!(out, "\n[storage]\nsegment_size = {}", quoted(format_size(storage.segment_size_bytes)))?;
+        writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
+        writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
+        writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(delivery.on_reject))?;
+        writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
+        for domain in domains {
+            writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
+            writeln!(out, "primary = {}", quoted_list(&domain.primaries))?;
+            writeln!(out, "recipients = \"any\"\nwhen_up = \"relay\"")?;
+            writeln!(out, "retry_interval = {}", quoted(format_duration(domain.retry_interval)))?;
+            writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(domain.on_reject))?;
+        }
+        Ok(())
+    }
+}
+
+/// A TOML string.
+fn quoted(text: impl ToString) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+/// A TOML list of strings.
+fn quoted_list(values: &[impl ToString]) -> String {
+    let values: Vec<String> = values.iter().map(quoted_one).collect();
+    format!("[{}]", values.join(", "))
+}
+
+fn quoted_one(value: &impl ToString) -> String {
+    quoted(value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_reads_back_to_the_same_configuration() {
+        let odd = r#"
+            hostname = "MX2.example.net"
+            postmaster = "Hostmaster@Two.test"
+            data_dir = 'quote " and \ backslash'
+            cores = 3
+            [smtp]
+            listen = ["[::1]:0", "127.0.0.1:25"]
+            max_message_size = 65537
+            max_recipients = 100
+            max_connections = 7
+            max_connections_per_ip = 5
+            [storage]
+            segment_size = "4100KiB"
+            min_free_space = 0
+            [delivery]
+            retry_interval = "61s"
+            on_reject = "discard"
+            [dns]
+            nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
+            [[domain]]
+            name = "one.test"
+            primary = ["mail", "[2001:db8::1]:26", "192.0.2.1"]
+            on_reject = "hold"
+            [[domain]]
+            name = "two.test"
+            primary = ["mail_2.two.test:65535"]
+            retry_interval = "1d"
+        "#;
+        for config in [Config::embedded(), Config::parse(odd, "odd.toml").unwrap()] {
+            let text = config.effective().to_string();
+            assert_eq!(Config::parse(&text, "effective"), Ok(config), "{text}");
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! From TOML text to a [`Config`]: what each key means, its bounds, its default, and which keys are not built yet.
+
+use core::ops::RangeInclusive;
+use core::time::Duration;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::host::{Primary, parse_domain, parse_mailbox};
+use super::reader::{ConfigError, Document, Table, Value};
+use super::unit::{format_duration, format_size, parse_duration, parse_size};
+use super::{Config, Cores, Delivery, Dns, Domain, OnReject, Smtp, Storage, machine_name};
+use crate::limits;
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+/// Keys of `[delivery]` and of `[[domain]]` that are not built, and what holds without them.
+const DELIVERY_UNBUILT: [(&str, &str); 5] = [
+    ("retention", "mail is kept until it is delivered"),
+    ("held_retention", "held mail is kept"),
+    ("on_expiry", "nothing expires"),
+    ("max_connections", "one connection a domain is in force"),
+    ("smarthost", "no notices are sent"),
+];
+/// The same for what only a domain has.
+const DOMAIN_UNBUILT: [(&str, &str); 4] = [
+    ("recipient_list", "recipients = \"any\" is in force"),
+    ("etrn_from", "ETRN is not offered"),
+    ("quota", "no quota is in force"),
+    ("unknown_during_outage", "every recipient is accepted"),
+];
+
+impl Config {
+    /// Reads a text; `file` is its name in errors.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let document = Document::new(file, text);
+        let root = document.parse()?;
+        read_root(&document.root(&root))
+    }
+}
+
+fn read_root(root: &Table) -> Result<Config, ConfigError> {
+    root.expect_keys(
+        &["hostname", "postmaster", "data_dir", "cores", "smtp", "storage", "delivery", "dns", "domain"],
+        &[("admin", "there is no admin listener")],
+    )?;
+    let delivery = read_delivery(&root.table("delivery")?)?;
+    let domains = read_domains(root, &delivery)?;
+    Ok(Config {
+        hostname: match root.value("hostname") {
+            Some(value) => parse_domain(value.string()?).map_err(|error| value.error(error))?,
+            None => machine_name(),
+        },
+        postmaster: read_postmaster(root, &domains)?,
+        data_dir: match root.value("data_dir") {
+            Some(value) if value.string()?.is_empty() => return Err(value.error("is not a directory")),
+            Some(value) => PathBuf::from(value.string()?),
+            None => PathBuf::from("/var/lib/stratamx"),
+        },
+        cores: match root.value("cores") {
+            Some(value) if value.string().is_ok_and(|text| text == "all") => Cores::All,
+            Some(value) => Cores::Count(value.integer(1..=limits::CORES_MAX)?),
+            None => Cores::All,
+        },
+        smtp: read_smtp(&root.table("smtp")?)?,
+        storage: read_storage(&root.table("storage")?)?,
+        delivery,
+        dns: read_dns(&root.table("dns")?)?,
+        domains,
+    })
+}
+
+fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
+    let keys = [
+        "listen",
+        "max_message_size",
+        "max_recipients",
+        "max_connections",
+        "max_connections_per_ip",
+        "xclient_from",
+    ];
+    table.expect_keys(&keys, &[("tls", "STARTTLS is not offered")])?;
+    if let Some(trusted) = table.value("xclient_from")
+        && !trusted.list(0..=usize::MAX)?.is_empty()
+    {
+        return Err(trusted.error("is not built yet; XCLIENT is not offered to anybody"));
+    }
+    let default = Smtp::default();
+    let number = |key, bounds, default| table.value(key).map_or(Ok(default), |value| value.integer(bounds));
+    let sizes = limits::MESSAGE_OCTETS_MIN..=limits::MESSAGE_OCTETS_MAX;
+    Ok(Smtp {
+        listen: match table.value("listen") {
+            Some(value) => read_addresses(&value, 1..=limits::LISTENERS_MAX, None)?,
+            None => default.listen,
+        },
+        max_message_size_bytes: read_size(table, "max_message_size", sizes, default.max_message_size_bytes)?,
+        max_recipients: number(
+            "max_recipients",
+            limits::RECIPIENTS_MIN..=limits::RECIPIENTS_MAX,
+            default.max_recipients,
+        )?,
+        max_connections: number("max_connections", 1..=limits::CONNECTIONS_MAX, default.max_connections)?,
+        max_connections_per_ip: number(
+            "max_connections_per_ip",
+            1..=limits::CONNECTIONS_MAX,
+            default.max_connections_per_ip,
+        )?,
+    })
+}
+
+fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
+    table.expect_keys(&["segment_size", "min_free_space"], &[("key_file", "segments are not encrypted")])?;
+    let default = Storage::default();
+    let sizes = limits::SEGMENT_OCTETS_MIN..=limits::SEGMENT_OCTETS_MAX;
+    let segment_size_bytes = read_size(table, "segment_size", sizes, default.segment_size_bytes)?;
+    match table.value("segment_size") {
+        Some(value) if !segment_size_bytes.is_multiple_of(limits::SEGMENT_OCTETS_MULTIPLE) => {
+            Err(value.error(format!("is not a multiple of {}", limits::SEGMENT_OCTETS_MULTIPLE)))
+        }
+        _ => Ok(Storage {
+            segment_size_bytes,
+            min_free_space_bytes: read_size(
+                table,
+                "min_free_space",
+                0..=limits::FREE_SPACE_OCTETS_MAX,
+                default.min_free_space_bytes,
+            )?,
+        }),
+    }
+}
+
+fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
+    table.expect_keys(&["retry_interval", "on_reject", "tls"], &DELIVERY_UNBUILT)?;
+    read_policy(table, &Delivery::default())
+}
+
+/// The keys that `[delivery]` and each `[[domain]]` share.
+fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigError> {
+    if let Some(value) = table.value("tls") {
+        value.choice(&[("none", ())], &["opportunistic", "require", "mta-sts", "dane"])?;
+    }
+    Ok(Delivery {
+        retry_interval: match table.value("retry_interval") {
+            Some(value) => read_retry_interval(&value)?,
+            None => default.retry_interval,
+        },
+        on_reject: match table.value("on_reject") {
+            Some(value) => {
+                value.choice(&[("hold", OnReject::Hold), ("discard", OnReject::Discard)], &["bounce"])?
+            }
+            None => default.on_reject,
+        },
+    })
+}
+
+fn read_retry_interval(value: &Value) -> Result<Duration, ConfigError> {
+    let interval = parse_duration(value.string()?).map_err(|error| value.error(error))?;
+    let bounds = limits::RETRY_INTERVAL_MIN..=limits::RETRY_INTERVAL_MAX;
+    if bounds.contains(&interval) {
+        return Ok(interval);
+    }
+    let (shortest, longest) = (format_duration(*bounds.start()), format_duration(*bounds.end()));
+    Err(value.error(format!("is not within {shortest} and {longest}")))
+}
+
+fn read_dns(table: &Table) -> Result<Dns, ConfigError> {
+    table.expect_keys(&["nameservers"], &[])?;
+    let nameservers = match table.value("nameservers") {
+        Some(value) => read_addresses(&value, 0..=limits::NAMESERVERS_MAX, Some(DNS_PORT))?,
+        None => Vec::new(),
+    };
+    Ok(Dns { nameservers })
+}
+
+fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, ConfigError> {
+    let Some(tables) = root.value("domain") else {
+        return Err(root.missing("domain", "is missing: at least one [[domain]] is needed"));
+    };
+    let mut domains = Vec::new();
+    let mut names = HashSet::new();
+    for value in tables.list(1..=limits::DOMAINS_MAX)? {
+        let table = value.table()?;
+        let domain = read_domain(&table, delivery)?;
+        if !names.insert(domain.name.clone()) {
+            return Err(table.required("name")?.error("is there twice"));
+        }
+        domains.push(domain);
+    }
+    Ok(domains)
+}
+
+fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
+    let keys = ["name", "primary", "recipients", "when_up", "retry_interval", "on_reject", "tls"];
+    table.expect_keys(&keys, &[DELIVERY_UNBUILT.as_slice(), DOMAIN_UNBUILT.as_slice()].concat())?;
+    let name = table.required("name")?;
+    if let Some(value) = table.value("recipients") {
+        value.choice(&[("any", ())], &["learn", "verify", "list"])?;
+    }
+    if let Some(value) = table.value("when_up") {
+        value.choice(&[("relay", ())], &["proxy", "defer"])?;
+    }
+    let Delivery { retry_interval, on_reject } = read_policy(table, delivery)?;
+    Ok(Domain {
+        name: parse_domain(name.string()?).map_err(|error| name.error(error))?,
+        primaries: read_primaries(&table.required("primary")?)?,
+        retry_interval,
+        on_reject,
+    })
+}
+
+fn read_primaries(value: &Value) -> Result<Vec<Primary>, ConfigError> {
+    if value.string().is_ok_and(|text| text == "mx") {
+        return Err(value.error("is not built yet; a list of hosts is in force"));
+    }
+    let mut primaries = Vec::new();
+    for element in value.list(1..=limits::PRIMARIES_MAX)? {
+        let primary = Primary::parse(element.string()?).map_err(|error| element.error(error))?;
+        if primaries.contains(&primary) {
+            return Err(element.error("is there twice"));
+        }
+        primaries.push(primary);
+    }
+    Ok(primaries)
+}
+
+fn read_postmaster(root: &Table, domains: &[Domain]) -> Result<String, ConfigError> {
+    let Some(value) = root.value("postmaster") else {
+        let first = domains.first().map_or("localhost", |domain| &domain.name);
+        return Ok(format!("postmaster@{first}"));
+    };
+    let (local, domain) = parse_mailbox(value.string()?).map_err(|error| value.error(error))?;
+    if !domains.iter().any(|protected| protected.name == domain) {
+        return Err(
+            value.error("is not built yet outside of the protected domains; name an address in one of them")
+        );
+    }
+    Ok(format!("{local}@{domain}"))
+}
+
+/// A list of socket addresses; an address without a port gets `port`, if there is one.
+fn read_addresses(
+    value: &Value,
+    length: RangeInclusive<usize>,
+    port: Option<u16>,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let mut addresses = Vec::new();
+    for element in value.list(length)? {
+        let text = element.string()?;
+        let bare = || Some(SocketAddr::new(text.parse().ok()?, port?));
+        let Some(address) = text.parse().ok().or_else(bare) else {
+            let shape = if port.is_some() { "\"ip\" or \"ip:port\"" } else { "\"ip:port\"" };
+            return Err(element.error(format!("is not {shape} (IPv6 with a port as \"[::1]:25\")")));
+        };
+        if addresses.contains(&address) {
+            return Err(element.error("is there twice"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn read_size(
+    table: &Table,
+    key: &str,
+    bounds: RangeInclusive<u64>,
+    default: u64,
+) -> Result<u64, ConfigError> {
+    let Some(value) = table.value(key) else {
+        return Ok(default);
+    };
+    let size = parse_size(value.text_or_number()?).map_err(|error| value.error(error))?;
+    if bounds.contains(&size) {
+        return Ok(size);
+    }
+    let (least, most) = (format_size(*bounds.start()), format_size(*bounds.end()));
+    Err(value.error(format!("is not within {least} and {most}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A domain to end a text with, so that it is complete.
+    const DOMAIN: &str = "[[domain]]\nname = \"one.test\"\nprimary = [\"192.0.2.1\"]\n";
+
+    fn error(text: &str) -> String {
+        Config::parse(text, "t").expect_err(text).to_string()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = Config::parse(DOMAIN, "t").unwrap();
+        assert_eq!(config.postmaster, "postmaster@one.test");
+        assert_eq!(config.data_dir, PathBuf::from("/var/lib/stratamx"));
+        assert_eq!(config.cores, Cores::All);
+        assert_eq!(config.smtp, Smtp::default());
+        assert_eq!(config.storage, Storage { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30 });
+        assert_eq!(config.dns.nameservers, []);
+        let domain = &config.domains[0];
+        assert_eq!((domain.retry_interval, domain.on_reject), (Duration::from_secs(300), OnReject::Hold));
+    }
+
+    #[test]
+    fn a_domain_overrides_the_defaults_of_delivery() {
+        let text = "[delivery]\nretry_interval = \"90s\"\non_reject = \"discard\"\n[[domain]]\nname = \"a.test\"\n\
+                    primary = [\"a\"]\n[[domain]]\nname = \"b.test\"\nprimary = [\"b\"]\nretry_interval = \"2h\"\n\
+                    on_reject = \"hold\"\n";
+        let config = Config::parse(text, "t").unwrap();
+        let policy =
+            |index: usize| (config.domains[index].retry_interval.as_secs(), config.domains[index].on_reject);
+        assert_eq!(policy(0), (90, OnReject::Discard));
+        assert_eq!(policy(1), (7_200, OnReject::Hold));
+    }
+
+    #[test]
+    fn a_key_that_is_not_built_is_refused_with_what_holds() {
+        for (text, expected) in [
+            (
+                "[admin]\nlisten = \"127.0.0.1:8025\"",
+                "t:1: admin: is not built yet; there is no admin listener",
+            ),
+            (
+                "[smtp]\ntls = { cert = \"c\", key = \"k\" }",
+                "t:2: smtp.tls: is not built yet; STARTTLS is not offered",
+            ),
+            (
+                "smtp.xclient_from = [\"192.0.2.0/24\"]",
+                "t:1: smtp.xclient_from: [\"192.0.2.0/24\"] is not built yet; XCLIENT is not offered to anybody",
+            ),
+            (
+                "[delivery]\ntls = \"dane\"",
+                "t:2: delivery.tls: \"dane\" is not built yet; \"none\" is in force",
+            ),
+            (
+                "[delivery]\n\non_reject = \"bounce\"",
+                "t:3: delivery.on_reject: \"bounce\" is not built yet; \"hold\" is in force",
+            ),
+            (
+                "[storage]\nkey_file = \"k\"",
+                "t:2: storage.key_file: is not built yet; segments are not encrypted",
+            ),
+        ] {
+            assert_eq!(error(&format!("{text}\n{DOMAIN}")), expected);
+        }
+        for (name, in_force) in DELIVERY_UNBUILT {
+            let expected = format!("t:2: delivery.{name}: is not built yet; {in_force}");
+            assert_eq!(error(&format!("[delivery]\n{name} = 1\n{DOMAIN}")), expected);
+        }
+        for (name, in_force) in DELIVERY_UNBUILT.into_iter().chain(DOMAIN_UNBUILT) {
+            let expected = format!("t:4: domain[0].{name}: is not built yet; {in_force}");
+            assert_eq!(error(&format!("{DOMAIN}{name} = 1")), expected);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_built_is_refused_with_the_one_in_force() {
+        for (line, expected) in [
+            ("when_up = \"proxy\"", "domain[0].when_up: \"proxy\" is not built yet; \"relay\" is in force"),
+            ("when_up = \"defer\"", "domain[0].when_up: \"defer\" is not built yet; \"relay\" is in force"),
+            (
+                "recipients = \"learn\"",
+                "domain[0].recipients: \"learn\" is not built yet; \"any\" is in force",
+            ),
+            (
+                "on_reject = \"bounce\"",
+                "domain[0].on_reject: \"bounce\" is not built yet; \"hold\" is in force",
+            ),
+            ("tls = \"mta-sts\"", "domain[0].tls: \"mta-sts\" is not built yet; \"none\" is in force"),
+            ("when_up = \"always\"", "domain[0].when_up: \"always\" is not one of \"relay\""),
+        ] {
+            assert_eq!(error(&format!("{DOMAIN}{line}")), format!("t:4: {expected}"));
+        }
+        let text = DOMAIN.replace("[\"192.0.2.1\"]", "\"mx\"");
+        assert_eq!(
+            error(&text),
+            "t:3: domain[0].primary: \"mx\" is not built yet; a list of hosts is in force"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_line_key_and_reason() {
+        for (text, expected) in [
+            ("cores = 0", "t:1: cores: 0 is not within 1 and 1024"),
+            ("cores = \"many\"", "t:1: cores: \"many\" is not a whole number"),
+            ("hostname = \"mx2.\"", "t:1: hostname: \"mx2.\" is not a domain name"),
+            ("data_dir = \"\"", "t:1: data_dir: \"\" is not a directory"),
+            ("smtp = 1", "t:1: smtp: 1 is not a table"),
+            ("[smtp]\nlisten = []", "t:2: smtp.listen: [] has not 1 to 64 elements"),
+            ("[smtp]\nlisten = [\n\"[::]:25\",\n25]", "t:4: smtp.listen[1]: 25 is not a text in quotes"),
+            (
+                "[smtp]\nlisten = [\"localhost:25\"]",
+                "t:2: smtp.listen[0]: \"localhost:25\" is not \"ip:port\"",
+            ),
+            (
+                "[smtp]\nlisten = [\"[::]:25\", \"[::]:25\"]",
+                "t:2: smtp.listen[1]: \"[::]:25\" is there twice",
+            ),
+            (
+                "[smtp]\nmax_message_size = \"1KiB\"",
+                "t:2: smtp.max_message_size: \"1KiB\" is not within 64KiB and 2GiB",
+            ),
+            ("[smtp]\nmax_message_size = 1.5", "t:2: smtp.max_message_size: 1.5 is neither"),
+            ("[smtp]\nmax_recipients = 99", "t:2: smtp.max_recipients: 99 is not within 100 and 1000"),
+            ("[smtp]\nmax_connections = -1", "t:2: smtp.max_connections: -1 is not within 1 and 100000"),
+            (
+                "[storage]\nsegment_size = \"3MiB\"",
+                "t:2: storage.segment_size: \"3MiB\" is not within 4MiB and 1GiB",
+            ),
+            (
+                "[storage]\nsegment_size = 4194305",
+                "t:2: storage.segment_size: 4194305 is not a multiple of 4096",
+            ),
+            (
+                "[delivery]\nretry_interval = \"0s\"",
+                "t:2: delivery.retry_interval: \"0s\" is not within 1s and 1d",
+            ),
+            ("[delivery]\nretry_interval = 300", "t:2: delivery.retry_interval: 300 is not a text in quotes"),
+            (
+                "[delivery]\nretry_interval = \"5 min\"",
+                "t:2: delivery.retry_interval: \"5 min\" is not a duration",
+            ),
+            ("[dns]\nnameservers = [\"one.test\"]", "t:2: dns.nameservers[0]: \"one.test\" is not \"ip\" or"),
+            ("postmaster = \"me@two.test\"", "t:1: postmaster: \"me@two.test\" is not built yet outside of"),
+        ] {
+            let found = error(&format!("{text}\n{DOMAIN}"));
+            assert!(found.starts_with(expected), "{found}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn the_second_of_two_equal_domains_is_the_wrong_one() {
+        let text = format!("{DOMAIN}{}", DOMAIN.replace("one.test", "ONE.test"));
+        assert_eq!(error(&text), "t:5: domain[1].name: \"ONE.test\" is there twice");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_at_its_table() {
+        assert_eq!(error(""), "t:1: domain: is missing: at least one [[domain]] is needed");
+        assert_eq!(error("cores = 1\n[[domain]]\nname = \"a.test\""), "t:2: domain[0].primary: is missing");
+        assert_eq!(
+            error(&format!("{DOMAIN}[[domain]]\nprimary = [\"a\"]")),
+            "t:4: domain[1].name: is missing"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_and_broken_text_are_named() {
+        for (text, expected) in [
+            ("hostnme = \"a\"", "t:1: hostnme: unknown key; known here: hostname, "),
+            ("[smtp]\nlisten_on = 1", "t:2: smtp.listen_on: unknown key; known here: listen, "),
+            ("cores = 1\ncores = 2", "t:2: cores: duplicate key"),
+            ("cores = \n[smtp]", "t:1: cores: "),
+            ("a b", "t:1: a b: "),
+        ] {
+            let found = error(&format!("{text}\n{DOMAIN}"));
+            assert!(found.starts_with(expected), "{found}\n{expected}");
+        }
+        assert!(error(&format!("{DOMAIN}backup = 1")).starts_with("t:4: domain[0].backup: unknown key"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text: String, tail in "[a-z\\[\\]=\"{},.0-9\n ]{0,80}") {
+            let _ = (Config::parse(&text, "t"), Config::parse(&tail, "t"));
+        }
+    }
+}
