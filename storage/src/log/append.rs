@@ -9,7 +9,7 @@ use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
 use crate::format::journal_entry::{Fact, Tally};
 use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
 use crate::frontier::IDLE;
-use crate::position::{Offset, QueueId, Stamp, UnixMillis};
+use crate::position::{Offset, QueueId, SegmentId, Stamp, UnixMillis};
 
 /// A message to be stored; with chunks, its closing record.
 #[derive(Clone, Debug)]
@@ -35,8 +35,19 @@ pub struct Message<'a> {
 pub struct Receipt {
     /// Its order.
     pub stamp: Stamp,
+    /// Where it is.
+    pub place: Place,
     /// Completes when the message is ours.
     pub ticket: Ticket,
+}
+
+/// Where a message's units are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The segment of its closing record.
+    pub segment: SegmentId,
+    /// The number of its first unit there.
+    pub unit_base: u32,
 }
 
 /// Octets of a frame header without its payload's facts.
@@ -92,13 +103,14 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let segment = state.active.header.segment;
         let chunks = message.chunks.iter().map(|chunk| chunk.segment);
         let recipients = message.envelope.recipients;
+        let place = Place { segment, unit_base: state.contents.units() };
         for (domain, entry) in state.contents.add_message(segment, offset, &header, recipients, chunks) {
             let domain = state.intern(domain);
             state.arrivals.push(Arrival { domain, shard, entry });
         }
         let ticket = state.filling.ticket();
         self.work.notify_all();
-        Ok(Receipt { stamp, ticket })
+        Ok(Receipt { stamp, place, ticket })
     }
 
     /// Appends a part of a large message's data. It carries no stamp and pins its segment for as long as the

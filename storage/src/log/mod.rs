@@ -16,7 +16,7 @@
 mod append;
 mod roll;
 
-pub use append::{Message, Receipt};
+pub use append::{Message, Place, Receipt};
 pub use roll::Chore;
 
 use crate::clock::Clock;
