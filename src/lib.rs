@@ -1,3 +1,4 @@
 //! StrataMX.
 pub mod limits;
+pub mod message;
 pub mod smtp;

@@ -1,1 +1,3 @@
 //! Integration tests: one binary, many modules.
+#[path = "conversations.rs"]
+mod conversations;
