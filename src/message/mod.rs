@@ -1,0 +1,3 @@
+//! Messages as bytes: what is read from and written into their header. Pure functions.
+
+pub mod received;
