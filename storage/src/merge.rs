@@ -2,7 +2,7 @@
 //!
 //! Entries of one directory arrive in stamp order; the next one overall is the smallest of the heads. An entry
 //! is handed out only below the horizon that the caller read from the frontier *before* it emptied its inbox
-//! (H12). An entry that comes back goes to the front again, since nothing behind it went out.
+//! (H12). An entry that comes back goes to its place again.
 
 use crate::format::index_file::IndexEntry;
 use crate::position::{Position, ShardId, Stamp};
@@ -40,16 +40,11 @@ impl Merge {
         Some((shard, entry))
     }
 
-    /// An entry that was popped and could not be delivered now.
-    ///
-    /// # Panics
-    /// If an entry of its directory with a smaller stamp is queued.
-    pub fn put_back(&mut self, shard: ShardId, entry: IndexEntry) {
+    /// An entry that comes back to its place among those of its directory.
+    pub fn insert(&mut self, shard: ShardId, entry: IndexEntry) {
         let source = self.sources.entry(shard).or_default();
-        if let Some(first) = source.front() {
-            assert!(entry.stamp < first.stamp, "what comes back is the earliest");
-        }
-        source.push_front(entry);
+        let place = source.partition_point(|other| other.stamp < entry.stamp);
+        source.insert(place, entry);
         self.length += 1;
     }
 
@@ -114,7 +109,7 @@ mod tests {
         merge.push(ShardId(0), entry(1));
         merge.push(ShardId(0), entry(2));
         let (shard, first) = merge.pop_below(Stamp(99)).unwrap();
-        merge.put_back(shard, first);
+        merge.insert(shard, first);
         assert_eq!(merge.pop_below(Stamp(99)).unwrap().1.stamp, Stamp(1));
     }
 }

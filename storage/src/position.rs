@@ -69,6 +69,12 @@ pub struct Salt(pub [u8; 16]);
 impl Stamp {
     /// No stamp.
     pub const NONE: Self = Self(0);
+
+    /// The stamp behind this one.
+    #[must_use]
+    pub const fn after(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 impl Offset {

@@ -1,0 +1,216 @@
+//! One executor a core: starts the standing tasks of a shard, and ends them in order.
+//!
+//! At a shutdown sessions are told 421 and the transactions with primaries finish; then the logs are closed,
+//! which makes all that was appended durable. Whoever is not done within [`SHUTDOWN_GRACE`] is left behind:
+//! nothing that was promised depends on it.
+
+use super::caps::Caps;
+use super::interrupt::Interrupts;
+use super::mesh::Mesh;
+use super::replay::{self, Replay};
+use super::socket::{Listener, LocalSpawn, TcpDialer};
+use super::{Shard, accept, housekeeping};
+use crate::bridge::{Lookup, Snapshot};
+use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
+use crate::metrics::Counters;
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddr;
+use core::time::Duration;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::{Clock, SystemClock};
+use storage::disk::dma::DmaDisk;
+use storage::error::DiskError;
+use storage::format::segment_header::Purpose;
+use storage::frontier::Frontier;
+use storage::log::{Log, LogOptions};
+use storage::notify::Notify;
+use storage::position::{SegmentId, ShardId, StoreId};
+use storage::shelf::Shelf;
+use storage::store::Backlog;
+
+/// Everything that one shard starts with.
+#[derive(Debug)]
+pub struct ShardStart {
+    /// Its number.
+    pub id: ShardId,
+    /// Shards that run.
+    pub shards: u16,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Time.
+    pub clock: SystemClock,
+    /// The store's identity and start.
+    pub store: (StoreId, u64),
+    /// Stamps and floors.
+    pub frontier: Arc<Frontier>,
+    /// Its first segments: mail, journal.
+    pub first_segments: (SegmentId, SegmentId),
+    /// Segments that it keeps.
+    pub shelf: Shelf,
+    /// What its domains have queued.
+    pub backlogs: Vec<Backlog>,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Connections of all shards.
+    pub caps: Arc<Caps>,
+    /// Notes.
+    pub mesh: Mesh,
+    /// Names.
+    pub lookup: Lookup,
+    /// Told once: the addresses that it listens on, or why not.
+    pub started: async_channel::Sender<Result<Vec<SocketAddr>, StartError>>,
+    /// The addresses to listen on, with the ports that the first shard was given.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Why a shard does not start.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StartError {
+    /// A log cannot be made.
+    #[error("the data directory cannot be used: {0}")]
+    Disk(DiskError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, String),
+}
+
+/// What a shard counted, told when it ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Messages acknowledged.
+    pub messages: u64,
+    /// Units acknowledged.
+    pub accepted: u64,
+    /// Units that primaries took.
+    pub delivered: u64,
+    /// Units held.
+    pub held: u64,
+}
+
+/// Memory that is registered with the ring for disk writes; far below the usual limit on locked memory.
+const REGISTERED_MEMORY_OCTETS: usize = 3 << 20;
+
+/// Starts a shard on a thread of its own, on the core `cpu`, or on any where there are fewer.
+///
+/// # Errors
+/// glommio's: no ring, or no locked memory.
+pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ExecutorJoinHandle<Summary>, String> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(&format!("shard-{}", start.id.0))
+        .io_memory(REGISTERED_MEMORY_OCTETS)
+        .spawn(move || run(start))
+        .map_err(|error| error.to_string())
+}
+
+async fn run(start: ShardStart) -> Summary {
+    let started = start.started.clone();
+    match set_up(start).await {
+        Ok((shard, listeners, caps)) => {
+            let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+            // The starter waits for this; if it is gone, a shutdown is on its way.
+            let _ = started.send(Ok(addresses)).await;
+            serve(shard, listeners, caps).await
+        }
+        Err(error) => {
+            let _ = started.send(Err(error)).await;
+            Summary::default()
+        }
+    }
+}
+
+type RealShard = Shard<DmaDisk, SystemClock>;
+
+async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<Caps>), StartError> {
+    let disk = DmaDisk::attach(&start.data_dir).await.map_err(StartError::Disk)?;
+    let open = async |purpose, first_segment, segment_octets| {
+        let options = LogOptions {
+            purpose,
+            shard: start.id,
+            store: start.store.0,
+            segment_octets,
+            first_segment,
+            frontier: Arc::clone(&start.frontier),
+        };
+        Log::open(disk.clone(), start.clock, options).await.map(Rc::new).map_err(StartError::Disk)
+    };
+    let segment_octets = start.snapshot.config.storage.segment_size_bytes;
+    let mail = open(Purpose::Mail, start.first_segments.0, segment_octets).await?;
+    let journal = open(Purpose::Journal, start.first_segments.1, JOURNAL_SEGMENT_OCTETS).await?;
+    let bind = |address: &SocketAddr| {
+        Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
+    };
+    let listeners = start.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let shard = Rc::new(Shard {
+        id: start.id,
+        shards: start.shards,
+        clock: start.clock,
+        disk,
+        mail,
+        journal,
+        shelf: RefCell::new(start.shelf),
+        frontier: start.frontier,
+        snapshot: RefCell::new(start.snapshot),
+        counters: Counters::default(),
+        interrupts: Interrupts::default(),
+        mesh: start.mesh,
+        lookup: start.lookup,
+        chores: Notify::default(),
+        replay: Replay::default(),
+        shutting_down: Cell::new(false),
+        shutdown: Notify::default(),
+        incarnation: start.store.1,
+        numbers: Cell::new(0),
+        free: Cell::new((Duration::ZERO, 0)),
+    });
+    for backlog in start.backlogs {
+        shard.replay.take_backlog(backlog);
+    }
+    Ok((shard, listeners, start.caps))
+}
+
+async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) -> Summary {
+    let commits = [
+        glommio::spawn_local(housekeeping::commit_mail(Rc::clone(&shard))),
+        glommio::spawn_local(housekeeping::commit_journal(Rc::clone(&shard))),
+    ];
+    for (log, purpose) in [(&shard.mail, Purpose::Mail), (&shard.journal, Purpose::Journal)] {
+        let chores = housekeeping::keep_house(Rc::clone(&shard), Rc::clone(log), purpose);
+        glommio::spawn_local(chores).detach();
+    }
+    glommio::spawn_local(housekeeping::unlink(Rc::clone(&shard))).detach();
+    glommio::spawn_local(housekeeping::read_inbox(Rc::clone(&shard))).detach();
+    glommio::spawn_local(housekeeping::sweep(Rc::clone(&shard))).detach();
+    glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
+    for listener in listeners {
+        let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&caps), LocalSpawn);
+        glommio::spawn_local(accepting).detach();
+    }
+    wait_for_shutdown(&shard).await;
+    shard.mail.close();
+    shard.journal.close();
+    for commit in commits {
+        commit.await;
+    }
+    let counters = &shard.counters;
+    Summary {
+        messages: counters.messages.value(),
+        accepted: counters.accepted.value(),
+        delivered: counters.delivered.value(),
+        held: counters.held.value(),
+    }
+}
+
+async fn wait_for_shutdown(shard: &RealShard) {
+    while !shard.is_shutting_down() {
+        let shutdown = shard.shutdown.wait();
+        shutdown.await;
+    }
+    let deadline = shard.clock.now() + SHUTDOWN_GRACE;
+    while shard.clock.now() < deadline && (shard.interrupts.alive() > 0 || shard.replay.outstanding() > 0) {
+        shard.clock.sleep(Duration::from_millis(10)).await;
+    }
+}
