@@ -1,4 +1,8 @@
 //! What a machine wants sent: one buffer, used again and again.
+//!
+//! Replies (or commands) are appended at the tail while the host reports at the head what is on its way; the
+//! memory is kept when all is sent. Invariant: sent <= octets.len(). Nothing here bounds the buffer: the server
+//! answers a bounded number of lines for each input that the host holds, the client queues one envelope.
 
 /// Octets that gather until the host reports them as sent.
 #[derive(Debug, Default)]

@@ -28,6 +28,8 @@ use crate::smtp::path::Mailbox;
 use crate::smtp::reply::{self, Reply};
 
 mod state;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use state::{Afterwards, Phase, State};
