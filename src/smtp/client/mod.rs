@@ -23,6 +23,8 @@ use crate::smtp::reply::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
 
 mod outcome;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use crate::smtp::extension::Capabilities;
 pub use outcome::{ClientFailure, ProtocolError, RecipientOutcome, Stage, TransactionOutcome};
@@ -429,42 +431,5 @@ impl ClientSession {
     /// Takes the state to make the next one of it; until then the session is closed.
     fn take_state(&mut self) -> State {
         core::mem::replace(&mut self.state, State::Closed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn envelope<'a>(reverse_path: &'a str, recipients: &'a [&'a str]) -> Envelope<'a> {
-        Envelope { reverse_path, recipients, octets: 1, has_8bit: false }
-    }
-
-    #[test]
-    fn paths_that_could_end_their_command_are_not_sendable() {
-        assert!(envelope("", &["\"a b\"@example.com"]).is_sendable());
-        assert!(!envelope("a@b\r\nDATA", &["a@b"]).is_sendable());
-        assert!(!envelope("", &["a@b", "c\0@d"]).is_sendable());
-        assert!(!envelope("", &[]).is_sendable());
-    }
-
-    #[test]
-    #[should_panic(expected = "a transaction begins only in a session that is ready")]
-    fn sending_before_ready_is_the_hosts_error() {
-        ClientSession::new("mx2.example.net", Moment::ZERO).send(&envelope("", &["a@b"]), Moment::ZERO);
-    }
-
-    #[test]
-    fn the_failure_is_known_before_it_is_reported() {
-        let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
-        session.handle_input(b"220 mx.example.com ESMTP\r\n", Moment::ZERO);
-        session.handle_input(b"250-mx.example.com\r\n250 PIPELINING\r\n", Moment::ZERO);
-        assert_eq!((session.greeting(), session.capabilities().pipelining), ("mx.example.com ESMTP", true));
-        session.send(&envelope("", &["a@b"]), Moment::ZERO);
-        let not_tried = TransactionOutcome { recipients: vec![RecipientOutcome::NotTried] };
-        assert_eq!(session.handle_disconnect(), ClientEvent::TransactionDone(not_tried));
-        assert_eq!(session.failure(), Some(&ClientFailure::Disconnected));
-        assert!(!session.is_ready());
-        assert_eq!(session.handle_disconnect(), ClientEvent::Failed(ClientFailure::Disconnected));
     }
 }
