@@ -114,8 +114,6 @@ pub const INLINE_DATA_OCTETS: usize = 256 * 1024;
 pub const RECEIVE_OCTETS_MAX: usize = INLINE_DATA_OCTETS + 64 * 1024;
 /// A buffer that grew beyond this is given back when its message is done.
 pub const RECEIVE_OCTETS_KEPT: usize = 64 * 1024;
-/// Received fields of a message that has been going in circles (RFC 5321 6.3: at least 100).
-pub const RECEIVED_FIELDS_MAX: usize = 100;
 /// Octets of the replies of a primary that wait to be parsed.
 pub const CLIENT_INPUT_OCTETS: usize = 16 * 1024;
 /// Octets of a journal segment.

@@ -3,6 +3,8 @@
 //! Data goes to standard output, everything else to standard error. A command ends with an [`Exit`].
 
 pub mod check;
+mod logging;
+pub mod serve;
 
 use std::process::ExitCode;
 

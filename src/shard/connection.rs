@@ -37,7 +37,7 @@ struct Connection<L, D: Disk, C: Clock> {
 }
 
 /// Serves one connection to its end.
-pub async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, link: L, peer: SocketAddr) {
+pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, link: L, peer: SocketAddr) {
     let profile = Rc::new(shard.snapshot.borrow().profile.clone());
     let client = peer.ip().to_canonical();
     let mut connection = Connection {

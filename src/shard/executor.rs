@@ -24,10 +24,11 @@ use storage::clock::{Clock, SystemClock};
 use storage::disk::dma::DmaDisk;
 use storage::error::DiskError;
 use storage::format::segment_header::Purpose;
+use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
-use storage::position::{SegmentId, ShardId, StoreId};
+use storage::position::{SegmentId, ShardId};
 use storage::shelf::Shelf;
 use storage::store::Backlog;
 
@@ -42,8 +43,10 @@ pub struct ShardStart {
     pub data_dir: PathBuf,
     /// Time.
     pub clock: SystemClock,
-    /// The store's identity and start.
-    pub store: (StoreId, u64),
+    /// The store as it was opened.
+    pub store: StoreFile,
+    /// The same for the one shard that persists it from now on.
+    pub identity: Option<StoreFile>,
     /// Stamps and floors.
     pub frontier: Arc<Frontier>,
     /// Its first segments: mail, journal.
@@ -90,6 +93,16 @@ pub struct Summary {
     pub held: u64,
 }
 
+impl Summary {
+    /// Adds another shard's counts.
+    pub const fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.accepted += other.accepted;
+        self.delivered += other.delivered;
+        self.held += other.held;
+    }
+}
+
 /// Memory that is registered with the ring for disk writes; far below the usual limit on locked memory.
 const REGISTERED_MEMORY_OCTETS: usize = 3 << 20;
 
@@ -130,7 +143,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         let options = LogOptions {
             purpose,
             shard: start.id,
-            store: start.store.0,
+            store: start.store.store,
             segment_octets,
             first_segment,
             frontier: Arc::clone(&start.frontier),
@@ -162,7 +175,8 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         replay: Replay::default(),
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
-        incarnation: start.store.1,
+        incarnation: start.store.incarnation,
+        identity: Cell::new(start.identity),
         numbers: Cell::new(0),
         free: Cell::new((Duration::ZERO, 0)),
     });

@@ -53,6 +53,21 @@ async fn report<D: Disk, C: Clock>(shard: &Shard<D, C>, progress: Progress) {
     }
 }
 
+/// Makes further stamps safe to use (H1), long before the ones in hand are spent.
+async fn raise_ceiling<D: Disk, C: Clock>(shard: &Shard<D, C>) {
+    let Some(mut identity) = shard.identity.get() else { return };
+    let Some(ceiling) = shard.frontier.ceiling_wanted() else { return };
+    identity.sequence += 1;
+    identity.stamp_ceiling = ceiling;
+    match storage::save_identity(&shard.disk, &identity).await {
+        Ok(()) => {
+            shard.identity.set(Some(identity));
+            shard.frontier.ceiling_raised(ceiling);
+        }
+        Err(error) => tracing::error!(%error, "the stamp ceiling cannot be raised; trying again"),
+    }
+}
+
 async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arrival>) {
     let mut by_owner: BTreeMap<ShardId, Vec<Arrival>> = BTreeMap::new();
     for arrival in arrivals {
@@ -140,11 +155,12 @@ pub(super) async fn read_inbox<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     }
 }
 
-/// Looks at deadlines now and then.
+/// Looks at deadlines, and at the stamp ceiling, now and then.
 pub(super) async fn sweep<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     while !shard.is_shutting_down() {
         let shutdown = shard.shutdown.wait();
         or(shard.clock.sleep(SWEEP_INTERVAL), shutdown).await;
         shard.interrupts.sweep(shard.clock.now());
+        raise_ceiling(&shard).await;
     }
 }

@@ -21,7 +21,7 @@ use storage::position::{QueueId, SegmentId};
 
 /// The message that a session is receiving.
 #[derive(Debug)]
-pub struct Ingest<D: Disk, C: Clock> {
+pub(super) struct Ingest<D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
     client: IpAddr,
     queue_id: Option<QueueId>,
@@ -34,7 +34,7 @@ pub struct Ingest<D: Disk, C: Clock> {
 
 impl<D: Disk, C: Clock> Ingest<D, C> {
     /// For a session with `client`.
-    pub fn new(shard: Rc<Shard<D, C>>, client: IpAddr) -> Self {
+    pub(super) fn new(shard: Rc<Shard<D, C>>, client: IpAddr) -> Self {
         Self {
             shard,
             client,
@@ -48,12 +48,12 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
 
     /// Whether this much data is to be spilled into a chunk.
     #[must_use]
-    pub const fn wants_spill(octets: usize) -> bool {
+    pub(super) const fn wants_spill(octets: usize) -> bool {
         octets >= INLINE_DATA_OCTETS
     }
 
     /// Appends `data` as a chunk. A failure is told at the end of the data.
-    pub async fn spill(&mut self, data: &[u8]) {
+    pub(super) async fn spill(&mut self, data: &[u8]) {
         self.check_header(data);
         if self.refusal.is_some() {
             return;
@@ -72,7 +72,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     ///
     /// # Errors
     /// The reply that the sender gets instead of 250; nothing was promised then.
-    pub async fn finish(
+    pub(super) async fn finish(
         &mut self,
         session: &ServerSession,
         summary: &DataSummary,
@@ -92,7 +92,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     }
 
     /// The transaction is gone: its chunks are garbage.
-    pub fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         let mut shelf = self.shard.shelf.borrow_mut();
         for chunk in self.chunks.drain(..) {
             shelf.unpin(self.shard.id, chunk.segment);

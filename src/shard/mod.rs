@@ -43,6 +43,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::Log;
 use storage::notify::Notify;
@@ -84,6 +85,8 @@ pub struct Shard<D: Disk, C: Clock> {
     shutting_down: Cell<bool>,
     shutdown: Notify,
     incarnation: u64,
+    /// With the one shard that raises the stamp ceiling.
+    identity: Cell<Option<StoreFile>>,
     numbers: Cell<u64>,
     free: Cell<(Moment, u64)>,
 }

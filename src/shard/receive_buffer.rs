@@ -7,7 +7,7 @@ use crate::limits::{RECEIVE_OCTETS_KEPT, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_MIN}
 
 /// See the module.
 #[derive(Debug)]
-pub struct ReceiveBuffer {
+pub(super) struct ReceiveBuffer {
     memory: Vec<u8>,
     /// Start and end of the mail data that is kept.
     kept: Option<(usize, usize)>,
@@ -24,18 +24,18 @@ impl Default for ReceiveBuffer {
 impl ReceiveBuffer {
     /// What the session has not looked at.
     #[must_use]
-    pub fn unfed(&self) -> &[u8] {
+    pub(super) fn unfed(&self) -> &[u8] {
         &self.memory[self.fed..self.filled]
     }
 
     /// The session has looked at `octets` more.
-    pub fn feed(&mut self, octets: usize) {
+    pub(super) fn feed(&mut self, octets: usize) {
         assert!(octets <= self.filled - self.fed);
         self.fed += octets;
     }
 
     /// Mail data at this range of [`Self::unfed`] is to be kept; ranges of one message are contiguous.
-    pub fn keep(&mut self, start: usize, end: usize) {
+    pub(super) fn keep(&mut self, start: usize, end: usize) {
         let (start, end) = (self.fed + start, self.fed + end);
         assert!(end <= self.filled);
         match &mut self.kept {
@@ -49,18 +49,18 @@ impl ReceiveBuffer {
 
     /// The mail data that is kept.
     #[must_use]
-    pub fn kept(&self) -> &[u8] {
+    pub(super) fn kept(&self) -> &[u8] {
         self.kept.map_or(&[], |(start, end)| &self.memory[start..end])
     }
 
     /// Nothing is kept any more.
-    pub fn drop_kept(&mut self) {
+    pub(super) fn drop_kept(&mut self) {
         self.kept = None;
     }
 
     /// Memory to read into, never empty as long as kept data is spilled at
     /// [`INLINE_DATA_OCTETS`](crate::limits::INLINE_DATA_OCTETS).
-    pub fn space(&mut self) -> &mut [u8] {
+    pub(super) fn space(&mut self) -> &mut [u8] {
         let start = self.kept.map_or(self.fed, |(start, _)| start.min(self.fed));
         if start == self.filled {
             self.clear();
@@ -78,7 +78,7 @@ impl ReceiveBuffer {
     }
 
     /// `octets` were read into [`Self::space`].
-    pub fn fill(&mut self, octets: usize) {
+    pub(super) fn fill(&mut self, octets: usize) {
         assert!(octets <= self.memory.len() - self.filled);
         self.filled += octets;
     }

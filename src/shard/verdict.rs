@@ -13,7 +13,7 @@ use crate::smtp::server::RecipientVerdict;
 ///
 /// # Errors
 /// `452 4.3.1` with less than `min_free_space`.
-pub fn sender(free_octets: u64, snapshot: &Snapshot) -> Result<(), Reply> {
+pub(super) fn sender(free_octets: u64, snapshot: &Snapshot) -> Result<(), Reply> {
     if free_octets < snapshot.config.storage.min_free_space_bytes {
         return Err(INSUFFICIENT_STORAGE_452);
     }
@@ -22,7 +22,7 @@ pub fn sender(free_octets: u64, snapshot: &Snapshot) -> Result<(), Reply> {
 
 /// The verdict about RCPT.
 #[must_use]
-pub fn recipient<'a>(candidate: ForwardPath<'_>, snapshot: &'a Snapshot) -> RecipientVerdict<'a> {
+pub(super) fn recipient<'a>(candidate: ForwardPath<'_>, snapshot: &'a Snapshot) -> RecipientVerdict<'a> {
     let mailbox = match candidate {
         ForwardPath::Postmaster => return RecipientVerdict::AcceptAs(&snapshot.config.postmaster),
         ForwardPath::Mailbox(mailbox) => mailbox,

@@ -6,7 +6,7 @@ use super::queue::{Due, Place};
 use super::schedule::probe_pause;
 use super::{Lane, route};
 use crate::config::Domain;
-use crate::limits::{DISK_RETRY_PAUSE, FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, POISON_TRIES};
+use crate::limits::{DISK_RETRY_PAUSE, FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
 use crate::shard::Shard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::mesh::{Note, SettledUnit};
@@ -255,10 +255,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         let mut queue = self.lane.queue.borrow_mut();
         if broken {
-            if queue.bring_back(place) >= POISON_TRIES {
-                if let Some(place) = queue.next(entry.stamp.after(), now) {
-                    queue.step_aside(place, now, domain.retry_interval);
-                }
+            if queue.bring_back(place, now, domain.retry_interval) {
+                tracing::warn!(domain = %domain.name, stamp = entry.stamp.0, "a message that breaks sessions steps aside");
             }
             return Some(Ended::Failed);
         }

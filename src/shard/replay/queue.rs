@@ -8,7 +8,7 @@
 //! Invariant: an unsettled entry that is not out with the caller is in exactly one of the three.
 
 use super::schedule::deferred_gap;
-use crate::limits::IMPAIRED_RUN;
+use crate::limits::{IMPAIRED_RUN, POISON_TRIES};
 use crate::smtp::Moment;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -139,20 +139,18 @@ impl Queue {
         }
     }
 
-    /// The session broke while this entry was out: it is first again. Returns how often that happened to it.
-    pub(super) fn bring_back(&mut self, place: Place) -> u32 {
+    /// The session broke while this entry was out: it is first again, until it has broken too many. Returns
+    /// whether it stepped aside.
+    pub(super) fn bring_back(&mut self, place: Place, now: Moment, retry_interval: Duration) -> bool {
+        self.restore_suspects();
         let tries = self.tries.entry(place.1.stamp).or_insert(0);
         *tries += 1;
-        let tries = *tries;
-        self.suspects.push(Suspect { place, recipients: Vec::new() });
-        self.restore_suspects();
-        tries
-    }
-
-    /// The entry was not tried at all: it is first again.
-    pub(super) fn put_back(&mut self, place: Place) {
-        self.suspects.push(Suspect { place, recipients: Vec::new() });
-        self.restore_suspects();
+        if *tries >= POISON_TRIES {
+            self.step_aside(place, now, retry_interval);
+            return true;
+        }
+        self.merge.insert(place.0, place.1);
+        false
     }
 
     /// The entry steps aside and blocks nobody.
@@ -255,18 +253,19 @@ mod tests {
         let (shard, entry) = next(&mut queue, Moment::ZERO);
         assert_eq!(queue.open_units(&entry), [0, 1]);
         queue.decide(&entry, 0);
-        queue.put_back((shard, entry));
+        assert!(!queue.bring_back((shard, entry), Moment::ZERO, MINUTE));
         let (_, again) = next(&mut queue, Moment::ZERO);
         assert_eq!(queue.open_units(&again), [1]);
     }
 
     #[test]
-    fn a_message_that_breaks_sessions_is_counted() {
+    fn a_message_that_breaks_sessions_steps_aside_at_the_third() {
         let mut queue = queue_of(1..=2);
-        for times in 1..=3 {
+        for times in 1..=POISON_TRIES {
             let place = next(&mut queue, Moment::ZERO);
             assert_eq!(place.1.stamp, Stamp(1), "it stays first while it is tried");
-            assert_eq!(queue.bring_back(place), times);
+            assert_eq!(queue.bring_back(place, Moment::ZERO, MINUTE), times == POISON_TRIES);
         }
+        assert_eq!(next(&mut queue, Moment::ZERO).1.stamp, Stamp(2), "it blocks nobody");
     }
 }
