@@ -65,6 +65,8 @@ impl DmaDisk {
     /// The probe file cannot be written or opened with O_DIRECT.
     #[expect(clippy::disallowed_methods, reason = "this file is the home of real files")]
     pub async fn attach(root: &Path) -> Result<Self, DiskError> {
+        // glommio opens directories relative to descriptor -1: only absolute paths work.
+        let root = fs::canonicalize(root).map_err(|error| from_io("find", &error))?;
         let probe = root.join(PROBE);
         if fs::metadata(&probe).map_or(0, |metadata| metadata.len()) == 0 {
             let file = fs::File::create(&probe).map_err(|error| from_io("create probe", &error))?;
@@ -74,7 +76,7 @@ impl DmaDisk {
         }
         let file = DmaFile::open(&probe).await.map_err(|error| from_glommio("open probe", error))?;
         file.close().await.map_err(|error| from_glommio("close probe", error))?;
-        Ok(Self { root: Rc::new(root.to_path_buf()) })
+        Ok(Self { root: Rc::new(root) })
     }
 
     fn path(&self, path: &str) -> PathBuf {
