@@ -18,6 +18,8 @@ pub const PATH_OCTETS_MAX: usize = 256;
 pub const LOCAL_PART_OCTETS_MAX: usize = 192;
 /// Longest domain in octets (RFC 5321 4.5.3.1.2).
 pub const DOMAIN_OCTETS_MAX: usize = 255;
+/// Longest label of a domain in octets (RFC 1035 2.3.4).
+pub const DOMAIN_LABEL_OCTETS_MAX: usize = 63;
 /// Longest line of mail data that passes. RFC 5321 4.5.3.1.6 says 1,000 with CRLF; a backup MX that
 /// refuses longer ones loses mail that the primary would take, so only the message size bounds a line.
 pub const TEXT_LINE_OCTETS_MIN: usize = 1000;
@@ -31,6 +33,11 @@ pub const ENVELOPE_OCTETS_MAX: usize = 320 * 1024;
 pub const MESSAGE_OCTETS_MAX: u64 = 1 << 31;
 /// Smallest allowed value of `max_message_size` (RFC 5321 4.5.3.1.7: 64 KiB).
 pub const MESSAGE_OCTETS_MIN: u64 = 64 * 1024;
+
+/// Longest line of a reply that we send, CRLF included (RFC 5321 4.5.3.1.5). Longer text goes on in a next line.
+pub const REPLY_LINE_SENT_OCTETS_MAX: usize = 512;
+/// Received fields in a message from which on it is taken for a loop: `554 5.4.6` (RFC 5321 6.3: at least 100).
+pub const RECEIVED_FIELDS_MAX: usize = 100;
 
 /// Errors of one session (5xx by the client's fault) before it is closed with `421 4.7.0`.
 pub const SESSION_ERRORS_MAX: u32 = 20;
@@ -79,6 +86,7 @@ pub const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512 + PATH_OCTETS_MAX);
 const _: () = assert!(LOCAL_PART_OCTETS_MAX >= 64 && DOMAIN_OCTETS_MAX >= 255);
+const _: () = assert!(REPLY_LINE_SENT_OCTETS_MAX <= REPLY_LINE_OCTETS_MAX && RECEIVED_FIELDS_MAX >= 100);
 const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
 const _: () = assert!(RECIPIENTS_MAX as usize * (PATH_OCTETS_MAX + 64) <= ENVELOPE_OCTETS_MAX);
 const _: () = assert!(SERVER_COMMAND_TIMEOUT.as_secs() >= 300);

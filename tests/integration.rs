@@ -10,3 +10,5 @@
 mod architecture;
 #[path = "integration/check.rs"]
 mod check;
+#[path = "conversations.rs"]
+mod conversations;

@@ -152,7 +152,13 @@ mod tests {
 
     #[test]
     fn a_message_without_an_id_is_hashed_whole() {
-        for message in [&b""[..], b"\r\n", b"Subject: a\r\n\r\nX-Blaster-Id: b\r\n", b"no header", b": a\r\nX-Blaster-Id: b\r\n"] {
+        for message in [
+            &b""[..],
+            b"\r\n",
+            b"Subject: a\r\n\r\nX-Blaster-Id: b\r\n",
+            b"no header",
+            b": a\r\nX-Blaster-Id: b\r\n",
+        ] {
             let fingerprint = Fingerprint::of(message);
             assert_eq!((fingerprint.id, fingerprint.crc32), (None, crc32fast::hash(message)));
         }

@@ -107,8 +107,8 @@ pub fn to_line(record: &impl Serialize) -> Vec<u8> {
 
 /// All records of a file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RecordError> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| RecordError::Unreadable { path: path.to_owned(), error })?;
+    let text =
+        fs::read_to_string(path).map_err(|error| RecordError::Unreadable { path: path.to_owned(), error })?;
     let parse = |(index, line)| {
         serde_json::from_str(line).map_err(|error| RecordError::Malformed {
             path: path.to_owned(),

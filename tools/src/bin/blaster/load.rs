@@ -135,11 +135,14 @@ impl Sender<'_> {
             }
             self.progress.inc(1);
             sent += 1;
-            if self.load.messages_per_session > 0 && sent % self.load.messages_per_session == 0 {
-                connection.take().map(Connection::close);
+            let is_over = self.load.messages_per_session > 0 && sent % self.load.messages_per_session == 0;
+            if let Some(open) = connection.take_if(|_| is_over) {
+                open.close();
             }
         }
-        connection.map(Connection::close);
+        if let Some(open) = connection {
+            open.close();
+        }
         Ok(totals)
     }
 
@@ -198,8 +201,12 @@ impl Sender<'_> {
                 }
                 RecipientOutcome::Rejected { reply, .. } => rejection = Some(reply.to_string()),
                 RecipientOutcome::Deferred { reply, .. } => setback = Some(reply.to_string()),
-                RecipientOutcome::NotTried => setback = Some("the connection was lost before the end of data".to_owned()),
-                RecipientOutcome::Unknown => setback = Some("the connection was lost before the reply".to_owned()),
+                RecipientOutcome::NotTried => {
+                    setback = Some("the connection was lost before the end of data".to_owned())
+                }
+                RecipientOutcome::Unknown => {
+                    setback = Some("the connection was lost before the reply".to_owned())
+                }
             }
             acknowledged.refused.push(recipient.clone());
         }

@@ -95,7 +95,7 @@ fn content(id: &str, recipients: &[String], size: u64, has_8bit: bool, random: &
 }
 
 fn append_line(content: &mut Vec<u8>, length: u64, random: &mut Random) {
-    let dots = if random.next() % 8 == 0 { length.min(1 + random.next() % 3) } else { 0 };
+    let dots = if random.next().is_multiple_of(8) { length.min(1 + random.next() % 3) } else { 0 };
     content.extend((0..dots).map(|_| b'.'));
     let letters = b"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .";
     let mut left = length - dots;
@@ -187,7 +187,8 @@ mod tests {
             let lines: Vec<&[u8]> = message.stuffed.split_inclusive(|octet| *octet == b'\n').collect();
             assert!(lines.iter().all(|line| line.ends_with(b"\r\n") && line.len() <= 1001));
             assert!(lines.iter().all(|line| !line.starts_with(b".") || line.starts_with(b"..")));
-            let content: Vec<u8> = lines.iter().flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect();
+            let content: Vec<u8> =
+                lines.iter().flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect();
             let fingerprint = Fingerprint::of(&content);
             assert_eq!(fingerprint.id.as_deref(), Some(message.id.as_str()));
             assert_eq!((fingerprint.octets, fingerprint.crc32), (message.octets, message.crc32));

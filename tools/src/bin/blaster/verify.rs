@@ -75,13 +75,17 @@ impl fmt::Display for Altered {
 impl fmt::Display for Inverted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { earlier, later, recipient } = self;
-        write!(formatter, "inverted: {earlier} was acknowledged before {later} began, and came after it for {recipient}")
+        write!(
+            formatter,
+            "inverted: {earlier} was acknowledged before {later} began, and came after it for {recipient}"
+        )
     }
 }
 
 /// Checks all arrivals against all that was acknowledged.
 pub(crate) fn verify(ledger: &[Acknowledged], arrivals: &[Arrival]) -> Findings {
-    let known: HashMap<&str, &Acknowledged> = ledger.iter().map(|message| (message.id.as_str(), message)).collect();
+    let known: HashMap<&str, &Acknowledged> =
+        ledger.iter().map(|message| (message.id.as_str(), message)).collect();
     let by_reverse_path = unique_reverse_paths(ledger);
     let mut findings = Findings::default();
     // (id, recipient) -> how often accepted, and the first MAIL.
@@ -144,7 +148,9 @@ fn unique_reverse_paths(ledger: &[Acknowledged]) -> HashMap<&str, Option<&Acknow
 }
 
 fn units(ledger: &[Acknowledged]) -> impl Iterator<Item = (&Acknowledged, &str)> {
-    ledger.iter().flat_map(|message| message.recipients.iter().map(move |recipient| (message, recipient.as_str())))
+    ledger
+        .iter()
+        .flat_map(|message| message.recipients.iter().map(move |recipient| (message, recipient.as_str())))
 }
 
 /// What differs between what was submitted and what arrived.
@@ -155,11 +161,16 @@ fn alteration(message: &Acknowledged, arrival: &Arrival) -> Option<String> {
     if arrival.crc32 != message.crc32 {
         return Some(format!("CRC32 {:08x}, submitted {:08x}", arrival.crc32, message.crc32));
     }
-    if let Some(field) = arrival.above.iter().find(|field| !TRACE_FIELDS.contains(&field.to_lowercase().as_str())) {
+    if let Some(field) =
+        arrival.above.iter().find(|field| !TRACE_FIELDS.contains(&field.to_lowercase().as_str()))
+    {
         return Some(format!("field {field} was added"));
     }
     if arrival.reverse_path != message.reverse_path {
-        return Some(format!("reverse-path <{}>, submitted <{}>", arrival.reverse_path, message.reverse_path));
+        return Some(format!(
+            "reverse-path <{}>, submitted <{}>",
+            arrival.reverse_path, message.reverse_path
+        ));
     }
     let meant: HashSet<&String> = message.recipients.iter().chain(&message.refused).collect();
     let stranger = arrival.recipients.iter().find(|recipient| !meant.contains(recipient));
@@ -184,7 +195,9 @@ fn inversions(ledger: &[Acknowledged], offered: &HashMap<(&str, &str), u64>) -> 
         let mut acknowledged = by_reply.iter().peekable();
         let mut latest: Option<&(&Acknowledged, u64)> = None;
         for (later, sequence) in lane.iter() {
-            while let Some(earlier) = acknowledged.next_if(|(earlier, _)| earlier.reply_unix_us < later.mail_unix_us) {
+            while let Some(earlier) =
+                acknowledged.next_if(|(earlier, _)| earlier.reply_unix_us < later.mail_unix_us)
+            {
                 if latest.is_none_or(|latest| latest.1 < earlier.1) {
                     latest = Some(earlier);
                 }
@@ -272,7 +285,8 @@ mod tests {
     #[test]
     fn a_planted_alteration_is_found() {
         let ledger = ledger(8);
-        let plant: [(&str, fn(&mut Arrival)); 5] = [
+        type Alter = fn(&mut Arrival);
+        let plant: [(&str, Alter); 5] = [
             ("CRC32 00000008, submitted 00000007", |arrival| arrival.crc32 ^= 15),
             ("field Subject was added", |arrival| arrival.above.push("Subject".to_owned())),
             ("reverse-path <>, submitted <run-3@y>", |arrival| arrival.reverse_path.clear()),
@@ -346,7 +360,8 @@ mod tests {
     fn what_was_never_acknowledged_may_come() {
         let ledger = ledger(12);
         let mut arrivals = arrivals(&ledger);
-        let stranger = Arrival { id: Some("other-1".to_owned()), reverse_path: "z@z".to_owned(), ..arrivals[0].clone() };
+        let stranger =
+            Arrival { id: Some("other-1".to_owned()), reverse_path: "z@z".to_owned(), ..arrivals[0].clone() };
         arrivals.push(stranger);
         let findings = verify(&ledger, &arrivals);
         assert!(findings.is_sound());

@@ -1,6 +1,9 @@
 //! `stratamx-sink`: a scripted primary. It accepts, defers, rejects, hangs, closes and dawdles by rule, and
 //! records what arrived, in order.
-#![allow(clippy::disallowed_methods, reason = "a tool uses the machine's clock, files and threads as they are")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a tool uses the machine's clock, files and threads as they are"
+)]
 
 mod record;
 mod rule;

@@ -5,6 +5,7 @@
 //! look at that count.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -41,15 +42,15 @@ pub(crate) enum Action {
     Slow(Duration),
 }
 
-/// One rule with its counter.
-#[derive(Debug)]
+/// One rule with its counter, which copies share.
+#[derive(Clone, Debug)]
 pub(crate) struct Rule {
     stage: Stage,
     from: Option<String>,
     to: Option<String>,
     rate: Rate,
     action: Action,
-    matched: AtomicU64,
+    matched: Arc<AtomicU64>,
 }
 
 /// Which of the matching events.
@@ -77,7 +78,13 @@ pub(crate) enum RuleError {
 }
 
 /// Decides by the first rule that matches; `wait` is called for each `slow` on the way.
-pub(crate) fn decide(rules: &[Rule], stage: Stage, from: &str, to: &[&str], mut wait: impl FnMut(Duration)) -> Action {
+pub(crate) fn decide(
+    rules: &[Rule],
+    stage: Stage,
+    from: &str,
+    to: &[&str],
+    mut wait: impl FnMut(Duration),
+) -> Action {
     for rule in rules {
         match rule.judge(stage, from, to) {
             Some(Action::Slow(duration)) => wait(*duration),
@@ -129,7 +136,7 @@ impl FromStr for Rule {
         if stage == Stage::Body && matches!(action, Action::Answer(_)) {
             return Err(RuleError::BodyReply);
         }
-        let matched = AtomicU64::new(0);
+        let matched = Arc::default();
         let mut rule = Self { stage, from: None, to: None, rate: Rate::All, action, matched };
         for condition in parts {
             let unknown = || RuleError::Condition(condition.to_owned());
@@ -205,7 +212,11 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_decides() {
-        let rules = rules(&["rcpt:to=bob@*:from=*@good.test:accept", "rcpt:to=bob@*:defer", "rcpt:to=eve@*:reject=553"]);
+        let rules = rules(&[
+            "rcpt:to=bob@*:from=*@good.test:accept",
+            "rcpt:to=bob@*:defer",
+            "rcpt:to=eve@*:reject=553",
+        ]);
         assert_eq!(run(&rules, Stage::Rcpt, "a@good.test", &["bob@example.test"]), "Accept");
         assert_eq!(run(&rules, Stage::Rcpt, "a@bad.test", &["Bob@example.test"]), "450");
         assert_eq!(run(&rules, Stage::Rcpt, "", &["eve@example.test"]), "553");
@@ -247,7 +258,9 @@ mod tests {
             let rule = format!("rcpt:{text}:reject");
             assert_eq!(rule.parse::<Rule>().is_ok(), text == "to=x=", "{text}");
         }
-        for text in ["accept=1", "defer=550", "reject=450", "reject=600", "reject=x", "slow=x", "slow=5", "bounce"] {
+        for text in
+            ["accept=1", "defer=550", "reject=450", "reject=600", "reject=x", "slow=x", "slow=5", "bounce"]
+        {
             assert_eq!(error(&format!("rcpt:{text}")), RuleError::Action(text.to_owned()));
         }
         assert_eq!(error("body:reject"), RuleError::BodyReply);

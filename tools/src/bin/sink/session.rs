@@ -104,7 +104,8 @@ impl Connection<'_> {
     /// Reads what is there; false at the end of the stream or of the session's time.
     fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<bool> {
         let patience = self.session.poll_timeout().saturating_sub(self.clock.now());
-        self.stream.set_read_timeout(Some(patience.clamp(Duration::from_millis(1), Duration::from_secs(3600))))?;
+        self.stream
+            .set_read_timeout(Some(patience.clamp(Duration::from_millis(1), Duration::from_secs(3600))))?;
         let start = input.len();
         input.resize(start + READ_OCTETS, 0);
         let received = self.stream.read(&mut input[start..]);
@@ -162,7 +163,8 @@ impl Connection<'_> {
     fn handle_recipient(&mut self) -> io::Result<Flow> {
         let typed = self.session.transaction().candidate().as_str().to_owned();
         // RFC 5321 4.5.1: postmaster needs no domain, but the machine needs a mailbox to store.
-        let recipient = if typed.contains('@') { typed } else { format!("{typed}@{}", self.sink.profile.hostname) };
+        let recipient =
+            if typed.contains('@') { typed } else { format!("{typed}@{}", self.sink.profile.hostname) };
         let action = self.decide(Stage::Rcpt, &[&recipient]);
         let Some(arriving) = &mut self.arriving else { return Ok(Flow::Close) };
         let verdict = match action {

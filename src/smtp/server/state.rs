@@ -1,0 +1,260 @@
+//! The states of a server session and what a command does in each.
+//!
+//! ```text
+//!   Commands(Unidentified) --HELO, EHLO--> Commands(Identified) --MAIL--> SenderPending
+//!   SenderPending --yes--> Commands(Envelope) --RCPT--> RecipientPending --> Commands(Envelope)
+//!   Commands(Envelope) --DATA--> Data --true end--> MessagePending --> Commands(Identified)
+//! ```
+//! RSET, HELO and EHLO lead from an envelope back to `Identified`; QUIT, 421 and early talk lead to `Closing`
+//! from everywhere. The pending states want no input: what is pipelined behind them stays in the host's buffer.
+
+use std::io::Write as _;
+
+use super::{ServerEvent, ServerSession, Step};
+use crate::limits::{SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX};
+use crate::smtp::command::{Command, Mail};
+use crate::smtp::data::{DATA_END, DataFault, DataScan, DataScanner, DataSummary};
+use crate::smtp::extension;
+use crate::smtp::line::{Line, LineFramer};
+use crate::smtp::path::ForwardPath;
+use crate::smtp::reply::{self, Reply};
+use crate::smtp::server::transaction::Proposal;
+
+/// Where a session is.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Command lines are read.
+    Commands { phase: Phase, framer: LineFramer },
+    /// MAIL awaits the host.
+    SenderPending,
+    /// RCPT awaits the host.
+    RecipientPending,
+    /// Mail data is read.
+    Data(DataScanner),
+    /// A message awaits the host.
+    MessagePending(Afterwards),
+    /// Output is to be sent, nothing more is read.
+    Closing,
+}
+
+/// What commands are in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Before HELO or EHLO.
+    Unidentified,
+    /// No transaction.
+    Identified,
+    /// MAIL was accepted.
+    Envelope,
+}
+
+/// What follows the verdict about a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Afterwards {
+    Continue,
+    /// The service is shutting down.
+    Close,
+}
+
+impl State {
+    pub(super) fn commands(phase: Phase) -> Self {
+        Self::Commands { phase, framer: LineFramer::default() }
+    }
+}
+
+impl ServerSession {
+    /// One command line.
+    pub(super) fn step_commands(&mut self, input: &[u8]) -> Step {
+        let State::Commands { phase, framer } = &mut self.state else {
+            return Step { consumed: 0, event: ServerEvent::Idle };
+        };
+        let phase = *phase;
+        let (consumed, event) = match framer.next(input) {
+            Line::Incomplete { consumed } => (consumed, ServerEvent::Idle),
+            Line::Malformed { consumed } | Line::Overlong { consumed } => {
+                (consumed, self.refuse_command(phase, &reply::SYNTAX_500))
+            }
+            Line::Complete { text, consumed } => {
+                let is_early = consumed < input.len();
+                (consumed, self.run_line(phase, text, is_early))
+            }
+        };
+        Step { consumed, event }
+    }
+
+    /// The next piece of mail data, or its end.
+    pub(super) fn step_data(&mut self, input: &[u8]) -> Step {
+        let State::Data(scanner) = &mut self.state else {
+            return Step { consumed: 0, event: ServerEvent::Idle };
+        };
+        match scanner.scan(input) {
+            DataScan::Span(0) => Step { consumed: 0, event: ServerEvent::Idle },
+            DataScan::Span(end) => Step { consumed: end, event: ServerEvent::Data { start: 0, end } },
+            DataScan::Swallow(consumed) => Step { consumed, event: ServerEvent::Idle },
+            DataScan::End => {
+                let verdict = scanner.verdict();
+                Step { consumed: DATA_END, event: self.end_data(verdict) }
+            }
+        }
+    }
+
+    fn end_data(&mut self, verdict: Result<DataSummary, DataFault>) -> ServerEvent {
+        let refusal = match verdict {
+            Ok(summary) => {
+                self.state = State::MessagePending(Afterwards::Continue);
+                return ServerEvent::MessageEnds(summary);
+            }
+            Err(DataFault::BareLineEnd) => reply::BAD_LINE_ENDS_554,
+            Err(DataFault::TooBig) => reply::MESSAGE_TOO_BIG_552,
+        };
+        self.queue(&refusal);
+        self.abandon(Phase::Envelope)
+    }
+
+    fn run_line(&mut self, phase: Phase, line: &[u8], is_early: bool) -> ServerEvent {
+        match Command::parse(line) {
+            Ok(command) => self.run(phase, command, is_early),
+            Err(error) => {
+                let is_rcpt = line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"RCPT"));
+                if is_rcpt && phase == Phase::Envelope {
+                    self.transaction.note_refusal();
+                }
+                self.refuse_command(phase, &error.reply())
+            }
+        }
+    }
+
+    /// `is_early`: octets behind the command line are there already.
+    fn run(&mut self, phase: Phase, command: Command<'_>, is_early: bool) -> ServerEvent {
+        match command {
+            Command::Data => self.run_data(phase, is_early),
+            Command::Mail(mail) => self.run_mail(phase, &mail),
+            Command::Rcpt(path) => self.run_rcpt(phase, path),
+            Command::Quit => {
+                let event = self.abandon(phase);
+                self.close_with(&reply::CLOSING_221);
+                event
+            }
+            Command::Ehlo(_)
+            | Command::Helo(_)
+            | Command::Help
+            | Command::Noop
+            | Command::Rset
+            | Command::Vrfy => self.run_idle(phase, command),
+        }
+    }
+
+    /// Commands that carry no mail; too many of them in a row close the session.
+    fn run_idle(&mut self, phase: Phase, command: Command<'_>) -> ServerEvent {
+        self.idle_commands += 1;
+        if self.idle_commands > SESSION_IDLE_COMMANDS_MAX {
+            let event = self.abandon(phase);
+            self.close_with(&reply::TOO_MANY_IDLE_COMMANDS_421);
+            return event;
+        }
+        match command {
+            Command::Ehlo(name) => self.identify(phase, name, true),
+            Command::Helo(name) => self.identify(phase, name, false),
+            Command::Help => self.answer(&reply::HELP_214),
+            Command::Vrfy => self.answer(&reply::CANNOT_VERIFY_252),
+            Command::Rset => {
+                self.queue(&reply::OK_250);
+                self.abandon(phase)
+            }
+            _ => self.answer(&reply::OK_250),
+        }
+    }
+
+    /// RFC 5321 4.1.4: HELO and EHLO clear the transaction as RSET does.
+    fn identify(&mut self, phase: Phase, name: &str, is_extended: bool) -> ServerEvent {
+        self.peer.name.clear();
+        self.peer.name.push_str(name);
+        self.peer.is_extended = is_extended;
+        let (hostname, maximum) = (&self.profile.hostname, self.profile.max_message_size);
+        if is_extended {
+            extension::write_offer(self.output.tail(), hostname, maximum);
+        } else {
+            write!(self.output.tail(), "250 {hostname}\r\n").expect("a Vec takes every write");
+        }
+        let event = self.abandon(phase);
+        self.state = State::commands(Phase::Identified);
+        event
+    }
+
+    fn run_mail(&mut self, phase: Phase, mail: &Mail<'_>) -> ServerEvent {
+        if phase != Phase::Identified {
+            return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
+        }
+        if mail.declared_size.is_some_and(|octets| octets > self.profile.max_message_size) {
+            return self.refuse_command(phase, &reply::MESSAGE_TOO_BIG_552);
+        }
+        self.transaction.begin(mail);
+        self.state = State::SenderPending;
+        ServerEvent::Sender
+    }
+
+    fn run_rcpt(&mut self, phase: Phase, path: ForwardPath<'_>) -> ServerEvent {
+        if phase != Phase::Envelope {
+            return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
+        }
+        match self.transaction.propose(path, self.profile.max_recipients) {
+            Proposal::Duplicate => self.answer(&reply::RECIPIENT_OK_250),
+            Proposal::Full => {
+                self.transaction.note_refusal();
+                self.answer(&reply::TOO_MANY_RECIPIENTS_452)
+            }
+            Proposal::Pending => {
+                self.state = State::RecipientPending;
+                ServerEvent::Recipient
+            }
+        }
+    }
+
+    fn run_data(&mut self, phase: Phase, is_early: bool) -> ServerEvent {
+        if phase != Phase::Envelope {
+            return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
+        }
+        if self.transaction.recipient_count() == 0 {
+            // RFC 5321 3.3: 503 without RCPT, 554 when none was accepted.
+            let refused = self.transaction.has_refused();
+            let refusal = if refused { reply::NO_VALID_RECIPIENTS_554 } else { reply::BAD_SEQUENCE_503 };
+            return self.refuse_command(phase, &refusal);
+        }
+        if is_early {
+            // RFC 2920 3.1: DATA ends a group, its client has to wait for the 354. One that did not wait would
+            // have sent the same octets had we refused DATA, and then they are commands: what they are is a
+            // matter of timing, so the session cannot stay in step and closes.
+            let event = self.abandon(phase);
+            self.close_with(&reply::EARLY_TALKER_554);
+            return event;
+        }
+        self.state = State::Data(DataScanner::new(self.profile.max_message_size));
+        self.answer(&reply::START_MAIL_INPUT_354)
+    }
+
+    /// The transaction, if there is one, is dropped.
+    fn abandon(&mut self, phase: Phase) -> ServerEvent {
+        if phase != Phase::Envelope {
+            return ServerEvent::Idle;
+        }
+        self.transaction.clear();
+        self.state = State::commands(Phase::Identified);
+        ServerEvent::Abandoned
+    }
+
+    fn answer(&mut self, reply: &Reply) -> ServerEvent {
+        self.queue(reply);
+        ServerEvent::Idle
+    }
+
+    /// The client's fault: answered, and one time too often closes the session.
+    fn refuse_command(&mut self, phase: Phase, refusal: &Reply) -> ServerEvent {
+        self.errors += 1;
+        if self.errors <= SESSION_ERRORS_MAX {
+            return self.answer(refusal);
+        }
+        let event = self.abandon(phase);
+        self.close_with(&reply::TOO_MANY_ERRORS_421);
+        event
+    }
+}
