@@ -239,7 +239,8 @@ impl Totals {
         self.acknowledged += 1;
         self.rejected += u64::from(!acknowledged.refused.is_empty());
         self.octets += acknowledged.octets;
-        self.latency.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency.record(latency_us).expect("the histogram grows as it needs");
     }
 
     fn add(&mut self, other: &Self) {
@@ -248,7 +249,7 @@ impl Totals {
         self.given_up += other.given_up;
         self.retries += other.retries;
         self.octets += other.octets;
-        self.latency.add(&other.latency).expect("all histograms grow as they need");
+        self.latency.add(&other.latency).expect("the histogram grows as it needs");
     }
 }
 
@@ -265,6 +266,19 @@ fn queue_id(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latencies_of_all_sessions_are_counted() {
+        let mut totals = Totals::default();
+        for milliseconds in [5, 7, 600_000] {
+            let mut session = Totals::default();
+            session.note(&Acknowledged::default(), Duration::from_millis(milliseconds));
+            totals.add(&session);
+        }
+        let percentile = |percentile| totals.latency.value_at_percentile(percentile) / 1000;
+        assert_eq!((totals.acknowledged, percentile(1.0), percentile(50.0)), (3, 5, 7));
+        assert!((599_000..=601_000).contains(&percentile(100.0)));
+    }
 
     #[test]
     fn the_queue_id_is_what_the_reply_names() {

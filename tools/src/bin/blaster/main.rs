@@ -28,12 +28,14 @@ use crate::load::{Ledger, Load, run_name};
 use crate::message::Plan;
 
 const LEDGER_HELP: &str = "\
-Ledger: one JSON object a line for each acknowledged message, written the moment that its 250 is there: id,
-queue_id, session, mail_unix_us (the first MAIL for it), reply_unix_us, reverse_path, recipients, octets, crc32.
+Ledger: one JSON object a line for each acknowledged message, written the moment that
+  its 250 is there: id, queue_id, session, mail_unix_us (the first MAIL for it),
+  reply_unix_us, reverse_path, recipients, octets, crc32.
 
-Check: stratamx-blaster --verify RECORD --ledger FILE, both as often as there are files. Several records are
-taken one after the other in time. A unit is a (message, recipient). Exit status 1 on a loss, an alteration or
-an inversion; duplicates are counted.";
+Check: stratamx-blaster --verify RECORD --ledger FILE
+  Both as often as there are files; several records follow each other in time. A unit is
+  a (message, recipient). Exit status 1 on a loss, an alteration or an inversion;
+  duplicates are counted.";
 
 /// An SMTP load generator that checks what became of every message that was acknowledged.
 #[derive(Debug, Parser)]

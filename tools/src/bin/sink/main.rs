@@ -34,18 +34,26 @@ const RECIPIENTS_MAX: u32 = 1000;
 
 const RULES_HELP: &str = "\
 Rules: STAGE[:CONDITION]...:ACTION, as often as you like; the first that matches decides.
-  STAGE      connect  before the greeting        mail, rcpt  at that command
-             body     when mail data begins      data        at its end, before the reply
+  STAGE      connect    before the greeting
+             mail, rcpt at that command
+             body       when mail data begins
+             data       at its end, before the reply
   CONDITION  from=GLOB, to=GLOB   the sender, a recipient; * stands for anything
-             every=N, first=N, after=N   of those that match: every n-th, the first n, all behind the n-th
-  ACTION     accept | defer[=4xx] | reject[=5xx] | hang (say nothing more) | close (no word) |
-             slow[=250ms|2s|...] (wait, then the next rules decide)
-Examples:
-  --rule 'rcpt:to=bob@*:defer' --rule 'data:every=10:reject'   --rule 'connect:first=3:close'
+             every=N, first=N, after=N
+                        of those that match: every n-th, the first n, all behind the n-th
+  ACTION     accept
+             defer[=4xx], reject[=5xx]
+             hang       say nothing more, keep the connection
+             close      without a word
+             slow[=250ms|2s]  wait, then the next rules decide
 
-Record: one JSON object a line for each transaction, flushed before its reply leaves. mail_sequence is the
-order in which the MAIL commands came; id and crc32 are of the message from its X-Blaster-Id field on, above
-names the fields on top of that one.";
+Examples:
+  --rule 'rcpt:to=bob@*:defer' --rule 'data:every=10:reject'
+  --rule 'connect:first=3:close'
+
+Record: one JSON object a line for each transaction, flushed before its reply leaves.
+  mail_sequence is the order in which the MAIL commands came; id and crc32 are of the
+  message from its X-Blaster-Id field on; above names the fields on top of that one.";
 
 /// A scripted primary for tests: takes mail by rule and records what arrived.
 #[derive(Parser)]
