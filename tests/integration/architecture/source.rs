@@ -46,6 +46,23 @@ pub(super) fn without_tests(tokens: &[Placed]) -> Vec<Placed> {
     kept
 }
 
+/// Names of the modules in files of their own that are compiled for tests only.
+pub(super) fn test_modules(tokens: &[Placed]) -> Vec<String> {
+    let mut names = Vec::new();
+    for at in (0..tokens.len()).filter(|at| is_test_attribute(&tokens[*at..])) {
+        let item = &tokens[at..item_end(tokens, at)];
+        let [.., Placed { token: Token::Word(keyword), .. }, Placed { token: Token::Word(name), .. }, end] =
+            item
+        else {
+            continue;
+        };
+        if keyword == "mod" && end.token == Token::Mark(';') {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
 /// Number of lines that hold code.
 pub(super) fn code_lines(tokens: &[Placed]) -> usize {
     let mut lines: Vec<usize> = tokens.iter().flat_map(|placed| placed.line..=placed.line_end).collect();
@@ -283,6 +300,13 @@ fn comments_texts_and_tests_are_not_code() {
     let words: Vec<String> =
         without_tests(&tokens(text)).into_iter().filter_map(|placed| word(placed.token)).collect();
     assert_eq!(words, ["fn", "a", "b", "str", "char", "let", "_", "fn", "last"]);
+}
+
+#[test]
+fn a_module_of_tests_may_have_its_own_file() {
+    let text =
+        "#[cfg(test)]\nmod tests;\nmod state;\n#[cfg(test)] mod inner { mod a; }\n#[cfg(test)] use b::mod_;";
+    assert_eq!(test_modules(&tokens(text)), ["tests"]);
 }
 
 #[test]

@@ -1,0 +1,10 @@
+//! What the test tools share: the shapes of their records, and how a message is known again after its journey.
+//!
+//! Two records meet in the checker: the *ledger* of a sender (one [`record::Acknowledged`] for each 250 that it
+//! got) and the *record* of a primary (one [`record::Arrival`] for each transaction that it saw). Both are JSON
+//! lines, so that senders and primaries in other languages can write them too.
+#![allow(clippy::disallowed_methods, reason = "a tool uses the machine's clock and files as they are")]
+
+pub mod clock;
+pub mod fingerprint;
+pub mod record;
