@@ -121,6 +121,11 @@ pub const JOURNAL_SEGMENT_OCTETS: u64 = 4 << 20;
 
 /// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
 pub const OUTSTANDING_MAX: u32 = 16;
+/// Settlements that gather for one write of the journal, while as many may be on their way: a block of the
+/// journal serves several messages.
+pub const SETTLEMENTS_A_WRITE: usize = 8;
+/// Longest wait of a settlement for company.
+pub const SETTLEMENT_PAUSE: Duration = Duration::from_millis(20);
 /// First pause before a primary that is down is tried again; doubles up to `retry_interval`.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(15);
 /// Longest pause before a deferred message is tried again.
@@ -134,6 +139,7 @@ pub const POISON_TRIES: u32 = 3;
 /// Longest sleep while the frontier holds a lane back.
 pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
+const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);
 const _: () = assert!(RECEIVE_OCTETS_MAX > INLINE_DATA_OCTETS + COMMAND_LINE_OCTETS_MAX);
 // The largest record, envelope, trace field and data, fits a batch of the log.
 const _: () = assert!(ENVELOPE_OCTETS_MAX + RECEIVE_OCTETS_MAX + 64 * 1024 <= 1 << 20);

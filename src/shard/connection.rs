@@ -9,10 +9,13 @@ use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
 use super::receive_buffer::ReceiveBuffer;
 use super::verdict;
+use crate::smtp::reply::EARLY_TALKER_554;
 use crate::smtp::server::{ServerEvent, ServerSession};
 use core::net::SocketAddr;
+use futures_lite::future::poll_once;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
@@ -38,10 +41,10 @@ struct Connection<L, D: Disk, C: Clock> {
 
 /// Serves one connection to its end.
 pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, link: L, peer: SocketAddr) {
-    let profile = Rc::new(shard.snapshot.borrow().profile.clone());
+    let profile = Arc::clone(&shard.snapshot.borrow().profile);
     let client = peer.ip().to_canonical();
     let mut connection = Connection {
-        session: ServerSession::new((*profile).clone(), shard.clock.now()),
+        session: ServerSession::new(profile, shard.clock.now()),
         buffer: ReceiveBuffer::default(),
         ingest: Ingest::new(Rc::clone(&shard), client),
         interrupt: shard.interrupts.register(),
@@ -56,6 +59,11 @@ pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, li
 
 impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
     async fn run(&mut self) -> Result<(), Gone> {
+        if self.talks_early().await? {
+            let refusal = format!("{EARLY_TALKER_554}\r\n");
+            self.link.write(refusal.as_bytes()).await?;
+            return Ok(self.link.shutdown().await?);
+        }
         loop {
             self.work().await;
             self.send_replies().await?;
@@ -67,6 +75,17 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 self.buffer.drop_kept();
             }
             self.receive().await?;
+        }
+    }
+
+    /// Whether the client spoke before our greeting (RFC 5321 3.1 has it wait; P6). One look, no waiting: a
+    /// pause would cost every honest sender.
+    async fn talks_early(&mut self) -> Result<bool, Gone> {
+        match poll_once(self.link.read(self.buffer.space())).await {
+            None => Ok(false),
+            Some(Ok(0)) => Err(Gone::Closed),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(error)) => Err(error.into()),
         }
     }
 

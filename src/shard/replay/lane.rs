@@ -4,16 +4,14 @@ use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
 use super::queue::{Due, Place};
 use super::schedule::probe_pause;
-use super::{Lane, route};
+use super::{Lane, route, settle};
 use crate::config::Domain;
-use crate::limits::{DISK_RETRY_PAUSE, FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
+use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
 use crate::shard::Shard;
 use crate::shard::link::{Dialer, Spawn};
-use crate::shard::mesh::{Note, SettledUnit};
 use core::time::Duration;
 use futures_lite::future::or;
 use std::rc::Rc;
-use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::ReadError;
@@ -307,62 +305,24 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
     }
 
-    /// Journals facts beside the delivery that goes on; a bounded number at a time, which is what a crash may
-    /// repeat (P4).
+    /// Hands facts over to the journal, beside the delivery that goes on. Waits while as many as a crash may
+    /// repeat (P4) are not durable.
     async fn record(&self, place: Place, facts: Vec<Fact>) {
-        while self.lane.outstanding.get() >= OUTSTANDING_MAX {
+        loop {
             let settled = self.lane.settled.wait();
+            if self.lane.settlements.outstanding() < OUTSTANDING_MAX {
+                break;
+            }
             settled.await;
         }
-        self.lane.outstanding.set(self.lane.outstanding.get() + 1);
-        let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
-        self.spawn.spawn(async move {
-            journal(&shard, &lane.domain, place, &facts).await;
-            lane.outstanding.set(lane.outstanding.get() - 1);
-            lane.settled.notify_all();
-        });
+        if self.lane.settlements.add(place, facts) {
+            let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
+            self.spawn.spawn(settle::write(shard, lane));
+        }
     }
 
     async fn pause(&self, pause: Duration) {
         let stirred = self.lane.stirred.wait();
         or(self.shard.clock.sleep(pause), stirred).await;
-    }
-}
-
-/// Makes facts durable, however long that takes, then tells the shard that keeps the segment.
-async fn journal<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    domain: &Arc<str>,
-    place: Place,
-    facts: &[Fact],
-) {
-    loop {
-        let result = match shard.journal.append_facts(facts).await {
-            Ok(ticket) => ticket.await,
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(()) => break,
-            Err(storage::error::AppendError::Closed) => return,
-            Err(error) => {
-                tracing::error!(%error, %domain, "facts cannot be journalled; trying again");
-                shard.clock.sleep(DISK_RETRY_PAUSE).await;
-            }
-        }
-    }
-    let (directory, entry) = place;
-    let settled = facts.iter().filter(|fact| fact.outcome.is_final()).map(|fact| SettledUnit {
-        shard: directory,
-        segment: entry.segment,
-        unit: entry.unit_base + u32::from(fact.ordinal),
-        domain: Arc::clone(domain),
-        outcome: fact.outcome,
-    });
-    let settled: Vec<SettledUnit> = settled.collect();
-    let keeper = directory.0 % shard.shards;
-    if keeper == shard.id.0 {
-        shard.settle(&settled);
-    } else if shard.mesh.senders[usize::from(keeper)].send(Note::Settled(settled)).await.is_err() {
-        tracing::debug!(%domain, "the keeper has ended; the next start reads the journal");
     }
 }

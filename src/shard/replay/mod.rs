@@ -13,11 +13,13 @@ mod outcome;
 mod queue;
 mod route;
 mod schedule;
+mod settle;
 
 use super::Shard;
 use super::link::{Dialer, Spawn};
 use core::cell::{Cell, RefCell};
 use queue::Queue;
+use settle::Settlements;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,8 +50,8 @@ struct Lane {
     /// The configuration changed, or the shard shuts down.
     stirred: Notify,
     /// Facts that are on their way to the journal.
-    outstanding: Cell<u32>,
-    /// One of them is durable.
+    settlements: Settlements,
+    /// Some of them are durable.
     settled: Notify,
 }
 
@@ -88,7 +90,7 @@ impl Replay {
 
     /// Facts that are not durable yet.
     pub(super) fn outstanding(&self) -> u32 {
-        self.lanes.borrow().values().map(|lane| lane.outstanding.get()).sum()
+        self.lanes.borrow().values().map(|lane| lane.settlements.outstanding()).sum()
     }
 
     fn lane(&self, domain: &Arc<str>) -> Rc<Lane> {
@@ -101,7 +103,7 @@ impl Replay {
             running: Cell::new(false),
             arrived: Notify::default(),
             stirred: Notify::default(),
-            outstanding: Cell::new(0),
+            settlements: Settlements::default(),
             settled: Notify::default(),
         });
         self.lanes.borrow_mut().insert(Arc::clone(domain), Rc::clone(&lane));
