@@ -3,11 +3,11 @@
 //! No protocol is decided here and nothing of a message is kept here: the machine says what happened, the
 //! verdict says what is welcome, the ingest makes it durable.
 
-use super::Shard;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
 use super::receive_buffer::ReceiveBuffer;
+use super::state::Shard;
 use super::verdict;
 use crate::smtp::reply::EARLY_TALKER_554;
 use crate::smtp::server::{ServerEvent, ServerSession};

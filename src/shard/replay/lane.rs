@@ -2,13 +2,12 @@
 
 use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
-use super::queue::{Due, Place};
-use super::schedule::probe_pause;
-use super::{Lane, route, settle};
+use super::{route, settle};
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
-use crate::shard::Shard;
+use crate::shard::backlog::{Due, Lane, Place, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
+use crate::shard::state::Shard;
 use core::time::Duration;
 use futures_lite::future::or;
 use std::rc::Rc;
@@ -184,8 +183,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let Ok(message) = frame.message() else {
             return self.unreadable(place, &ordinals, ReadError::Damaged("message payload"), domain).await;
         };
-        let recipients: Vec<&str> =
-            ordinals.iter().filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied()).collect();
+        let recipients: Vec<&str> = ordinals
+            .iter()
+            .filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied())
+            .collect();
         if recipients.len() != ordinals.len() {
             return self.unreadable(place, &ordinals, ReadError::Damaged("recipients"), domain).await;
         }

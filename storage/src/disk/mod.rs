@@ -11,7 +11,7 @@
 //! 4. [`Disk::create`] gives a file of exactly `size` octets that read as zeros, and does not run out of space
 //!    later when they are written.
 //!
-//! Offsets and lengths of writes are multiples of [`BLOCK_OCTETS`](crate::format::BLOCK_OCTETS); reads may
+//! Offsets and lengths of writes are multiples of [`BLOCK_OCTETS`]; reads may
 //! start and end anywhere. Paths are relative to the data directory.
 
 #[cfg(feature = "glommio")]
@@ -19,6 +19,7 @@ pub mod dma;
 pub mod plain;
 
 use crate::error::DiskError;
+pub use crate::format::BLOCK_OCTETS;
 use core::ops::Deref;
 
 /// A directory tree on stable storage.

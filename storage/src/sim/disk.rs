@@ -4,9 +4,8 @@
 
 use super::executor::yield_now;
 use super::random::Random;
-use crate::disk::{Block, Disk, File};
+use crate::disk::{BLOCK_OCTETS, Block, Disk, File};
 use crate::error::DiskError;
-use crate::format::BLOCK_OCTETS;
 use core::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
