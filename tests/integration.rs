@@ -12,3 +12,5 @@ mod architecture;
 mod check;
 #[path = "conversations.rs"]
 mod conversations;
+#[path = "integration/outage/mod.rs"]
+mod outage;
