@@ -18,3 +18,5 @@ mod conversations;
 mod harness;
 #[path = "integration/serve.rs"]
 mod serve;
+#[path = "integration/outage/mod.rs"]
+mod outage;
