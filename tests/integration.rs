@@ -16,7 +16,7 @@ mod check;
 mod conversations;
 #[path = "integration/harness/mod.rs"]
 mod harness;
-#[path = "integration/serve.rs"]
-mod serve;
 #[path = "integration/outage/mod.rs"]
 mod outage;
+#[path = "integration/serve.rs"]
+mod serve;

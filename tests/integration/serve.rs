@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn replies_that_others_rely_on() {
-    let directory = Directory::new("replies");
+    let directory = Scratch::new("replies");
     let config =
         configure(&directory, &Settings { smtp: "max_message_size = \"64KiB\"", ..Settings::default() });
     let server = Server::start(&config);
@@ -49,7 +49,7 @@ fn replies_that_others_rely_on() {
 
 #[test]
 fn a_talker_before_the_greeting_is_turned_away() {
-    let directory = Directory::new("early");
+    let directory = Scratch::new("early");
     let server = Server::start(&configure(&directory, &Settings::default()));
     // Stopped, so that the words are there before the connection is taken.
     server.process.signal("-STOP");
@@ -63,7 +63,7 @@ fn a_talker_before_the_greeting_is_turned_away() {
 
 #[test]
 fn connections_over_the_cap_are_told_421() {
-    let directory = Directory::new("caps");
+    let directory = Scratch::new("caps");
     let config =
         configure(&directory, &Settings { smtp: "max_connections_per_ip = 3", ..Settings::default() });
     let server = Server::start(&config);
@@ -79,7 +79,7 @@ fn connections_over_the_cap_are_told_421() {
 
 #[test]
 fn sigterm_takes_leave_and_keeps_what_was_promised() {
-    let directory = Directory::new("sigterm");
+    let directory = Scratch::new("sigterm");
     let config = configure(&directory, &Settings::default());
     let mut server = Server::start(&config);
     let mut idle = Client::connect(server.address);
@@ -106,7 +106,7 @@ fn sigterm_takes_leave_and_keeps_what_was_promised() {
 
 #[test]
 fn sighup_reloads_what_may_change() {
-    let directory = Directory::new("sighup");
+    let directory = Scratch::new("sighup");
     let config = configure(&directory, &Settings::default());
     let mut server = Server::start(&config);
     let mut client = Client::connect(server.address);
@@ -128,10 +128,10 @@ fn sighup_reloads_what_may_change() {
 
 #[test]
 fn a_second_process_on_the_same_data_is_refused() {
-    let directory = Directory::new("lock");
+    let directory = Scratch::new("lock");
     let config = configure(&directory, &Settings::default());
     let _server = Server::start(&config);
-    let second = Command::new(program("stratamx")).args(["serve", "--config"]).arg(&config).output().unwrap();
+    let second = Command::new(tool("stratamx")).args(["serve", "--config"]).arg(&config).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("another process works on this data directory"), "{said}");
@@ -146,42 +146,26 @@ fn memory_kib(pid: u32, field: &str) -> u64 {
 
 #[test]
 fn a_message_of_100_mib_passes_without_being_held_in_memory() {
-    let directory = Directory::new("large");
+    let directory = Scratch::new("large");
     let primary = free_address();
-    let server = Server::start(&configure(&directory, &Settings { primary, ..Settings::default() }));
+    let mut server = Server::start(&configure(&directory, &Settings { primary, ..Settings::default() }));
     let pid = server.process.child.id();
     let before = memory_kib(pid, "VmHWM:");
-    let ledger = directory.file("ledger.jsonl");
-    let mut blaster = Command::new(program("stratamx-blaster"));
-    blaster.arg("--to").arg(server.address.to_string()).arg("--ledger").arg(&ledger);
+    let ledger = directory.path("ledger.jsonl");
+    let to = server.address.to_string();
     // A little below the limit, which counts the header too.
-    blaster.args([
-        "--messages",
-        "1",
-        "--sessions",
-        "1",
-        "--size",
-        "102000KiB",
-        "--recipient-domain",
-        "example.test",
-    ]);
-    let sent = blaster.output().unwrap();
+    let size = ["--size", "102000KiB", "--messages", "1", "--sessions", "1"];
+    let files = ["--to", &to, "--ledger", ledger.to_str().unwrap()];
+    let sent = blaster(&[&files[..], &size[..]].concat());
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    let sink = Sink::start(&directory, primary, &[]);
-    sink.wait_for_lines(1);
+    let record = directory.path("record.jsonl");
+    let sink = Primary::sink(&primary.to_string(), &record, &[]);
+    server.process.wait_for("nothing is left to hand over");
     let grown = memory_kib(pid, "VmHWM:") - before;
     assert!(grown < 24 * 1024, "memory grew by {grown} KiB over a message of 102,000 KiB");
-    verify(&sink, &ledger);
-}
-
-/// The blaster's own judgement over what a sink took.
-pub fn verify(sink: &Sink, ledger: &std::path::Path) {
-    let mut command = Command::new(program("stratamx-blaster"));
-    command.arg("--verify").arg(&sink.record).arg("--ledger").arg(ledger).arg("--keep").arg(&sink.keep);
-    let verdict = command.output().unwrap();
-    let said = String::from_utf8_lossy(&verdict.stdout).into_owned();
-    assert!(verdict.status.success(), "{said}");
-    println!("{said}");
+    sink.stop();
+    let (is_sound, findings) = verify(&[&record], &[&ledger]);
+    assert!(is_sound && findings["units"].as_u64() == Some(1), "{findings}");
 }
 
 /// User and system time of a process in clock ticks (100 a second).
@@ -193,7 +177,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 
 #[test]
 fn a_thousand_idle_sessions_cost_next_to_nothing() {
-    let directory = Directory::new("idle");
+    let directory = Scratch::new("idle");
     let config =
         configure(&directory, &Settings { smtp: "max_connections_per_ip = 2000", ..Settings::default() });
     let server = Server::start(&config);

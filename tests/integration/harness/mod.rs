@@ -4,65 +4,21 @@
 //! and has a bound.
 
 pub mod client;
+pub mod peers;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use peers::{Primary, Scratch, Sender, Software, blaster, free_port, tool, verify};
+
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A directory that goes with the test.
-pub struct Directory(PathBuf);
-
-impl Directory {
-    pub fn new(name: &str) -> Self {
-        // Not /tmp: that may be in memory, and the log wants O_DIRECT.
-        let target = Path::new(env!("CARGO_BIN_EXE_stratamx")).ancestors().nth(2).unwrap();
-        let path = target.join("tests").join(format!("{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // A failed test leaves its directory for a look.
-        if !thread::panicking() {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-/// A program of the workspace.
-pub fn program(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_stratamx")).with_file_name(name);
-    assert!(
-        path.exists(),
-        "{} is not built: run `make test`, or cargo build --workspace --bins",
-        path.display()
-    );
-    path
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A process whose lines can be waited for, and which does not outlive the test.
 pub struct Process {
@@ -149,6 +105,7 @@ pub struct Server {
 /// What differs from test to test in a configuration.
 pub struct Settings<'a> {
     pub primary: SocketAddr,
+    pub listen: SocketAddr,
     pub smtp: &'a str,
     pub rest: &'a str,
 }
@@ -156,19 +113,19 @@ pub struct Settings<'a> {
 impl Default for Settings<'_> {
     fn default() -> Self {
         // Port 9 discards, where anybody listens at all: a primary that is down.
-        Self { primary: SocketAddr::from(([127, 0, 0, 1], 9)), smtp: "", rest: "" }
+        Self { primary: loopback(9), listen: loopback(0), smtp: "", rest: "" }
     }
 }
 
 /// Writes `stratamx.toml` into `directory`.
-pub fn configure(directory: &Directory, settings: &Settings<'_>) -> PathBuf {
-    let path = directory.file("stratamx.toml");
-    let Settings { primary, smtp, rest } = settings;
+pub fn configure(directory: &Scratch, settings: &Settings<'_>) -> PathBuf {
+    let path = directory.path("stratamx.toml");
+    let Settings { primary, listen, smtp, rest } = settings;
     let text = format!(
-        "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n{smtp}\n\
+        "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"{listen}\"]\n{smtp}\n\
          [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
          [[domain]]\nname = \"example.test\"\nprimary = [\"{primary}\"]\n{rest}\n",
-        directory.file("data").display()
+        directory.path("data").display()
     );
     fs::write(&path, text).unwrap();
     path
@@ -193,43 +150,11 @@ impl Server {
     }
 }
 
-/// A primary: `stratamx-sink` with a record of what it took.
-pub struct Sink {
-    pub process: Process,
-    pub record: PathBuf,
-    pub keep: PathBuf,
-}
-
-impl Sink {
-    pub fn start(directory: &Directory, listen: SocketAddr, rules: &[&str]) -> Self {
-        let (record, keep) = (directory.file("record.jsonl"), directory.file("keep"));
-        let mut command = Command::new(program("stratamx-sink"));
-        command.arg("--listen").arg(listen.to_string());
-        command.arg("--record").arg(&record).arg("--keep").arg(&keep);
-        for rule in rules {
-            command.args(["--rule", rule]);
-        }
-        let mut process = Process::start(&mut command);
-        process.wait_for(&listen.to_string());
-        Self { process, record, keep }
-    }
-
-    /// Lines of the record so far.
-    pub fn lines(&self) -> usize {
-        fs::read_to_string(&self.record).map_or(0, |text| text.lines().count())
-    }
-
-    /// Waits until the record has `count` lines.
-    pub fn wait_for_lines(&self, count: usize) {
-        let end = Instant::now() + PATIENCE * 2;
-        while self.lines() < count {
-            assert!(Instant::now() < end, "the primary has {} of {count} messages", self.lines());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
 /// An address on loopback with a port that was free a moment ago.
 pub fn free_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
+    loopback(free_port())
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
