@@ -8,7 +8,6 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log. Lines are written until the guard is dropped.
-#[must_use]
 pub(super) fn start() -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(stderr());
     let filter =

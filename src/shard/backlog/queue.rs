@@ -232,7 +232,7 @@ mod tests {
         let seventh = {
             for _ in 1..=6 {
                 let place = next(&mut queue, Moment::ZERO);
-                assert!(!queue.put_off(place.clone(), vec![format!("{}@full", place.1.stamp.0)]));
+                assert!(!queue.put_off(place, vec![format!("{}@full", place.1.stamp.0)]));
             }
             next(&mut queue, Moment::ZERO)
         };

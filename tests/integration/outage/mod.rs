@@ -120,6 +120,7 @@ impl Outage {
         };
         proxy.wait_for_the_byte();
         server.process.kill();
+        proxy.open();
         println!("killed at byte {kill_at}");
         server = Server::start(&config);
         for sender in senders {

@@ -12,10 +12,18 @@ pub struct Proxy {
     gate: Arc<Gate>,
 }
 
-/// Lets octets through up to the chosen one; the rest of that write is lost, as in a crash.
+/// Lets octets through up to the chosen one; nothing goes behind it until the server is dead.
 struct Gate {
-    left: Mutex<Option<u64>>,
-    reached: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+enum State {
+    /// So many octets to go.
+    Counting(u64),
+    /// The chosen byte has gone through.
+    Closed,
+    Open,
 }
 
 impl Proxy {
@@ -23,7 +31,7 @@ impl Proxy {
     pub fn start(server: SocketAddr, stop_at: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let gate = Arc::new(Gate { left: Mutex::new(Some(stop_at)), reached: Condvar::new() });
+        let gate = Arc::new(Gate { state: Mutex::new(State::Counting(stop_at)), changed: Condvar::new() });
         let shared = Arc::clone(&gate);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -31,46 +39,56 @@ impl Proxy {
                 let Ok(upstream) = TcpStream::connect(server) else { continue };
                 let (client_too, upstream_too) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
                 let gate = Arc::clone(&shared);
-                thread::spawn(move || carry(client, upstream, |octets| gate.pass(octets)));
-                thread::spawn(move || carry(upstream_too, client_too, |octets| octets));
+                thread::spawn(move || carry(client, upstream, |octets, to| gate.pass(octets, to)));
+                thread::spawn(move || {
+                    carry(upstream_too, client_too, |octets, to| to.write_all(octets).is_ok())
+                });
             }
         });
         Self { address, gate }
     }
 
-    /// Returns when exactly the chosen number of octets has gone to the server.
+    /// Returns when exactly the chosen number of octets has gone to the server; no more goes before
+    /// [`Self::open`].
     pub fn wait_for_the_byte(&self) {
-        let left = self.gate.left.lock().unwrap();
-        let _left = self.gate.reached.wait_while(left, |left| left.is_some()).unwrap();
+        let state = self.gate.state.lock().unwrap();
+        let closed = |state: &mut State| !matches!(state, State::Closed);
+        drop(self.gate.changed.wait_while(state, closed).unwrap());
+    }
+
+    /// The server is dead; what follows goes to the one that is started again, or is refused with it.
+    pub fn open(&self) {
+        *self.gate.state.lock().unwrap() = State::Open;
+        self.gate.changed.notify_all();
     }
 }
 
 impl Gate {
-    /// How many of `octets` may pass. At the chosen byte the gate opens for good: what follows goes to the
-    /// server that is started again, or is refused with the one that is dead.
-    fn pass(&self, octets: usize) -> usize {
-        let mut left = self.left.lock().unwrap();
-        match left.as_mut() {
-            None => octets,
-            Some(more) if *more > octets as u64 => {
-                *more -= octets as u64;
-                octets
-            }
-            Some(more) => {
-                let last = usize::try_from(*more).unwrap();
-                *left = None;
-                self.reached.notify_all();
-                last
+    /// Writes what may pass, and counts it; waits while the gate is closed. `false` when the connection ends here.
+    /// The count is held while it writes: when the gate closes, the last octet is with the server.
+    fn pass(&self, octets: &[u8], to: &mut TcpStream) -> bool {
+        let state = self.state.lock().unwrap();
+        let mut state = self.changed.wait_while(state, |state| matches!(state, State::Closed)).unwrap();
+        let passed = match &mut *state {
+            State::Counting(left) => usize::try_from(*left).unwrap().min(octets.len()),
+            State::Closed | State::Open => octets.len(),
+        };
+        let written = to.write_all(&octets[..passed]).is_ok();
+        if let State::Counting(left) = &mut *state {
+            *left -= passed as u64;
+            if *left == 0 {
+                *state = State::Closed;
+                self.changed.notify_all();
             }
         }
+        written && passed == octets.len()
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(usize) -> usize) {
+fn carry(mut from: TcpStream, mut to: TcpStream, mut pass: impl FnMut(&[u8], &mut TcpStream) -> bool) {
     let mut memory = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut memory) {
-        let passed = pass(count);
-        if to.write_all(&memory[..passed]).is_err() || passed < count {
+        if !pass(&memory[..count], &mut to) {
             break;
         }
     }
