@@ -84,6 +84,65 @@ pub const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Longest interval between probes of a primary that is down.
 pub const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
+/// Connections that the kernel may hold before they are accepted.
+pub const LISTEN_BACKLOG: i32 = 1024;
+/// How long a connection to one address of a primary may take.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Addresses of one primary that are tried in turn.
+pub const ADDRESSES_A_PRIMARY_MAX: usize = 8;
+/// Questions that wait for the lookup thread; further askers wait with theirs.
+pub const LOOKUP_QUEUE: usize = 1024;
+/// Questions under way at a time.
+pub const LOOKUPS_AT_A_TIME: usize = 256;
+/// Notes that wait for a shard; who has more waits.
+pub const SHARD_INBOX: usize = 4096;
+/// How often sessions are looked at for passed deadlines.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the free space is asked for while mail comes in.
+pub const FREE_SPACE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long sessions and deliveries have to end at a shutdown; then the process leaves without them.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
+/// Pause before a failed disk operation of the housekeeping is tried again.
+pub const DISK_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Octets of a session's receive buffer while it is idle.
+pub const RECEIVE_OCTETS_MIN: usize = 4 * 1024;
+/// Mail data that gathers in the receive buffer before it is appended as a chunk record. A message up to this
+/// size is one record, copied once.
+pub const INLINE_DATA_OCTETS: usize = 256 * 1024;
+/// Octets that a receive buffer may grow to: a chunk and what is read behind it.
+pub const RECEIVE_OCTETS_MAX: usize = INLINE_DATA_OCTETS + 64 * 1024;
+/// A buffer that grew beyond this is given back when its message is done.
+pub const RECEIVE_OCTETS_KEPT: usize = 64 * 1024;
+/// Octets of the replies of a primary that wait to be parsed.
+pub const CLIENT_INPUT_OCTETS: usize = 16 * 1024;
+/// Octets of a journal segment.
+pub const JOURNAL_SEGMENT_OCTETS: u64 = 4 << 20;
+
+/// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
+pub const OUTSTANDING_MAX: u32 = 16;
+/// Settlements that gather for one write of the journal, while as many may be on their way: a block of the
+/// journal serves several messages.
+pub const SETTLEMENTS_A_WRITE: usize = 8;
+/// Longest wait of a settlement for company.
+pub const SETTLEMENT_PAUSE: Duration = Duration::from_millis(20);
+/// First pause before a primary that is down is tried again; doubles up to `retry_interval`.
+pub const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(15);
+/// Longest pause before a deferred message is tried again.
+pub const DEFERRED_GAP_MAX: Duration = Duration::from_secs(4 * 3600);
+/// First pause before a deferred message is tried again, or `retry_interval` if that is shorter.
+pub const DEFERRED_GAP_MIN: Duration = Duration::from_secs(300);
+/// Messages to distinct recipients deferred in a row that make a primary impaired.
+pub const IMPAIRED_RUN: usize = 3;
+/// Sessions that may fail over one message before it steps aside.
+pub const POISON_TRIES: u32 = 3;
+/// Longest sleep while the frontier holds a lane back.
+pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);
+const _: () = assert!(RECEIVE_OCTETS_MAX > INLINE_DATA_OCTETS + COMMAND_LINE_OCTETS_MAX);
+// The largest record, envelope, trace field and data, fits a batch of the log.
+const _: () = assert!(ENVELOPE_OCTETS_MAX + RECEIVE_OCTETS_MAX + 64 * 1024 <= 1 << 20);
 const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512 + PATH_OCTETS_MAX);
 const _: () = assert!(LOCAL_PART_OCTETS_MAX >= 64 && DOMAIN_OCTETS_MAX >= 255);
 const _: () = assert!(REPLY_LINE_SENT_OCTETS_MAX <= REPLY_LINE_OCTETS_MAX && RECEIVED_FIELDS_MAX >= 100);

@@ -7,8 +7,8 @@
 //! [`count_received`] and [`contains_own`] read a header section that anybody may have written; they never
 //! panic and look at nothing behind the empty line. Loops are the caller's verdict.
 
+use core::fmt::Write as _;
 use core::net::IpAddr;
-use std::io::Write as _;
 
 use memchr::{memchr, memmem};
 
@@ -56,25 +56,26 @@ impl Protocol {
 impl TraceFacts<'_> {
     /// Appends the field, CRLF included.
     pub fn write_to(&self, output: &mut Vec<u8>) {
-        output.extend_from_slice(b"Received: from ");
-        push_token(output, self.helo);
+        let mut field = String::from("Received: from ");
+        push_token(&mut field, self.helo);
         let written = match self.client_address.to_canonical() {
-            IpAddr::V4(address) => write!(output, " ([{address}])\r\n\tby "),
-            IpAddr::V6(address) => write!(output, " ([IPv6:{address}])\r\n\tby "),
+            IpAddr::V4(address) => write!(field, " ([{address}])\r\n\tby "),
+            IpAddr::V6(address) => write!(field, " ([IPv6:{address}])\r\n\tby "),
         };
-        written.expect("a Vec takes every write");
-        push_token(output, self.hostname);
-        write!(output, " with {} id ", self.with.as_str()).expect("a Vec takes every write");
-        push_token(output, self.queue_id);
+        written.expect("a String takes every write");
+        push_token(&mut field, self.hostname);
+        write!(field, " with {} id ", self.with.as_str()).expect("a String takes every write");
+        push_token(&mut field, self.queue_id);
         // A quoted local part may hold anything printable and is still one token of the grammar.
         if let Some(mailbox) =
             self.for_recipient.filter(|text| text.bytes().all(|o| matches!(o, b' '..=b'~')))
         {
-            write!(output, "\r\n\tfor <{mailbox}>").expect("a Vec takes every write");
+            write!(field, "\r\n\tfor <{mailbox}>").expect("a String takes every write");
         }
-        output.extend_from_slice(b"; ");
-        push_date(output, self.received_unix_seconds);
-        output.extend_from_slice(b"\r\n");
+        field.push_str("; ");
+        push_date(&mut field, self.received_unix_seconds);
+        field.push_str("\r\n");
+        output.extend_from_slice(field.as_bytes());
     }
 }
 
@@ -132,23 +133,23 @@ fn is_by(field: &[u8], hostname: &[u8]) -> bool {
 }
 
 /// Letters, digits and what names and address literals are made of; anything else becomes `?`.
-fn push_token(output: &mut Vec<u8>, text: &str) {
+fn push_token(output: &mut String, text: &str) {
     if text.is_empty() {
-        output.extend_from_slice(b"unknown");
+        output.push_str("unknown");
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    output.extend(text.chars().take(TOKEN_OCTETS_MAX).map(|c| if is_plain(c) { c as u8 } else { b'?' }));
+    output.extend(text.chars().take(TOKEN_OCTETS_MAX).map(|c| if is_plain(c) { c } else { '?' }));
 }
 
 /// `Sat, 21 Nov 2026 22:43:28 +0000` (RFC 5322 3.3), in UTC.
-fn push_date(output: &mut Vec<u8>, unix_seconds: i64) {
+fn push_date(output: &mut String, unix_seconds: i64) {
     let (days, seconds) = (unix_seconds.div_euclid(DAY_SECONDS), unix_seconds.rem_euclid(DAY_SECONDS));
     let (year, month, day) = civil_from_days(days);
     let weekday = WEEKDAYS[usize::try_from((days + 4).rem_euclid(7)).expect("0 to 6")];
     let month = MONTHS[usize::try_from(month - 1).expect("0 to 11")];
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     write!(output, "{weekday}, {day} {month} {year:04} {hour:02}:{minute:02}:{second:02} +0000")
-        .expect("a Vec takes every write");
+        .expect("a String takes every write");
 }
 
 /// Year, month 1 to 12, day 1 to 31 of the day that is `days` after 1970-01-01.
@@ -195,9 +196,9 @@ mod tests {
     }
 
     fn date(unix_seconds: i64) -> String {
-        let mut output = Vec::new();
+        let mut output = String::new();
         push_date(&mut output, unix_seconds);
-        String::from_utf8(output).unwrap()
+        output
     }
 
     #[test]

@@ -12,6 +12,7 @@ use core::fmt;
 use std::borrow::Cow;
 
 use crate::limits::REPLY_LINE_SENT_OCTETS_MAX;
+use crate::smtp::output::append;
 
 mod received;
 pub use received::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
@@ -137,22 +138,26 @@ impl Reply {
 
     /// Appends the reply as it goes over the wire, CRLF included.
     pub fn write_to(&self, output: &mut Vec<u8>) {
-        let codes = match self.enhanced {
-            Some(enhanced) => format!("{} {enhanced} ", self.code),
-            None => format!("{} ", self.code),
-        };
+        let start = output.len();
+        match self.enhanced {
+            Some(enhanced) => append(output, format_args!("{} {enhanced} ", self.code)),
+            None => append(output, format_args!("{} ", self.code)),
+        }
+        let codes = start..output.len();
         let room = REPLY_LINE_SENT_OCTETS_MAX - codes.len() - 2;
         let lines = self.text.split('\n').map(|line| line.trim_end_matches('\r'));
         let mut pieces = lines.flat_map(|line| wrap(line.as_bytes(), room)).peekable();
+        let mut line_start = start;
         while let Some(piece) = pieces.next() {
-            let start = output.len();
-            output.extend_from_slice(codes.as_bytes());
-            if pieces.peek().is_some() {
-                output[start + 3] = b'-';
-            }
+            let is_last = pieces.peek().is_none();
+            output[line_start + 3] = if is_last { b' ' } else { b'-' };
             let printable = |octet: &u8| if matches!(octet, b' '..=b'~') { *octet } else { b'?' };
             output.extend(piece.iter().map(printable));
             output.extend_from_slice(b"\r\n");
+            if !is_last {
+                line_start = output.len();
+                output.extend_from_within(codes.clone());
+            }
         }
     }
 }

@@ -16,14 +16,13 @@
 //! and do not count as errors: a mailing list with dead addresses must not lose its session.
 
 use core::fmt;
-use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::limits::SERVER_COMMAND_TIMEOUT;
 use crate::smtp::Moment;
 use crate::smtp::data::DataSummary;
 use crate::smtp::line::LineFramer;
-use crate::smtp::output::Output;
+use crate::smtp::output::{Output, append};
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::{self, Reply};
 
@@ -125,8 +124,7 @@ impl ServerSession {
             idle_commands: 0,
         };
         let hostname = &session.profile.hostname;
-        let greeting = write!(session.output.tail(), "220 {hostname} ESMTP StrataMX\r\n");
-        greeting.expect("a Vec takes every write");
+        append(session.output.tail(), format_args!("220 {hostname} ESMTP StrataMX\r\n"));
         session
     }
 

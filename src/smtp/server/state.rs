@@ -8,14 +8,13 @@
 //! RSET, HELO and EHLO lead from an envelope back to `Identified`; QUIT, 421 and early talk lead to `Closing`
 //! from everywhere. The pending states want no input: what is pipelined behind them stays in the host's buffer.
 
-use std::io::Write as _;
-
 use super::{ServerEvent, ServerSession, Step};
 use crate::limits::{SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX};
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::data::{DATA_END, DataFault, DataScan, DataScanner, DataSummary};
 use crate::smtp::extension;
 use crate::smtp::line::{Line, LineFramer};
+use crate::smtp::output::append;
 use crate::smtp::path::ForwardPath;
 use crate::smtp::reply::{self, Reply};
 use crate::smtp::server::transaction::Proposal;
@@ -174,7 +173,7 @@ impl ServerSession {
         if is_extended {
             extension::write_offer(self.output.tail(), hostname, maximum);
         } else {
-            write!(self.output.tail(), "250 {hostname}\r\n").expect("a Vec takes every write");
+            append(self.output.tail(), format_args!("250 {hostname}\r\n"));
         }
         let event = self.abandon(phase);
         self.state = State::commands(Phase::Identified);

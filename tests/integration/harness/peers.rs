@@ -13,16 +13,16 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 /// A directory that goes away with the test, unless the test fails.
-pub(crate) struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -38,14 +38,14 @@ impl Drop for Scratch {
 }
 
 /// A primary that runs.
-pub(crate) struct Primary {
+pub struct Primary {
     child: Child,
-    pub(crate) address: String,
+    pub address: String,
 }
 
 impl Primary {
     /// A scripted one. It appends to the record while it runs.
-    pub(crate) fn sink(listen: &str, record: &Path, rules: &[&str]) -> Self {
+    pub fn sink(listen: &str, record: &Path, rules: &[&str]) -> Self {
         let mut command = Command::new(tool("stratamx-sink"));
         command.args(["--listen", listen, "--record"]).arg(record);
         command.args(rules.iter().flat_map(|rule| ["--rule", rule]));
@@ -54,7 +54,7 @@ impl Primary {
 
     /// A real Postfix with everything in `directory`, which may have served before. It writes the record when it
     /// stops; its order goes over all its runs. Port 0 is not for it.
-    pub(crate) fn postfix(listen: &str, directory: &Path, record: &Path) -> Self {
+    pub fn postfix(listen: &str, directory: &Path, record: &Path) -> Self {
         assert!(Path::new("/usr/sbin/postfix").exists(), "`make test` installs Postfix");
         let mut command = script("postfix_primary.py");
         command.args(["--watch-stdin", "--listen", listen, "--directory"]).arg(directory);
@@ -71,7 +71,7 @@ impl Primary {
     }
 
     /// Stops it in an orderly way; from here on its record is complete.
-    pub(crate) fn stop(mut self) {
+    pub fn stop(mut self) {
         terminate(&self.child);
         assert!(self.child.wait().unwrap().success(), "the primary did not end well");
     }
@@ -88,21 +88,21 @@ impl Drop for Primary {
 
 /// Real mail software that sends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Software {
+pub enum Software {
     Smtplib,
     SmtpSource,
     Swaks,
 }
 
 /// A sender that runs.
-pub(crate) struct Sender {
+pub struct Sender {
     child: Child,
     messages: u64,
 }
 
 impl Sender {
     /// Real software; it tries each message for `patience_s` seconds.
-    pub(crate) fn start(
+    pub fn start(
         software: Software,
         to: &str,
         messages: u64,
@@ -122,7 +122,7 @@ impl Sender {
     }
 
     /// Waits until each of its messages is acknowledged.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         let output = self.child.wait_with_output().unwrap();
         let counts: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(counts["acknowledged"].as_u64(), Some(self.messages), "{counts}");
@@ -131,13 +131,13 @@ impl Sender {
 }
 
 /// Runs the blaster with these arguments.
-pub(crate) fn blaster(arguments: &[&str]) -> Output {
+pub fn blaster(arguments: &[&str]) -> Output {
     Command::new(tool("stratamx-blaster")).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Checks the records of primaries, in the order of their time, against the ledgers of senders: whether all is
 /// sound, and the findings.
-pub(crate) fn verify(records: &[&Path], ledgers: &[&Path]) -> (bool, Value) {
+pub fn verify(records: &[&Path], ledgers: &[&Path]) -> (bool, Value) {
     let mut command = Command::new(tool("stratamx-blaster"));
     command.arg("--json");
     for record in records {
@@ -155,12 +155,12 @@ pub(crate) fn verify(records: &[&Path], ledgers: &[&Path]) -> (bool, Value) {
 }
 
 /// A port of loopback that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A program of the package `stratamx-tools`, which stands beside the server's.
-pub(crate) fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_stratamx")).with_file_name(name);
     assert!(path.exists(), "{} is not built: `make test`, or cargo test --workspace", path.display());
     path

@@ -1,0 +1,91 @@
+//! Where the planes meet: bounded channels and immutable snapshots. The only file that both import.
+//!
+//! A shard asks the lookup thread a question and waits for its answer; neither ever blocks the other: a full
+//! channel makes the asking task wait, not its core. A [`Snapshot`] of the configuration is built once,
+//! shared by all and replaced as a whole.
+
+use crate::config::{Config, Domain};
+use crate::limits::LOOKUP_QUEUE;
+use crate::smtp::server::ServerProfile;
+use async_channel::{Receiver, Sender};
+use core::net::IpAddr;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A question to the lookup thread: the addresses of a host.
+#[derive(Debug)]
+pub struct AddressQuestion {
+    /// The host's name.
+    pub host: String,
+    /// Where the answer goes.
+    pub answer: Sender<Result<Vec<IpAddr>, LookupError>>,
+}
+
+/// Why a name has no addresses for us now.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The name or its addresses do not exist: an answer.
+    #[error("the name has no address")]
+    NoAddress,
+    /// No answer: try again later.
+    #[error("name resolution failed: {0}")]
+    Temporary(String),
+}
+
+/// The shards' end of the lookup thread.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    questions: Sender<AddressQuestion>,
+}
+
+/// Both ends of the lookup channel.
+#[must_use]
+pub fn lookup_channel() -> (Lookup, Receiver<AddressQuestion>) {
+    let (questions, asked) = async_channel::bounded(LOOKUP_QUEUE);
+    (Lookup { questions }, asked)
+}
+
+impl Lookup {
+    /// The addresses of `host`, in the order to try them.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+        let (answer, answered) = async_channel::bounded(1);
+        let gone = |()| LookupError::Temporary("the lookup thread is gone".to_owned());
+        let question = AddressQuestion { host: host.to_owned(), answer };
+        self.questions.send(question).await.map_err(|_| gone(()))?;
+        answered.recv().await.map_err(|_| gone(()))?
+    }
+}
+
+/// The configuration as the shards use it: immutable, shared, replaced as a whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// What all server sessions share.
+    pub profile: Arc<ServerProfile>,
+    domains: HashMap<String, usize>,
+}
+
+impl Snapshot {
+    /// The snapshot of `config`.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let profile = Arc::new(ServerProfile {
+            hostname: config.hostname.clone(),
+            max_message_size: config.smtp.max_message_size_bytes,
+            max_recipients: config.smtp.max_recipients,
+        });
+        let names = config.domains.iter().enumerate();
+        let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
+        Self { config, profile, domains }
+    }
+
+    /// A protected domain, by its name in lower case.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.get(name).map(|place| &self.config.domains[*place])
+    }
+}

@@ -1,0 +1,286 @@
+//! `stratamx serve`: opens the store, starts the planes, waits for signals.
+//!
+//! SIGTERM and SIGINT: sessions are told 421, everything appended is made durable, the process ends within 10 s.
+//! SIGHUP: the configuration is read again; all but listen, data_dir, cores and segment_size take effect.
+
+use super::{Exit, logging};
+use crate::bridge::{Lookup, Snapshot, lookup_channel};
+use crate::config::{Config, Cores, Source};
+use crate::control::lookup;
+use crate::shard::caps::Caps;
+use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
+use crate::shard::mesh::{self, Mesh, Note};
+use async_channel::Sender;
+use core::net::SocketAddr;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use storage::clock::SystemClock;
+use storage::disk::dma::DirectoryLock;
+use storage::position::ShardId;
+use storage::store::{Finding, FindingKind, Opened};
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    senders: Vec<Sender<Note>>,
+    handles: Vec<ShardHandle>,
+    config: Config,
+    source: Source,
+    /// The addresses that it listens on.
+    pub addresses: Vec<SocketAddr>,
+    _lock: DirectoryLock,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(file: Option<&Path>) -> Exit {
+    let (config, source) = match Config::discover(file) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Usage;
+        }
+    };
+    let _log = logging::start();
+    // Before anything starts: a signal that comes early is not lost.
+    let signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("signals cannot be had: {error}")),
+    };
+    match Server::start(config, source) {
+        Ok(server) => {
+            introduce(&server);
+            server.run(signals)
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &str) -> Exit {
+    eprintln!("stratamx: {error}");
+    Exit::Failed
+}
+
+impl Server {
+    /// Opens the store and starts all threads.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn start(config: Config, source: Source) -> Result<Self, String> {
+        let lock = DirectoryLock::acquire(&config.data_dir).map_err(|error| error.to_string())?;
+        let cpus = cpus(config.cores);
+        let shards = u16::try_from(cpus.len()).map_err(|_| "too many cores".to_owned())?;
+        let clock = SystemClock::start();
+        let opened = executor::open_store(config.data_dir.clone(), shards, clock)?;
+        report(&opened);
+        let (lookup, asked) = lookup_channel();
+        lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
+        let meshes = mesh::mesh(shards);
+        let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
+        let mut server =
+            Self { senders, handles: Vec::new(), addresses: Vec::new(), config, source, _lock: lock };
+        server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
+        Ok(server)
+    }
+
+    fn start_shards(
+        &mut self,
+        opened: Opened,
+        cpus: &[Option<usize>],
+        meshes: Vec<Mesh>,
+        lookup: &Lookup,
+        clock: SystemClock,
+    ) -> Result<(), String> {
+        let shards = u16::try_from(cpus.len()).expect("counted before");
+        let snapshot = Arc::new(Snapshot::new(self.config.clone()));
+        let caps = Arc::new(Caps::default());
+        let mut backlogs: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
+        for backlog in opened.backlogs {
+            backlogs[usize::from(mesh::owner(&backlog.domain, shards).0)].push(backlog);
+        }
+        let mut backlogs = VecDeque::from(backlogs);
+        let mut identity = Some(opened.store);
+        let parts = opened.shelves.into_iter().zip(opened.first_segments).zip(meshes).zip(cpus);
+        for (number, (((shelf, first_segments), mesh), cpu)) in (0..shards).zip(parts) {
+            let (started, answer) = async_channel::bounded(1);
+            let start = ShardStart {
+                id: ShardId(number),
+                shards,
+                data_dir: self.config.data_dir.clone(),
+                clock,
+                store: opened.store,
+                identity: identity.take(),
+                frontier: Arc::clone(&opened.frontier),
+                first_segments,
+                shelf,
+                backlogs: backlogs.pop_front().unwrap_or_default(),
+                snapshot: Arc::clone(&snapshot),
+                caps: Arc::clone(&caps),
+                mesh,
+                lookup: lookup.clone(),
+                started,
+                listen: self.listen_addresses(),
+            };
+            self.handles.push(executor::start(*cpu, start)?);
+            match answer.recv_blocking() {
+                Ok(Ok(addresses)) => self.addresses = addresses,
+                Ok(Err(error)) => return Err(self.give_up(&error)),
+                Err(_) => return Err("a shard ended while it started".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// As configured; where the system chose a port for the first shard, the others share it.
+    fn listen_addresses(&self) -> Vec<SocketAddr> {
+        if self.addresses.is_empty() { self.config.smtp.listen.clone() } else { self.addresses.clone() }
+    }
+
+    fn give_up(&mut self, error: &StartError) -> String {
+        self.tell(&Note::Shutdown);
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+        error.to_string()
+    }
+
+    /// Works off signals until the end.
+    fn run(mut self, mut signals: Signals) -> Exit {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => self.reload(),
+                _ => break,
+            }
+        }
+        let summary = self.stop();
+        tracing::info!(
+            messages = summary.messages,
+            accepted = summary.accepted,
+            delivered = summary.delivered,
+            held = summary.held,
+            "stopped"
+        );
+        Exit::Done
+    }
+
+    /// Ends all shards; returns what they counted.
+    pub fn stop(mut self) -> Summary {
+        tracing::info!("stopping");
+        self.tell(&Note::Shutdown);
+        let mut sum = Summary::default();
+        for handle in self.handles.drain(..) {
+            match handle.join() {
+                Ok(summary) => sum.add(&summary),
+                Err(error) => tracing::error!(%error, "a shard ended badly"),
+            }
+        }
+        sum
+    }
+
+    fn tell(&self, note: &Note) {
+        for sender in &self.senders {
+            // A shard that has ended needs no note.
+            let _ = sender.send_blocking(note.clone());
+        }
+    }
+
+    fn reload(&mut self) {
+        let Source::File(path) = &self.source else {
+            tracing::info!("SIGHUP: the embedded configuration does not change");
+            return;
+        };
+        let new = match Config::load(path) {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: the configuration in force stays");
+                return;
+            }
+        };
+        self.config = keep_fixed(&self.config, new);
+        self.tell(&Note::Configuration(Arc::new(Snapshot::new(self.config.clone()))));
+        tracing::info!(domains = self.config.domains.len(), "SIGHUP: configuration reloaded");
+    }
+}
+
+/// The new configuration, with the old values where a change needs a restart.
+fn keep_fixed(old: &Config, mut new: Config) -> Config {
+    let fixed = [
+        ("smtp.listen", old.smtp.listen != new.smtp.listen),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("cores", old.cores != new.cores),
+        ("storage.segment_size", old.storage.segment_size_bytes != new.storage.segment_size_bytes),
+        ("dns.nameservers", old.dns.nameservers != new.dns.nameservers),
+    ];
+    for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
+        tracing::error!(key, "SIGHUP: this change needs a restart; the old value stays");
+    }
+    new.smtp.listen.clone_from(&old.smtp.listen);
+    new.data_dir.clone_from(&old.data_dir);
+    new.cores = old.cores;
+    new.storage.segment_size_bytes = old.storage.segment_size_bytes;
+    new.dns.nameservers.clone_from(&old.dns.nameservers);
+    new
+}
+
+/// The cores to run on: one number a shard, as far as the machine has them.
+fn cpus(cores: Cores) -> Vec<Option<usize>> {
+    let there = std::thread::available_parallelism().map_or(1, core::num::NonZero::get);
+    let wanted = match cores {
+        Cores::All => there,
+        Cores::Count(count) => usize::try_from(count).unwrap_or(there),
+    };
+    (0..wanted).map(|cpu| (wanted <= there).then_some(cpu)).collect()
+}
+
+/// Tells the operator what a start found.
+fn report(opened: &Opened) {
+    for Finding { path, kind } in &opened.findings {
+        match kind {
+            FindingKind::Damaged(record) => {
+                let queue_id = record.header.map(|header| header.queue_id.to_string());
+                let (offset, octets, promised) = (record.offset.0, record.octets, record.was_durable);
+                if promised {
+                    tracing::error!(path, offset, octets, queue_id, "a damaged record: its mail is lost");
+                } else {
+                    tracing::info!(
+                        path,
+                        offset,
+                        octets,
+                        "a write that a crash cut off: nothing of it was promised"
+                    );
+                }
+            }
+            FindingKind::Foreign => tracing::error!(path, "a segment of another store is left alone"),
+            FindingKind::Journal => tracing::error!(path, "a damaged journal: mail may be delivered again"),
+            FindingKind::Unreadable => tracing::error!(path, "a segment whose header is lost is left alone"),
+        }
+    }
+    tracing::info!(messages = opened.messages, incarnation = opened.store.incarnation, "store opened");
+}
+
+/// Says where the server is, and how to send a first message.
+fn introduce(server: &Server) {
+    for address in &server.addresses {
+        tracing::info!(%address, "listening");
+    }
+    let (Some(address), Some(domain)) = (server.addresses.first(), server.config.domains.first()) else {
+        return;
+    };
+    if server.source != Source::Embedded {
+        return;
+    }
+    let name = &domain.name;
+    let primary = &domain.primaries[0];
+    let (host, port) = (address.ip(), address.port());
+    let sink = std::env::current_exe().unwrap_or_default().with_file_name("stratamx-sink");
+    eprintln!(
+        "\nStrataMX keeps mail for {name} until {primary} can be reached. In another terminal, a first message:\n\n  \
+         swaks --server {host}:{port} --from me@example.org --to you@{name}    # taken, and kept\n  \
+         {} --listen {primary} --keep inbox &    # the mail server comes back\n  \
+         sleep 16; cat inbox/*.eml    # and has it, at the next try\n",
+        sink.display(),
+    );
+}

@@ -1,0 +1,97 @@
+//! The lookup thread: addresses of named primaries, by hickory-resolver, cached for as long as the records live.
+//!
+//! One runtime, one resolver. Questions are answered side by side, a bounded number of them; further ones wait
+//! in the channel. The thread ends when the last shard has dropped its end of the channel.
+
+use crate::bridge::{AddressQuestion, LookupError};
+use crate::limits::LOOKUPS_AT_A_TIME;
+use async_channel::Receiver;
+use core::net::{IpAddr, SocketAddr};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use std::io;
+use std::rc::Rc;
+use std::thread::{Builder, JoinHandle};
+use tokio::sync::Semaphore;
+use tokio::task::{LocalSet, spawn_local};
+
+/// Starts the thread. `nameservers` empty: those of /etc/resolv.conf, read when the first question comes.
+///
+/// # Errors
+/// The system's, if no thread can be had.
+pub fn start(nameservers: Vec<SocketAddr>, asked: Receiver<AddressQuestion>) -> io::Result<JoinHandle<()>> {
+    Builder::new().name("lookup".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "the lookup thread has no runtime; named primaries cannot be found");
+                return;
+            }
+        };
+        LocalSet::new().block_on(&runtime, answer_all(nameservers, asked));
+    })
+}
+
+async fn answer_all(nameservers: Vec<SocketAddr>, asked: Receiver<AddressQuestion>) {
+    let mut resolver: Option<Rc<TokioResolver>> = None;
+    let places = Rc::new(Semaphore::new(LOOKUPS_AT_A_TIME));
+    while let Ok(question) = asked.recv().await {
+        if resolver.is_none() {
+            resolver = build(&nameservers).map(Rc::new).inspect_err(complain).ok();
+        }
+        let Some(resolver) = resolver.clone() else {
+            answer(&question, Err(LookupError::Temporary("no name server can be used".to_owned())));
+            continue;
+        };
+        let places = Rc::clone(&places);
+        places.acquire().await.expect("nobody closes the semaphore").forget();
+        spawn_local(async move {
+            answer(&question, addresses(&resolver, &question.host).await);
+            places.add_permits(1);
+        });
+    }
+}
+
+fn answer(question: &AddressQuestion, addresses: Result<Vec<IpAddr>, LookupError>) {
+    // A shard that has stopped waiting needs no answer.
+    let _ = question.answer.try_send(addresses);
+}
+
+fn build(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let mut builder = if nameservers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = nameservers.iter().map(|address| name_server(*address)).collect();
+        let config = ResolverConfig::from_name_servers(servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    builder.build()
+}
+
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = address.port();
+    }
+    NameServerConfig::new(address.ip(), true, connections)
+}
+
+fn complain(error: &NetError) {
+    tracing::error!(%error, "no resolver: named primaries cannot be found until name servers are configured");
+}
+
+async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+    // A trailing dot: the name is whole, no search list applies.
+    let name = format!("{}.", host.trim_end_matches('.'));
+    match resolver.lookup_ip(name).await {
+        Ok(found) => {
+            let addresses: Vec<IpAddr> = found.iter().collect();
+            if addresses.is_empty() { Err(LookupError::NoAddress) } else { Ok(addresses) }
+        }
+        Err(error) if error.is_nx_domain() || error.is_no_records_found() => Err(LookupError::NoAddress),
+        Err(error) => Err(LookupError::Temporary(error.to_string())),
+    }
+}

@@ -1,0 +1,5 @@
+//! The control plane: OS threads of their own, each a tokio current-thread runtime, where the ecosystem's crates
+//! live. *Lookup* answers the shards' questions about names. None of them touches mail bytes, and a slow or
+//! failed one delays no core.
+
+pub mod lookup;

@@ -1,0 +1,267 @@
+//! One executor a core: starts the standing tasks of a shard, and ends them in order.
+//!
+//! At a shutdown sessions are told 421 and the transactions with primaries finish; then the logs are closed,
+//! which makes all that was appended durable. Whoever is not done within [`SHUTDOWN_GRACE`] is left behind:
+//! nothing that was promised depends on it.
+
+use super::backlog::Lanes;
+use super::caps::Caps;
+use super::interrupt::Interrupts;
+use super::mesh::Mesh;
+use super::replay;
+use super::socket::{Listener, LocalSpawn, TcpDialer};
+use super::state::Shard;
+use super::{accept, housekeeping};
+use crate::bridge::{Lookup, Snapshot};
+use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
+use crate::metrics::Counters;
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddr;
+use core::time::Duration;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::{Clock, SystemClock};
+use storage::disk::dma::DmaDisk;
+use storage::error::DiskError;
+use storage::format::segment_header::Purpose;
+use storage::format::store_file::StoreFile;
+use storage::frontier::Frontier;
+use storage::log::{Log, LogOptions};
+use storage::notify::Notify;
+use storage::position::{SegmentId, ShardId};
+use storage::shelf::Shelf;
+use storage::store::{self, Backlog, Opened, StoreOptions};
+
+/// Everything that one shard starts with.
+#[derive(Debug)]
+pub struct ShardStart {
+    /// Its number.
+    pub id: ShardId,
+    /// Shards that run.
+    pub shards: u16,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Time.
+    pub clock: SystemClock,
+    /// The store as it was opened.
+    pub store: StoreFile,
+    /// The same for the one shard that persists it from now on.
+    pub identity: Option<StoreFile>,
+    /// Stamps and floors.
+    pub frontier: Arc<Frontier>,
+    /// Its first segments: mail, journal.
+    pub first_segments: (SegmentId, SegmentId),
+    /// Segments that it keeps.
+    pub shelf: Shelf,
+    /// What its domains have queued.
+    pub backlogs: Vec<Backlog>,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Connections of all shards.
+    pub caps: Arc<Caps>,
+    /// Notes.
+    pub mesh: Mesh,
+    /// Names.
+    pub lookup: Lookup,
+    /// Told once: the addresses that it listens on, or why not.
+    pub started: async_channel::Sender<Result<Vec<SocketAddr>, StartError>>,
+    /// The addresses to listen on, with the ports that the first shard was given.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Why a shard does not start.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StartError {
+    /// A log cannot be made.
+    #[error("the data directory cannot be used: {0}")]
+    Disk(DiskError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, String),
+}
+
+/// What a shard counted, told when it ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Messages acknowledged.
+    pub messages: u64,
+    /// Units acknowledged.
+    pub accepted: u64,
+    /// Units that primaries took.
+    pub delivered: u64,
+    /// Units held.
+    pub held: u64,
+}
+
+impl Summary {
+    /// Adds another shard's counts.
+    pub const fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.accepted += other.accepted;
+        self.delivered += other.delivered;
+        self.held += other.held;
+    }
+}
+
+/// Memory that is registered with the ring for disk writes; far below the usual limit on locked memory.
+const REGISTERED_MEMORY_OCTETS: usize = 3 << 20;
+
+/// A shard that runs.
+#[derive(Debug)]
+pub struct ShardHandle(ExecutorJoinHandle<Summary>);
+
+impl ShardHandle {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn join(self) -> Result<Summary, String> {
+        self.0.join().map_err(|error| error.to_string())
+    }
+}
+
+/// Opens the store on an executor of its own, before any shard runs.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn open_store(data_dir: PathBuf, shards: u16, clock: SystemClock) -> Result<Opened, String> {
+    let opening = LocalExecutorBuilder::new(Placement::Unbound).name("open").io_memory(1 << 20).spawn(
+        move || async move {
+            let disk = DmaDisk::attach(&data_dir).await.map_err(|error| error.to_string())?;
+            let options = StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS };
+            store::open(&disk, &clock, options).await.map_err(|error| error.to_string())
+        },
+    );
+    let opening = opening.map_err(|error| no_executor(&error.to_string()))?;
+    opening.join().map_err(|error| error.to_string())?
+}
+
+fn no_executor(error: &str) -> String {
+    format!("io_uring cannot be used: {error} (a kernel from 5.8 on and 8 MiB of locked memory are needed)")
+}
+
+/// Starts a shard on a thread of its own, on the core `cpu`, or on any where there are fewer.
+///
+/// # Errors
+/// A sentence for the operator: no ring, or no locked memory.
+pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, String> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(&format!("shard-{}", start.id.0))
+        .io_memory(REGISTERED_MEMORY_OCTETS)
+        .spawn(move || run(start))
+        .map(ShardHandle)
+        .map_err(|error| no_executor(&error.to_string()))
+}
+
+async fn run(start: ShardStart) -> Summary {
+    let started = start.started.clone();
+    match set_up(start).await {
+        Ok((shard, listeners, caps)) => {
+            let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+            // The starter waits for this; if it is gone, a shutdown is on its way.
+            let _ = started.send(Ok(addresses)).await;
+            serve(shard, listeners, caps).await
+        }
+        Err(error) => {
+            let _ = started.send(Err(error)).await;
+            Summary::default()
+        }
+    }
+}
+
+type RealShard = Shard<DmaDisk, SystemClock>;
+
+async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<Caps>), StartError> {
+    let disk = DmaDisk::attach(&start.data_dir).await.map_err(StartError::Disk)?;
+    let open = async |purpose, first_segment, segment_octets| {
+        let options = LogOptions {
+            purpose,
+            shard: start.id,
+            store: start.store.store,
+            segment_octets,
+            first_segment,
+            frontier: Arc::clone(&start.frontier),
+        };
+        Log::open(disk.clone(), start.clock, options).await.map(Rc::new).map_err(StartError::Disk)
+    };
+    let segment_octets = start.snapshot.config.storage.segment_size_bytes;
+    let mail = open(Purpose::Mail, start.first_segments.0, segment_octets).await?;
+    let journal = open(Purpose::Journal, start.first_segments.1, JOURNAL_SEGMENT_OCTETS).await?;
+    let bind = |address: &SocketAddr| {
+        Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
+    };
+    let listeners = start.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let shard = Rc::new(Shard {
+        id: start.id,
+        shards: start.shards,
+        clock: start.clock,
+        disk,
+        mail,
+        journal,
+        shelf: RefCell::new(start.shelf),
+        frontier: start.frontier,
+        snapshot: RefCell::new(start.snapshot),
+        counters: Counters::default(),
+        interrupts: Interrupts::default(),
+        mesh: start.mesh,
+        lookup: start.lookup,
+        chores: Notify::default(),
+        lanes: Lanes::default(),
+        shutting_down: Cell::new(false),
+        shutdown: Notify::default(),
+        incarnation: start.store.incarnation,
+        identity: Cell::new(start.identity),
+        numbers: Cell::new(0),
+        free: Cell::new((Duration::ZERO, 0)),
+    });
+    for backlog in start.backlogs {
+        shard.lanes.take_backlog(backlog);
+    }
+    Ok((shard, listeners, start.caps))
+}
+
+async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) -> Summary {
+    let commits = [
+        glommio::spawn_local(housekeeping::commit_mail(Rc::clone(&shard))),
+        glommio::spawn_local(housekeeping::commit_journal(Rc::clone(&shard))),
+    ];
+    for (log, purpose) in [(&shard.mail, Purpose::Mail), (&shard.journal, Purpose::Journal)] {
+        let chores = housekeeping::keep_house(Rc::clone(&shard), Rc::clone(log), purpose);
+        glommio::spawn_local(chores).detach();
+    }
+    glommio::spawn_local(housekeeping::unlink(Rc::clone(&shard))).detach();
+    glommio::spawn_local(housekeeping::read_inbox(Rc::clone(&shard))).detach();
+    glommio::spawn_local(housekeeping::sweep(Rc::clone(&shard))).detach();
+    glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
+    for listener in listeners {
+        let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&caps), LocalSpawn);
+        glommio::spawn_local(accepting).detach();
+    }
+    wait_for_shutdown(&shard).await;
+    shard.mail.close();
+    shard.journal.close();
+    for commit in commits {
+        commit.await;
+    }
+    let counters = &shard.counters;
+    Summary {
+        messages: counters.messages.value(),
+        accepted: counters.accepted.value(),
+        delivered: counters.delivered.value(),
+        held: counters.held.value(),
+    }
+}
+
+async fn wait_for_shutdown(shard: &RealShard) {
+    while !shard.is_shutting_down() {
+        let shutdown = shard.shutdown.wait();
+        shutdown.await;
+    }
+    let deadline = shard.clock.now() + SHUTDOWN_GRACE;
+    while shard.clock.now() < deadline && (shard.interrupts.alive() > 0 || shard.lanes.outstanding() > 0) {
+        shard.clock.sleep(Duration::from_millis(10)).await;
+    }
+}

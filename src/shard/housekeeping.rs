@@ -1,0 +1,170 @@
+//! The standing tasks of a shard: commits, indexes, unlinks, the inbox, the sweep of deadlines.
+
+use super::mesh::{Note, owner};
+use super::state::Shard;
+use crate::limits::{DISK_RETRY_PAUSE, SWEEP_INTERVAL};
+use futures_lite::future::or;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::DiskError;
+use storage::format::journal_entry::Tally;
+use storage::format::segment_header::Purpose;
+use storage::log::{Arrival, Chore, Log, Progress};
+use storage::position::ShardId;
+use storage::segment;
+
+/// Drives the commits of the mail log: owners are told before the senders are.
+pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    loop {
+        match shard.mail.commit().await {
+            Progress::Committed(mut commit) => {
+                tell_owners(&shard, core::mem::take(&mut commit.arrivals)).await;
+                shard.mail.release(commit);
+            }
+            Progress::Closed => return,
+            other => report(&shard, other).await,
+        }
+    }
+}
+
+/// Drives the commits of the journal.
+pub(super) async fn commit_journal<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    loop {
+        match shard.journal.commit().await {
+            Progress::Committed(commit) => shard.journal.release(commit),
+            Progress::Closed => return,
+            other => report(&shard, other).await,
+        }
+    }
+}
+
+async fn report<D: Disk, C: Clock>(shard: &Shard<D, C>, progress: Progress) {
+    match progress {
+        Progress::Latched(segment, error) => {
+            tracing::error!(%segment, %error, "a segment is given up; new mail goes to the next one");
+        }
+        Progress::Stopped(refusal, error) => {
+            tracing::error!(%error, %refusal, "no new segment can be made; mail is refused until that works");
+            shard.clock.sleep(DISK_RETRY_PAUSE).await;
+        }
+        Progress::Closed | Progress::Committed(_) | Progress::Rolled => {}
+    }
+}
+
+/// Makes further stamps safe to use (H1), long before the ones in hand are spent.
+async fn raise_ceiling<D: Disk, C: Clock>(shard: &Shard<D, C>) {
+    let Some(mut identity) = shard.identity.get() else { return };
+    let Some(ceiling) = shard.frontier.ceiling_wanted() else { return };
+    identity.sequence += 1;
+    identity.stamp_ceiling = ceiling;
+    match storage::save_identity(&shard.disk, &identity).await {
+        Ok(()) => {
+            shard.identity.set(Some(identity));
+            shard.frontier.ceiling_raised(ceiling);
+        }
+        Err(error) => tracing::error!(%error, "the stamp ceiling cannot be raised; trying again"),
+    }
+}
+
+async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arrival>) {
+    let mut by_owner: BTreeMap<ShardId, Vec<Arrival>> = BTreeMap::new();
+    for arrival in arrivals {
+        by_owner.entry(owner(&arrival.domain, shard.shards)).or_default().push(arrival);
+    }
+    for (owner, arrivals) in by_owner {
+        if owner == shard.id {
+            shard.lanes.take_arrivals(arrivals);
+        } else if shard.mesh.senders[usize::from(owner.0)].send(Note::Arrivals(arrivals)).await.is_err() {
+            // The owner has ended: the mail is durable, the next start queues it.
+            tracing::debug!(%owner, "the owner has ended");
+        }
+    }
+}
+
+/// Puts sealed segments on the shelf and keeps the next one ready.
+pub(super) async fn keep_house<D: Disk, C: Clock>(
+    shard: Rc<Shard<D, C>>,
+    log: Rc<Log<D, C>>,
+    purpose: Purpose,
+) {
+    loop {
+        match log.housekeep().await {
+            Chore::Closed => return,
+            Chore::Failed(error) => {
+                tracing::warn!(%error, "an index or the next segment cannot be made; trying again");
+                shard.clock.sleep(DISK_RETRY_PAUSE).await;
+                if shard.is_shutting_down() {
+                    return;
+                }
+            }
+            Chore::Indexed(sealed) => {
+                if purpose == Purpose::Mail {
+                    shard.shelf.borrow_mut().seal(shard.id, sealed.segment, &sealed.index);
+                    shard.chores.notify_all();
+                }
+            }
+        }
+    }
+}
+
+/// Unlinks segments in which nothing is left to do, each after its tally is durable.
+pub(super) async fn unlink<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    loop {
+        let wait = shard.chores.wait();
+        if shard.is_shutting_down() {
+            return;
+        }
+        let removable = shard.shelf.borrow_mut().take_removable();
+        let Some(tally) = removable else {
+            wait.await;
+            continue;
+        };
+        if let Err(error) = unlink_one(&shard, &tally).await {
+            tracing::warn!(%error, "a settled segment cannot be removed; trying again");
+            shard.shelf.borrow_mut().put_back(tally.shard, tally.segment);
+            shard.clock.sleep(DISK_RETRY_PAUSE).await;
+        }
+    }
+}
+
+async fn unlink_one<D: Disk, C: Clock>(shard: &Shard<D, C>, tally: &Tally) -> Result<(), DiskError> {
+    let failed = |error: storage::error::AppendError| DiskError::Io {
+        operation: "journal tally",
+        reason: error.to_string(),
+    };
+    shard.journal.append_tally(tally).await.map_err(failed)?.await.map_err(failed)?;
+    let directory = tally.shard.to_string();
+    // The index goes last: a segment without an index is scanned, an index without a segment is nothing.
+    let log = segment::path(tally.shard, Purpose::Mail, tally.segment);
+    let index = format!("{directory}/{}", segment::index_name(tally.segment));
+    for path in [log, index] {
+        match shard.disk.remove(&path).await {
+            Ok(()) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    shard.disk.sync_directory(&directory).await?;
+    shard.shelf.borrow_mut().removed(tally.shard, tally.segment);
+    tracing::debug!(segment = tally.segment.0, shard = %tally.shard, "removed: all its mail is settled");
+    Ok(())
+}
+
+/// Works off notes until the shard ends.
+pub(super) async fn read_inbox<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    while let Ok(note) = shard.mesh.inbox.recv().await {
+        shard.take_note(note);
+        shard.empty_inbox();
+    }
+}
+
+/// Looks at deadlines, and at the stamp ceiling, now and then.
+pub(super) async fn sweep<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    while !shard.is_shutting_down() {
+        let shutdown = shard.shutdown.wait();
+        or(shard.clock.sleep(SWEEP_INTERVAL), shutdown).await;
+        shard.interrupts.sweep(shard.clock.now());
+        raise_ceiling(&shard).await;
+    }
+}

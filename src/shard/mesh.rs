@@ -1,0 +1,68 @@
+//! What shards tell each other: bounded channels, one inbox a shard.
+//!
+//! Whoever empties an inbox only changes memory and never waits, so a shard that waits for room in another's
+//! inbox cannot be waited for in a circle.
+
+use crate::bridge::Snapshot;
+use crate::limits::SHARD_INBOX;
+use async_channel::{Receiver, Sender};
+use std::sync::Arc;
+use storage::format::journal_entry::Outcome;
+use storage::log::Arrival;
+use storage::position::{SegmentId, ShardId};
+
+/// A unit has a durable final outcome: told to the shard that keeps its segment.
+#[derive(Clone, Debug)]
+pub struct SettledUnit {
+    /// The segment's directory.
+    pub shard: ShardId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// The unit's number in it.
+    pub unit: u32,
+    /// Its domain.
+    pub domain: Arc<str>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A note to a shard.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// Mail for domains that the shard owns is durable.
+    Arrivals(Vec<Arrival>),
+    /// A new configuration.
+    Configuration(Arc<Snapshot>),
+    /// Units in segments that the shard keeps are settled.
+    Settled(Vec<SettledUnit>),
+    /// Take leave of all sessions, make everything durable, end.
+    Shutdown,
+}
+
+/// One shard's place in the mesh.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    /// Its own inbox.
+    pub inbox: Receiver<Note>,
+    /// The inboxes of all shards, its own among them.
+    pub senders: Vec<Sender<Note>>,
+}
+
+/// A mesh of `shards`.
+#[must_use]
+pub fn mesh(shards: u16) -> Vec<Mesh> {
+    let (senders, inboxes): (Vec<_>, Vec<_>) =
+        (0..shards).map(|_| async_channel::bounded(SHARD_INBOX)).unzip();
+    inboxes.into_iter().map(|inbox| Mesh { inbox, senders: senders.clone() }).collect()
+}
+
+/// The shard that owns a domain: it alone delivers its mail. FNV-1a, so that it is the same in every version.
+#[must_use]
+pub fn owner(domain: &str, shards: u16) -> ShardId {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for octet in domain.bytes() {
+        hash = (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let place = hash % u64::from(shards);
+    ShardId(u16::try_from(place).expect("a remainder of a u16"))
+}

@@ -1,0 +1,34 @@
+//! The data plane: one shard a core, everything of it on one executor, nothing shared but stamps, floors and
+//! the notes of the [`mesh`].
+//!
+//! A shard accepts connections, speaks SMTP, appends to its own log and delivers the mail of the domains that
+//! hash to it, from all shards' logs. This is the walk of a message:
+//!
+//! ```text
+//! accept -> connection -> smtp::server      what does the client say?
+//!               |-> verdict                 is it welcome?
+//!               `-> ingest -> storage::log  durable -> 250
+//!                                |
+//!            committer: arrivals of a batch -> mesh -> replay of the owner
+//!                                                         |-> dial -> delivery -> smtp::client -> primary
+//!                                                         `-> journal: settled -> mesh -> shelf -> unlink
+//! ```
+//!
+//! Generic over [`Disk`], [`Clock`], [`Dialer`], [`Link`](link::Link) and [`Spawn`]; only `executor` and `socket` know
+//! glommio.
+
+mod accept;
+mod backlog;
+pub mod caps;
+mod connection;
+pub mod executor;
+mod housekeeping;
+mod ingest;
+mod interrupt;
+pub mod link;
+pub mod mesh;
+mod receive_buffer;
+mod replay;
+pub mod socket;
+mod state;
+mod verdict;

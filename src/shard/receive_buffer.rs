@@ -1,0 +1,131 @@
+//! The one receive buffer of a session: octets land in it and are looked at where they lie.
+//!
+//! `start <= fed <= filled`: before `fed` the session has looked; from `start` mail data is kept, which is
+//! part of a message that is not complete. Ranges are only valid until the next call of [`ReceiveBuffer::space`].
+
+use crate::limits::{RECEIVE_OCTETS_KEPT, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_MIN};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ReceiveBuffer {
+    memory: Vec<u8>,
+    /// Start and end of the mail data that is kept.
+    kept: Option<(usize, usize)>,
+    fed: usize,
+    filled: usize,
+}
+
+impl Default for ReceiveBuffer {
+    fn default() -> Self {
+        Self { memory: vec![0; RECEIVE_OCTETS_MIN], kept: None, fed: 0, filled: 0 }
+    }
+}
+
+impl ReceiveBuffer {
+    /// What the session has not looked at.
+    #[must_use]
+    pub(super) fn unfed(&self) -> &[u8] {
+        &self.memory[self.fed..self.filled]
+    }
+
+    /// The session has looked at `octets` more.
+    pub(super) fn feed(&mut self, octets: usize) {
+        assert!(octets <= self.filled - self.fed);
+        self.fed += octets;
+    }
+
+    /// Mail data at this range of [`Self::unfed`] is to be kept; ranges of one message are contiguous.
+    pub(super) fn keep(&mut self, start: usize, end: usize) {
+        let (start, end) = (self.fed + start, self.fed + end);
+        assert!(end <= self.filled);
+        match &mut self.kept {
+            Some((_, kept_end)) => {
+                assert_eq!(*kept_end, start, "mail data is contiguous");
+                *kept_end = end;
+            }
+            None => self.kept = Some((start, end)),
+        }
+    }
+
+    /// The mail data that is kept.
+    #[must_use]
+    pub(super) fn kept(&self) -> &[u8] {
+        self.kept.map_or(&[], |(start, end)| &self.memory[start..end])
+    }
+
+    /// Nothing is kept any more.
+    pub(super) fn drop_kept(&mut self) {
+        self.kept = None;
+    }
+
+    /// Memory to read into, never empty as long as kept data is spilled at
+    /// [`INLINE_DATA_OCTETS`](crate::limits::INLINE_DATA_OCTETS).
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        let start = self.kept.map_or(self.fed, |(start, _)| start.min(self.fed));
+        if start == self.filled {
+            self.clear();
+        } else if start > 0 && self.filled + self.memory.len() / 4 > self.memory.len() {
+            self.memory.copy_within(start..self.filled, 0);
+            self.fed -= start;
+            self.filled -= start;
+            self.kept = self.kept.map(|(from, to)| (from - start, to - start));
+        }
+        if self.filled + self.memory.len() / 4 > self.memory.len() && self.memory.len() < RECEIVE_OCTETS_MAX {
+            let octets = (self.memory.len() * 4).min(RECEIVE_OCTETS_MAX);
+            self.memory.resize(octets, 0);
+        }
+        &mut self.memory[self.filled..]
+    }
+
+    /// `octets` were read into [`Self::space`].
+    pub(super) fn fill(&mut self, octets: usize) {
+        assert!(octets <= self.memory.len() - self.filled);
+        self.filled += octets;
+    }
+
+    fn clear(&mut self) {
+        self.fed = 0;
+        self.filled = 0;
+        self.kept = None;
+        if self.memory.len() > RECEIVE_OCTETS_KEPT {
+            self.memory = vec![0; RECEIVE_OCTETS_MIN];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(buffer: &mut ReceiveBuffer, octets: &[u8]) {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let space = buffer.space();
+            let count = space.len().min(rest.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            buffer.fill(count);
+            rest = &rest[count..];
+        }
+    }
+
+    #[test]
+    fn kept_data_survives_moves_and_growth() {
+        let mut buffer = ReceiveBuffer::default();
+        read(&mut buffer, b"DATA\r\n");
+        buffer.feed(6);
+        let data: Vec<u8> = (0..100_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+        for part in data.chunks(777) {
+            read(&mut buffer, part);
+            buffer.keep(0, part.len());
+            buffer.feed(part.len());
+        }
+        assert_eq!(buffer.kept(), data);
+        read(&mut buffer, b".\r\nQUIT\r\n");
+        buffer.feed(3);
+        assert_eq!(buffer.unfed(), b"QUIT\r\n");
+        assert_eq!(buffer.kept(), data);
+        buffer.drop_kept();
+        buffer.feed(6);
+        assert_eq!(buffer.space().len(), RECEIVE_OCTETS_MIN, "a large buffer is given back");
+    }
+}

@@ -1,0 +1,323 @@
+//! The task of one lane: connect, send in order, write down what became of it, pause when nobody answers.
+
+use super::delivery::{Delivery, SendError};
+use super::outcome::{Verdict, judge};
+use super::{route, settle};
+use crate::config::Domain;
+use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
+use crate::shard::backlog::{Due, Lane, Place, probe_pause};
+use crate::shard::link::{Dialer, Spawn};
+use crate::shard::state::Shard;
+use core::time::Duration;
+use futures_lite::future::or;
+use std::rc::Rc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::ReadError;
+use storage::format::journal_entry::{Fact, Outcome};
+use storage::format::message::MessageView;
+use storage::reader::Reader;
+
+struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
+    shard: Rc<Shard<D, C>>,
+    lane: Rc<Lane>,
+    dialer: N,
+    spawn: S,
+    reader: Reader<D>,
+    failures: u32,
+}
+
+/// How a session with the primary ended.
+enum Ended {
+    /// Nothing is queued any more, or the shard shuts down.
+    Done,
+    /// The session or the primary failed: pause before the next one.
+    Failed,
+}
+
+/// Runs a lane until its queue is empty.
+pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
+    shard: Rc<Shard<D, C>>,
+    lane: Rc<Lane>,
+    dialer: N,
+    spawn: S,
+) {
+    let reader = Reader::new(shard.disk.clone());
+    let mut task = Task { shard, lane, dialer, spawn, reader, failures: 0 };
+    while !task.shard.is_shutting_down() {
+        let stirred = task.lane.stirred.wait();
+        let arrived = task.lane.arrived.wait();
+        let domain = task.shard.snapshot.borrow().domain(&task.lane.domain).cloned();
+        let Some(domain) = domain else {
+            // H14: mail of a domain that is not protected any more waits for it to come back.
+            tracing::warn!(domain = %task.lane.domain, "queued mail of a domain that is not configured waits");
+            stirred.await;
+            continue;
+        };
+        let now = task.shard.clock.now();
+        let due = task.lane.queue.borrow().due(now);
+        match due {
+            Due::Nothing => break,
+            Due::At(moment) => {
+                let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
+                or(sleep, or(stirred, arrived)).await;
+            }
+            Due::Now => task.try_primaries(&domain).await,
+        }
+    }
+    task.lane.running.set(false);
+}
+
+impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
+    /// One try: the first primary that answers gets the queue; if none does, a pause.
+    async fn try_primaries(&mut self, domain: &Domain) {
+        let ended = match self.connect(domain).await {
+            Some(delivery) => self.drain(delivery, domain).await,
+            None => Ended::Failed,
+        };
+        match ended {
+            Ended::Done => self.failures = 0,
+            Ended::Failed => {
+                self.failures += 1;
+                let pause = probe_pause(self.failures, domain.retry_interval);
+                tracing::info!(domain = %domain.name, pause_s = pause.as_secs(), "the primary is not available");
+                self.pause(pause).await;
+            }
+        }
+    }
+
+    async fn connect(&self, domain: &Domain) -> Option<Delivery<N::Link, C>> {
+        for primary in &domain.primaries {
+            let addresses = match route::addresses(primary, &self.shard.lookup).await {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    tracing::warn!(domain = %domain.name, %primary, %error, "the primary has no address");
+                    continue;
+                }
+            };
+            for address in addresses {
+                if self.shard.is_shutting_down() {
+                    return None;
+                }
+                let link = match self.dialer.dial(address).await {
+                    Ok(link) => link,
+                    Err(error) => {
+                        tracing::debug!(domain = %domain.name, %address, %error, "no connection");
+                        continue;
+                    }
+                };
+                let hostname = self.shard.snapshot.borrow().config.hostname.clone();
+                let interrupt = self.shard.interrupts.register();
+                match Delivery::open(link, &hostname, self.shard.clock.clone(), interrupt).await {
+                    Ok(delivery) => return Some(delivery),
+                    Err(failure) => {
+                        tracing::info!(domain = %domain.name, %address, %failure, "the primary does not serve us");
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Sends what is queued until nothing is, or the session ends.
+    async fn drain(&mut self, mut delivery: Delivery<N::Link, C>, domain: &Domain) -> Ended {
+        tracing::info!(domain = %domain.name, "the primary is up: handing over");
+        let mut held_back = Duration::from_millis(1);
+        let ended = loop {
+            if self.shard.is_shutting_down() {
+                break Ended::Done;
+            }
+            let Some(place) = self.next() else {
+                if !self.lane.queue.borrow().has_untried() {
+                    tracing::info!(domain = %domain.name, "nothing is left to hand over now");
+                    break Ended::Done;
+                }
+                // A record of another shard with a smaller stamp is not durable yet (H12).
+                self.shard.clock.sleep(held_back).await;
+                held_back = (held_back * 2).min(FRONTIER_PAUSE_MAX);
+                continue;
+            };
+            held_back = Duration::from_millis(1);
+            self.wait_for_settlements().await;
+            match self.deliver(&mut delivery, place, domain).await {
+                Some(Ended::Failed) => break Ended::Failed,
+                Some(Ended::Done) => break Ended::Done,
+                None if !delivery.is_ready() => break self.session_failed(&delivery),
+                None => {}
+            }
+        };
+        let now = self.shard.clock.now();
+        if matches!(ended, Ended::Done) {
+            self.lane.queue.borrow_mut().queue_ends(now, domain.retry_interval);
+        }
+        delivery.close().await;
+        self.reader.forget_all();
+        ended
+    }
+
+    fn session_failed(&self, delivery: &Delivery<N::Link, C>) -> Ended {
+        let reason = delivery.failure().map(ToString::to_string);
+        tracing::info!(domain = %self.lane.domain, reason, "the session with the primary ended");
+        Ended::Failed
+    }
+
+    /// The next entry. The horizon is read before the inbox is emptied: whatever is below it has been told by
+    /// then (H12).
+    fn next(&self) -> Option<Place> {
+        let horizon = self.shard.frontier.horizon();
+        self.shard.empty_inbox();
+        self.lane.queue.borrow_mut().next(horizon, self.shard.clock.now())
+    }
+
+    /// Sends one message; `Some` ends the session.
+    async fn deliver(
+        &self,
+        delivery: &mut Delivery<N::Link, C>,
+        place: Place,
+        domain: &Domain,
+    ) -> Option<Ended> {
+        let (shard, entry) = place;
+        let ordinals = self.lane.queue.borrow().open_units(&entry);
+        let frame = match self.reader.read_entry(shard, &entry).await {
+            Ok(frame) => frame,
+            Err(error) => return self.unreadable(place, &ordinals, error, domain),
+        };
+        let Ok(message) = frame.message() else {
+            return self.unreadable(place, &ordinals, ReadError::Damaged("message payload"), domain);
+        };
+        let recipients: Vec<&str> = ordinals
+            .iter()
+            .filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied())
+            .collect();
+        if recipients.len() != ordinals.len() {
+            return self.unreadable(place, &ordinals, ReadError::Damaged("recipients"), domain);
+        }
+        let sent = delivery.send(&message, &recipients, &self.reader, shard).await;
+        let outcome = match sent {
+            Ok(outcome) => outcome,
+            Err(SendError::Read(error)) => {
+                // The connection was given up in the middle of the data: a new one goes on behind.
+                let _ = self.unreadable(place, &ordinals, error, domain);
+                return Some(Ended::Failed);
+            }
+        };
+        let verdict = judge(entry.stamp, &ordinals, &outcome, domain.on_reject);
+        self.tell(&frame.header.queue_id.to_string(), &message, &verdict);
+        self.apply(place, verdict, &recipients, domain)
+    }
+
+    fn tell(&self, queue_id: &str, message: &MessageView<'_>, verdict: &Verdict) {
+        let count = |outcome| verdict.facts.iter().filter(|fact| fact.outcome == outcome).count();
+        let (delivered, held) = (count(Outcome::Delivered), count(Outcome::Held));
+        let counters = &self.shard.counters;
+        counters.delivered.add(delivered as u64);
+        counters.held.add(held as u64);
+        counters.discarded.add(count(Outcome::Discarded) as u64);
+        counters.deferred.add(verdict.deferred.len() as u64);
+        counters.unknown.add(verdict.unknown.len() as u64);
+        let (deferred, unknown) = (verdict.deferred.len(), verdict.unknown.len());
+        let event = match () {
+            () if unknown > 0 => "outcome unknown: sent again, may arrive twice",
+            () if held > 0 => "refused by the primary: held",
+            () if deferred > 0 => "deferred by the primary",
+            () if !verdict.untried.is_empty() => "not sent: the session ended",
+            () => "handed over",
+        };
+        let (from, code) = (message.reverse_path, verdict.code);
+        tracing::info!(queue_id, domain = %self.lane.domain, from, delivered, deferred, held, unknown, code, event);
+    }
+
+    /// Writes down what became of an entry; `Some` ends the session.
+    fn apply(&self, place: Place, verdict: Verdict, recipients: &[&str], domain: &Domain) -> Option<Ended> {
+        let (_, entry) = place;
+        let now = self.shard.clock.now();
+        let got_through = verdict.facts.iter().any(|fact| fact.outcome == Outcome::Delivered);
+        {
+            let mut queue = self.lane.queue.borrow_mut();
+            for fact in &verdict.facts {
+                queue.decide(&entry, fact.ordinal);
+            }
+            if got_through {
+                queue.got_through(now, domain.retry_interval);
+            }
+            if verdict.deferred.is_empty() && verdict.untried.is_empty() && verdict.unknown.is_empty() {
+                queue.finish(&entry);
+            }
+        }
+        let broken = !verdict.untried.is_empty() || !verdict.unknown.is_empty();
+        if !verdict.facts.is_empty() {
+            self.record(place, verdict.facts);
+        }
+        let mut queue = self.lane.queue.borrow_mut();
+        if broken {
+            if queue.bring_back(place, now, domain.retry_interval) {
+                tracing::warn!(domain = %domain.name, stamp = entry.stamp.0, "a message that breaks sessions steps aside");
+            }
+            return Some(Ended::Failed);
+        }
+        if verdict.deferred.is_empty() {
+            return None;
+        }
+        let put_off = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
+        if got_through {
+            // The primary is well and took it for others: these recipients wait by themselves.
+            queue.step_aside(place, now, domain.retry_interval);
+            return None;
+        }
+        let impaired = queue.put_off(place, put_off);
+        if impaired {
+            tracing::warn!(domain = %domain.name, code = verdict.code, "the primary puts everything off");
+        }
+        impaired.then_some(Ended::Failed)
+    }
+
+    /// A record that cannot be read costs itself, never the lane.
+    fn unreadable(&self, place: Place, ordinals: &[u16], error: ReadError, domain: &Domain) -> Option<Ended> {
+        let (shard, entry) = place;
+        tracing::error!(%error, %shard, segment = entry.segment.0, offset = entry.offset().0, "unreadable record");
+        let now = self.shard.clock.now();
+        match error {
+            ReadError::Disk(_) => {
+                self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
+                None
+            }
+            ReadError::Damaged(_) => {
+                self.shard.counters.damaged.add(ordinals.len() as u64);
+                let fact = |ordinal: &u16| Fact {
+                    stamp: entry.stamp,
+                    ordinal: *ordinal,
+                    outcome: Outcome::Damaged,
+                    code: 0,
+                };
+                self.lane.queue.borrow_mut().finish(&entry);
+                self.record(place, ordinals.iter().map(fact).collect());
+                None
+            }
+        }
+    }
+
+    /// Hands facts over to the journal, beside the delivery that goes on.
+    fn record(&self, place: Place, facts: Vec<Fact>) {
+        if self.lane.settlements.add(place, facts) {
+            let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
+            self.spawn.spawn(settle::write(shard, lane));
+        }
+    }
+
+    /// Waits while as many messages as a crash may repeat (P4) are not settled durably; the one that goes out
+    /// next is among them.
+    async fn wait_for_settlements(&self) {
+        loop {
+            let settled = self.lane.settled.wait();
+            if self.lane.settlements.outstanding() < OUTSTANDING_MAX {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    async fn pause(&self, pause: Duration) {
+        let stirred = self.lane.stirred.wait();
+        or(self.shard.clock.sleep(pause), stirred).await;
+    }
+}

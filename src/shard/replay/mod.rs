@@ -1,0 +1,33 @@
+//! Handing mail over: one lane a domain with backlog, run by the shard that owns the domain.
+//!
+//! A lane's task lives while there is something to deliver. It opens a session with the first primary that
+//! answers and sends what is queued in the order of stamps, merged over all shards' logs; a stamp goes out
+//! only when every shard's durable frontier has passed it. While nobody answers it tries again by the
+//! schedule. What each primary's answer means is in `outcome`, what waits and what steps aside in `queue`.
+//!
+//! Not built yet: parallel lanes, the bounce guard, canaries; they grow here.
+
+mod delivery;
+mod lane;
+mod outcome;
+mod route;
+mod settle;
+
+use super::link::{Dialer, Spawn};
+use super::state::Shard;
+use std::rc::Rc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+
+/// Starts tasks for lanes that have mail, until the shard shuts down.
+pub(super) async fn start_lanes<D: Disk, C: Clock, N: Dialer, S: Spawn>(
+    shard: Rc<Shard<D, C>>,
+    dialer: N,
+    spawn: S,
+) {
+    while !shard.is_shutting_down() {
+        for lane in shard.lanes.waiting().await {
+            spawn.spawn(lane::run(Rc::clone(&shard), lane, dialer.clone(), spawn.clone()));
+        }
+    }
+}

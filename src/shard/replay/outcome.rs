@@ -1,0 +1,88 @@
+//! What a primary's answers mean for the units of a message: a pure function.
+
+use crate::config::OnReject;
+use crate::smtp::client::{RecipientOutcome, TransactionOutcome};
+use storage::format::journal_entry::{Fact, Outcome};
+use storage::position::Stamp;
+
+/// What follows from one transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Verdict {
+    /// Units that are decided, to be journalled.
+    pub(super) facts: Vec<Fact>,
+    /// Ordinals that the primary put off (4xx).
+    pub(super) deferred: Vec<u16>,
+    /// Ordinals that it never heard of: the session ended before.
+    pub(super) untried: Vec<u16>,
+    /// Ordinals that it may have: no answer came (RFC 1047). They are sent again.
+    pub(super) unknown: Vec<u16>,
+    /// The code of the last answer that put off or refused something, for the log.
+    pub(super) code: u16,
+}
+
+/// The verdict for the units `ordinals` of the message `stamp`, in the order in which they were sent.
+pub(super) fn judge(
+    stamp: Stamp,
+    ordinals: &[u16],
+    outcome: &TransactionOutcome,
+    on_reject: OnReject,
+) -> Verdict {
+    assert_eq!(ordinals.len(), outcome.recipients.len(), "one outcome a recipient");
+    let mut verdict = Verdict::default();
+    for (ordinal, result) in ordinals.iter().zip(&outcome.recipients) {
+        let fact = |outcome, code| Fact { stamp, ordinal: *ordinal, outcome, code };
+        match result {
+            RecipientOutcome::Delivered(reply) => verdict.facts.push(fact(Outcome::Delivered, reply.code)),
+            RecipientOutcome::Deferred { reply, .. } => {
+                verdict.deferred.push(*ordinal);
+                verdict.code = reply.code;
+            }
+            RecipientOutcome::Rejected { reply, .. } => {
+                let outcome = match on_reject {
+                    OnReject::Discard => Outcome::Discarded,
+                    OnReject::Hold => Outcome::Held,
+                };
+                verdict.facts.push(fact(outcome, reply.code));
+                verdict.code = reply.code;
+            }
+            RecipientOutcome::NotTried => verdict.untried.push(*ordinal),
+            RecipientOutcome::Unknown => verdict.unknown.push(*ordinal),
+        }
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::client::Stage;
+    use crate::smtp::reply::ReceivedReply;
+
+    fn reply(code: u16) -> ReceivedReply {
+        ReceivedReply { code, enhanced: None, text: String::new() }
+    }
+
+    #[test]
+    fn h43_each_recipient_has_its_own_end() {
+        let outcome = TransactionOutcome {
+            recipients: vec![
+                RecipientOutcome::Delivered(reply(250)),
+                RecipientOutcome::Deferred { stage: Stage::Recipient, reply: reply(450) },
+                RecipientOutcome::Rejected { stage: Stage::Recipient, reply: reply(550) },
+                RecipientOutcome::NotTried,
+                RecipientOutcome::Unknown,
+            ],
+        };
+        let verdict = judge(Stamp(9), &[0, 1, 2, 3, 4], &outcome, OnReject::Hold);
+        let decided: Vec<_> = verdict.facts.iter().map(|fact| (fact.ordinal, fact.outcome)).collect();
+        assert_eq!(decided, [(0, Outcome::Delivered), (2, Outcome::Held)]);
+        assert_eq!((verdict.deferred, verdict.untried, verdict.unknown), (vec![1], vec![3], vec![4]));
+        let verdict = judge(
+            Stamp(9),
+            &[2],
+            &TransactionOutcome { recipients: vec![outcome.recipients[2].clone()] },
+            OnReject::Discard,
+        );
+        assert_eq!(verdict.facts[0].outcome, Outcome::Discarded);
+    }
+}

@@ -1,0 +1,72 @@
+//! Facts on their way to the journal: a few gather, one write makes them durable, then the shards that keep the
+//! segments are told.
+
+use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
+use crate::shard::backlog::{Lane, Place};
+use crate::shard::mesh::{Note, SettledUnit};
+use crate::shard::state::Shard;
+use futures_lite::future::or;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::AppendError;
+use storage::format::journal_entry::Fact;
+use storage::position::ShardId;
+
+/// Waits a moment for company, then makes what has gathered durable, however long that takes.
+pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
+    let enough = lane.settlements.enough();
+    or(shard.clock.sleep(SETTLEMENT_PAUSE), enough).await;
+    let gathered = lane.settlements.take();
+    let facts: Vec<Fact> = gathered.iter().flat_map(|(_, facts)| facts).copied().collect();
+    if journal(&shard, &lane.domain, &facts).await {
+        tell_keepers(&shard, &lane.domain, &gathered).await;
+    }
+    lane.settlements.written(gathered.len());
+    lane.settled.notify_all();
+}
+
+/// Returns whether the facts are durable: always, but at the very end of the process.
+async fn journal<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>, facts: &[Fact]) -> bool {
+    loop {
+        let result = match shard.journal.append_facts(facts).await {
+            Ok(ticket) => ticket.await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => return true,
+            Err(AppendError::Closed) => return false,
+            Err(error) => {
+                tracing::error!(%error, %domain, "facts cannot be journalled; trying again");
+                shard.clock.sleep(DISK_RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn tell_keepers<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    domain: &Arc<str>,
+    gathered: &[(Place, Vec<Fact>)],
+) {
+    let mut by_keeper: BTreeMap<ShardId, Vec<SettledUnit>> = BTreeMap::new();
+    for ((directory, entry), facts) in gathered {
+        let units = facts.iter().filter(|fact| fact.outcome.is_final()).map(|fact| SettledUnit {
+            shard: *directory,
+            segment: entry.segment,
+            unit: entry.unit_base + u32::from(fact.ordinal),
+            domain: Arc::clone(domain),
+            outcome: fact.outcome,
+        });
+        by_keeper.entry(ShardId(directory.0 % shard.shards)).or_default().extend(units);
+    }
+    for (keeper, units) in by_keeper {
+        if keeper == shard.id {
+            shard.settle(&units);
+        } else if shard.mesh.senders[usize::from(keeper.0)].send(Note::Settled(units)).await.is_err() {
+            tracing::debug!(%domain, "the keeper has ended; the next start reads the journal");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Whether a segment may go: a pure function of what is known about it (H3).
+//!
+//! Only settled units free a segment. A segment without units is not free as long as somebody's chunks in it
+//! are needed: of a message that is still arriving, or whose closing record lies elsewhere and is unsettled.
+
+/// What is known about a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentFacts {
+    /// It has its index and is not written any more.
+    pub sealed: bool,
+    /// Units without a final outcome.
+    pub unsettled: u64,
+    /// Messages, queued or arriving, that have chunks in it.
+    pub pins: u64,
+}
+
+/// Whether the segment may be unlinked once its tally is durable.
+#[must_use]
+pub const fn may_unlink(facts: SegmentFacts) -> bool {
+    facts.sealed && facts.unsettled == 0 && facts.pins == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h3_table_of_the_horizon() {
+        let rows = [
+            ("active, empty", false, 0, 0, false),
+            ("active, all settled", false, 0, 0, false),
+            ("sealed, one unsettled", true, 1, 0, false),
+            ("chunks only, message still arriving", true, 0, 1, false),
+            ("chunks only, closed in a later segment, queued", true, 0, 1, false),
+            ("chunks only, abandoned", true, 0, 0, true),
+            ("sealed, all settled", true, 0, 0, true),
+            ("sealed, all settled, chunks of another message", true, 0, 2, false),
+        ];
+        for (name, sealed, unsettled, pins, expected) in rows {
+            assert_eq!(may_unlink(SegmentFacts { sealed, unsettled, pins }), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Frames: the 64-octet header in front of every payload (`FORMAT.md`, "Frame").
+//!
+//! A frame starts at a multiple of [`FRAME_ALIGNMENT`]. Its header and its payload have a checksum each, both
+//! seeded with the segment's salt, the segment's id and the frame's offset, so that a damaged payload still
+//! leaves a readable header: what was lost can be named.
+
+use super::{Reader, checksum::Seed};
+use crate::position::{Offset, QueueId, Stamp, UnixMillis};
+
+/// What a payload is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FrameKind {
+    /// A message: envelope, trace field and mail data, or the close of chunks.
+    Message,
+    /// A part of a large message's mail data; without a stamp.
+    Chunk,
+    /// A range of an earlier segment whose frames were never acknowledged (H8).
+    Void,
+    /// Facts about units.
+    Settlement,
+    /// What an unlinked segment held and how it ended.
+    Tally,
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameHeader {
+    /// The payload's kind.
+    pub kind: FrameKind,
+    /// Octets of payload.
+    pub payload_length: u32,
+    /// Order of a message, or of a fact; [`Stamp::NONE`] on chunks.
+    pub stamp: Stamp,
+    /// When it was received, by the wall clock; a field apart from the stamp (H5).
+    pub received: UnixMillis,
+    /// The message that it belongs to; 0 outside mail.
+    pub queue_id: QueueId,
+    /// What the writer knew to be durable in this segment when it wrote this: a gap below is damage, a gap
+    /// above is a batch that a crash tore.
+    pub durable_before: Offset,
+    /// Seeded CRC32 of the payload.
+    pub payload_checksum: u32,
+    /// 0: the payload is plain. Others are reserved for encryption at rest.
+    pub key_id: u32,
+}
+
+/// Octets of a frame header.
+pub const FRAME_HEADER_OCTETS: usize = 64;
+/// Frames start at multiples of this.
+pub const FRAME_ALIGNMENT: usize = 8;
+/// The first four octets of a frame.
+pub const FRAME_MAGIC: &[u8; 4] = b"SMXF";
+
+const CHECKSUM_START: usize = 8;
+const ENCODING: u8 = 1;
+const _: () = assert!(FRAME_HEADER_OCTETS.is_multiple_of(FRAME_ALIGNMENT));
+
+/// Octets that a frame with `payload_length` takes in the log, its padding included.
+#[must_use]
+pub const fn frame_octets(payload_length: usize) -> usize {
+    (FRAME_HEADER_OCTETS + payload_length).next_multiple_of(FRAME_ALIGNMENT)
+}
+
+impl FrameKind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Message => 1,
+            Self::Chunk => 2,
+            Self::Void => 3,
+            Self::Settlement => 4,
+            Self::Tally => 5,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Message),
+            2 => Some(Self::Chunk),
+            3 => Some(Self::Void),
+            4 => Some(Self::Settlement),
+            5 => Some(Self::Tally),
+            _ => None,
+        }
+    }
+}
+
+impl FrameHeader {
+    /// The header of a frame at `offset`.
+    #[must_use]
+    pub fn encode(&self, seed: &Seed, offset: Offset) -> [u8; FRAME_HEADER_OCTETS] {
+        let mut octets = [0_u8; FRAME_HEADER_OCTETS];
+        octets[..4].copy_from_slice(FRAME_MAGIC);
+        octets[8] = self.kind.code();
+        octets[9] = ENCODING;
+        octets[12..16].copy_from_slice(&self.payload_length.to_le_bytes());
+        octets[16..24].copy_from_slice(&self.stamp.0.to_le_bytes());
+        octets[24..32].copy_from_slice(&self.received.0.to_le_bytes());
+        octets[32..40].copy_from_slice(&self.queue_id.0.to_le_bytes());
+        octets[40..48].copy_from_slice(&self.durable_before.0.to_le_bytes());
+        octets[48..52].copy_from_slice(&self.payload_checksum.to_le_bytes());
+        octets[52..56].copy_from_slice(&self.key_id.to_le_bytes());
+        let mut hasher = seed.hasher(offset);
+        hasher.update(&octets[CHECKSUM_START..]);
+        octets[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
+        octets
+    }
+
+    /// The header at the start of `octets`, if these are a frame of this segment at this offset.
+    #[must_use]
+    pub fn decode(octets: &[u8], seed: &Seed, offset: Offset) -> Option<Self> {
+        let octets = octets.get(..FRAME_HEADER_OCTETS)?;
+        let mut reader = Reader::new(octets);
+        if reader.take(FRAME_MAGIC.len())? != FRAME_MAGIC {
+            return None;
+        }
+        let stored = reader.u32()?;
+        let mut hasher = seed.hasher(offset);
+        hasher.update(&octets[CHECKSUM_START..]);
+        if hasher.finalize() != stored {
+            return None;
+        }
+        let kind = FrameKind::from_code(reader.u8()?)?;
+        reader.take(3)?;
+        Some(Self {
+            kind,
+            payload_length: reader.u32()?,
+            stamp: Stamp(reader.u64()?),
+            received: UnixMillis(reader.u64()?),
+            queue_id: QueueId(reader.u64()?),
+            durable_before: Offset(reader.u64()?),
+            payload_checksum: reader.u32()?,
+            key_id: reader.u32()?,
+        })
+    }
+
+    /// Whether `payload` is what was written behind this header at `offset`.
+    #[must_use]
+    pub fn matches(&self, payload: &[u8], seed: &Seed, offset: Offset) -> bool {
+        let mut hasher = seed.hasher(offset);
+        hasher.update(payload);
+        payload.len() == self.payload_length as usize && hasher.finalize() == self.payload_checksum
+    }
+}

@@ -1,0 +1,211 @@
+//! Putting records into the filling batch.
+
+use super::{Arrival, Log, State};
+use crate::clock::Clock;
+use crate::commit::{BATCH_OCTETS, Ticket};
+use crate::disk::{Disk, File};
+use crate::error::AppendError;
+use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
+use crate::format::journal_entry::{Fact, Tally};
+use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
+use crate::frontier::IDLE;
+use crate::position::{Offset, QueueId, SegmentId, Stamp, UnixMillis};
+
+/// A message to be stored; with chunks, its closing record.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// Its name.
+    pub queue_id: QueueId,
+    /// When it came.
+    pub received: UnixMillis,
+    /// From whom, for whom.
+    pub envelope: &'a Envelope<'a>,
+    /// Facts about the whole data.
+    pub data: &'a DataFacts,
+    /// Data that went ahead.
+    pub chunks: &'a [ChunkReference],
+    /// Our Received field.
+    pub trace: &'a [u8],
+    /// The data behind the chunks, as it came.
+    pub tail: &'a [u8],
+}
+
+/// A message that has its place and its stamp, and is durable once the ticket says so.
+#[derive(Debug)]
+pub struct Receipt {
+    /// Its order.
+    pub stamp: Stamp,
+    /// Where it is.
+    pub place: Place,
+    /// Completes when the message is ours.
+    pub ticket: Ticket,
+}
+
+/// Where a message's units are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The segment of its closing record.
+    pub segment: SegmentId,
+    /// The number of its first unit there.
+    pub unit_base: u32,
+}
+
+/// Octets of a frame header without its payload's facts.
+const fn header(kind: FrameKind, stamp: Stamp, received: UnixMillis, queue_id: QueueId) -> FrameHeader {
+    FrameHeader {
+        kind,
+        payload_length: 0,
+        stamp,
+        received,
+        queue_id,
+        durable_before: Offset(0),
+        payload_checksum: 0,
+        key_id: 0,
+    }
+}
+
+impl<D: Disk, C: Clock> Log<D, C> {
+    /// Appends a message. The stamp is taken here, when the closing record enters the batch (H19).
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing is promised then.
+    pub async fn append_message(&self, message: &Message<'_>) -> Result<Receipt, AppendError> {
+        let mut head = core::mem::take(&mut self.state.borrow_mut().head);
+        let Message { envelope, data, chunks, trace, tail, .. } = message;
+        encode_head(&mut head, envelope, data, chunks, trace, tail.len());
+        let result = self.place_message(message, &head).await;
+        // The memory goes back for the next message; one that waited meanwhile merely allocated its own.
+        self.state.borrow_mut().head = head;
+        result
+    }
+
+    async fn place_message(&self, message: &Message<'_>, head: &[u8]) -> Result<Receipt, AppendError> {
+        let payload = head.len() + message.tail.len();
+        self.wait_for_room(payload).await?;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        // H8: a chunk in a failed range may be gone though nobody was told.
+        for chunk in message.chunks {
+            if state.voids.iter().any(|void| void.covers(chunk.segment, chunk.offset.0)) {
+                return Err(AppendError::Failed);
+            }
+        }
+        let shard = self.options.shard;
+        if self.options.frontier.floor(shard) == IDLE {
+            self.options.frontier.publish_pending(shard);
+        }
+        // Noted before the stamp is taken: on every way out the next release covers the published floor.
+        let floor = self.options.frontier.floor(shard);
+        state.filling.floor.get_or_insert(floor);
+        let stamp = self.options.frontier.take(shard)?;
+        let header = header(FrameKind::Message, stamp, message.received, message.queue_id);
+        let (offset, header) = push(state, header, &[head, message.tail]);
+        let segment = state.active.header.segment;
+        let chunks = message.chunks.iter().map(|chunk| chunk.segment);
+        let recipients = message.envelope.recipients;
+        let place = Place { segment, unit_base: state.contents.units() };
+        for (domain, entry) in state.contents.add_message(segment, offset, &header, recipients, chunks) {
+            let domain = state.intern(domain);
+            state.arrivals.push(Arrival { domain, shard, entry });
+        }
+        let ticket = state.filling.ticket();
+        self.work.notify_all();
+        Ok(Receipt { stamp, place, ticket })
+    }
+
+    /// Appends a part of a large message's data. It carries no stamp and pins its segment for as long as the
+    /// caller says so to the shelf.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_chunk(&self, queue_id: QueueId, data: &[u8]) -> Result<ChunkReference, AppendError> {
+        self.wait_for_room(data.len()).await?;
+        let mut state = self.state.borrow_mut();
+        let header = header(FrameKind::Chunk, Stamp::NONE, self.clock.wall(), queue_id);
+        let (offset, _) = push(&mut state, header, &[data]);
+        let octets = u32::try_from(data.len()).expect("a chunk fits a batch");
+        let segment = state.active.header.segment;
+        drop(state);
+        self.work.notify_all();
+        Ok(ChunkReference { segment, offset, octets })
+    }
+
+    /// Appends facts about units to a journal.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. A fact stays true: try again.
+    pub async fn append_facts(&self, facts: &[Fact]) -> Result<Ticket, AppendError> {
+        let mut payload = Vec::new();
+        for fact in facts {
+            fact.encode(&mut payload);
+        }
+        self.append_to_journal(FrameKind::Settlement, &payload).await
+    }
+
+    /// Appends the tally of a segment that is about to be unlinked.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_tally(&self, tally: &Tally) -> Result<Ticket, AppendError> {
+        self.append_to_journal(FrameKind::Tally, &tally.encode()).await
+    }
+
+    async fn append_to_journal(&self, kind: FrameKind, payload: &[u8]) -> Result<Ticket, AppendError> {
+        self.wait_for_room(payload.len()).await?;
+        let sequence = self.options.frontier.sequence()?;
+        let mut state = self.state.borrow_mut();
+        push(&mut state, header(kind, sequence, self.clock.wall(), QueueId(0)), &[payload]);
+        let ticket = state.filling.ticket();
+        drop(state);
+        self.work.notify_all();
+        Ok(ticket)
+    }
+
+    /// Completes when a frame with `payload` octets fits into the filling batch. The caller places it before
+    /// its next await.
+    async fn wait_for_room(&self, payload: usize) -> Result<(), AppendError> {
+        let largest =
+            BATCH_OCTETS.min(usize::try_from(self.options.segment_octets / 2).unwrap_or(usize::MAX));
+        if frame_octets(payload) > largest {
+            return Err(AppendError::TooLarge);
+        }
+        loop {
+            let wait = self.room.wait();
+            {
+                let mut state = self.state.borrow_mut();
+                if state.closing {
+                    return Err(AppendError::Closed);
+                }
+                if let Some(refusal) = state.refusal {
+                    return Err(refusal);
+                }
+                let end = state.active.header.size;
+                if !state.roll_wanted && state.filling.fits(payload, end) {
+                    return Ok(());
+                }
+                // Either the batch is full, which its leaving cures, or the segment is.
+                let fresh_batch = crate::format::block_ceiling(frame_octets(payload)) as u64;
+                let next_base = state.filling.base.plus(state.filling.padded());
+                if next_base.0 + fresh_batch > end {
+                    state.roll_wanted = true;
+                }
+            }
+            self.work.notify_all();
+            wait.await;
+        }
+    }
+}
+
+/// Copies a frame into the filling batch; returns its offset and its header as written.
+pub(super) fn push<D: Disk>(
+    state: &mut State<D>,
+    mut header: FrameHeader,
+    parts: &[&[u8]],
+) -> (Offset, FrameHeader) {
+    header.durable_before = state.active.durable().0;
+    let payload: usize = parts.iter().map(|part| part.len()).sum();
+    header.payload_length = u32::try_from(payload).expect("a batch is far below 4 GiB");
+    let file = &state.active.file;
+    let offset = state.filling.push(|| file.allocate(BATCH_OCTETS), &state.active.seed, header, parts);
+    (offset, header)
+}

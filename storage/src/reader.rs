@@ -1,0 +1,155 @@
+//! Reading records back: every byte is checked against its seeded checksums before it is believed.
+//!
+//! Open files are kept, a bounded number of them; one that was unlinked meanwhile is still readable through
+//! its descriptor.
+
+use crate::disk::{Disk, File};
+use crate::error::ReadError;
+use crate::format::BLOCK_OCTETS;
+use crate::format::checksum::Seed;
+use crate::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind};
+use crate::format::index_file::IndexEntry;
+use crate::format::message::{ChunkReference, MessageView};
+use crate::format::segment_header::{Purpose, SegmentHeader};
+use crate::position::{Offset, SegmentId, ShardId};
+use core::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Segments that a reader keeps open.
+pub const OPEN_SEGMENTS_MAX: usize = 16;
+
+/// A reader of one executor.
+#[derive(Debug)]
+pub struct Reader<D: Disk> {
+    disk: D,
+    open: RefCell<VecDeque<Rc<OpenSegment<D::File>>>>,
+}
+
+#[derive(Debug)]
+struct OpenSegment<F> {
+    shard: ShardId,
+    segment: SegmentId,
+    seed: Seed,
+    file: F,
+}
+
+/// A checked frame in memory.
+#[derive(Debug)]
+pub struct StoredFrame<O> {
+    /// Its header.
+    pub header: FrameHeader,
+    octets: O,
+}
+
+impl<O: core::ops::Deref<Target = [u8]>> StoredFrame<O> {
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.octets[FRAME_HEADER_OCTETS..FRAME_HEADER_OCTETS + self.header.payload_length as usize]
+    }
+
+    /// The payload as a message.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if it is none.
+    pub fn message(&self) -> Result<MessageView<'_>, ReadError> {
+        if self.header.kind != FrameKind::Message {
+            return Err(ReadError::Damaged("not a message"));
+        }
+        MessageView::decode(self.payload()).ok_or(ReadError::Damaged("message payload"))
+    }
+}
+
+/// Memory that a disk's files are read into.
+pub type OctetsOf<D> = <<D as Disk>::File as File>::Octets;
+
+impl<D: Disk> Reader<D> {
+    /// A reader over `disk`.
+    #[must_use]
+    pub const fn new(disk: D) -> Self {
+        Self { disk, open: RefCell::new(VecDeque::new()) }
+    }
+
+    /// The frame that `entry` points to.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_entry(
+        &self,
+        shard: ShardId,
+        entry: &IndexEntry,
+    ) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
+        let octets = entry.frame_octets as usize;
+        let frame = self.read_frame(shard, entry.segment, entry.offset(), octets).await?;
+        if frame.header.stamp != entry.stamp {
+            return Err(ReadError::Damaged("another message's record"));
+        }
+        Ok(frame)
+    }
+
+    /// The frame of a chunk.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_chunk(
+        &self,
+        shard: ShardId,
+        chunk: &ChunkReference,
+    ) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
+        let octets = FRAME_HEADER_OCTETS + chunk.octets as usize;
+        let frame = self.read_frame(shard, chunk.segment, chunk.offset, octets).await?;
+        if frame.header.kind != FrameKind::Chunk || frame.header.payload_length != chunk.octets {
+            return Err(ReadError::Damaged("not the chunk"));
+        }
+        Ok(frame)
+    }
+
+    async fn read_frame(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+        offset: Offset,
+        octets: usize,
+    ) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
+        let segment = self.segment(shard, segment).await?;
+        let octets = segment.file.read(offset.0, octets).await?;
+        let header = FrameHeader::decode(&octets, &segment.seed, offset);
+        let header = header.ok_or(ReadError::Damaged("frame header"))?;
+        let end = FRAME_HEADER_OCTETS + header.payload_length as usize;
+        let payload = octets.get(FRAME_HEADER_OCTETS..end).ok_or(ReadError::Damaged("frame length"))?;
+        if !header.matches(payload, &segment.seed, offset) {
+            return Err(ReadError::Damaged("payload checksum"));
+        }
+        Ok(StoredFrame { header, octets })
+    }
+
+    async fn segment(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+    ) -> Result<Rc<OpenSegment<D::File>>, ReadError> {
+        let known = {
+            let open = self.open.borrow();
+            open.iter().find(|open| open.shard == shard && open.segment == segment).cloned()
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let file = self.disk.open(&crate::segment::path(shard, Purpose::Mail, segment)).await?;
+        let block = file.read(0, BLOCK_OCTETS).await?;
+        let header = SegmentHeader::decode(&block).map_err(|_| ReadError::Damaged("segment header"))?;
+        let opened = Rc::new(OpenSegment { shard, segment, seed: Seed::new(&header.salt, segment), file });
+        let mut open = self.open.borrow_mut();
+        open.push_back(Rc::clone(&opened));
+        if open.len() > OPEN_SEGMENTS_MAX {
+            open.pop_front();
+        }
+        Ok(opened)
+    }
+
+    /// Closes all files: a segment that was unlinked gives its space back only then.
+    pub fn forget_all(&self) {
+        self.open.borrow_mut().clear();
+    }
+}

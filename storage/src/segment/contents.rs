@@ -1,0 +1,123 @@
+//! What a segment holds, gathered while it is written or scanned; becomes its index.
+
+use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
+use crate::format::index_file::{IndexEntry, Pin, SegmentIndex};
+use crate::format::journal_entry::Void;
+use crate::format::message::{MessageView, domain_groups};
+use crate::position::{Offset, SegmentId, UnixMillis};
+use std::collections::HashMap;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Contents {
+    index: SegmentIndex,
+    ordinals: HashMap<String, usize>,
+}
+
+impl Contents {
+    /// Adds a message whose closing record is the frame at `offset` of `segment`. Returns one entry a domain.
+    pub fn add_message<'a>(
+        &mut self,
+        segment: SegmentId,
+        offset: Offset,
+        header: &FrameHeader,
+        recipients: &[&'a str],
+        chunk_segments: impl Iterator<Item = SegmentId>,
+    ) -> Vec<(&'a str, IndexEntry)> {
+        let octets = u32::try_from(frame_octets(header.payload_length as usize)).expect("frames fit a batch");
+        let unit_base = self.index.units;
+        let mut added = Vec::with_capacity(1);
+        for (domain, first, count) in domain_groups(recipients) {
+            let mut entry = IndexEntry::new(header.stamp, segment, offset, octets);
+            entry.received_s = seconds(header.received);
+            entry.unit_base = unit_base;
+            entry.first = first;
+            entry.count = count;
+            self.entries_of(domain).push(entry);
+            added.push((domain, entry));
+        }
+        let units = u32::try_from(recipients.len()).expect("recipients are bounded below 65,536");
+        self.index.units += units;
+        self.index.last_stamp = self.index.last_stamp.max(header.stamp);
+        let mut segments: Vec<SegmentId> = chunk_segments.filter(|chunk| *chunk != segment).collect();
+        segments.dedup();
+        if !segments.is_empty() {
+            self.index.pins.push(Pin { unit_base, units, segments });
+        }
+        added
+    }
+
+    /// Adds a scanned frame. Returns `false` if its payload makes no sense in spite of its checksum.
+    pub fn add_frame(
+        &mut self,
+        segment: SegmentId,
+        offset: Offset,
+        header: &FrameHeader,
+        payload: &[u8],
+    ) -> bool {
+        match header.kind {
+            FrameKind::Message => {
+                let Some(message) = MessageView::decode(payload) else { return false };
+                let chunks = message.chunks.iter().map(|chunk| chunk.segment);
+                self.add_message(segment, offset, header, &message.recipients, chunks);
+            }
+            FrameKind::Void => match Void::decode(payload) {
+                Some(void) => self.add_void(void),
+                None => return false,
+            },
+            FrameKind::Chunk | FrameKind::Settlement | FrameKind::Tally => {}
+        }
+        true
+    }
+
+    /// Notes a void record.
+    pub fn add_void(&mut self, void: Void) {
+        self.index.voids.push(void);
+    }
+
+    /// Counts a record that is lost.
+    pub fn add_damaged(&mut self) {
+        self.index.damaged += 1;
+    }
+
+    /// Units of all messages so far.
+    #[must_use]
+    pub const fn units(&self) -> u32 {
+        self.index.units
+    }
+
+    /// Takes out messages whose record starts at or behind `from`: they were never acknowledged. Their units
+    /// keep their numbers, which nobody uses.
+    pub fn void_from(&mut self, from: Offset) {
+        for (_, entries) in &mut self.index.domains {
+            entries.retain(|entry| entry.offset() < from);
+        }
+    }
+
+    /// The index, sorted as on disk.
+    #[must_use]
+    pub fn into_index(mut self) -> SegmentIndex {
+        self.index.domains.retain(|(_, entries)| !entries.is_empty());
+        let live: Vec<u32> = self.index.domains.iter().flat_map(|(_, e)| e).map(|e| e.unit_base).collect();
+        self.index.pins.retain(|pin| live.contains(&pin.unit_base));
+        self.index.sort();
+        self.index
+    }
+
+    fn entries_of(&mut self, domain: &str) -> &mut Vec<IndexEntry> {
+        let ordinal = match self.ordinals.get(domain) {
+            Some(ordinal) => *ordinal,
+            None => {
+                let ordinal = self.index.domains.len();
+                self.index.domains.push((domain.to_owned(), Vec::new()));
+                self.ordinals.insert(domain.to_owned(), ordinal);
+                ordinal
+            }
+        };
+        &mut self.index.domains[ordinal].1
+    }
+}
+
+fn seconds(wall: UnixMillis) -> u32 {
+    u32::try_from(wall.0 / 1000).unwrap_or(u32::MAX)
+}

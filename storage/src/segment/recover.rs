@@ -1,0 +1,187 @@
+//! Recovery of one segment: a lettered decision table, total over its inputs, and what each row does.
+//!
+//! Nothing is truncated and nothing is appended to: a segment that was active is scanned to the end of its
+//! preallocated area, sealed with what was found, and new mail goes into a new segment.
+//!
+//! | row | header | index | what is done |
+//! |---|---|---|---|
+//! | A | ours | valid | the index is believed; the segment is not read |
+//! | B | ours | missing, torn or foreign | scanned; the index is written |
+//! | C | damaged | valid by its own checksum | the index is believed; it tells the salt for reading records |
+//! | D | blank | any but valid | a crash while it was made: nothing was ever in it; removed |
+//! | E | damaged | missing, torn or foreign | without the salt nothing in it can be believed: kept, reported |
+//! | F | foreign store | any | not ours: kept, reported |
+//! | G | newer version | any | this program must not touch it: the store does not open |
+//! | H | blank | valid | the header was lost after the seal: as C |
+
+use super::contents::Contents;
+use super::scan::{Found, Walk, walk};
+use crate::disk::{Disk, File};
+use crate::error::DiskError;
+use crate::format::BLOCK_OCTETS;
+use crate::format::frame::FrameHeader;
+use crate::format::index_file::SegmentIndex;
+use crate::format::segment_header::{HeaderError, SegmentHeader};
+use crate::position::{Offset, StoreId};
+
+/// What the first block of a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeaderState {
+    /// All zeros, or no block at all.
+    Blank,
+    /// Not a header.
+    Damaged,
+    /// A header of another store.
+    Foreign,
+    /// A header of a newer version.
+    Newer,
+    /// A header of this store.
+    Ours,
+}
+
+/// What the index file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IndexState {
+    /// Missing, torn, or of another segment.
+    Unusable,
+    /// Valid.
+    Valid,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the table in the module's documentation says what each letter does")]
+pub enum Row {
+    A,
+    B,
+    C,
+    D,
+    E,
+    F,
+    G,
+    H,
+}
+
+/// The row for a segment.
+#[must_use]
+pub const fn decide(header: HeaderState, index: IndexState) -> Row {
+    match (header, index) {
+        (HeaderState::Ours, IndexState::Valid) => Row::A,
+        (HeaderState::Ours, IndexState::Unusable) => Row::B,
+        (HeaderState::Damaged, IndexState::Valid) => Row::C,
+        (HeaderState::Blank, IndexState::Unusable) => Row::D,
+        (HeaderState::Damaged, IndexState::Unusable) => Row::E,
+        (HeaderState::Foreign, _) => Row::F,
+        (HeaderState::Newer, _) => Row::G,
+        (HeaderState::Blank, IndexState::Valid) => Row::H,
+    }
+}
+
+/// What a first block is, and the header if it is ours.
+#[must_use]
+pub fn header_state(block: &[u8], store: StoreId) -> (HeaderState, Option<SegmentHeader>) {
+    match SegmentHeader::decode(block) {
+        Ok(header) if header.store == store => (HeaderState::Ours, Some(header)),
+        Ok(_) => (HeaderState::Foreign, None),
+        Err(HeaderError::Newer(_)) => (HeaderState::Newer, None),
+        Err(HeaderError::Damaged) if block.iter().all(|octet| *octet == 0) => (HeaderState::Blank, None),
+        Err(HeaderError::Damaged) => (HeaderState::Damaged, None),
+    }
+}
+
+/// A record that is lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DamagedRecord {
+    /// Where it starts.
+    pub offset: Offset,
+    /// What its header says, if that is readable.
+    pub header: Option<FrameHeader>,
+    /// Octets.
+    pub octets: u64,
+    /// Whether it lies below what was known to be durable: then it was promised.
+    pub was_durable: bool,
+}
+
+/// What a scan of a whole segment found.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Its index.
+    pub index: SegmentIndex,
+    /// Lost records.
+    pub damaged: Vec<DamagedRecord>,
+    /// The walk itself.
+    pub walk: Walk,
+}
+
+/// Scans a segment for its index.
+///
+/// # Errors
+/// The disk's.
+pub async fn scan<F: File>(file: &F, header: &SegmentHeader) -> Result<Scanned, DiskError> {
+    let mut contents = Contents::default();
+    let mut lost: Vec<(Offset, FrameHeader)> = Vec::new();
+    let walk = walk(file, header, |found| match found {
+        Found::Frame { offset, header: frame, payload } => {
+            if !contents.add_frame(header.segment, offset, &frame, payload) {
+                lost.push((offset, frame));
+            }
+        }
+        Found::DamagedPayload { offset, header, .. } => lost.push((offset, header)),
+    })
+    .await?;
+    let mut damaged: Vec<DamagedRecord> = Vec::new();
+    for (offset, frame) in lost {
+        let octets = u64::from(frame.payload_length) + crate::format::frame::FRAME_HEADER_OCTETS as u64;
+        let was_durable = offset.0 < walk.durable_before;
+        damaged.push(DamagedRecord { offset, header: Some(frame), octets, was_durable });
+    }
+    for gap in &walk.gaps {
+        let octets = gap.range.end - gap.range.start;
+        let was_durable = gap.range.start < walk.durable_before;
+        damaged.push(DamagedRecord { offset: Offset(gap.range.start), header: None, octets, was_durable });
+    }
+    for _ in damaged.iter().filter(|record| record.was_durable) {
+        contents.add_damaged();
+    }
+    Ok(Scanned { index: contents.into_index(), damaged, walk })
+}
+
+/// The first block of a file, as much of it as there is.
+///
+/// # Errors
+/// The disk's.
+pub async fn first_block<D: Disk>(disk: &D, path: &str) -> Result<(D::File, Vec<u8>), DiskError> {
+    let file = disk.open(path).await?;
+    let block = file.read(0, BLOCK_OCTETS).await?.to_vec();
+    Ok((file, block))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use HeaderState::*;
+    use IndexState::*;
+
+    #[test]
+    fn every_input_hits_exactly_one_row() {
+        let table = [
+            (Ours, Valid, Row::A),
+            (Ours, Unusable, Row::B),
+            (Damaged, Valid, Row::C),
+            (Blank, Unusable, Row::D),
+            (Damaged, Unusable, Row::E),
+            (Foreign, Valid, Row::F),
+            (Foreign, Unusable, Row::F),
+            (Newer, Valid, Row::G),
+            (Newer, Unusable, Row::G),
+            (Blank, Valid, Row::H),
+        ];
+        for header in [Blank, Damaged, Foreign, Newer, Ours] {
+            for index in [Valid, Unusable] {
+                let rows: Vec<_> = table.iter().filter(|row| row.0 == header && row.1 == index).collect();
+                assert_eq!(rows.len(), 1);
+                assert_eq!(decide(header, index), rows[0].2);
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! A disk with a volatile cache: what was written is seen at once and survives a crash only as the contract of
+//! [`crate::disk`] says. At a crash each unsynced 512-octet sector is kept or lost by itself, and so is
+//! each unsynced change of a directory.
+
+use super::executor::yield_now;
+use super::random::Random;
+use crate::disk::{BLOCK_OCTETS, Block, Disk, File};
+use crate::error::DiskError;
+use core::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// What a power cut keeps or loses by itself.
+pub const SECTOR_OCTETS: usize = 512;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    /// Names as they are seen.
+    names: BTreeMap<String, usize>,
+    /// Names as they are on stable storage.
+    durable_names: BTreeMap<String, usize>,
+    directories: BTreeSet<String>,
+    durable_directories: BTreeSet<String>,
+    files: Vec<Content>,
+    faults: Faults,
+    calls: u64,
+    free: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors that were written since the last sync.
+    unsynced: BTreeSet<usize>,
+}
+
+/// Faults to be injected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// The call (write, sync, create, remove, directory sync) with this number fails with EIO.
+    pub fail_call: Option<u64>,
+    /// A canary: syncs are accepted and ignored.
+    pub ignore_syncs: bool,
+    /// A canary: directory syncs are accepted and ignored.
+    pub ignore_directory_syncs: bool,
+}
+
+/// An open simulated file.
+#[derive(Debug)]
+pub struct SimFile {
+    state: Rc<RefCell<State>>,
+    file: usize,
+}
+
+/// Memory.
+#[derive(Debug)]
+pub struct SimBlock(Vec<u8>);
+
+impl SimDisk {
+    /// An empty disk of `octets`.
+    #[must_use]
+    pub fn new(seed: u64, octets: u64) -> Self {
+        let root = BTreeSet::from([String::new()]);
+        let state = State {
+            random: Random::new(seed),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            directories: root.clone(),
+            durable_directories: root,
+            files: Vec::new(),
+            faults: Faults::default(),
+            calls: 0,
+            free: octets,
+        };
+        Self { state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// Sets what goes wrong from now on, and counts calls from 0 again.
+    pub fn set_faults(&self, faults: Faults) {
+        let mut state = self.state.borrow_mut();
+        state.faults = faults;
+        state.calls = 0;
+    }
+
+    /// Calls since the last [`Self::set_faults`].
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.state.borrow().calls
+    }
+
+    /// Octets written and not synced.
+    #[must_use]
+    pub fn unsynced_octets(&self) -> usize {
+        self.state.borrow().files.iter().map(|file| file.unsynced.len() * SECTOR_OCTETS).sum()
+    }
+
+    /// Power cut: returns the disk as the next start finds it. The old handle must not be used any more.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        for file in &mut state.files {
+            for sector in core::mem::take(&mut file.unsynced) {
+                if state.random.one_in(2) {
+                    let range = sector * SECTOR_OCTETS..(sector + 1) * SECTOR_OCTETS;
+                    let written = file.seen[range.clone()].to_vec();
+                    file.durable[range].copy_from_slice(&written);
+                }
+            }
+            file.seen.clone_from(&file.durable);
+        }
+        let mut names = BTreeMap::new();
+        let all: BTreeSet<&String> = state.names.keys().chain(state.durable_names.keys()).collect();
+        for name in all {
+            let (seen, durable) = (state.names.get(name), state.durable_names.get(name));
+            let kept = if state.random.one_in(2) { seen } else { durable };
+            if let Some(file) = kept {
+                names.insert(name.clone(), *file);
+            }
+        }
+        state.names.clone_from(&names);
+        state.durable_names = names;
+        state.directories.clone_from(&state.durable_directories);
+        state.names.retain(|name, _| {
+            let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+            state.durable_directories.contains(directory)
+        });
+        state.faults = Faults::default();
+        Self { state: Rc::new(RefCell::new(State { random: state.random.clone(), ..state.snapshot() })) }
+    }
+
+    /// Changes a file's octets behind everybody's back: bit rot.
+    ///
+    /// # Panics
+    /// If there is no such file, or it is shorter.
+    pub fn rot(&self, path: &str, offset: usize, octets: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        let file = state.names[path];
+        state.files[file].seen[offset..offset + octets.len()].copy_from_slice(octets);
+        state.files[file].durable[offset..offset + octets.len()].copy_from_slice(octets);
+    }
+
+    /// A file's content as it is seen.
+    #[must_use]
+    pub fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state.borrow();
+        state.names.get(path).map(|file| state.files[*file].seen.clone())
+    }
+
+    /// Removes a directory and all in it, durably: an unmounted disk.
+    pub fn unmount(&self, directory: &str) {
+        let mut state = self.state.borrow_mut();
+        let prefix = format!("{directory}/");
+        state.names.retain(|name, _| !name.starts_with(&prefix));
+        state.durable_names.retain(|name, _| !name.starts_with(&prefix));
+        state.directories.remove(directory);
+        state.durable_directories.remove(directory);
+    }
+
+    async fn call(&self, operation: &'static str) -> Result<(), DiskError> {
+        call(&self.state, operation).await
+    }
+}
+
+impl State {
+    fn snapshot(&self) -> Self {
+        Self {
+            random: self.random.clone(),
+            names: self.names.clone(),
+            durable_names: self.durable_names.clone(),
+            directories: self.directories.clone(),
+            durable_directories: self.durable_directories.clone(),
+            files: self.files.clone(),
+            faults: self.faults,
+            calls: 0,
+            free: self.free,
+        }
+    }
+}
+
+/// Takes a while, as a disk does, and fails if it is this call's turn.
+async fn call(state: &RefCell<State>, operation: &'static str) -> Result<(), DiskError> {
+    let pauses = state.borrow_mut().random.below(3);
+    for _ in 0..pauses {
+        yield_now().await;
+    }
+    let mut state = state.borrow_mut();
+    state.calls += 1;
+    if state.faults.fail_call == Some(state.calls) {
+        return Err(DiskError::Io { operation, reason: "injected".to_owned() });
+    }
+    Ok(())
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    async fn create(&self, path: &str, size: u64) -> Result<SimFile, DiskError> {
+        self.call("create").await?;
+        let mut state = self.state.borrow_mut();
+        if state.names.contains_key(path) {
+            return Err(DiskError::Exists);
+        }
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        if !state.directories.contains(directory) {
+            return Err(DiskError::NotFound);
+        }
+        state.free = state.free.checked_sub(size).ok_or(DiskError::NoSpace)?;
+        let octets = usize::try_from(size).map_err(|_| DiskError::NoSpace)?;
+        let zeros = vec![0; octets];
+        let content = Content { seen: zeros.clone(), durable: zeros, unsynced: BTreeSet::new() };
+        state.files.push(content);
+        let file = state.files.len() - 1;
+        state.names.insert(path.to_owned(), file);
+        Ok(SimFile { state: Rc::clone(&self.state), file })
+    }
+
+    async fn open(&self, path: &str) -> Result<SimFile, DiskError> {
+        let file = *self.state.borrow().names.get(path).ok_or(DiskError::NotFound)?;
+        Ok(SimFile { state: Rc::clone(&self.state), file })
+    }
+
+    async fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
+        let state = self.state.borrow();
+        if !state.directories.contains(directory) {
+            return Err(DiskError::NotFound);
+        }
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let all = state.names.keys().chain(state.directories.iter());
+        let inside = all.filter_map(|name| name.strip_prefix(prefix.as_str()));
+        Ok(inside.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned).collect())
+    }
+
+    async fn create_directory(&self, directory: &str) -> Result<(), DiskError> {
+        self.call("create directory").await?;
+        self.state.borrow_mut().directories.insert(directory.to_owned());
+        Ok(())
+    }
+
+    async fn sync_directory(&self, directory: &str) -> Result<(), DiskError> {
+        self.call("sync directory").await?;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if state.faults.ignore_directory_syncs {
+            return Ok(());
+        }
+        let inside = |name: &String| name.rsplit_once('/').map_or("", |(parent, _)| parent) == directory;
+        state.durable_names.retain(|name, _| !inside(name));
+        let seen = state.names.iter().filter(|(name, _)| inside(name));
+        state.durable_names.extend(seen.map(|(name, file)| (name.clone(), *file)));
+        let children = state.directories.iter().filter(|name| inside(name)).cloned();
+        state.durable_directories.extend(children);
+        Ok(())
+    }
+
+    async fn remove(&self, path: &str) -> Result<(), DiskError> {
+        self.call("remove").await?;
+        let mut state = self.state.borrow_mut();
+        let file = state.names.remove(path).ok_or(DiskError::NotFound)?;
+        state.free += state.files[file].seen.len() as u64;
+        Ok(())
+    }
+
+    async fn free_octets(&self) -> Result<u64, DiskError> {
+        Ok(self.state.borrow().free)
+    }
+}
+
+impl File for SimFile {
+    type Block = SimBlock;
+    type Octets = Vec<u8>;
+
+    fn allocate(&self, octets: usize) -> SimBlock {
+        // Not zeros: whoever forgets to clear padding shall be seen.
+        SimBlock(vec![0xAA; octets])
+    }
+
+    async fn write(&self, block: SimBlock, offset: u64) -> Result<(), DiskError> {
+        call(&self.state, "write").await?;
+        let mut state = self.state.borrow_mut();
+        let start = usize::try_from(offset).map_err(|_| DiskError::NoSpace)?;
+        assert!(start.is_multiple_of(BLOCK_OCTETS), "unaligned write");
+        assert!(block.0.len().is_multiple_of(BLOCK_OCTETS), "unaligned length");
+        let content = &mut state.files[self.file];
+        let end = start + block.0.len();
+        assert!(end <= content.seen.len(), "write behind the preallocated end");
+        content.seen[start..end].copy_from_slice(&block.0);
+        content.unsynced.extend(start / SECTOR_OCTETS..end / SECTOR_OCTETS);
+        Ok(())
+    }
+
+    async fn read(&self, offset: u64, octets: usize) -> Result<Vec<u8>, DiskError> {
+        let state = self.state.borrow();
+        let content = &state.files[self.file].seen;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let end = start.saturating_add(octets).min(content.len());
+        Ok(content[start..end].to_vec())
+    }
+
+    async fn sync(&self) -> Result<(), DiskError> {
+        call(&self.state, "sync").await?;
+        let mut state = self.state.borrow_mut();
+        if state.faults.ignore_syncs {
+            return Ok(());
+        }
+        let content = &mut state.files[self.file];
+        for sector in core::mem::take(&mut content.unsynced) {
+            let range = sector * SECTOR_OCTETS..(sector + 1) * SECTOR_OCTETS;
+            let written = content.seen[range.clone()].to_vec();
+            content.durable[range].copy_from_slice(&written);
+        }
+        Ok(())
+    }
+
+    async fn length(&self) -> Result<u64, DiskError> {
+        Ok(self.state.borrow().files[self.file].seen.len() as u64)
+    }
+}
+
+impl AsRef<[u8]> for SimBlock {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsMut<[u8]> for SimBlock {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Block for SimBlock {
+    fn truncate(&mut self, octets: usize) {
+        self.0.truncate(octets);
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of the storage crate: one binary, many modules.
+
+#[path = "storage/crash_recovery.rs"]
+mod crash_recovery;
+#[path = "storage/disk_contract.rs"]
+mod disk_contract;
+#[path = "storage/format_golden.rs"]
+mod format_golden;
+#[path = "storage/hazards.rs"]
+mod hazards;
+#[path = "storage/node.rs"]
+mod node;
