@@ -1,5 +1,7 @@
 //! Tests of the storage crate: one binary, many modules.
 
+#[path = "storage/checker.rs"]
+mod checker;
 #[path = "storage/crash_recovery.rs"]
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]

@@ -1,6 +1,7 @@
 //! Crashes at random instants, life after life: nothing promised is lost, altered or out of order, and a
 //! checker that could not fail is shown to fail on a disk that lies.
 
+use super::checker::{check, check_on};
 use super::node::*;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -38,17 +39,7 @@ fn live(seed: u64, lives: u64, faults: Faults) -> Story {
         drop(executor);
         disk = disk.crash();
     }
-    let clock = SimClock::default();
-    let end = disk.clone();
-    let last = Rc::clone(&world);
-    let wrong = block_on(&clock.clone(), async move {
-        let options = storage::store::StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS };
-        match storage::store::open(&end, &clock, options).await {
-            Ok(opened) => check(&end, &opened, &last).await,
-            Err(error) => vec![error.to_string()],
-        }
-    });
-    story.wrong.extend(wrong);
+    story.wrong.extend(check_on(&disk, 1, &world));
     story.acknowledged = world.borrow().acknowledged.len();
     story
 }
@@ -61,9 +52,8 @@ async fn one_life(
     world: World,
     seed: u64,
 ) -> Vec<String> {
-    let options = storage::store::StoreOptions { shards, journal_octets: SEGMENT_OCTETS };
     // Opened twice, so that recovery itself is crashed and repeated.
-    let opened = match storage::store::open(&disk, &clock, options).await {
+    let opened = match storage::store::open(&disk, &clock, store_options(shards)).await {
         Ok(opened) => opened,
         Err(error) => return vec![error.to_string()],
     };
@@ -75,15 +65,15 @@ async fn one_life(
     let node = Node::start(&disk, &clock, shards, &spawner).await;
     let mut random = Random::new(seed);
     for _ in 0..6 {
-        let (mail, journal) = node.logs[usize::try_from(random.below(shards.into())).unwrap()].clone();
-        spawner.spawn(writer(mail, journal, Rc::clone(&world), random.next()));
+        let shard = node.shards[usize::try_from(random.below(shards.into())).unwrap()].clone();
+        spawner.spawn(writer(node.clone(), shard, Rc::clone(&world), random.next()));
     }
     clock.sleep(std::time::Duration::from_secs(3600)).await;
     Vec::new()
 }
 
-/// Sends and settles until the life ends.
-async fn writer(mail: Rc<SimLog>, journal: Rc<SimLog>, world: World, seed: u64) {
+/// Sends, delivers and reclaims until the life ends.
+async fn writer(node: Node, shard: Shard, world: World, seed: u64) {
     let mut random = Random::new(seed);
     loop {
         let domain = DOMAINS[usize::try_from(random.below(3)).unwrap()];
@@ -92,12 +82,17 @@ async fn writer(mail: Rc<SimLog>, journal: Rc<SimLog>, world: World, seed: u64) 
         let both = [one.as_str(), two.as_str()];
         let recipients = if random.one_in(3) { &both[..] } else { &both[..1] };
         let (octets, chunks) = if random.one_in(8) { (150_000, 3) } else { (random.below(9_000), 0) };
-        let sent = send(&mail, &world, recipients, usize::try_from(octets).unwrap(), chunks).await;
-        if sent && random.one_in(2) {
-            let unit = world.borrow().acknowledged.iter().next_back().map(|(_, promise)| promise.stamp);
-            if let Some(stamp) = unit {
-                settle(&journal, &world, stamp, 0).await;
-            }
+        let sent = send(&shard, &world, recipients, usize::try_from(octets).unwrap(), chunks).await;
+        if !sent || random.one_in(3) {
+            continue;
+        }
+        let latest = world.borrow().acknowledged.values().next_back().cloned();
+        let promise = latest.expect("one was just sent");
+        for ordinal in 0..u16::try_from(promise.recipients.len()).unwrap() {
+            node.deliver(&shard, &world, &promise, ordinal).await;
+        }
+        if random.one_in(4) {
+            node.reclaim().await;
         }
     }
 }
