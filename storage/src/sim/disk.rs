@@ -38,6 +38,8 @@ struct State {
     calls: u64,
     free: u64,
     syncs_after_failure: u64,
+    /// Memory that was written and may be allocated again.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +52,9 @@ struct Content {
 }
 
 type Sector = Box<[u8]>;
+
+/// Blocks of memory that are kept for the next write.
+const SPARE_BLOCKS_MAX: usize = 16;
 
 impl Content {
     fn write(&mut self, sectors: Range<usize>, octets: &[u8]) {
@@ -116,9 +121,12 @@ pub struct Unmounted {
     names: BTreeMap<String, usize>,
 }
 
-/// Memory.
+/// Memory. What it holds at first is left from its use before.
 #[derive(Debug)]
-pub struct SimBlock(Vec<u8>);
+pub struct SimBlock {
+    memory: Vec<u8>,
+    octets: usize,
+}
 
 impl SimDisk {
     /// An empty disk of `octets`.
@@ -136,6 +144,7 @@ impl SimDisk {
             calls: 0,
             free: octets,
             syncs_after_failure: 0,
+            spare: Vec::new(),
         };
         Self { state: Rc::new(RefCell::new(state)) }
     }
@@ -350,8 +359,11 @@ impl File for SimFile {
     type Octets = Vec<u8>;
 
     fn allocate(&self, octets: usize) -> SimBlock {
+        let spare = &mut self.state.borrow_mut().spare;
+        let fitting = spare.iter().position(|memory| memory.len() >= octets);
         // Not zeros: whoever forgets to clear padding shall be seen.
-        SimBlock(vec![0xAA; octets])
+        let memory = fitting.map_or_else(|| vec![0xAA; octets], |place| spare.swap_remove(place));
+        SimBlock { memory, octets }
     }
 
     async fn write(&self, block: SimBlock, offset: u64) -> Result<(), DiskError> {
@@ -360,14 +372,17 @@ impl File for SimFile {
         let state = &mut *state;
         let start = usize::try_from(offset).map_err(|_| DiskError::NoSpace)?;
         assert!(start.is_multiple_of(ALIGNMENT_OCTETS), "unaligned write");
-        assert!(block.0.len().is_multiple_of(ALIGNMENT_OCTETS), "unaligned length");
+        assert!(block.octets.is_multiple_of(ALIGNMENT_OCTETS), "unaligned length");
         let content = &mut state.files[self.file];
-        let end = start + block.0.len();
+        let end = start + block.octets;
         assert!(end <= content.seen.len(), "write behind the preallocated end");
         let sectors = start / SECTOR_OCTETS..end / SECTOR_OCTETS;
         match called {
-            Ok(()) => content.write(sectors, &block.0),
-            Err(_) => content.tear(sectors, &block.0, &mut state.random),
+            Ok(()) => content.write(sectors, block.as_ref()),
+            Err(_) => content.tear(sectors, block.as_ref(), &mut state.random),
+        }
+        if state.spare.len() < SPARE_BLOCKS_MAX {
+            state.spare.push(block.memory);
         }
         called
     }
@@ -403,18 +418,19 @@ impl File for SimFile {
 
 impl AsRef<[u8]> for SimBlock {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.memory[..self.octets]
     }
 }
 
 impl AsMut<[u8]> for SimBlock {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.memory[..self.octets]
     }
 }
 
 impl Block for SimBlock {
     fn truncate(&mut self, octets: usize) {
-        self.0.truncate(octets);
+        assert!(octets <= self.octets);
+        self.octets = octets;
     }
 }

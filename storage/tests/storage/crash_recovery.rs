@@ -97,13 +97,25 @@ async fn writer(node: Node, shard: Shard, world: World, seed: u64) {
     }
 }
 
+/// Lives through all seeds, on every core.
+fn live_all(base: u64, seeds: u64) -> Vec<(u64, Story)> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    std::thread::scope(|scope| {
+        let run = |first: u64| {
+            let mine = (base + first..base + seeds).step_by(usize::try_from(threads).unwrap());
+            mine.map(|seed| (seed, live(seed, 5, Faults::default()))).collect::<Vec<_>>()
+        };
+        let running: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 #[test]
 fn nothing_promised_is_lost_in_crashes_at_random_instants() {
     let seeds = 60;
     let base: u64 = std::env::var("STRATAMX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let (mut acknowledged, mut torn) = (0, 0);
-    for seed in base..base + seeds {
-        let story = live(seed, 5, Faults::default());
+    for (seed, story) in live_all(base, seeds) {
         assert!(
             story.wrong.is_empty(),
             "seed {seed}: {:?}\nrepeat: STRATAMX_SEED={seed} cargo nextest run -p stratamx-storage crashes_at_random",

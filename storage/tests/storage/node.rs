@@ -220,9 +220,9 @@ async fn housekeep(log: Rc<SimLog>, clock: SimClock, shelf: Option<Rc<RefCell<Sh
 /// Octets that message `number` must have.
 pub(crate) fn data_of(number: u64, octets: usize) -> Vec<u8> {
     let mut random = Random::new(number);
-    let mut data = Vec::with_capacity(octets + 8);
-    while data.len() < octets {
-        data.extend_from_slice(&random.next().to_le_bytes());
+    let mut data = vec![0; octets.next_multiple_of(8)];
+    for eight in data.chunks_exact_mut(8) {
+        eight.copy_from_slice(&random.next().to_le_bytes());
     }
     data.truncate(octets);
     data
