@@ -226,6 +226,12 @@ impl SimDisk {
         }
     }
 
+    /// All files, by path.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.state.borrow().names.keys().cloned().collect()
+    }
+
     /// A file's content as it is seen.
     #[must_use]
     pub fn content(&self, path: &str) -> Option<Vec<u8>> {
