@@ -69,6 +69,7 @@ pub(crate) struct Shard {
 pub(crate) struct Node {
     pub(crate) disk: SimDisk,
     pub(crate) clock: SimClock,
+    pub(crate) spawner: Spawner,
     pub(crate) opened: Rc<Opened>,
     pub(crate) shards: Vec<Shard>,
     /// What the commit tasks met besides commits.
@@ -97,6 +98,7 @@ impl Node {
         let mut node = Self {
             disk: disk.clone(),
             clock: clock.clone(),
+            spawner: spawner.clone(),
             opened: Rc::new(open_nothing(&opened)),
             shards: Vec::new(),
             troubles: Rc::default(),
