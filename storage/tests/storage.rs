@@ -6,6 +6,8 @@ mod checker;
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]
 mod disk_contract;
+#[path = "storage/failure.rs"]
+mod failure;
 #[path = "storage/format_golden.rs"]
 mod format_golden;
 #[path = "storage/hazards.rs"]
