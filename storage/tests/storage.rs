@@ -14,3 +14,5 @@ mod format_golden;
 mod hazards;
 #[path = "storage/node.rs"]
 mod node;
+#[path = "storage/recovery_rows.rs"]
+mod recovery_rows;
