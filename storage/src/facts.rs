@@ -22,10 +22,18 @@ impl Facts {
         self.rows.push((fact.stamp, fact.ordinal, sequence, fact));
     }
 
-    /// The tally of an unlinked segment; the same one from two journals counts once.
+    /// The tally of an unlinked segment, or a part of it. Rows are a union by domain: the same one from two
+    /// journals counts once.
     pub fn add_tally(&mut self, sequence: Stamp, tally: Tally) {
         self.last = self.last.max(sequence);
-        self.tallies.insert((tally.shard, tally.segment), tally);
+        let place = (tally.shard, tally.segment);
+        let whole = self.tallies.entry(place).or_insert_with(|| Tally { domains: Vec::new(), ..tally });
+        for row in tally.domains {
+            match whole.domains.binary_search_by(|known| known.domain.cmp(&row.domain)) {
+                Ok(at) => whole.domains[at] = row,
+                Err(at) => whole.domains.insert(at, row),
+            }
+        }
     }
 
     /// One fact a unit.

@@ -10,15 +10,19 @@ const PATH: &str = "store";
 
 /// Reads the store file; `None` if there is none.
 pub(crate) async fn load<D: Disk>(disk: &D) -> Result<Option<StoreFile>, OpenError> {
-    match crate::disk::read_whole(disk, PATH).await {
-        Ok(content) => match StoreFile::decode(&content) {
-            Some(store) => Ok(Some(store)),
-            // A crash while the very first file was made leaves zeros, before any shard directory is there.
-            None if content.iter().all(|octet| *octet == 0) => Ok(None),
-            None => Err(OpenError::Identity(PATH.to_owned())),
-        },
-        Err(DiskError::NotFound) => Ok(None),
-        Err(error) => Err(OpenError::Disk { path: PATH.to_owned(), error }),
+    let content = match crate::disk::read_whole(disk, PATH).await {
+        Ok(content) => content,
+        Err(DiskError::NotFound) => return Ok(None),
+        Err(error) => return Err(OpenError::Disk { path: PATH.to_owned(), error }),
+    };
+    if let Some(version) = StoreFile::newer(&content) {
+        return Err(OpenError::Newer { path: PATH.to_owned(), version });
+    }
+    match StoreFile::decode(&content) {
+        Some(store) => Ok(Some(store)),
+        // A crash while the very first file was made leaves zeros, before any shard directory is there.
+        None if content.iter().all(|octet| *octet == 0) => Ok(None),
+        None => Err(OpenError::Identity(PATH.to_owned())),
     }
 }
 

@@ -1,4 +1,78 @@
-//! Storage.
+//! The segmented log: records in, durable; facts about them, durable; both back after a crash. Bytes on disk are
+//! in `FORMAT.md`.
+//!
+//! # What it promises
+//!
+//! - A [`commit::Ticket`] that says `Ok` speaks of a record on stable storage (P1), in content and name.
+//! - What was promised is found again by [`store::open`], unaltered, in stamp order, until each of its units has a
+//!   final fact (P2), whatever crash, failed write, full disk, stepped clock or changed number of shards lies between.
+//! - What was answered with an error does not come back, once a later record was promised (H8).
+//! - Bytes that it did not write are never believed, and none make it panic (H7).
+//!
+//! It does not know domains' owners, primaries, retention or SMTP: it keeps records and facts, and says what is
+//! queued. It logs nothing: errors and findings are returned, the caller handles them.
+//!
+//! # Invariants
+//!
+//! ```text
+//! durable <= written <= appended                        of the active segment; each only grows
+//! last stamp or sequence ever used < stamp ceiling on disk                                  (H1)
+//! floor(shard) <= every stamp of the shard that is not durable and known to its owner       (H12)
+//! dispatched < horizon = min(counter, floors of all shards)                                 (P3)
+//! unlinked(segment) => sealed, unsettled = 0, pins = 0, tally durable                       (H3, P2)
+//! units(segment) = settled + unsettled; a unit counts once, however often it is told        (H10)
+//! a block that is durable is never written again; a file that failed is never synced again  (H8)
+//! ```
+//!
+//! # Modules
+//!
+//! From the bottom up; a line names only lines above it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`position`], [`error`] | places, stamps and identities as types; one error enum an operation |
+//! | [`mod@format`] | bytes: encode and decode, nothing else |
+//! | [`clock`], [`disk`], [`notify`] | where time and storage enter; a wake-up inside one executor |
+//! | [`frontier`] | stamps and the durable floor of each shard: the only state that shards share |
+//! | [`segment`] | one file of frames: written, scanned, recovered |
+//! | [`commit`], [`log`] | the filling batch and its tickets; a chain of segments with one commit task |
+//! | [`facts`], [`compaction`], [`shelf`] | what journals say about units; what may go; what a shard keeps and why |
+//! | [`store`] | opening all of it, once |
+//! | [`reader`], [`merge`] | a record back from disk; one domain's queue over all directories |
+//! | [`inspect`] | a read-only walk over a directory, for the offline tool |
+//! | `sim` | the simulated disk, clock and executor (feature `sim`: tests and benches) |
+//!
+//! Never: [`mod@format`] names anything but [`position`]; anything but `disk/dma.rs` and the real clock names glommio;
+//! `sim` names more than the traits and types of [`disk`], [`clock`], [`error`] and [`position`]; [`inspect`] opens a file
+//! for writing.
+//!
+//! # Decisions
+//!
+//! - **Group commit without a timer.** While a write and its sync are in flight the next batch fills; it leaves the moment
+//!   they complete. One sender waits for one sync, a thousand share one, and nothing needs tuning.
+//! - **Every commit is padded to whole blocks.** Rewriting a half-filled tail block could tear what was promised. The
+//!   price is at most a block a commit, and only while there is little to do.
+//! - **A segment is preallocated and made whole before its first record**: header, size and name are durable, so a commit
+//!   is one write and one data sync, and no promise hangs on a directory entry.
+//! - **Failure moves on.** A failed write or sync is final for its file: the log goes on in a fresh segment whose first record
+//!   voids the failed range. Nobody needs to know what the disk made of the failed bytes.
+//! - **The void's segment outlives the segment that it voids** ([`shelf`]): the index of the latter already leaves the
+//!   voided entries out, but an index is derived data and may have to be rebuilt.
+//! - **Stamps are taken when the closing record enters a batch.** So a shard's stamps become durable in order, one floor a shard
+//!   describes it, and a slow sender holds nothing (H19).
+//! - **Settlements are journalled by the shard that owns the domain; bitmaps live with the shard that keeps the segment.** The owner
+//!   decides about a unit and must not wait for another shard's disk; the keeper must know what is settled to
+//!   unlink. A fact names the unit, not the place, so a journal needs no knowledge of segments, and after a change of the number of
+//!   shards any journal speaks for any segment: they are a union (H10).
+//! - **Indexes are derived.** Nothing is lost with one; recovery of a sealed segment reads its index, that of the
+//!   active one scans at most one segment a shard.
+//! - **One journal checkpoint, at open.** Facts that still matter go into one new journal and the old ones are removed. While
+//!   running, journals only grow: 16 octets a fact, in segments of a few MiB, which is less than the mail that they settle. A
+//!   checkpoint while running would need an order between the facts of several shards that nothing else needs.
+//! - **Recovery never truncates and never appends** (H6, H9). It scans to the end of the preallocated area, seals what it finds and
+//!   starts a new segment; what looks torn is told apart from damage by what later frames knew to be durable.
+//! - **A lost segment header is survivable**: a valid index repeats the salt, and records are read with that.
+
 pub mod clock;
 pub mod commit;
 pub mod compaction;
@@ -8,6 +82,7 @@ pub mod facts;
 pub mod format;
 pub mod frontier;
 mod identity;
+pub mod inspect;
 pub mod log;
 pub mod merge;
 pub mod notify;

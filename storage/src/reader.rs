@@ -3,15 +3,16 @@
 //! Open files are kept, a bounded number of them; one that was unlinked meanwhile is still readable through
 //! its descriptor.
 
-use crate::disk::{Disk, File};
-use crate::error::ReadError;
+use crate::disk::{Disk, File, read_whole};
+use crate::error::{DiskError, ReadError};
 use crate::format::BLOCK_OCTETS;
 use crate::format::checksum::Seed;
 use crate::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind};
-use crate::format::index_file::IndexEntry;
+use crate::format::index_file::{IndexEntry, SegmentIndex};
 use crate::format::message::{ChunkReference, MessageView};
 use crate::format::segment_header::{Purpose, SegmentHeader};
-use crate::position::{Offset, SegmentId, ShardId};
+use crate::position::{Offset, Salt, SegmentId, ShardId};
+use crate::segment::index_name;
 use core::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -138,14 +139,30 @@ impl<D: Disk> Reader<D> {
         }
         let file = self.disk.open(&crate::segment::path(shard, Purpose::Mail, segment)).await?;
         let block = file.read(0, BLOCK_OCTETS).await?;
-        let header = SegmentHeader::decode(&block).map_err(|_| ReadError::Damaged("segment header"))?;
-        let opened = Rc::new(OpenSegment { shard, segment, seed: Seed::new(&header.salt, segment), file });
+        let salt = match SegmentHeader::decode(&block) {
+            Ok(header) => header.salt,
+            // Rows C and H of recovery: the index repeats the salt of a header that was lost.
+            Err(_) => self.salt_by_index(shard, segment).await?,
+        };
+        let opened = Rc::new(OpenSegment { shard, segment, seed: Seed::new(&salt, segment), file });
         let mut open = self.open.borrow_mut();
         open.push_back(Rc::clone(&opened));
         if open.len() > OPEN_SEGMENTS_MAX {
             open.pop_front();
         }
         Ok(opened)
+    }
+
+    async fn salt_by_index(&self, shard: ShardId, segment: SegmentId) -> Result<Salt, ReadError> {
+        let path = format!("{shard}/{}", index_name(segment));
+        let content = match read_whole(&self.disk, &path).await {
+            Ok(content) => content,
+            Err(DiskError::NotFound) => return Err(ReadError::Damaged("segment header")),
+            Err(error) => return Err(error.into()),
+        };
+        let salt = SegmentIndex::salt_of(&content).ok_or(ReadError::Damaged("segment header"))?;
+        let valid = SegmentIndex::decode(&content, shard, segment, &salt).is_some();
+        valid.then_some(salt).ok_or(ReadError::Damaged("segment header"))
     }
 
     /// Closes all files: a segment that was unlinked gives its space back only then.

@@ -26,6 +26,8 @@ struct Holding {
     settled: Vec<u64>,
     settled_count: u64,
     pins: u64,
+    /// Segments with voids about this one, pinned as long as it is there.
+    voided_by: Vec<SegmentId>,
     /// Messages closed here with chunks elsewhere, by their first unit.
     pinning: BTreeMap<u32, Pinning>,
     outcomes: BTreeMap<String, [u64; FINAL_OUTCOMES.len()]>,
@@ -45,6 +47,11 @@ impl Holding {
             unsettled: self.units.unwrap_or(0).saturating_sub(self.settled_count),
             pins: self.pins,
         }
+    }
+
+    fn is_marked(&self, unit: u32) -> bool {
+        let (word, bit) = (unit as usize / 64, unit % 64);
+        self.settled.get(word).is_some_and(|word| word & 1 << bit != 0)
     }
 
     /// Sets the unit's bit; `false` if it was set.
@@ -74,7 +81,7 @@ impl Shelf {
     }
 
     /// The message whose units start at `unit_base` of `segment` keeps the pins on `chunk_segments` that its
-    /// session had, until all its units are settled.
+    /// session had, until all its units are settled. Some may be: owners hear of a message before its session.
     pub fn keep_pins(
         &mut self,
         shard: ShardId,
@@ -84,7 +91,15 @@ impl Shelf {
         chunk_segments: Vec<SegmentId>,
     ) {
         let holding = self.holdings.entry((shard, segment)).or_default();
-        let pinning = Pinning { units, left: units, segments: chunk_segments };
+        let settled = (unit_base..unit_base + units).filter(|unit| holding.is_marked(*unit)).count();
+        let left = units - u32::try_from(settled).expect("no more than units");
+        if left == 0 {
+            for chunk in chunk_segments {
+                self.unpin(shard, chunk);
+            }
+            return;
+        }
+        let pinning = Pinning { units, left, segments: chunk_segments };
         let earlier = holding.pinning.insert(unit_base, pinning);
         assert!(earlier.is_none(), "a message pins once");
     }
@@ -95,6 +110,13 @@ impl Shelf {
         // Units of a voided range were numbered and are nobody's.
         let live = index.domains.iter().flat_map(|(_, entries)| entries).map(|entry| u64::from(entry.count));
         holding.units = Some(live.sum());
+        for void in &index.voids {
+            // H8: an index that leaves voided entries out may have to be rebuilt; it takes the void for that.
+            if let Some(voided) = self.holdings.get_mut(&(shard, void.segment)) {
+                voided.voided_by.push(segment);
+                self.pin(shard, segment);
+            }
+        }
         self.consider(shard, segment);
     }
 
@@ -170,7 +192,10 @@ impl Shelf {
 
     /// The segment's file is gone.
     pub fn removed(&mut self, shard: ShardId, segment: SegmentId) {
-        self.holdings.remove(&(shard, segment));
+        let Some(holding) = self.holdings.remove(&(shard, segment)) else { return };
+        for voider in holding.voided_by {
+            self.unpin(shard, voider);
+        }
     }
 
     /// Segments on the shelf.

@@ -1,12 +1,18 @@
 //! Tests of the storage crate: one binary, many modules.
 
+#[path = "storage/checker.rs"]
+mod checker;
 #[path = "storage/crash_recovery.rs"]
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]
 mod disk_contract;
+#[path = "storage/failure.rs"]
+mod failure;
 #[path = "storage/format_golden.rs"]
 mod format_golden;
 #[path = "storage/hazards.rs"]
 mod hazards;
 #[path = "storage/node.rs"]
 mod node;
+#[path = "storage/recovery_rows.rs"]
+mod recovery_rows;

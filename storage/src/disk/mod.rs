@@ -11,16 +11,17 @@
 //! 4. [`Disk::create`] gives a file of exactly `size` octets that read as zeros, and does not run out of space
 //!    later when they are written.
 //!
-//! Offsets and lengths of writes are multiples of [`BLOCK_OCTETS`]; reads may
-//! start and end anywhere. Paths are relative to the data directory.
+//! Offsets and lengths of writes are multiples of [`ALIGNMENT_OCTETS`]; reads may start and end anywhere. Paths are relative to the data directory.
 
 #[cfg(feature = "glommio")]
 pub mod dma;
 pub mod plain;
 
 use crate::error::DiskError;
-pub use crate::format::BLOCK_OCTETS;
 use core::ops::Deref;
+
+/// The unit of writes.
+pub const ALIGNMENT_OCTETS: usize = crate::format::BLOCK_OCTETS;
 
 /// A directory tree on stable storage.
 #[expect(async_fn_in_trait, reason = "each shard is one thread; no future of it needs to be Send")]

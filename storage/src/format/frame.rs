@@ -40,7 +40,7 @@ pub struct FrameHeader {
     pub durable_before: Offset,
     /// Seeded CRC32 of the payload.
     pub payload_checksum: u32,
-    /// 0: the payload is plain. Others are reserved for encryption at rest.
+    /// [`PLAIN`]; others are reserved for encryption at rest.
     pub key_id: u32,
 }
 
@@ -50,6 +50,9 @@ pub const FRAME_HEADER_OCTETS: usize = 64;
 pub const FRAME_ALIGNMENT: usize = 8;
 /// The first four octets of a frame.
 pub const FRAME_MAGIC: &[u8; 4] = b"SMXF";
+
+/// The key id of a payload that is not encrypted.
+pub const PLAIN: u32 = 0;
 
 const CHECKSUM_START: usize = 8;
 const ENCODING: u8 = 1;
@@ -120,7 +123,10 @@ impl FrameHeader {
             return None;
         }
         let kind = FrameKind::from_code(reader.u8()?)?;
-        reader.take(3)?;
+        if reader.u8()? != ENCODING {
+            return None;
+        }
+        reader.take(2)?;
         Some(Self {
             kind,
             payload_length: reader.u32()?,
@@ -133,11 +139,12 @@ impl FrameHeader {
         })
     }
 
-    /// Whether `payload` is what was written behind this header at `offset`.
+    /// Whether `payload` is what was written behind this header at `offset`, and is plain.
     #[must_use]
     pub fn matches(&self, payload: &[u8], seed: &Seed, offset: Offset) -> bool {
         let mut hasher = seed.hasher(offset);
         hasher.update(payload);
-        payload.len() == self.payload_length as usize && hasher.finalize() == self.payload_checksum
+        let whole = payload.len() == self.payload_length as usize;
+        whole && self.key_id == PLAIN && hasher.finalize() == self.payload_checksum
     }
 }

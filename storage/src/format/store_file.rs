@@ -52,13 +52,17 @@ impl StoreFile {
         file.chunks(BLOCK_OCTETS).take(2).filter_map(Self::decode_slot).max_by_key(|slot| slot.sequence)
     }
 
+    /// The version of a slot that a newer program wrote, if there is one. The other slot, though readable, may
+    /// then remember a ceiling that was passed.
+    #[must_use]
+    pub fn newer(file: &[u8]) -> Option<u16> {
+        let slots = file.chunks(BLOCK_OCTETS).take(2).filter_map(checked);
+        slots.map(|(version, _)| version).filter(|version| *version > VERSION).max()
+    }
+
     fn decode_slot(block: &[u8]) -> Option<Self> {
-        let (fields, rest) = block.split_at_checked(FIELDS_OCTETS)?;
-        if rest.get(..4)? != checksum::plain(fields).to_le_bytes() {
-            return None;
-        }
-        let mut reader = Reader::new(fields);
-        if reader.take(MAGIC.len())? != MAGIC || reader.u16()? > VERSION {
+        let (version, mut reader) = checked(block)?;
+        if version > VERSION {
             return None;
         }
         let shards = reader.u16()?;
@@ -70,4 +74,17 @@ impl StoreFile {
             stamp_ceiling: Stamp(reader.u64()?),
         })
     }
+}
+
+/// The version of a slot whose checksum holds, and the fields behind it.
+fn checked(block: &[u8]) -> Option<(u16, Reader<'_>)> {
+    let (fields, rest) = block.split_at_checked(FIELDS_OCTETS)?;
+    if rest.get(..4)? != checksum::plain(fields).to_le_bytes() {
+        return None;
+    }
+    let mut reader = Reader::new(fields);
+    if reader.take(MAGIC.len())? != MAGIC {
+        return None;
+    }
+    Some((reader.u16()?, reader))
 }

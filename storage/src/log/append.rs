@@ -6,7 +6,7 @@ use crate::commit::{BATCH_OCTETS, Ticket};
 use crate::disk::{Disk, File};
 use crate::error::AppendError;
 use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
-use crate::format::journal_entry::{Fact, Tally};
+use crate::format::journal_entry::{DomainTally, Fact, Tally};
 use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
 use crate::frontier::IDLE;
 use crate::position::{Offset, QueueId, SegmentId, Stamp, UnixMillis};
@@ -50,6 +50,9 @@ pub struct Place {
     pub unit_base: u32,
 }
 
+/// Domains in one frame of a tally: a segment may hold mail for more than a batch could name.
+const TALLY_ROWS_A_FRAME: usize = 256;
+
 /// Octets of a frame header without its payload's facts.
 const fn header(kind: FrameKind, stamp: Stamp, received: UnixMillis, queue_id: QueueId) -> FrameHeader {
     FrameHeader {
@@ -91,13 +94,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
             }
         }
         let shard = self.options.shard;
-        if self.options.frontier.floor(shard) == IDLE {
-            self.options.frontier.publish_pending(shard);
-        }
-        // Noted before the stamp is taken: on every way out the next release covers the published floor.
-        let floor = self.options.frontier.floor(shard);
-        state.filling.floor.get_or_insert(floor);
-        let stamp = self.options.frontier.take(shard)?;
+        let stamp = self.take_stamp()?;
+        // What the release of the batch before this one publishes. Its own first stamp, not the floor in force
+        // now: else a shard that is never idle would never lift its floor.
+        state.filling.floor.get_or_insert(stamp);
         let header = header(FrameKind::Message, stamp, message.received, message.queue_id);
         let (offset, header) = push(state, header, &[head, message.tail]);
         let segment = state.active.header.segment;
@@ -111,6 +111,21 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let ticket = state.filling.ticket();
         self.work.notify_all();
         Ok(Receipt { stamp, place, ticket })
+    }
+
+    /// The next stamp; a floor at or below it is published before.
+    fn take_stamp(&self) -> Result<Stamp, AppendError> {
+        let (frontier, shard) = (&self.options.frontier, self.options.shard);
+        let idle = frontier.floor(shard) == IDLE;
+        if idle {
+            frontier.publish_pending(shard);
+        }
+        let stamp = frontier.take(shard);
+        if stamp.is_err() && idle {
+            // Nothing of ours is pending: a floor that no release lifts would hold every drain.
+            frontier.publish(shard, IDLE);
+        }
+        stamp
     }
 
     /// Appends a part of a large message's data. It carries no stamp and pins its segment for as long as the
@@ -142,12 +157,20 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.append_to_journal(FrameKind::Settlement, &payload).await
     }
 
-    /// Appends the tally of a segment that is about to be unlinked.
+    /// Appends the tally of a segment that is about to be unlinked, in as many frames as it takes. All but the
+    /// last are durable on return.
     ///
     /// # Errors
-    /// See [`AppendError`].
+    /// See [`AppendError`]. A tally that was begun may be begun again.
     pub async fn append_tally(&self, tally: &Tally) -> Result<Ticket, AppendError> {
-        self.append_to_journal(FrameKind::Tally, &tally.encode()).await
+        let part = |rows: &[DomainTally]| Tally { domains: rows.to_vec(), ..*tally }.encode();
+        let mut parts = tally.domains.chunks(TALLY_ROWS_A_FRAME);
+        let mut payload = part(parts.next().unwrap_or_default());
+        for rows in parts {
+            self.append_to_journal(FrameKind::Tally, &payload).await?.await?;
+            payload = part(rows);
+        }
+        self.append_to_journal(FrameKind::Tally, &payload).await
     }
 
     async fn append_to_journal(&self, kind: FrameKind, payload: &[u8]) -> Result<Ticket, AppendError> {

@@ -20,7 +20,7 @@ pub enum Chore {
     Closed,
     /// A chore failed and will be tried again: pause, then call again.
     Failed(DiskError),
-    /// A sealed segment has its index.
+    /// A segment is sealed; its index is written, unless the disk is full.
     Indexed(Sealed),
 }
 
@@ -199,7 +199,9 @@ impl<D: Disk, C: Clock> Log<D, C> {
             written = write_whole(&self.disk, &directory, &name, &content).await;
         }
         match written {
-            Ok(()) => Chore::Indexed(sealed),
+            // On a full disk the segment must be reclaimable all the same: that is what makes room. The index is
+            // derived, the next start scans.
+            Ok(()) | Err(DiskError::NoSpace) => Chore::Indexed(sealed),
             Err(error) => {
                 self.state.borrow_mut().sealed.push_front(sealed);
                 Chore::Failed(error)

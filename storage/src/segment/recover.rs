@@ -12,7 +12,10 @@
 //! | E | damaged | missing, torn or foreign | without the salt nothing in it can be believed: kept, reported |
 //! | F | foreign store | any | not ours: kept, reported |
 //! | G | newer version | any | this program must not touch it: the store does not open |
-//! | H | blank | valid | the header was lost after the seal: as C |
+//! | H | blank | valid | the content was lost after the seal: as C |
+//!
+//! *Blank* is a file of zeros only. A first block of zeros in front of anything else is *damaged*: it was durable
+//! before the first record was, so records behind it may have been promised.
 
 use super::contents::Contents;
 use super::scan::{Found, Walk, walk};
@@ -27,9 +30,9 @@ use crate::position::{Offset, StoreId};
 /// What the first block of a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeaderState {
-    /// All zeros, or no block at all.
+    /// The whole file is zeros, or has no octet.
     Blank,
-    /// Not a header.
+    /// Not a header; or zeros in front of something else.
     Damaged,
     /// A header of another store.
     Foreign,
@@ -77,7 +80,7 @@ pub const fn decide(header: HeaderState, index: IndexState) -> Row {
     }
 }
 
-/// What a first block is, and the header if it is ours.
+/// What a first block is, and the header if it is ours. Of zeros it cannot tell whether the file has more.
 #[must_use]
 pub fn header_state(block: &[u8], store: StoreId) -> (HeaderState, Option<SegmentHeader>) {
     match SegmentHeader::decode(block) {
@@ -146,14 +149,51 @@ pub async fn scan<F: File>(file: &F, header: &SegmentHeader) -> Result<Scanned, 
     Ok(Scanned { index: contents.into_index(), damaged, walk })
 }
 
-/// The first block of a file, as much of it as there is.
+/// The first block of a file, as much of it as there is, and what it is.
 ///
 /// # Errors
 /// The disk's.
-pub async fn first_block<D: Disk>(disk: &D, path: &str) -> Result<(D::File, Vec<u8>), DiskError> {
+pub async fn first_block<D: Disk>(
+    disk: &D,
+    path: &str,
+    store: StoreId,
+) -> Result<FirstBlock<D::File>, DiskError> {
     let file = disk.open(path).await?;
     let block = file.read(0, BLOCK_OCTETS).await?.to_vec();
-    Ok((file, block))
+    let (mut state, header) = header_state(&block, store);
+    if state == HeaderState::Blank && !is_blank(&file).await? {
+        state = HeaderState::Damaged;
+    }
+    Ok(FirstBlock { file, block, state, header })
+}
+
+/// See [`first_block`].
+#[derive(Debug)]
+pub struct FirstBlock<F> {
+    /// The file.
+    pub file: F,
+    /// Its first block.
+    pub block: Vec<u8>,
+    /// What that is.
+    pub state: HeaderState,
+    /// The header, if it is ours.
+    pub header: Option<SegmentHeader>,
+}
+
+/// Whether the whole file is zeros.
+async fn is_blank<F: File>(file: &F) -> Result<bool, DiskError> {
+    const WINDOW_OCTETS: usize = 1 << 20;
+    let mut at = 0;
+    loop {
+        let window = file.read(at, WINDOW_OCTETS).await?;
+        if window.is_empty() {
+            return Ok(true);
+        }
+        if window.iter().any(|octet| *octet != 0) {
+            return Ok(false);
+        }
+        at += window.len() as u64;
+    }
 }
 
 #[cfg(test)]

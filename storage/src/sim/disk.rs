@@ -1,12 +1,17 @@
 //! A disk with a volatile cache: what was written is seen at once and survives a crash only as the contract of
 //! [`crate::disk`] says. At a crash each unsynced 512-octet sector is kept or lost by itself, and so is
 //! each unsynced change of a directory.
+//!
+//! After a failed write or sync its sectors are *forsaken*: the system took them for clean, so no later sync saves
+//! them, though they may be on stable storage already. Only writing them again helps. A sync of a file with
+//! forsaken sectors is what nobody may do who wants to know what is durable; it is counted.
 
 use super::executor::yield_now;
 use super::random::Random;
-use crate::disk::{BLOCK_OCTETS, Block, Disk, File};
+use crate::disk::{ALIGNMENT_OCTETS, Block, Disk, File};
 use crate::error::DiskError;
 use core::cell::RefCell;
+use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -32,14 +37,63 @@ struct State {
     faults: Faults,
     calls: u64,
     free: u64,
+    syncs_after_failure: u64,
+    /// Memory that was written and may be allocated again.
+    spare: Vec<Vec<u8>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Content {
     seen: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors that were written since the last sync.
-    unsynced: BTreeSet<usize>,
+    /// Sectors that were written since the last sync, as stable storage has them.
+    unsynced: BTreeMap<usize, Sector>,
+    /// Sectors that a failed write or sync gave up, as stable storage may have them.
+    forsaken: BTreeMap<usize, Sector>,
+}
+
+type Sector = Box<[u8]>;
+
+/// Blocks of memory that are kept for the next write.
+const SPARE_BLOCKS_MAX: usize = 16;
+
+impl Content {
+    fn write(&mut self, sectors: Range<usize>, octets: &[u8]) {
+        for (sector, new) in sectors.zip(octets.chunks_exact(SECTOR_OCTETS)) {
+            let range = range_of(sector);
+            let before =
+                self.forsaken.remove(&sector).unwrap_or_else(|| Box::from(&self.seen[range.clone()]));
+            self.unsynced.entry(sector).or_insert(before);
+            self.seen[range].copy_from_slice(new);
+        }
+    }
+
+    /// A write that failed on the way: each sector arrived or not.
+    fn tear(&mut self, sectors: Range<usize>, octets: &[u8], random: &mut Random) {
+        for (sector, new) in sectors.zip(octets.chunks_exact(SECTOR_OCTETS)) {
+            let range = range_of(sector);
+            let seen = Box::from(&self.seen[range.clone()]);
+            let before = self.unsynced.remove(&sector).unwrap_or(seen);
+            self.forsaken.entry(sector).or_insert(before);
+            if random.one_in(2) {
+                self.seen[range].copy_from_slice(new);
+            }
+        }
+    }
+
+    /// The power is cut: what is not known to be durable is there or not.
+    fn crash(&mut self, random: &mut Random) {
+        let unknown =
+            core::mem::take(&mut self.unsynced).into_iter().chain(core::mem::take(&mut self.forsaken));
+        for (sector, before) in unknown {
+            if random.one_in(2) {
+                self.seen[range_of(sector)].copy_from_slice(&before);
+            }
+        }
+    }
+}
+
+fn range_of(sector: usize) -> Range<usize> {
+    sector * SECTOR_OCTETS..(sector + 1) * SECTOR_OCTETS
 }
 
 /// Faults to be injected.
@@ -60,9 +114,19 @@ pub struct SimFile {
     file: usize,
 }
 
-/// Memory.
+/// A directory that was taken away.
 #[derive(Debug)]
-pub struct SimBlock(Vec<u8>);
+pub struct Unmounted {
+    directory: String,
+    names: BTreeMap<String, usize>,
+}
+
+/// Memory. What it holds at first is left from its use before.
+#[derive(Debug)]
+pub struct SimBlock {
+    memory: Vec<u8>,
+    octets: usize,
+}
 
 impl SimDisk {
     /// An empty disk of `octets`.
@@ -79,6 +143,8 @@ impl SimDisk {
             faults: Faults::default(),
             calls: 0,
             free: octets,
+            syncs_after_failure: 0,
+            spare: Vec::new(),
         };
         Self { state: Rc::new(RefCell::new(state)) }
     }
@@ -102,20 +168,24 @@ impl SimDisk {
         self.state.borrow().files.iter().map(|file| file.unsynced.len() * SECTOR_OCTETS).sum()
     }
 
-    /// Power cut: returns the disk as the next start finds it. The old handle must not be used any more.
+    /// Syncs of files that had forsaken sectors, over all crashes.
+    #[must_use]
+    pub fn syncs_after_failure(&self) -> u64 {
+        self.state.borrow().syncs_after_failure
+    }
+
+    /// Sets the octets that are free.
+    pub fn set_free(&self, octets: u64) {
+        self.state.borrow_mut().free = octets;
+    }
+
+    /// Power cut: returns the disk as the next start finds it. The old handle is empty.
     #[must_use]
     pub fn crash(&self) -> Self {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
+        let empty = Self::new(0, 0).state;
+        let mut state = self.state.replace(Rc::into_inner(empty).expect("just made").into_inner());
         for file in &mut state.files {
-            for sector in core::mem::take(&mut file.unsynced) {
-                if state.random.one_in(2) {
-                    let range = sector * SECTOR_OCTETS..(sector + 1) * SECTOR_OCTETS;
-                    let written = file.seen[range.clone()].to_vec();
-                    file.durable[range].copy_from_slice(&written);
-                }
-            }
-            file.seen.clone_from(&file.durable);
+            file.crash(&mut state.random);
         }
         let mut names = BTreeMap::new();
         let all: BTreeSet<&String> = state.names.keys().chain(state.durable_names.keys()).collect();
@@ -126,15 +196,18 @@ impl SimDisk {
                 names.insert(name.clone(), *file);
             }
         }
+        names.retain(|name, _| state.durable_directories.contains(directory_of(name)));
+        for (number, file) in state.files.iter_mut().enumerate() {
+            if !names.values().any(|kept| *kept == number) {
+                *file = Content::default();
+            }
+        }
         state.names.clone_from(&names);
         state.durable_names = names;
         state.directories.clone_from(&state.durable_directories);
-        state.names.retain(|name, _| {
-            let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-            state.durable_directories.contains(directory)
-        });
         state.faults = Faults::default();
-        Self { state: Rc::new(RefCell::new(State { random: state.random.clone(), ..state.snapshot() })) }
+        state.calls = 0;
+        Self { state: Rc::new(RefCell::new(state)) }
     }
 
     /// Changes a file's octets behind everybody's back: bit rot.
@@ -144,8 +217,19 @@ impl SimDisk {
     pub fn rot(&self, path: &str, offset: usize, octets: &[u8]) {
         let mut state = self.state.borrow_mut();
         let file = state.names[path];
-        state.files[file].seen[offset..offset + octets.len()].copy_from_slice(octets);
-        state.files[file].durable[offset..offset + octets.len()].copy_from_slice(octets);
+        let content = &mut state.files[file];
+        content.seen[offset..offset + octets.len()].copy_from_slice(octets);
+        let last = (offset + octets.len()).div_ceil(SECTOR_OCTETS);
+        for sector in offset / SECTOR_OCTETS..last {
+            content.unsynced.remove(&sector);
+            content.forsaken.remove(&sector);
+        }
+    }
+
+    /// All files, by path.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.state.borrow().names.keys().cloned().collect()
     }
 
     /// A file's content as it is seen.
@@ -155,14 +239,30 @@ impl SimDisk {
         state.names.get(path).map(|file| state.files[*file].seen.clone())
     }
 
-    /// Removes a directory and all in it, durably: an unmounted disk.
-    pub fn unmount(&self, directory: &str) {
+    /// Takes a directory away, durably: an unmounted disk.
+    pub fn unmount(&self, directory: &str) -> Unmounted {
         let mut state = self.state.borrow_mut();
-        let prefix = format!("{directory}/");
-        state.names.retain(|name, _| !name.starts_with(&prefix));
-        state.durable_names.retain(|name, _| !name.starts_with(&prefix));
+        let mut names = BTreeMap::new();
+        state.names.retain(|name, file| {
+            let inside = directory_of(name) == directory;
+            if inside {
+                names.insert(name.clone(), *file);
+            }
+            !inside
+        });
+        state.durable_names.retain(|name, _| directory_of(name) != directory);
         state.directories.remove(directory);
         state.durable_directories.remove(directory);
+        Unmounted { directory: directory.to_owned(), names }
+    }
+
+    /// The counterpart of [`Self::unmount`]; there was no crash in between.
+    pub fn mount(&self, unmounted: Unmounted) {
+        let mut state = self.state.borrow_mut();
+        state.directories.insert(unmounted.directory.clone());
+        state.durable_directories.insert(unmounted.directory);
+        state.names.extend(unmounted.names.clone());
+        state.durable_names.extend(unmounted.names);
     }
 
     async fn call(&self, operation: &'static str) -> Result<(), DiskError> {
@@ -170,20 +270,9 @@ impl SimDisk {
     }
 }
 
-impl State {
-    fn snapshot(&self) -> Self {
-        Self {
-            random: self.random.clone(),
-            names: self.names.clone(),
-            durable_names: self.durable_names.clone(),
-            directories: self.directories.clone(),
-            durable_directories: self.durable_directories.clone(),
-            files: self.files.clone(),
-            faults: self.faults,
-            calls: 0,
-            free: self.free,
-        }
-    }
+/// The directory that a path lies in.
+fn directory_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 /// Takes a while, as a disk does, and fails if it is this call's turn.
@@ -209,15 +298,12 @@ impl Disk for SimDisk {
         if state.names.contains_key(path) {
             return Err(DiskError::Exists);
         }
-        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        if !state.directories.contains(directory) {
+        if !state.directories.contains(directory_of(path)) {
             return Err(DiskError::NotFound);
         }
         state.free = state.free.checked_sub(size).ok_or(DiskError::NoSpace)?;
         let octets = usize::try_from(size).map_err(|_| DiskError::NoSpace)?;
-        let zeros = vec![0; octets];
-        let content = Content { seen: zeros.clone(), durable: zeros, unsynced: BTreeSet::new() };
-        state.files.push(content);
+        state.files.push(Content { seen: vec![0; octets], ..Content::default() });
         let file = state.files.len() - 1;
         state.names.insert(path.to_owned(), file);
         Ok(SimFile { state: Rc::clone(&self.state), file })
@@ -252,7 +338,7 @@ impl Disk for SimDisk {
         if state.faults.ignore_directory_syncs {
             return Ok(());
         }
-        let inside = |name: &String| name.rsplit_once('/').map_or("", |(parent, _)| parent) == directory;
+        let inside = |name: &String| directory_of(name) == directory;
         state.durable_names.retain(|name, _| !inside(name));
         let seen = state.names.iter().filter(|(name, _)| inside(name));
         state.durable_names.extend(seen.map(|(name, file)| (name.clone(), *file)));
@@ -279,22 +365,32 @@ impl File for SimFile {
     type Octets = Vec<u8>;
 
     fn allocate(&self, octets: usize) -> SimBlock {
+        let spare = &mut self.state.borrow_mut().spare;
+        let fitting = spare.iter().position(|memory| memory.len() >= octets);
         // Not zeros: whoever forgets to clear padding shall be seen.
-        SimBlock(vec![0xAA; octets])
+        let memory = fitting.map_or_else(|| vec![0xAA; octets], |place| spare.swap_remove(place));
+        SimBlock { memory, octets }
     }
 
     async fn write(&self, block: SimBlock, offset: u64) -> Result<(), DiskError> {
-        call(&self.state, "write").await?;
+        let called = call(&self.state, "write").await;
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         let start = usize::try_from(offset).map_err(|_| DiskError::NoSpace)?;
-        assert!(start.is_multiple_of(BLOCK_OCTETS), "unaligned write");
-        assert!(block.0.len().is_multiple_of(BLOCK_OCTETS), "unaligned length");
+        assert!(start.is_multiple_of(ALIGNMENT_OCTETS), "unaligned write");
+        assert!(block.octets.is_multiple_of(ALIGNMENT_OCTETS), "unaligned length");
         let content = &mut state.files[self.file];
-        let end = start + block.0.len();
+        let end = start + block.octets;
         assert!(end <= content.seen.len(), "write behind the preallocated end");
-        content.seen[start..end].copy_from_slice(&block.0);
-        content.unsynced.extend(start / SECTOR_OCTETS..end / SECTOR_OCTETS);
-        Ok(())
+        let sectors = start / SECTOR_OCTETS..end / SECTOR_OCTETS;
+        match called {
+            Ok(()) => content.write(sectors, block.as_ref()),
+            Err(_) => content.tear(sectors, block.as_ref(), &mut state.random),
+        }
+        if state.spare.len() < SPARE_BLOCKS_MAX {
+            state.spare.push(block.memory);
+        }
+        called
     }
 
     async fn read(&self, offset: u64, octets: usize) -> Result<Vec<u8>, DiskError> {
@@ -306,18 +402,19 @@ impl File for SimFile {
     }
 
     async fn sync(&self) -> Result<(), DiskError> {
-        call(&self.state, "sync").await?;
+        let called = call(&self.state, "sync").await;
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         if state.faults.ignore_syncs {
             return Ok(());
         }
         let content = &mut state.files[self.file];
-        for sector in core::mem::take(&mut content.unsynced) {
-            let range = sector * SECTOR_OCTETS..(sector + 1) * SECTOR_OCTETS;
-            let written = content.seen[range.clone()].to_vec();
-            content.durable[range].copy_from_slice(&written);
+        state.syncs_after_failure += u64::from(!content.forsaken.is_empty());
+        let unsynced = core::mem::take(&mut content.unsynced);
+        if called.is_err() {
+            content.forsaken.extend(unsynced);
         }
-        Ok(())
+        called
     }
 
     async fn length(&self) -> Result<u64, DiskError> {
@@ -327,18 +424,19 @@ impl File for SimFile {
 
 impl AsRef<[u8]> for SimBlock {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.memory[..self.octets]
     }
 }
 
 impl AsMut<[u8]> for SimBlock {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.memory[..self.octets]
     }
 }
 
 impl Block for SimBlock {
     fn truncate(&mut self, octets: usize) {
-        self.0.truncate(octets);
+        assert!(octets <= self.octets);
+        self.octets = octets;
     }
 }

@@ -10,7 +10,7 @@ use crate::format::journal_entry::{Fact, Tally, Void};
 use crate::format::segment_header::{HeaderError, Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
-use crate::segment::recover::{HeaderState, IndexState, Row, decide, first_block, header_state, scan};
+use crate::segment::recover::{FirstBlock, HeaderState, IndexState, Row, decide, first_block, scan};
 use crate::segment::scan::{Found, walk};
 use crate::segment::{index_name, parse_name, path};
 use crate::shelf::Shelf;
@@ -68,6 +68,11 @@ pub(super) async fn load<D: Disk>(
     }
     loaded.facts.finish();
     loaded.last_stamp = loaded.facts.last();
+    for tally in loaded.facts.tallies() {
+        // Numbers never return, also where no file is left to tell the highest one.
+        let highest = loaded.numbers.entry((tally.shard, Purpose::Mail)).or_insert(tally.segment);
+        *highest = (*highest).max(tally.segment);
+    }
     let mut indexes = BTreeMap::new();
     let mut unwritten = Vec::new();
     for (shard, segment) in segments {
@@ -95,8 +100,8 @@ async fn load_journal<D: Disk>(
     loaded: &mut Loaded,
 ) -> Result<(), OpenError> {
     let path = path(shard, Purpose::Journal, segment);
-    let (file, block) = first_block(disk, &path).await.map_err(|error| at(&path, error))?;
-    let (state, header) = header_state(&block, store.store);
+    let first = first_block(disk, &path, store.store).await;
+    let FirstBlock { file, block, state, header } = first.map_err(|error| at(&path, error))?;
     if state == HeaderState::Newer {
         return Err(newer(&path, &block));
     }
@@ -110,6 +115,7 @@ async fn load_journal<D: Disk>(
     };
     let facts = &mut loaded.facts;
     let mut damaged = false;
+    let mut lost = Vec::new();
     let walked = walk(&file, &header, |found| match found {
         Found::Frame { header, payload, .. } => match header.kind {
             FrameKind::Settlement => match Fact::decode_all(payload) {
@@ -123,11 +129,12 @@ async fn load_journal<D: Disk>(
             // Facts are true even where their acknowledgement failed, so a journal's voids mean nothing.
             FrameKind::Void | FrameKind::Message | FrameKind::Chunk => {}
         },
-        Found::DamagedPayload { offset, header, .. } => damaged |= offset < header.durable_before,
+        Found::DamagedPayload { offset, .. } => lost.push(offset.0),
     })
     .await
     .map_err(|error| at(&path, error))?;
-    damaged |= walked.gaps.iter().any(|gap| gap.range.start < walked.durable_before);
+    lost.extend(walked.gaps.iter().map(|gap| gap.range.start));
+    damaged |= lost.iter().any(|offset| *offset < walked.durable_before);
     if damaged {
         loaded.findings.push(Finding { path, kind: FindingKind::Journal });
     } else {
@@ -146,8 +153,8 @@ async fn load_segment<D: Disk>(
     findings: &mut Vec<Finding>,
 ) -> Result<Option<(SegmentIndex, Option<SegmentHeader>)>, OpenError> {
     let path = path(shard, Purpose::Mail, segment);
-    let (file, block) = first_block(disk, &path).await.map_err(|error| at(&path, error))?;
-    let (state, header) = header_state(&block, store.store);
+    let first = first_block(disk, &path, store.store).await;
+    let FirstBlock { file, block, state, header } = first.map_err(|error| at(&path, error))?;
     let index = load_index(disk, shard, segment, header.as_ref()).await?;
     let index_state = if index.is_some() { IndexState::Valid } else { IndexState::Unusable };
     match (decide(state, index_state), header) {
@@ -260,8 +267,9 @@ fn shelve(loaded: &mut Loaded, indexes: BTreeMap<(ShardId, SegmentId), SegmentIn
         }
     }
     for ((domain, shard), mut queued) in backlogs {
-        queued.sort_by_key(|queued| queued.entry.stamp);
-        queued.dedup_by_key(|queued| queued.entry.stamp);
+        // Two copies of one record are one (H10).
+        queued.sort_by_key(|queued| (queued.entry.stamp, queued.entry.first));
+        queued.dedup_by_key(|queued| (queued.entry.stamp, queued.entry.first));
         loaded.backlogs.push(Backlog { domain, shard, queued });
     }
 }

@@ -1,6 +1,7 @@
 //! Crashes at random instants, life after life: nothing promised is lost, altered or out of order, and a
 //! checker that could not fail is shown to fail on a disk that lies.
 
+use super::checker::{check, check_on};
 use super::node::*;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -38,17 +39,7 @@ fn live(seed: u64, lives: u64, faults: Faults) -> Story {
         drop(executor);
         disk = disk.crash();
     }
-    let clock = SimClock::default();
-    let end = disk.clone();
-    let last = Rc::clone(&world);
-    let wrong = block_on(&clock.clone(), async move {
-        let options = storage::store::StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS };
-        match storage::store::open(&end, &clock, options).await {
-            Ok(opened) => check(&end, &opened, &last).await,
-            Err(error) => vec![error.to_string()],
-        }
-    });
-    story.wrong.extend(wrong);
+    story.wrong.extend(check_on(&disk, 1, &world));
     story.acknowledged = world.borrow().acknowledged.len();
     story
 }
@@ -61,9 +52,8 @@ async fn one_life(
     world: World,
     seed: u64,
 ) -> Vec<String> {
-    let options = storage::store::StoreOptions { shards, journal_octets: SEGMENT_OCTETS };
     // Opened twice, so that recovery itself is crashed and repeated.
-    let opened = match storage::store::open(&disk, &clock, options).await {
+    let opened = match storage::store::open(&disk, &clock, store_options(shards)).await {
         Ok(opened) => opened,
         Err(error) => return vec![error.to_string()],
     };
@@ -75,15 +65,15 @@ async fn one_life(
     let node = Node::start(&disk, &clock, shards, &spawner).await;
     let mut random = Random::new(seed);
     for _ in 0..6 {
-        let (mail, journal) = node.logs[usize::try_from(random.below(shards.into())).unwrap()].clone();
-        spawner.spawn(writer(mail, journal, Rc::clone(&world), random.next()));
+        let shard = node.shards[usize::try_from(random.below(shards.into())).unwrap()].clone();
+        spawner.spawn(writer(node.clone(), shard, Rc::clone(&world), random.next()));
     }
     clock.sleep(std::time::Duration::from_secs(3600)).await;
     Vec::new()
 }
 
-/// Sends and settles until the life ends.
-async fn writer(mail: Rc<SimLog>, journal: Rc<SimLog>, world: World, seed: u64) {
+/// Sends, delivers and reclaims until the life ends.
+async fn writer(node: Node, shard: Shard, world: World, seed: u64) {
     let mut random = Random::new(seed);
     loop {
         let domain = DOMAINS[usize::try_from(random.below(3)).unwrap()];
@@ -92,14 +82,32 @@ async fn writer(mail: Rc<SimLog>, journal: Rc<SimLog>, world: World, seed: u64) 
         let both = [one.as_str(), two.as_str()];
         let recipients = if random.one_in(3) { &both[..] } else { &both[..1] };
         let (octets, chunks) = if random.one_in(8) { (150_000, 3) } else { (random.below(9_000), 0) };
-        let sent = send(&mail, &world, recipients, usize::try_from(octets).unwrap(), chunks).await;
-        if sent && random.one_in(2) {
-            let unit = world.borrow().acknowledged.iter().next_back().map(|(_, promise)| promise.stamp);
-            if let Some(stamp) = unit {
-                settle(&journal, &world, stamp, 0).await;
-            }
+        let sent = send(&shard, &world, recipients, usize::try_from(octets).unwrap(), chunks).await;
+        if !sent || random.one_in(3) {
+            continue;
+        }
+        let latest = world.borrow().acknowledged.values().next_back().cloned();
+        let promise = latest.expect("one was just sent");
+        for ordinal in 0..u16::try_from(promise.recipients.len()).unwrap() {
+            node.deliver(&shard, &world, &promise, ordinal).await;
+        }
+        if random.one_in(4) {
+            node.reclaim().await;
         }
     }
+}
+
+/// Lives through all seeds, on every core.
+fn live_all(base: u64, seeds: u64) -> Vec<(u64, Story)> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    std::thread::scope(|scope| {
+        let run = |first: u64| {
+            let mine = (base + first..base + seeds).step_by(usize::try_from(threads).unwrap());
+            mine.map(|seed| (seed, live(seed, 5, Faults::default()))).collect::<Vec<_>>()
+        };
+        let running: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 #[test]
@@ -107,8 +115,7 @@ fn nothing_promised_is_lost_in_crashes_at_random_instants() {
     let seeds = 60;
     let base: u64 = std::env::var("STRATAMX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let (mut acknowledged, mut torn) = (0, 0);
-    for seed in base..base + seeds {
-        let story = live(seed, 5, Faults::default());
+    for (seed, story) in live_all(base, seeds) {
         assert!(
             story.wrong.is_empty(),
             "seed {seed}: {:?}\nrepeat: STRATAMX_SEED={seed} cargo nextest run -p stratamx-storage crashes_at_random",

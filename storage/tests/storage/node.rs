@@ -1,18 +1,21 @@
-//! A small storage node on the simulated machine: shards with a mail log and a journal, writers, and a memory
-//! of what was promised, which outlives its crashes.
+//! A small storage node on the simulated machine: shards with a mail log, a journal and a shelf, writers, and a
+//! memory of what was promised, which outlives its crashes. It does with segments what a shard does.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::disk::Disk;
 use storage::format::journal_entry::{Fact, Outcome};
-use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol};
+use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol, domain_of};
 use storage::format::segment_header::Purpose;
-use storage::log::{Chore, Log, LogOptions, Message, Progress};
-use storage::position::{QueueId, ShardId, Stamp, UnixMillis};
-use storage::reader::Reader;
+use storage::log::{Chore, Log, LogOptions, Message, Place, Progress};
+use storage::position::{QueueId, SegmentId, ShardId, Stamp, UnixMillis};
+use storage::segment;
+use storage::shelf::Shelf;
 use storage::sim::executor::Spawner;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 use storage::store::{Opened, StoreOptions, open};
@@ -28,7 +31,9 @@ pub(crate) type SimLog = Log<SimDisk, SimClock>;
 pub(crate) struct Promises {
     pub(crate) next_number: u64,
     /// Acknowledged messages: number -> what was promised.
-    pub(crate) acknowledged: BTreeMap<u64, Promise>,
+    pub(crate) acknowledged: BTreeMap<u64, Rc<Promise>>,
+    /// Messages that were answered with an error.
+    pub(crate) refused: BTreeSet<u64>,
     /// Settlements that were acknowledged.
     pub(crate) settled: BTreeSet<(Stamp, u16)>,
     /// Settlements that were begun: after a crash they may hold or not.
@@ -41,20 +46,41 @@ pub(crate) struct Promises {
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
     pub(crate) stamp: Stamp,
+    pub(crate) shard: ShardId,
+    pub(crate) place: Place,
     pub(crate) recipients: Vec<String>,
     pub(crate) data: Vec<u8>,
 }
 
 pub(crate) type World = Rc<RefCell<Promises>>;
 
-/// One life of the node.
-pub(crate) struct Node {
-    pub(crate) logs: Vec<(Rc<SimLog>, Rc<SimLog>)>,
-    pub(crate) opened: Opened,
-    pub(crate) clock: SimClock,
+/// One shard of a node.
+#[derive(Clone)]
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) disk: SimDisk,
+    pub(crate) mail: Rc<SimLog>,
+    pub(crate) journal: Rc<SimLog>,
+    pub(crate) shelf: Rc<RefCell<Shelf>>,
 }
 
-pub(crate) fn options(purpose: Purpose, shard: ShardId, opened: &Opened) -> LogOptions {
+/// One life of the node.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: SimClock,
+    pub(crate) spawner: Spawner,
+    pub(crate) opened: Rc<Opened>,
+    pub(crate) shards: Vec<Shard>,
+    /// What the commit tasks met besides commits.
+    pub(crate) troubles: Rc<RefCell<Vec<String>>>,
+}
+
+pub(crate) const fn store_options(shards: u16) -> StoreOptions {
+    StoreOptions { shards, journal_octets: SEGMENT_OCTETS }
+}
+
+fn log_options(purpose: Purpose, shard: ShardId, opened: &Opened) -> LogOptions {
     let (mail, journal) = opened.first_segments[shard.0 as usize];
     LogOptions {
         purpose,
@@ -68,43 +94,127 @@ pub(crate) fn options(purpose: Purpose, shard: ShardId, opened: &Opened) -> LogO
 
 impl Node {
     pub(crate) async fn start(disk: &SimDisk, clock: &SimClock, shards: u16, spawner: &Spawner) -> Self {
-        let opened = open(disk, clock, StoreOptions { shards, journal_octets: SEGMENT_OCTETS }).await;
-        let opened = opened.expect("a store that crashed opens");
-        let mut logs = Vec::new();
-        for shard in (0..shards).map(ShardId) {
+        let mut opened = open(disk, clock, store_options(shards)).await.expect("a store that crashed opens");
+        let mut node = Self {
+            disk: disk.clone(),
+            clock: clock.clone(),
+            spawner: spawner.clone(),
+            opened: Rc::new(open_nothing(&opened)),
+            shards: Vec::new(),
+            troubles: Rc::default(),
+        };
+        for (shard, shelf) in std::mem::take(&mut opened.shelves).into_iter().enumerate() {
+            let id = ShardId(u16::try_from(shard).unwrap());
+            let shelf = Rc::new(RefCell::new(shelf));
             let mut pair = Vec::new();
             for purpose in [Purpose::Mail, Purpose::Journal] {
-                let options = options(purpose, shard, &opened);
+                let options = log_options(purpose, id, &opened);
                 let log = Log::open(disk.clone(), clock.clone(), options).await.expect("a log opens");
                 let log = Rc::new(log);
-                spawner.spawn(drive(Rc::clone(&log), clock.clone()));
-                spawner.spawn(housekeep(Rc::clone(&log), clock.clone()));
+                spawner.spawn(drive(Rc::clone(&log), clock.clone(), Rc::clone(&node.troubles)));
+                let kept = (purpose == Purpose::Mail).then(|| Rc::clone(&shelf));
+                spawner.spawn(housekeep(Rc::clone(&log), clock.clone(), kept));
                 pair.push(log);
             }
             let journal = pair.pop().unwrap();
-            logs.push((pair.pop().unwrap(), journal));
+            node.shards.push(Shard { id, disk: disk.clone(), mail: pair.pop().unwrap(), journal, shelf });
         }
-        Self { logs, opened, clock: clock.clone() }
+        node.opened = Rc::new(opened);
+        node
+    }
+
+    /// The shelf that keeps the segments of directory `shard`.
+    pub(crate) fn keeper(&self, shard: ShardId) -> &Shard {
+        &self.shards[usize::from(shard.0) % self.shards.len()]
+    }
+
+    /// Delivers a unit: its owner journals it, the keeper of its segment hears of it.
+    pub(crate) async fn deliver(&self, owner: &Shard, world: &World, promise: &Promise, ordinal: u16) {
+        if settle(&owner.journal, world, promise.stamp, ordinal).await {
+            let domain = domain_of(&promise.recipients[usize::from(ordinal)]);
+            let unit = promise.place.unit_base + u32::from(ordinal);
+            let mut shelf = self.keeper(promise.shard).shelf.borrow_mut();
+            shelf.settle(promise.shard, promise.place.segment, unit, domain, Outcome::Delivered);
+        }
+    }
+
+    /// Unlinks what may go, as a shard does it; tells what went.
+    pub(crate) async fn reclaim(&self) -> Vec<(ShardId, SegmentId)> {
+        let mut gone = Vec::new();
+        for shard in &self.shards {
+            loop {
+                let removable = shard.shelf.borrow_mut().take_removable();
+                let Some(tally) = removable else { break };
+                let Ok(ticket) = shard.journal.append_tally(&tally).await else { break };
+                if ticket.await.is_err() {
+                    break;
+                }
+                let directory = tally.shard.to_string();
+                let log = segment::path(tally.shard, Purpose::Mail, tally.segment);
+                let index = format!("{directory}/{}", segment::index_name(tally.segment));
+                for path in [log, index] {
+                    let _ = shard.disk.remove(&path).await;
+                }
+                shard.disk.sync_directory(&directory).await.unwrap();
+                shard.shelf.borrow_mut().removed(tally.shard, tally.segment);
+                gone.push((tally.shard, tally.segment));
+            }
+        }
+        gone
+    }
+
+    /// Waits until the shard has left the segment that it writes now, by sending small messages.
+    pub(crate) async fn fill(&self, shard: &Shard, world: &World) {
+        let before = shard.mail.active_segment();
+        while shard.mail.active_segment() == before {
+            assert!(send(shard, world, &["a@one.test"], 20_000, 0).await);
+        }
+        // The index of the old one is written by another task.
+        self.clock.sleep(std::time::Duration::from_secs(5)).await;
     }
 }
 
-pub(crate) async fn drive(log: Rc<SimLog>, clock: SimClock) {
+/// Stands in until the logs have been made.
+fn open_nothing(opened: &Opened) -> Opened {
+    Opened {
+        store: opened.store,
+        frontier: Arc::clone(&opened.frontier),
+        shelves: Vec::new(),
+        first_segments: Vec::new(),
+        backlogs: Vec::new(),
+        tallies: Vec::new(),
+        findings: Vec::new(),
+        messages: 0,
+    }
+}
+
+async fn drive(log: Rc<SimLog>, clock: SimClock, troubles: Rc<RefCell<Vec<String>>>) {
     loop {
         match log.commit().await {
             Progress::Committed(commit) => log.release(commit),
-            Progress::Rolled | Progress::Latched(..) => {}
-            Progress::Stopped(..) => clock.sleep(std::time::Duration::from_secs(1)).await,
+            Progress::Rolled => {}
+            Progress::Latched(segment, error) => {
+                troubles.borrow_mut().push(format!("latched {segment}: {error}"));
+            }
+            Progress::Stopped(refusal, error) => {
+                troubles.borrow_mut().push(format!("stopped {refusal}: {error}"));
+                clock.sleep(std::time::Duration::from_secs(1)).await;
+            }
             Progress::Closed => return,
         }
     }
 }
 
-pub(crate) async fn housekeep(log: Rc<SimLog>, clock: SimClock) {
+async fn housekeep(log: Rc<SimLog>, clock: SimClock, shelf: Option<Rc<RefCell<Shelf>>>) {
     loop {
         match log.housekeep().await {
             Chore::Closed => return,
             Chore::Failed(_) => clock.sleep(std::time::Duration::from_secs(1)).await,
-            Chore::Indexed(_) => {}
+            Chore::Indexed(sealed) => {
+                if let Some(shelf) = &shelf {
+                    shelf.borrow_mut().seal(log.shard(), sealed.segment, &sealed.index);
+                }
+            }
         }
     }
 }
@@ -112,136 +222,157 @@ pub(crate) async fn housekeep(log: Rc<SimLog>, clock: SimClock) {
 /// Octets that message `number` must have.
 pub(crate) fn data_of(number: u64, octets: usize) -> Vec<u8> {
     let mut random = Random::new(number);
-    (0..octets).map(|_| random.next().to_le_bytes()[0]).collect()
+    let mut data = vec![0; octets.next_multiple_of(8)];
+    for eight in data.chunks_exact_mut(8) {
+        eight.copy_from_slice(&random.next().to_le_bytes());
+    }
+    data.truncate(octets);
+    data
 }
 
-/// Appends one message; `true` if it was promised.
+pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
+    reverse_path: "sender@example.org",
+    recipients: &[],
+    client: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    helo: "client.example",
+    protocol: Protocol::Esmtp,
+    body_8bit: false,
+};
+
+/// A message that is arriving: its chunks are pinned as a session does it.
+pub(crate) struct Arriving {
+    pub(crate) number: u64,
+    shard: Shard,
+    chunks: Vec<ChunkReference>,
+    data: Vec<u8>,
+}
+
+impl Arriving {
+    pub(crate) fn new(shard: &Shard, world: &World) -> Self {
+        let mut world = world.borrow_mut();
+        world.next_number += 1;
+        Self { number: world.next_number, shard: shard.clone(), chunks: Vec::new(), data: Vec::new() }
+    }
+
+    pub(crate) async fn chunk(&mut self, data: &[u8]) -> bool {
+        match self.shard.mail.append_chunk(QueueId(self.number), data).await {
+            Ok(chunk) => {
+                self.shard.shelf.borrow_mut().pin(self.shard.id, chunk.segment);
+                self.chunks.push(chunk);
+                self.data.extend_from_slice(data);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(crate) fn abandon(self) {
+        for chunk in self.chunks {
+            self.shard.shelf.borrow_mut().unpin(self.shard.id, chunk.segment);
+        }
+    }
+
+    /// Appends the closing record and waits; `true` if the message was promised.
+    pub(crate) async fn close(mut self, world: &World, recipients: &[&str], tail: &[u8]) -> bool {
+        let before = world.borrow().largest_acknowledged;
+        self.data.extend_from_slice(tail);
+        let stored_octets = self.data.len() as u64;
+        let facts = DataFacts { stored_octets, unstuffed_octets: stored_octets, ..DataFacts::default() };
+        let message = Message {
+            queue_id: QueueId(self.number),
+            received: UnixMillis(1_000),
+            envelope: &Envelope { recipients, ..ENVELOPE },
+            data: &facts,
+            chunks: &self.chunks,
+            trace: b"Received: by test\r\n",
+            tail,
+        };
+        let taken = match self.shard.mail.append_message(&message).await {
+            Ok(receipt) => receipt.ticket.await.is_ok().then_some((receipt.stamp, receipt.place)),
+            Err(_) => None,
+        };
+        let Some((stamp, place)) = taken else {
+            world.borrow_mut().refused.insert(self.number);
+            self.abandon();
+            return false;
+        };
+        // P3: everything that was acknowledged before this one began has a smaller stamp.
+        assert!(stamp > before, "stamp {stamp:?} is not above {before:?}, acknowledged before it began");
+        self.keep_pins(place, recipients.len());
+        let mut world = world.borrow_mut();
+        assert!(world.stamps.insert(stamp), "H1: stamp {stamp:?} was given twice");
+        world.largest_acknowledged = world.largest_acknowledged.max(stamp);
+        let recipients = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
+        let promise = Promise { stamp, shard: self.shard.id, place, recipients, data: self.data };
+        world.acknowledged.insert(self.number, Rc::new(promise));
+        true
+    }
+
+    fn keep_pins(&self, place: Place, units: usize) {
+        let mut shelf = self.shard.shelf.borrow_mut();
+        let mut kept: Vec<SegmentId> = Vec::new();
+        for chunk in &self.chunks {
+            if chunk.segment == place.segment || kept.contains(&chunk.segment) {
+                shelf.unpin(self.shard.id, chunk.segment);
+            } else {
+                kept.push(chunk.segment);
+            }
+        }
+        if !kept.is_empty() {
+            let units = u32::try_from(units).unwrap();
+            shelf.keep_pins(self.shard.id, place.segment, place.unit_base, units, kept);
+        }
+    }
+}
+
+/// Sends one message; `true` if it was promised.
 pub(crate) async fn send(
-    log: &SimLog,
+    shard: &Shard,
     world: &World,
     recipients: &[&str],
     octets: usize,
     chunks: usize,
 ) -> bool {
-    let number = {
-        let mut world = world.borrow_mut();
-        world.next_number += 1;
-        world.next_number
-    };
-    let before = world.borrow().largest_acknowledged;
-    let data = data_of(number, octets);
-    let queue_id = QueueId(number);
-    let mut references: Vec<ChunkReference> = Vec::new();
+    let mut arriving = Arriving::new(shard, world);
+    let data = data_of(arriving.number, octets);
     let chunk_octets = if chunks == 0 { 0 } else { octets / (chunks + 1) };
     for chunk in data.chunks(chunk_octets.max(1)).take(chunks) {
-        match log.append_chunk(queue_id, chunk).await {
-            Ok(reference) => references.push(reference),
-            Err(_) => return false,
+        if !arriving.chunk(chunk).await {
+            world.borrow_mut().refused.insert(arriving.number);
+            arriving.abandon();
+            return false;
         }
     }
-    let facts =
-        DataFacts { stored_octets: octets as u64, unstuffed_octets: octets as u64, ..DataFacts::default() };
-    let envelope = Envelope {
-        reverse_path: "sender@example.org",
-        recipients,
-        client: IpAddr::from([127, 0, 0, 1]),
-        helo: "client.example",
-        protocol: Protocol::Esmtp,
-        body_8bit: false,
-    };
-    let message = Message {
-        queue_id,
-        received: UnixMillis(1_000),
-        envelope: &envelope,
-        data: &facts,
-        chunks: &references,
-        trace: b"Received: by test\r\n",
-        tail: &data[chunk_octets * chunks..],
-    };
-    let Ok(receipt) = log.append_message(&message).await else { return false };
-    let stamp = receipt.stamp;
-    if receipt.ticket.await.is_err() {
+    arriving.close(world, recipients, &data[chunk_octets * chunks..]).await
+}
+
+/// Journals that a unit was delivered; `true` once that is durable.
+pub(crate) async fn settle(journal: &SimLog, world: &World, stamp: Stamp, ordinal: u16) -> bool {
+    world.borrow_mut().settling.insert((stamp, ordinal));
+    let fact = Fact { stamp, ordinal, outcome: Outcome::Delivered, code: 250 };
+    let Ok(ticket) = journal.append_facts(&[fact]).await else { return false };
+    if ticket.await.is_err() {
         return false;
     }
-    // P3: everything that was acknowledged before this one began has a smaller stamp.
-    assert!(stamp > before, "stamp {stamp:?} is not above {before:?}, acknowledged before it began");
-    let recipients = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
-    let mut world = world.borrow_mut();
-    assert!(world.stamps.insert(stamp), "H1: stamp {stamp:?} was given twice");
-    world.largest_acknowledged = world.largest_acknowledged.max(stamp);
-    world.acknowledged.insert(number, Promise { stamp, recipients, data });
+    world.borrow_mut().settled.insert((stamp, ordinal));
     true
 }
 
-/// Journals that a unit was delivered.
-pub(crate) async fn settle(journal: &SimLog, world: &World, stamp: Stamp, ordinal: u16) {
-    world.borrow_mut().settling.insert((stamp, ordinal));
-    let fact = Fact { stamp, ordinal, outcome: Outcome::Delivered, code: 250 };
-    let Ok(ticket) = journal.append_facts(&[fact]).await else { return };
-    if ticket.await.is_ok() {
-        world.borrow_mut().settled.insert((stamp, ordinal));
-    }
-}
-
-/// What is wrong with an opened store, given what was promised; empty if all holds.
-pub(crate) async fn check(disk: &SimDisk, opened: &Opened, world: &World) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut open_units = BTreeSet::new();
-    let mut places = BTreeMap::new();
-    for backlog in &opened.backlogs {
-        for pair in backlog.queued.windows(2) {
-            if pair[0].entry.stamp >= pair[1].entry.stamp {
-                wrong.push(format!("{} is out of order", backlog.domain));
-            }
-        }
-        for queued in &backlog.queued {
-            places.insert(queued.entry.stamp, (backlog.shard, queued.entry));
-            open_units.extend(queued.open_units().into_iter().map(|unit| (queued.entry.stamp, unit)));
-        }
-    }
-    let reader = Reader::new(disk.clone());
-    let acknowledged: Vec<_> = world.borrow().acknowledged.clone().into_iter().collect();
-    for (number, promise) in acknowledged {
-        for ordinal in 0..u16::try_from(promise.recipients.len()).unwrap() {
-            let unit = (promise.stamp, ordinal);
-            let settled = world.borrow().settled.contains(&unit);
-            let settling = world.borrow().settling.contains(&unit);
-            match open_units.contains(&unit) {
-                true if settled => wrong.push(format!("message {number}: settled unit {ordinal} came back")),
-                false if !settling => wrong.push(format!("message {number}: unit {ordinal} is lost")),
-                _ => {}
-            }
-        }
-        let Some((shard, entry)) = places.get(&promise.stamp) else { continue };
-        match read_back(&reader, *shard, entry).await {
-            Ok((recipients, data)) if recipients == promise.recipients && data == promise.data => {}
-            Ok(_) => wrong.push(format!("message {number} was altered")),
-            Err(error) => wrong.push(format!("message {number} cannot be read: {error}")),
-        }
-    }
-    wrong
-}
-
-async fn read_back(
-    reader: &Reader<SimDisk>,
-    shard: ShardId,
-    entry: &storage::format::index_file::IndexEntry,
-) -> Result<(Vec<String>, Vec<u8>), String> {
-    let frame = reader.read_entry(shard, entry).await.map_err(|error| error.to_string())?;
-    let message = frame.message().map_err(|error| error.to_string())?;
-    let mut data = Vec::new();
-    for chunk in &message.chunks {
-        let chunk = reader.read_chunk(shard, chunk).await.map_err(|error| error.to_string())?;
-        data.extend_from_slice(chunk.payload());
-    }
-    data.extend_from_slice(message.tail);
-    Ok((message.recipients.iter().map(|recipient| (*recipient).to_owned()).collect(), data))
-}
-
 /// Runs a future to its end on a fresh executor without crashing.
-pub(crate) fn block_on<T: 'static>(
-    clock: &SimClock,
-    future: impl std::future::Future<Output = T> + 'static,
-) -> T {
+pub(crate) fn block_on<T: 'static>(clock: &SimClock, future: impl Future<Output = T> + 'static) -> T {
     Executor::new(1, clock.clone()).run(u64::MAX, future).expect("it ends")
+}
+
+/// One life of a node on `disk`: starts it, runs `story`, kills it.
+pub(crate) fn live_on<T, F>(disk: &SimDisk, shards: u16, story: impl FnOnce(Node) -> F + 'static) -> T
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
+    let clock = SimClock::default();
+    let mut executor = Executor::new(1, clock.clone());
+    let (spawner, disk) = (executor.spawner(), disk.clone());
+    executor
+        .run(u64::MAX, async move { story(Node::start(&disk, &clock, shards, &spawner).await).await })
+        .expect("the story ends")
 }

@@ -1,0 +1,1 @@
+//! A read-only walk over a data directory, for the offline tool.
