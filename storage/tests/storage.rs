@@ -1,5 +1,12 @@
 //! Tests of the storage crate: one binary, many modules.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests use the machine as it is"
+)]
+
 #[path = "storage/checker.rs"]
 mod checker;
 #[path = "storage/crash_recovery.rs"]
