@@ -1,4 +1,10 @@
 //! Tests of the storage crate: one binary, many modules.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests use the machine as it is, and a panic is how they fail"
+)]
 
 #[path = "storage/checker.rs"]
 mod checker;
