@@ -7,8 +7,8 @@ SHELL = /bin/bash
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
-	@.ci/packages cc=gcc cc=libc6-dev
-	cargo build --release --bin stratamx
+	@.ci/packages cc=gcc cc=libc6-dev swaks=swaks
+	cargo build --release --workspace --bins
 	exec target/release/stratamx serve $(if $(CONFIG),--config $(CONFIG))
 
 # Builds every program and runs every test, with real mail software as peers.
@@ -30,4 +30,4 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items

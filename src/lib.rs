@@ -1,4 +1,82 @@
-//! StrataMX.
+//! StrataMX, a secondary MX: the architecture, and the design of record beside `storage/FORMAT.md`.
+//!
+//! A protected domain publishes StrataMX at a worse MX preference than its own mail server, the *primary*.
+//! While the primary cannot be reached senders fall back to StrataMX; it takes every message, keeps it, notices
+//! by itself that the primary is back, and hands everything over in order.
+//!
+//! # Promises
+//! The unit is (message, recipient), counted per domain.
+//! - **P1** `250` to the end of data is sent only after the record is durable: written with O_DIRECT, synced, and
+//!   its segment's name synced before that.
+//! - **P2** every accepted unit ends in one outcome, or is backlog or held.
+//! - **P3** if A's `250` was sent before B's `MAIL` arrived, the primary is offered A before B. Excepted: a message
+//!   that the primary puts off by itself, or that broke three sessions, steps aside and blocks nobody.
+//! - **P4** at least once, almost always once: what a crash may repeat is at most
+//!   [`limits::OUTSTANDING_MAX`] messages a domain.
+//! - **P6** never an open relay, no smuggling; the session stays in step at the true end of data.
+//! - **P7** everything has a bound, and they stand in [`limits`].
+//! - **P8** the drain starts by itself within `retry_interval` of the primary's return.
+//!
+//! # Two planes
+//! ```text
+//!            data plane: one shard a core, nothing shared            control plane: OS threads
+//!  senders ->  shard-0: accept -> smtp -> storage -> replay  \       lookup: DNS
+//!  senders ->  shard-1: accept -> smtp -> storage -> replay   >--bridge-->  (admin: to come)
+//!  senders ->  shard-n: ...                                  /
+//!                  \______ mesh: arrivals, settled units _____/
+//! ```
+//! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
+//!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
+//! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives. A tokio current-thread
+//!   runtime; it touches no mail.
+//! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
+//! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
+//!   deadlines out. Disk and clock enter by traits of `storage`, links and dialing by [`shard::link`].
+//!
+//! # What shards share, and why it is little
+//! Stamps, floors and connection counts; everything else is told by notes.
+//! - A *stamp* orders messages over all shards and restarts. It is taken when the record enters a commit batch
+//!   (H19), below a ceiling that is persisted ahead of use (H1).
+//! - A shard publishes its *floor* before it takes a stamp. The owner of a domain reads the lowest floor, then
+//!   empties its inbox, then dispatches stamps below that floor only (H12). The order of these three is the
+//!   whole proof: an arrival is sent before the floor passes it.
+//! - The *owner* of a domain holds its queue and journals what became of each unit. The *keeper* of a segment
+//!   (the shard that wrote it, or `directory % shards` for directories of more shards than run) holds one
+//!   bit a unit and unlinks the segment when all are set, after a tally is durable.
+//!
+//! # Never-arrows
+//! `tests/integration/architecture` checks them, with a canary that must fail.
+//! - smtp, message -> core, memchr, limits. No sockets, files, clocks, glommio, tokio, storage, shard, control.
+//! - storage -> never stratamx; inside it only `disk/dma.rs` and the real clock name glommio.
+//! - shard -> smtp, message, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
+//! - control -> bridge, config, limits, metrics, message. Never shard, glommio, storage.
+//! - command, main -> all; nothing -> command. tools -> smtp, config, storage. Nothing -> tools.
+//!
+//! # Decisions, with reasons
+//! - **A message up to 256 KiB waits in the receive buffer** and is copied once, into the aligned block of the
+//!   log, checksummed on the way; the offset, which seeds the checksum, is known only then. Larger ones become
+//!   chunk records while they arrive, so that memory per session is bounded at any size.
+//! - **Recipients are stored grouped by domain**: the units of one domain are a contiguous range, an index
+//!   entry is 32 octets, and a unit's bit follows from it without reading the record.
+//! - **Settled entries are gone, not marked**: the owner's memory holds what is unsettled, so millions of
+//!   delivered messages behind one stuck one cost a bit each (H11).
+//! - **Deferred messages step aside only when the primary took something else**: three in a row, over distinct
+//!   recipients, mean that it is the primary, and then everything stays in order (H23). Each pause looks twice
+//!   as far, so that three full mailboxes at the head do not stop a domain.
+//! - **Deadlines are swept, not timed**: a session that waits leaves its waker and its deadline in one cell; one
+//!   timer a shard looks at all of them. A thousand idle sessions cost one wake-up in two seconds.
+//! - **Facts gather before they are journalled**, up to 8 messages or 20 ms, within what P4 allows: else each
+//!   delivery would cost a block.
+//! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
+//! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
+//!   `unsafe` of the program (`shard/socket.rs`).
+//!
+//! # Not built yet
+//! TLS, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
+//! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
+//! no TLS, no admin listener. A refused message is held; nothing releases it before the admin side is there.
+//! The journal is checkpointed at start only; while the server runs it grows by some 64 octets a delivery.
+
 pub mod bridge;
 pub mod command;
 pub mod config;

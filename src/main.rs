@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use stratamx::command::{check, serve};
+use stratamx::command::{check, demo, serve};
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Arguments {
 enum Command {
     /// Validate the configuration and print the effective one
     Check(Configuration),
+    /// An outage from end to end in less than a minute: load, kill -9, restart, return, verdict
+    Demo,
     /// Take mail for protected domains, keep it, hand it over
     Serve(Configuration),
 }
@@ -32,6 +34,7 @@ struct Configuration {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
+        Command::Demo => demo::run(),
         Command::Serve(Configuration { config }) => serve::run(config.as_deref()),
     }
     .into()

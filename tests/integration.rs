@@ -3,6 +3,8 @@
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
     reason = "tests use the machine as it is"
 )]
 
@@ -12,3 +14,9 @@ mod architecture;
 mod check;
 #[path = "conversations.rs"]
 mod conversations;
+#[path = "integration/harness/mod.rs"]
+mod harness;
+#[path = "integration/outage/mod.rs"]
+mod outage;
+#[path = "integration/serve.rs"]
+mod serve;

@@ -8,10 +8,10 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log. Lines are written until the guard is dropped.
-#[must_use]
 pub(super) fn start() -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(stderr());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_resolver=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_resolver=warn"));
     let terminal = stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     if terminal {

@@ -3,6 +3,7 @@
 //! Data goes to standard output, everything else to standard error. A command ends with an [`Exit`].
 
 pub mod check;
+pub mod demo;
 mod logging;
 pub mod serve;
 

@@ -7,28 +7,26 @@ use super::{Exit, logging};
 use crate::bridge::{Lookup, Snapshot, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::lookup;
-use crate::limits::JOURNAL_SEGMENT_OCTETS;
 use crate::shard::caps::Caps;
-use crate::shard::executor::{self, ShardStart, StartError, Summary};
+use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
 use async_channel::Sender;
 use core::net::SocketAddr;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use storage::clock::SystemClock;
-use storage::disk::dma::{DirectoryLock, DmaDisk};
+use storage::disk::dma::DirectoryLock;
 use storage::position::ShardId;
-use storage::store::{self, Finding, FindingKind, Opened, StoreOptions};
+use storage::store::{Finding, FindingKind, Opened};
 
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     senders: Vec<Sender<Note>>,
-    handles: Vec<ExecutorJoinHandle<Summary>>,
+    handles: Vec<ShardHandle>,
     config: Config,
     source: Source,
     /// The addresses that it listens on.
@@ -76,20 +74,14 @@ impl Server {
         let cpus = cpus(config.cores);
         let shards = u16::try_from(cpus.len()).map_err(|_| "too many cores".to_owned())?;
         let clock = SystemClock::start();
-        let opened = open_store(&config, shards, clock)?;
+        let opened = executor::open_store(config.data_dir.clone(), shards, clock)?;
         report(&opened);
         let (lookup, asked) = lookup_channel();
         lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
-        let mut server = Self {
-            senders,
-            handles: Vec::new(),
-            addresses: Vec::new(),
-            config,
-            source,
-            _lock: lock,
-        };
+        let mut server =
+            Self { senders, handles: Vec::new(), addresses: Vec::new(), config, source, _lock: lock };
         server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
         Ok(server)
     }
@@ -132,7 +124,7 @@ impl Server {
                 started,
                 listen: self.listen_addresses(),
             };
-            self.handles.push(executor::start(*cpu, start).map_err(|error| no_executor(&error))?);
+            self.handles.push(executor::start(*cpu, start)?);
             match answer.recv_blocking() {
                 Ok(Ok(addresses)) => self.addresses = addresses,
                 Ok(Err(error)) => return Err(self.give_up(&error)),
@@ -233,24 +225,6 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
     new
 }
 
-/// Opens the store on an executor of its own, before any shard runs.
-fn open_store(config: &Config, shards: u16, clock: SystemClock) -> Result<Opened, String> {
-    let data_dir = config.data_dir.clone();
-    let opening = LocalExecutorBuilder::new(Placement::Unbound).name("open").io_memory(1 << 20).spawn(
-        move || async move {
-            let disk = DmaDisk::attach(&data_dir).await.map_err(|error| error.to_string())?;
-            let options = StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS };
-            store::open(&disk, &clock, options).await.map_err(|error| error.to_string())
-        },
-    );
-    let opening = opening.map_err(|error| no_executor(&error.to_string()))?;
-    opening.join().map_err(|error| error.to_string())?
-}
-
-fn no_executor(error: &str) -> String {
-    format!("io_uring cannot be used: {error} (a kernel from 5.8 on and 8 MiB of locked memory are needed)")
-}
-
 /// The cores to run on: one number a shard, as far as the machine has them.
 fn cpus(cores: Cores) -> Vec<Option<usize>> {
     let there = std::thread::available_parallelism().map_or(1, core::num::NonZero::get);
@@ -271,7 +245,12 @@ fn report(opened: &Opened) {
                 if promised {
                     tracing::error!(path, offset, octets, queue_id, "a damaged record: its mail is lost");
                 } else {
-                    tracing::info!(path, offset, octets, "a write that a crash cut off: nothing of it was promised");
+                    tracing::info!(
+                        path,
+                        offset,
+                        octets,
+                        "a write that a crash cut off: nothing of it was promised"
+                    );
                 }
             }
             FindingKind::Foreign => tracing::error!(path, "a segment of another store is left alone"),
@@ -287,17 +266,21 @@ fn introduce(server: &Server) {
     for address in &server.addresses {
         tracing::info!(%address, "listening");
     }
+    let (Some(address), Some(domain)) = (server.addresses.first(), server.config.domains.first()) else {
+        return;
+    };
     if server.source != Source::Embedded {
         return;
     }
-    let (Some(address), Some(domain)) = (server.addresses.first(), server.config.domains.first()) else { return };
-    let (host, port) = (address.ip(), address.port());
+    let name = &domain.name;
     let primary = &domain.primaries[0];
+    let (host, port) = (address.ip(), address.port());
+    let sink = std::env::current_exe().unwrap_or_default().with_file_name("stratamx-sink");
     eprintln!(
-        "\nStrataMX keeps mail for {name} until its mail server, {primary}, can be reached. Send a first message:\n\n  \
-         swaks --server {host}:{port} --to you@{name} --from me@example.org    # answered: queued\n  \
-         target/release/stratamx-sink --listen {primary}                  # the mail server comes back ...\n  \
-         ls stratamx-data/shard-*                                          # ... and the mail has gone to it\n",
-        name = domain.name,
+        "\nStrataMX keeps mail for {name} until {primary} can be reached. In another terminal, a first message:\n\n  \
+         swaks --server {host}:{port} --from me@example.org --to you@{name}    # taken, and kept\n  \
+         {} --listen {primary} --keep inbox &    # the mail server comes back\n  \
+         sleep 16; cat inbox/*.eml    # and has it, at the next try\n",
+        sink.display(),
     );
 }

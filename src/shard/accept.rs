@@ -4,7 +4,7 @@ use super::caps::Caps;
 use super::connection;
 use super::link::{Link, Spawn};
 use super::socket::{Listener, TcpLink};
-use super::Shard;
+use super::state::Shard;
 use crate::limits::DISK_RETRY_PAUSE;
 use crate::smtp::reply::TOO_MANY_CONNECTIONS_421;
 use futures_lite::future::or;
@@ -14,7 +14,7 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 
 /// Takes connections from `listener` until the shard shuts down.
-pub async fn run<D: Disk, C: Clock, S: Spawn>(
+pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
     shard: Rc<Shard<D, C>>,
     listener: Listener,
     caps: Arc<Caps>,

@@ -3,16 +3,15 @@
 //! No protocol is decided here and nothing of a message is kept here: the machine says what happened, the
 //! verdict says what is welcome, the ingest makes it durable.
 
-use super::Shard;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
 use super::receive_buffer::ReceiveBuffer;
+use super::state::Shard;
 use super::verdict;
 use crate::smtp::reply::EARLY_TALKER_554;
 use crate::smtp::server::{ServerEvent, ServerSession};
 use core::net::SocketAddr;
-use futures_lite::future::poll_once;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,7 +58,10 @@ pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, li
 
 impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
     async fn run(&mut self) -> Result<(), Gone> {
-        if self.talks_early().await? {
+        // RFC 5321 3.1 has the client wait for the greeting (P6). One look, no pause: that would cost every
+        // honest sender.
+        if self.link.has_unread() {
+            self.link.read(self.buffer.space()).await?;
             let refusal = format!("{EARLY_TALKER_554}\r\n");
             self.link.write(refusal.as_bytes()).await?;
             return Ok(self.link.shutdown().await?);
@@ -75,17 +77,6 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 self.buffer.drop_kept();
             }
             self.receive().await?;
-        }
-    }
-
-    /// Whether the client spoke before our greeting (RFC 5321 3.1 has it wait; P6). One look, no waiting: a
-    /// pause would cost every honest sender.
-    async fn talks_early(&mut self) -> Result<bool, Gone> {
-        match poll_once(self.link.read(self.buffer.space())).await {
-            None => Ok(false),
-            Some(Ok(0)) => Err(Gone::Closed),
-            Some(Ok(_)) => Ok(true),
-            Some(Err(error)) => Err(error.into()),
         }
     }
 

@@ -4,12 +4,14 @@
 //! which makes all that was appended durable. Whoever is not done within [`SHUTDOWN_GRACE`] is left behind:
 //! nothing that was promised depends on it.
 
+use super::backlog::Lanes;
 use super::caps::Caps;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
-use super::replay::{self, Replay};
+use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
-use super::{Shard, accept, housekeeping};
+use super::state::Shard;
+use super::{accept, housekeeping};
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
@@ -30,7 +32,7 @@ use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
 use storage::position::{SegmentId, ShardId};
 use storage::shelf::Shelf;
-use storage::store::Backlog;
+use storage::store::{self, Backlog, Opened, StoreOptions};
 
 /// Everything that one shard starts with.
 #[derive(Debug)]
@@ -106,17 +108,52 @@ impl Summary {
 /// Memory that is registered with the ring for disk writes; far below the usual limit on locked memory.
 const REGISTERED_MEMORY_OCTETS: usize = 3 << 20;
 
+/// A shard that runs.
+#[derive(Debug)]
+pub struct ShardHandle(ExecutorJoinHandle<Summary>);
+
+impl ShardHandle {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn join(self) -> Result<Summary, String> {
+        self.0.join().map_err(|error| error.to_string())
+    }
+}
+
+/// Opens the store on an executor of its own, before any shard runs.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn open_store(data_dir: PathBuf, shards: u16, clock: SystemClock) -> Result<Opened, String> {
+    let opening = LocalExecutorBuilder::new(Placement::Unbound).name("open").io_memory(1 << 20).spawn(
+        move || async move {
+            let disk = DmaDisk::attach(&data_dir).await.map_err(|error| error.to_string())?;
+            let options = StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS };
+            store::open(&disk, &clock, options).await.map_err(|error| error.to_string())
+        },
+    );
+    let opening = opening.map_err(|error| no_executor(&error.to_string()))?;
+    opening.join().map_err(|error| error.to_string())?
+}
+
+fn no_executor(error: &str) -> String {
+    format!("io_uring cannot be used: {error} (a kernel from 5.8 on and 8 MiB of locked memory are needed)")
+}
+
 /// Starts a shard on a thread of its own, on the core `cpu`, or on any where there are fewer.
 ///
 /// # Errors
-/// glommio's: no ring, or no locked memory.
-pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ExecutorJoinHandle<Summary>, String> {
+/// A sentence for the operator: no ring, or no locked memory.
+pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, String> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{}", start.id.0))
         .io_memory(REGISTERED_MEMORY_OCTETS)
         .spawn(move || run(start))
-        .map_err(|error| error.to_string())
+        .map(ShardHandle)
+        .map_err(|error| no_executor(&error.to_string()))
 }
 
 async fn run(start: ShardStart) -> Summary {
@@ -172,7 +209,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         mesh: start.mesh,
         lookup: start.lookup,
         chores: Notify::default(),
-        replay: Replay::default(),
+        lanes: Lanes::default(),
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
         incarnation: start.store.incarnation,
@@ -181,7 +218,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         free: Cell::new((Duration::ZERO, 0)),
     });
     for backlog in start.backlogs {
-        shard.replay.take_backlog(backlog);
+        shard.lanes.take_backlog(backlog);
     }
     Ok((shard, listeners, start.caps))
 }
@@ -224,7 +261,7 @@ async fn wait_for_shutdown(shard: &RealShard) {
         shutdown.await;
     }
     let deadline = shard.clock.now() + SHUTDOWN_GRACE;
-    while shard.clock.now() < deadline && (shard.interrupts.alive() > 0 || shard.replay.outstanding() > 0) {
+    while shard.clock.now() < deadline && (shard.interrupts.alive() > 0 || shard.lanes.outstanding() > 0) {
         shard.clock.sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The standing tasks of a shard: commits, indexes, unlinks, the inbox, the sweep of deadlines.
 
 use super::mesh::{Note, owner};
-use super::Shard;
+use super::state::Shard;
 use crate::limits::{DISK_RETRY_PAUSE, SWEEP_INTERVAL};
 use futures_lite::future::or;
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arriv
     }
     for (owner, arrivals) in by_owner {
         if owner == shard.id {
-            shard.replay.take_arrivals(arrivals);
+            shard.lanes.take_arrivals(arrivals);
         } else if shard.mesh.senders[usize::from(owner.0)].send(Note::Arrivals(arrivals)).await.is_err() {
             // The owner has ended: the mail is durable, the next start queues it.
             tracing::debug!(%owner, "the owner has ended");
@@ -84,7 +84,11 @@ async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arriv
 }
 
 /// Puts sealed segments on the shelf and keeps the next one ready.
-pub(super) async fn keep_house<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, log: Rc<Log<D, C>>, purpose: Purpose) {
+pub(super) async fn keep_house<D: Disk, C: Clock>(
+    shard: Rc<Shard<D, C>>,
+    log: Rc<Log<D, C>>,
+    purpose: Purpose,
+) {
     loop {
         match log.housekeep().await {
             Chore::Closed => return,

@@ -4,11 +4,11 @@
 //! log's block. A larger one is appended as chunk records while it arrives; each pins its segment until the
 //! message is settled, or abandoned.
 
-use super::Shard;
+use super::state::Shard;
 use crate::limits::{INLINE_DATA_OCTETS, RECEIVED_FIELDS_MAX};
 use crate::message::received::{self, TraceFacts};
-use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAILURE_451};
 use crate::smtp::data::DataSummary;
+use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAILURE_451};
 use crate::smtp::server::ServerSession;
 use core::net::IpAddr;
 use std::rc::Rc;

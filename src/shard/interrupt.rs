@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 
 /// Why a wait ended early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
+pub(super) enum Reason {
     /// The deadline passed.
     Deadline,
     /// The shard is shutting down.
@@ -21,7 +21,7 @@ pub enum Reason {
 
 /// The interrupt of one session.
 #[derive(Debug, Default)]
-pub struct Interrupt {
+pub(super) struct Interrupt {
     deadline: Cell<Option<Moment>>,
     reason: Cell<Option<Reason>>,
     waker: RefCell<Option<Waker>>,
@@ -29,7 +29,7 @@ pub struct Interrupt {
 
 /// All interrupts of a shard.
 #[derive(Debug, Default)]
-pub struct Interrupts {
+pub(super) struct Interrupts {
     all: RefCell<Vec<Weak<Interrupt>>>,
     shutdown: Cell<bool>,
 }
@@ -37,7 +37,7 @@ pub struct Interrupts {
 impl Interrupt {
     /// Completes with `future`, or with the reason why it must not be waited for any longer. The reason is
     /// told once.
-    pub async fn guard<T>(
+    pub(super) async fn guard<T>(
         &self,
         deadline: Option<Moment>,
         future: impl Future<Output = T>,
@@ -73,7 +73,7 @@ impl Interrupt {
 
 impl Interrupts {
     /// A new session's interrupt.
-    pub fn register(&self) -> Rc<Interrupt> {
+    pub(super) fn register(&self) -> Rc<Interrupt> {
         let interrupt = Rc::new(Interrupt::default());
         if self.shutdown.get() {
             interrupt.fire(Reason::Shutdown);
@@ -83,7 +83,7 @@ impl Interrupts {
     }
 
     /// Fires those whose deadline has passed and forgets those whose session is gone.
-    pub fn sweep(&self, now: Moment) {
+    pub(super) fn sweep(&self, now: Moment) {
         self.all.borrow_mut().retain(|interrupt| {
             let Some(interrupt) = interrupt.upgrade() else { return false };
             if interrupt.deadline.get().is_some_and(|deadline| deadline <= now) {
@@ -94,7 +94,7 @@ impl Interrupts {
     }
 
     /// Fires all, now and for every session that comes.
-    pub fn shut_down(&self) {
+    pub(super) fn shut_down(&self) {
         self.shutdown.set(true);
         for interrupt in self.all.borrow().iter().filter_map(Weak::upgrade) {
             interrupt.fire(Reason::Shutdown);
@@ -103,7 +103,7 @@ impl Interrupts {
 
     /// Sessions that are alive.
     #[must_use]
-    pub fn alive(&self) -> usize {
+    pub(super) fn alive(&self) -> usize {
         self.all.borrow().iter().filter(|interrupt| interrupt.strong_count() > 0).count()
     }
 }

@@ -9,6 +9,8 @@ use std::io;
 pub trait Link: 'static {
     /// Reads at least one octet into `memory`; 0 at the end of the stream. Dropping the future loses nothing.
     async fn read(&mut self, memory: &mut [u8]) -> io::Result<usize>;
+    /// Whether the peer has sent something that was not read, by one look without waiting.
+    fn has_unread(&self) -> bool;
     /// Writes some of `octets`, at least one.
     async fn write(&mut self, octets: &[u8]) -> io::Result<usize>;
     /// Ends our side of the stream.

@@ -51,7 +51,8 @@ pub struct Mesh {
 /// A mesh of `shards`.
 #[must_use]
 pub fn mesh(shards: u16) -> Vec<Mesh> {
-    let (senders, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| async_channel::bounded(SHARD_INBOX)).unzip();
+    let (senders, inboxes): (Vec<_>, Vec<_>) =
+        (0..shards).map(|_| async_channel::bounded(SHARD_INBOX)).unzip();
     inboxes.into_iter().map(|inbox| Mesh { inbox, senders: senders.clone() }).collect()
 }
 

@@ -2,7 +2,8 @@
 //! of the program with `unsafe`.
 
 // glommio makes a listener of its own with SO_REUSEPORT, but neither SO_REUSEADDR nor IPV6_V6ONLY; ours is made
-// by socket2 and handed over by its descriptor, which is an unsafe conversion.
+// by socket2 and handed over by its descriptor, which is an unsafe conversion. Its streams do not lend their
+// descriptor, so the look for early talk borrows it by number.
 #![allow(unsafe_code)]
 
 use super::link::{Dialer, Link, Spawn};
@@ -10,9 +11,10 @@ use crate::limits::{DIAL_TIMEOUT, LISTEN_BACKLOG};
 use core::net::SocketAddr;
 use futures_lite::io::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
+use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 
 /// A listening socket of one shard; all shards listen on the same address.
 #[derive(Debug)]
@@ -75,6 +77,13 @@ impl Listener {
 impl Link for TcpLink {
     async fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
         self.0.read(memory).await
+    }
+
+    fn has_unread(&self) -> bool {
+        let mut octet = [0; 1];
+        // SAFETY: the stream owns the descriptor and is borrowed for as long as this is used.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        matches!(recv(descriptor, &mut octet, RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, count)) if count > 0)
     }
 
     async fn write(&mut self, octets: &[u8]) -> io::Result<usize> {

@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn h27_every_postmaster_has_a_destination() {
         let hostname = Config::embedded().hostname;
-        for path in ["<postmaster>".to_owned(), "<PostMaster>".to_owned(), format!("<postmaster@{hostname}>")] {
+        for path in ["<postmaster>".to_owned(), "<PostMaster>".to_owned(), format!("<postmaster@{hostname}>")]
+        {
             assert!(verdict(&path).contains("AcceptAs(\"postmaster@example.test\")"), "{path}");
         }
     }
@@ -65,7 +66,8 @@ mod tests {
     #[test]
     fn never_an_open_relay() {
         assert_eq!(verdict("<a@EXAMPLE.test>"), "Accept");
-        for path in ["<a@example.org>", "<a@sub.example.test>", "<a@[127.0.0.1]>", "<postmaster@example.org>"] {
+        for path in ["<a@example.org>", "<a@sub.example.test>", "<a@[127.0.0.1]>", "<postmaster@example.org>"]
+        {
             assert!(verdict(path).starts_with("Refuse"), "{path}");
         }
     }

@@ -6,6 +6,13 @@
     reason = "tests use the machine as it is, and a panic is how they fail"
 )]
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests use the machine as it is"
+)]
+
 #[path = "storage/checker.rs"]
 mod checker;
 #[path = "storage/crash_recovery.rs"]

@@ -2,13 +2,12 @@
 
 use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
-use super::queue::{Due, Place};
-use super::schedule::probe_pause;
-use super::{Lane, route, settle};
+use super::{route, settle};
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
-use crate::shard::Shard;
+use crate::shard::backlog::{Due, Lane, Place, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
+use crate::shard::state::Shard;
 use core::time::Duration;
 use futures_lite::future::or;
 use std::rc::Rc;
@@ -130,6 +129,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             let Some(place) = self.next() else {
                 if !self.lane.queue.borrow().has_untried() {
+                    tracing::info!(domain = %domain.name, "nothing is left to hand over now");
                     break Ended::Done;
                 }
                 // A record of another shard with a smaller stamp is not durable yet (H12).
@@ -138,6 +138,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 continue;
             };
             held_back = Duration::from_millis(1);
+            self.wait_for_settlements().await;
             match self.deliver(&mut delivery, place, domain).await {
                 Some(Ended::Failed) => break Ended::Failed,
                 Some(Ended::Done) => break Ended::Done,
@@ -179,28 +180,30 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let ordinals = self.lane.queue.borrow().open_units(&entry);
         let frame = match self.reader.read_entry(shard, &entry).await {
             Ok(frame) => frame,
-            Err(error) => return self.unreadable(place, &ordinals, error, domain).await,
+            Err(error) => return self.unreadable(place, &ordinals, error, domain),
         };
         let Ok(message) = frame.message() else {
-            return self.unreadable(place, &ordinals, ReadError::Damaged("message payload"), domain).await;
+            return self.unreadable(place, &ordinals, ReadError::Damaged("message payload"), domain);
         };
-        let recipients: Vec<&str> =
-            ordinals.iter().filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied()).collect();
+        let recipients: Vec<&str> = ordinals
+            .iter()
+            .filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied())
+            .collect();
         if recipients.len() != ordinals.len() {
-            return self.unreadable(place, &ordinals, ReadError::Damaged("recipients"), domain).await;
+            return self.unreadable(place, &ordinals, ReadError::Damaged("recipients"), domain);
         }
         let sent = delivery.send(&message, &recipients, &self.reader, shard).await;
         let outcome = match sent {
             Ok(outcome) => outcome,
             Err(SendError::Read(error)) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
-                let _ = self.unreadable(place, &ordinals, error, domain).await;
+                let _ = self.unreadable(place, &ordinals, error, domain);
                 return Some(Ended::Failed);
             }
         };
         let verdict = judge(entry.stamp, &ordinals, &outcome, domain.on_reject);
         self.tell(&frame.header.queue_id.to_string(), &message, &verdict);
-        self.apply(place, verdict, &recipients, domain).await
+        self.apply(place, verdict, &recipients, domain)
     }
 
     fn tell(&self, queue_id: &str, message: &MessageView<'_>, verdict: &Verdict) {
@@ -225,13 +228,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// Writes down what became of an entry; `Some` ends the session.
-    async fn apply(
-        &self,
-        place: Place,
-        verdict: Verdict,
-        recipients: &[&str],
-        domain: &Domain,
-    ) -> Option<Ended> {
+    fn apply(&self, place: Place, verdict: Verdict, recipients: &[&str], domain: &Domain) -> Option<Ended> {
         let (_, entry) = place;
         let now = self.shard.clock.now();
         let got_through = verdict.facts.iter().any(|fact| fact.outcome == Outcome::Delivered);
@@ -249,7 +246,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         let broken = !verdict.untried.is_empty() || !verdict.unknown.is_empty();
         if !verdict.facts.is_empty() {
-            self.record(place, verdict.facts).await;
+            self.record(place, verdict.facts);
         }
         let mut queue = self.lane.queue.borrow_mut();
         if broken {
@@ -275,13 +272,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// A record that cannot be read costs itself, never the lane.
-    async fn unreadable(
-        &self,
-        place: Place,
-        ordinals: &[u16],
-        error: ReadError,
-        domain: &Domain,
-    ) -> Option<Ended> {
+    fn unreadable(&self, place: Place, ordinals: &[u16], error: ReadError, domain: &Domain) -> Option<Ended> {
         let (shard, entry) = place;
         tracing::error!(%error, %shard, segment = entry.segment.0, offset = entry.offset().0, "unreadable record");
         let now = self.shard.clock.now();
@@ -299,25 +290,29 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                     code: 0,
                 };
                 self.lane.queue.borrow_mut().finish(&entry);
-                self.record(place, ordinals.iter().map(fact).collect()).await;
+                self.record(place, ordinals.iter().map(fact).collect());
                 None
             }
         }
     }
 
-    /// Hands facts over to the journal, beside the delivery that goes on. Waits while as many as a crash may
-    /// repeat (P4) are not durable.
-    async fn record(&self, place: Place, facts: Vec<Fact>) {
-        loop {
-            let settled = self.lane.settled.wait();
-            if self.lane.settlements.outstanding() < OUTSTANDING_MAX {
-                break;
-            }
-            settled.await;
-        }
+    /// Hands facts over to the journal, beside the delivery that goes on.
+    fn record(&self, place: Place, facts: Vec<Fact>) {
         if self.lane.settlements.add(place, facts) {
             let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
             self.spawn.spawn(settle::write(shard, lane));
+        }
+    }
+
+    /// Waits while as many messages as a crash may repeat (P4) are not settled durably; the one that goes out
+    /// next is among them.
+    async fn wait_for_settlements(&self) {
+        loop {
+            let settled = self.lane.settled.wait();
+            if self.lane.settlements.outstanding() < OUTSTANDING_MAX {
+                return;
+            }
+            settled.await;
         }
     }
 

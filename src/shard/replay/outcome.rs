@@ -77,7 +77,12 @@ mod tests {
         let decided: Vec<_> = verdict.facts.iter().map(|fact| (fact.ordinal, fact.outcome)).collect();
         assert_eq!(decided, [(0, Outcome::Delivered), (2, Outcome::Held)]);
         assert_eq!((verdict.deferred, verdict.untried, verdict.unknown), (vec![1], vec![3], vec![4]));
-        let verdict = judge(Stamp(9), &[2], &TransactionOutcome { recipients: vec![outcome.recipients[2].clone()] }, OnReject::Discard);
+        let verdict = judge(
+            Stamp(9),
+            &[2],
+            &TransactionOutcome { recipients: vec![outcome.recipients[2].clone()] },
+            OnReject::Discard,
+        );
         assert_eq!(verdict.facts[0].outcome, Outcome::Discarded);
     }
 }

@@ -1,15 +1,10 @@
 //! Facts on their way to the journal: a few gather, one write makes them durable, then the shards that keep the
 //! segments are told.
-//!
-//! `outstanding` counts messages whose facts are not durable yet. That is what a crash repeats, and it is bounded
-//! by [`OUTSTANDING_MAX`](crate::limits::OUTSTANDING_MAX) (P4).
 
-use super::Lane;
-use super::queue::Place;
-use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE, SETTLEMENTS_A_WRITE};
-use crate::shard::Shard;
+use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
+use crate::shard::backlog::{Lane, Place};
 use crate::shard::mesh::{Note, SettledUnit};
-use core::cell::{Cell, RefCell};
+use crate::shard::state::Shard;
 use futures_lite::future::or;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,47 +13,18 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
 use storage::format::journal_entry::Fact;
-use storage::notify::Notify;
 use storage::position::ShardId;
-
-/// The settlements of one lane.
-#[derive(Debug, Default)]
-pub(super) struct Settlements {
-    gathering: RefCell<Vec<(Place, Vec<Fact>)>>,
-    outstanding: Cell<u32>,
-    enough: Notify,
-}
-
-impl Settlements {
-    /// Messages whose facts are not durable.
-    pub(super) fn outstanding(&self) -> u32 {
-        self.outstanding.get()
-    }
-
-    /// Adds the facts about one message. Returns `true` when they are the first that gather: then the caller
-    /// starts [`write`].
-    pub(super) fn add(&self, place: Place, facts: Vec<Fact>) -> bool {
-        self.outstanding.set(self.outstanding.get() + 1);
-        let mut gathering = self.gathering.borrow_mut();
-        gathering.push((place, facts));
-        if gathering.len() >= SETTLEMENTS_A_WRITE {
-            self.enough.notify_all();
-        }
-        gathering.len() == 1
-    }
-}
 
 /// Waits a moment for company, then makes what has gathered durable, however long that takes.
 pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
-    let enough = lane.settlements.enough.wait();
+    let enough = lane.settlements.enough();
     or(shard.clock.sleep(SETTLEMENT_PAUSE), enough).await;
-    let gathered = lane.settlements.gathering.take();
+    let gathered = lane.settlements.take();
     let facts: Vec<Fact> = gathered.iter().flat_map(|(_, facts)| facts).copied().collect();
     if journal(&shard, &lane.domain, &facts).await {
         tell_keepers(&shard, &lane.domain, &gathered).await;
     }
-    let count = u32::try_from(gathered.len()).expect("bounded by what may be outstanding");
-    lane.settlements.outstanding.set(lane.settlements.outstanding.get() - count);
+    lane.settlements.written(gathered.len());
     lane.settled.notify_all();
 }
 

@@ -92,11 +92,11 @@ pub(crate) fn verify(ledger: &[Acknowledged], arrivals: &[Arrival]) -> Findings 
     let mut accepted: HashMap<(&str, &str), u64> = HashMap::new();
     let mut offered: HashMap<(&str, &str), u64> = HashMap::new();
     for arrival in arrivals {
-        let id = identify(arrival);
-        let by_id = id.as_deref().and_then(|id| known.get(id).copied());
-        let by_path = || by_reverse_path.get(arrival.reverse_path.as_str()).copied().flatten();
         // Without data only the reverse-path can tell which message was offered.
-        let message = if arrival.id.is_some() { by_id } else { by_path() };
+        let message = match &arrival.id {
+            Some(id) => known.get(id.as_str()).copied(),
+            None => by_reverse_path.get(arrival.reverse_path.as_str()).copied().flatten(),
+        };
         let Some(message) = message else {
             findings.unacknowledged += u64::from(arrival.accepted);
             continue;
@@ -127,15 +127,6 @@ pub(crate) fn verify(ledger: &[Acknowledged], arrivals: &[Arrival]) -> Findings 
     }
     findings.inverted = inversions(ledger, &offered);
     findings
-}
-
-/// An id that ends in `*` is that of many copies of one file: the first recipient tells them apart.
-fn identify(arrival: &Arrival) -> Option<String> {
-    let id = arrival.id.as_ref()?;
-    match (id.strip_suffix('*'), arrival.recipients.first().or(arrival.refused.first())) {
-        (Some(stem), Some(recipient)) => Some(format!("{stem}{recipient}")),
-        _ => Some(id.clone()),
-    }
 }
 
 /// Messages by their reverse-path; `None` where several share it.
@@ -366,23 +357,5 @@ mod tests {
         let findings = verify(&ledger, &arrivals);
         assert!(findings.is_sound());
         assert_eq!(findings.unacknowledged, 1);
-    }
-
-    #[test]
-    fn copies_of_one_file_are_told_apart_by_their_recipient() {
-        let ledger = [Acknowledged {
-            id: "file-1a@x".to_owned(),
-            recipients: vec!["1a@x".to_owned()],
-            crc32: 7,
-            ..Acknowledged::default()
-        }];
-        let arrival = Arrival {
-            id: Some("file-*".to_owned()),
-            recipients: vec!["1a@x".to_owned()],
-            crc32: 7,
-            accepted: true,
-            ..Arrival::default()
-        };
-        assert_eq!(verify(&ledger, &[arrival]).delivered, 1);
     }
 }

@@ -17,11 +17,11 @@ use storage::merge::Merge;
 use storage::position::{ShardId, Stamp};
 
 /// An entry and where it is.
-pub(super) type Place = (ShardId, IndexEntry);
+pub(in crate::shard) type Place = (ShardId, IndexEntry);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(in crate::shard) struct Queue {
     merge: Merge,
     suspects: Vec<Suspect>,
     deferred: BTreeMap<Stamp, Deferred>,
@@ -47,7 +47,7 @@ struct Deferred {
 
 /// What there is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Due {
+pub(in crate::shard) enum Due {
     /// Something can be tried at once.
     Now,
     /// The earliest deferred message is due then.
@@ -58,7 +58,7 @@ pub(super) enum Due {
 
 impl Queue {
     /// Mail that was just made durable, or was found at start.
-    pub(super) fn arrive(&mut self, shard: ShardId, entry: IndexEntry, decided: Vec<u16>) {
+    pub(in crate::shard) fn arrive(&mut self, shard: ShardId, entry: IndexEntry, decided: Vec<u16>) {
         if !decided.is_empty() {
             self.decided.insert(entry.stamp, decided);
         }
@@ -66,7 +66,7 @@ impl Queue {
     }
 
     /// What there is to do.
-    pub(super) fn due(&self, now: Moment) -> Due {
+    pub(in crate::shard) fn due(&self, now: Moment) -> Due {
         if !self.merge.is_empty() || !self.suspects.is_empty() {
             return Due::Now;
         }
@@ -78,7 +78,7 @@ impl Queue {
     }
 
     /// The next entry to try: a deferred one that is due, else the earliest below the horizon.
-    pub(super) fn next(&mut self, horizon: Stamp, now: Moment) -> Option<Place> {
+    pub(in crate::shard) fn next(&mut self, horizon: Stamp, now: Moment) -> Option<Place> {
         let due = self.deferred.iter().find(|(_, deferred)| deferred.due <= now).map(|(stamp, _)| *stamp);
         if let Some(stamp) = due {
             return self.deferred.remove(&stamp).map(|deferred| deferred.place);
@@ -87,29 +87,29 @@ impl Queue {
     }
 
     /// Whether entries wait that were never tried.
-    pub(super) fn has_untried(&self) -> bool {
+    pub(in crate::shard) fn has_untried(&self) -> bool {
         !self.merge.is_empty()
     }
 
     /// Ordinals of an entry that nobody has decided about.
-    pub(super) fn open_units(&self, entry: &IndexEntry) -> Vec<u16> {
+    pub(in crate::shard) fn open_units(&self, entry: &IndexEntry) -> Vec<u16> {
         let decided = self.decided.get(&entry.stamp).map_or(&[][..], Vec::as_slice);
         (entry.first..entry.first + entry.count).filter(|ordinal| !decided.contains(ordinal)).collect()
     }
 
     /// A unit is decided; it is never offered again.
-    pub(super) fn decide(&mut self, entry: &IndexEntry, ordinal: u16) {
+    pub(in crate::shard) fn decide(&mut self, entry: &IndexEntry, ordinal: u16) {
         self.decided.entry(entry.stamp).or_default().push(ordinal);
     }
 
     /// All units of an entry are decided: the primary takes mail.
-    pub(super) fn finish(&mut self, entry: &IndexEntry) {
+    pub(in crate::shard) fn finish(&mut self, entry: &IndexEntry) {
         self.decided.remove(&entry.stamp);
         self.tries.remove(&entry.stamp);
     }
 
     /// The primary took something: those that it put off before, it put off for their own sake.
-    pub(super) fn got_through(&mut self, now: Moment, retry_interval: Duration) {
+    pub(in crate::shard) fn got_through(&mut self, now: Moment, retry_interval: Duration) {
         self.run = 0;
         for suspect in core::mem::take(&mut self.suspects) {
             self.step_aside(suspect.place, now, retry_interval);
@@ -118,7 +118,7 @@ impl Queue {
 
     /// The primary put an entry off. Returns `true` when it puts everything off: then nothing steps aside, all
     /// is in order again, and the lane pauses.
-    pub(super) fn put_off(&mut self, place: Place, recipients: Vec<String>) -> bool {
+    pub(in crate::shard) fn put_off(&mut self, place: Place, recipients: Vec<String>) -> bool {
         self.suspects.push(Suspect { place, recipients });
         let distinct: BTreeSet<&str> =
             self.suspects.iter().flat_map(|suspect| &suspect.recipients).map(String::as_str).collect();
@@ -133,7 +133,7 @@ impl Queue {
     }
 
     /// The session is over or the queue is at its end: suspects step aside, since nothing speaks for them.
-    pub(super) fn queue_ends(&mut self, now: Moment, retry_interval: Duration) {
+    pub(in crate::shard) fn queue_ends(&mut self, now: Moment, retry_interval: Duration) {
         for suspect in core::mem::take(&mut self.suspects) {
             self.step_aside(suspect.place, now, retry_interval);
         }
@@ -141,7 +141,12 @@ impl Queue {
 
     /// The session broke while this entry was out: it is first again, until it has broken too many. Returns
     /// whether it stepped aside.
-    pub(super) fn bring_back(&mut self, place: Place, now: Moment, retry_interval: Duration) -> bool {
+    pub(in crate::shard) fn bring_back(
+        &mut self,
+        place: Place,
+        now: Moment,
+        retry_interval: Duration,
+    ) -> bool {
         self.restore_suspects();
         let tries = self.tries.entry(place.1.stamp).or_insert(0);
         *tries += 1;
@@ -154,7 +159,7 @@ impl Queue {
     }
 
     /// The entry steps aside and blocks nobody.
-    pub(super) fn step_aside(&mut self, place: Place, now: Moment, retry_interval: Duration) {
+    pub(in crate::shard) fn step_aside(&mut self, place: Place, now: Moment, retry_interval: Duration) {
         let tries = self.tries.entry(place.1.stamp).or_insert(0);
         *tries += 1;
         let due = now + deferred_gap(*tries, retry_interval);
@@ -227,7 +232,7 @@ mod tests {
         let seventh = {
             for _ in 1..=6 {
                 let place = next(&mut queue, Moment::ZERO);
-                assert!(!queue.put_off(place.clone(), vec![format!("{}@full", place.1.stamp.0)]));
+                assert!(!queue.put_off(place, vec![format!("{}@full", place.1.stamp.0)]));
             }
             next(&mut queue, Moment::ZERO)
         };

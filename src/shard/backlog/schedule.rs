@@ -9,13 +9,13 @@ use core::time::Duration;
 
 /// The pause after `failures` failed tries in a row, at least one.
 #[must_use]
-pub(super) fn probe_pause(failures: u32, retry_interval: Duration) -> Duration {
+pub(in crate::shard) fn probe_pause(failures: u32, retry_interval: Duration) -> Duration {
     doubled(PROBE_INTERVAL_MIN, failures.saturating_sub(1)).min(retry_interval)
 }
 
 /// The gap before a message that was put off `times` times is tried again.
 #[must_use]
-pub(super) fn deferred_gap(times: u32, retry_interval: Duration) -> Duration {
+pub(in crate::shard) fn deferred_gap(times: u32, retry_interval: Duration) -> Duration {
     doubled(DEFERRED_GAP_MIN.min(retry_interval), times.saturating_sub(1)).min(DEFERRED_GAP_MAX)
 }
 

@@ -1,0 +1,53 @@
+//! Facts that gather until they are journalled.
+//!
+//! `outstanding` counts messages whose facts are not durable yet. That is what a crash repeats, and it is bounded
+//! by [`OUTSTANDING_MAX`](crate::limits::OUTSTANDING_MAX) (P4).
+
+use super::Place;
+use crate::limits::SETTLEMENTS_A_WRITE;
+use core::cell::{Cell, RefCell};
+use storage::format::journal_entry::Fact;
+use storage::notify::{Notify, Wait};
+
+/// The settlements of one lane.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Settlements {
+    gathering: RefCell<Vec<(Place, Vec<Fact>)>>,
+    outstanding: Cell<u32>,
+    enough: Notify,
+}
+
+impl Settlements {
+    /// Messages whose facts are not durable.
+    pub(in crate::shard) fn outstanding(&self) -> u32 {
+        self.outstanding.get()
+    }
+
+    /// Adds the facts about one message. Returns `true` when they are the first that gather: then the caller
+    /// starts the task that writes them.
+    pub(in crate::shard) fn add(&self, place: Place, facts: Vec<Fact>) -> bool {
+        self.outstanding.set(self.outstanding.get() + 1);
+        let mut gathering = self.gathering.borrow_mut();
+        gathering.push((place, facts));
+        if gathering.len() >= SETTLEMENTS_A_WRITE {
+            self.enough.notify_all();
+        }
+        gathering.len() == 1
+    }
+
+    /// Completes when there is company enough.
+    pub(in crate::shard) fn enough(&self) -> Wait<'_> {
+        self.enough.wait()
+    }
+
+    /// What has gathered.
+    pub(in crate::shard) fn take(&self) -> Vec<(Place, Vec<Fact>)> {
+        self.gathering.take()
+    }
+
+    /// The facts about so many messages are durable.
+    pub(in crate::shard) fn written(&self, messages: usize) {
+        let messages = u32::try_from(messages).expect("bounded by what may be outstanding");
+        self.outstanding.set(self.outstanding.get() - messages);
+    }
+}

@@ -1,0 +1,129 @@
+//! What the tasks of a shard share, and how it takes notes. No task is started here and nothing of I/O waits here
+//! but the question for free space.
+
+use super::backlog::Lanes;
+use super::interrupt::Interrupts;
+use super::mesh::{Mesh, Note, SettledUnit};
+use crate::bridge::{Lookup, Snapshot};
+use crate::limits::FREE_SPACE_INTERVAL;
+use crate::metrics::Counters;
+use crate::smtp::Moment;
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::format::store_file::StoreFile;
+use storage::frontier::Frontier;
+use storage::log::Log;
+use storage::notify::Notify;
+use storage::position::{QueueId, ShardId};
+use storage::shelf::Shelf;
+
+/// What the tasks of a shard share.
+#[derive(Debug)]
+pub(super) struct Shard<D: Disk, C: Clock> {
+    /// Its number.
+    pub(super) id: ShardId,
+    /// Shards that run.
+    pub(super) shards: u16,
+    /// Time.
+    pub(super) clock: C,
+    /// The data directory.
+    pub(super) disk: D,
+    /// The log of messages.
+    pub(super) mail: Rc<Log<D, C>>,
+    /// The log of facts.
+    pub(super) journal: Rc<Log<D, C>>,
+    /// The segments that it keeps.
+    pub(super) shelf: RefCell<Shelf>,
+    /// Stamps and floors of all shards.
+    pub(super) frontier: Arc<Frontier>,
+    /// The configuration in force.
+    pub(super) snapshot: RefCell<Arc<Snapshot>>,
+    /// What it counts.
+    pub(super) counters: Counters,
+    /// Interrupts of its sessions.
+    pub(super) interrupts: Interrupts,
+    /// Other shards.
+    pub(super) mesh: Mesh,
+    /// The lookup thread.
+    pub(super) lookup: Lookup,
+    /// A segment may have become free.
+    pub(super) chores: Notify,
+    /// What its domains have queued.
+    pub(super) lanes: Lanes,
+    pub(super) shutting_down: Cell<bool>,
+    pub(super) shutdown: Notify,
+    pub(super) incarnation: u64,
+    /// With the one shard that raises the stamp ceiling.
+    pub(super) identity: Cell<Option<StoreFile>>,
+    pub(super) numbers: Cell<u64>,
+    pub(super) free: Cell<(Moment, u64)>,
+}
+
+impl<D: Disk, C: Clock> Shard<D, C> {
+    /// The name of the next message.
+    pub(super) fn next_queue_id(&self) -> QueueId {
+        self.numbers.set(self.numbers.get() + 1);
+        QueueId::new(self.incarnation, self.id, self.numbers.get())
+    }
+
+    /// Free octets of the data directory, asked for once a second at most.
+    pub(super) async fn free_octets(&self) -> u64 {
+        let now = self.clock.now();
+        let (asked, free) = self.free.get();
+        if now < asked + FREE_SPACE_INTERVAL && asked != Moment::ZERO {
+            return free;
+        }
+        let free = self.disk.free_octets().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot tell the free space; mail is refused until that works");
+            0
+        });
+        self.free.set((now, free));
+        free
+    }
+
+    /// Whether sessions are told to go.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.shutting_down.get()
+    }
+
+    /// Works off the notes that are there. Never waits: see [`mesh`].
+    pub(super) fn empty_inbox(&self) {
+        while let Ok(note) = self.mesh.inbox.try_recv() {
+            self.take_note(note);
+        }
+    }
+
+    /// Works off one note.
+    pub(super) fn take_note(&self, note: Note) {
+        match note {
+            Note::Arrivals(arrivals) => self.lanes.take_arrivals(arrivals),
+            Note::Configuration(snapshot) => {
+                *self.snapshot.borrow_mut() = snapshot;
+                self.lanes.stir();
+            }
+            Note::Settled(units) => self.settle(&units),
+            Note::Shutdown => self.shut_down(),
+        }
+    }
+
+    pub(super) fn settle(&self, units: &[SettledUnit]) {
+        let mut shelf = self.shelf.borrow_mut();
+        for unit in units {
+            shelf.settle(unit.shard, unit.segment, unit.unit, &unit.domain, unit.outcome);
+        }
+        drop(shelf);
+        self.chores.notify_all();
+    }
+
+    fn shut_down(&self) {
+        if !self.shutting_down.replace(true) {
+            self.interrupts.shut_down();
+            self.shutdown.notify_all();
+            self.chores.notify_all();
+            self.lanes.stir();
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Everything around the server in an outage: senders, primaries, and the checker, each a process of its own.
+//!
+//! A primary is `stratamx-sink` or a real Postfix; both print their address when they listen, and write their
+//! record when they are told to stop. A sender is the blaster or real mail software behind `senders.py`; all of
+//! them write ledgers of the same shape. A process ends with the value that stands for it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A directory that goes away with the test, unless the test fails.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("left for you: {}", self.0.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// A primary that runs.
+pub struct Primary {
+    child: Child,
+    pub address: String,
+}
+
+impl Primary {
+    /// A scripted one. It appends to the record while it runs.
+    pub fn sink(listen: &str, record: &Path, rules: &[&str]) -> Self {
+        let mut command = Command::new(tool("stratamx-sink"));
+        command.args(["--listen", listen, "--record"]).arg(record);
+        command.args(rules.iter().flat_map(|rule| ["--rule", rule]));
+        Self::start(command)
+    }
+
+    /// A real Postfix with everything in `directory`, which may have served before. It writes the record when it
+    /// stops; its order goes over all its runs. Port 0 is not for it.
+    pub fn postfix(listen: &str, directory: &Path, record: &Path) -> Self {
+        assert!(Path::new("/usr/sbin/postfix").exists(), "`make test` installs Postfix");
+        let mut command = script("postfix_primary.py");
+        command.args(["--watch-stdin", "--listen", listen, "--directory"]).arg(directory);
+        command.arg("--record").arg(record);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        assert!(!address.is_empty(), "{command:?} did not start");
+        Self { child, address: address.trim().to_owned() }
+    }
+
+    /// Stops it in an orderly way; from here on its record is complete.
+    pub fn stop(mut self) {
+        terminate(&self.child);
+        assert!(self.child.wait().unwrap().success(), "the primary did not end well");
+    }
+}
+
+impl Drop for Primary {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            terminate(&self.child);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Real mail software that sends.
+#[derive(Clone, Copy, Debug)]
+pub enum Software {
+    Smtplib,
+    SmtpSource,
+    Swaks,
+}
+
+/// A sender that runs.
+pub struct Sender {
+    child: Child,
+    messages: u64,
+}
+
+impl Sender {
+    /// Real software; it tries each message for `patience_s` seconds.
+    pub fn start(
+        software: Software,
+        to: &str,
+        messages: u64,
+        patience_s: u64,
+        seed: u64,
+        ledger: &Path,
+    ) -> Self {
+        let name = match software {
+            Software::Smtplib => "smtplib",
+            Software::SmtpSource => "smtp-source",
+            Software::Swaks => "swaks",
+        };
+        let mut command = script("senders.py");
+        command.args([name, "--to", to, "--messages", &messages.to_string(), "--seed", &seed.to_string()]);
+        command.args(["--patience", &patience_s.to_string(), "--ledger"]).arg(ledger);
+        Self { child: command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap(), messages }
+    }
+
+    /// Waits until each of its messages is acknowledged.
+    pub fn finish(self) {
+        let output = self.child.wait_with_output().unwrap();
+        let counts: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(counts["acknowledged"].as_u64(), Some(self.messages), "{counts}");
+        assert!(output.status.success());
+    }
+}
+
+/// Runs the blaster with these arguments.
+pub fn blaster(arguments: &[&str]) -> Output {
+    Command::new(tool("stratamx-blaster")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Checks the records of primaries, in the order of their time, against the ledgers of senders: whether all is
+/// sound, and the findings.
+pub fn verify(records: &[&Path], ledgers: &[&Path]) -> (bool, Value) {
+    let mut command = Command::new(tool("stratamx-blaster"));
+    command.arg("--json");
+    for record in records {
+        command.arg("--verify").arg(record);
+    }
+    for ledger in ledgers {
+        command.arg("--ledger").arg(ledger);
+    }
+    let output = command.output().unwrap();
+    let findings = serde_json::from_slice(&output.stdout);
+    (
+        output.status.success(),
+        findings.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))),
+    )
+}
+
+/// A port of loopback that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A program of the package `stratamx-tools`, which stands beside the server's.
+pub fn tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_stratamx")).with_file_name(name);
+    assert!(path.exists(), "{} is not built: `make test`, or cargo test --workspace", path.display());
+    path
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/outage").join(name));
+    command
+}
+
+fn terminate(child: &Child) {
+    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+}
