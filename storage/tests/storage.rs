@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     reason = "tests use the machine as it is, and a panic is how they fail"
 )]
-
 #![allow(
     clippy::disallowed_methods,
     clippy::panic,
