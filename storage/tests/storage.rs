@@ -5,12 +5,6 @@
     clippy::unwrap_used,
     reason = "tests use the machine as it is, and a panic is how they fail"
 )]
-#![allow(
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "tests use the machine as it is"
-)]
 
 #[path = "storage/checker.rs"]
 mod checker;
@@ -24,6 +18,8 @@ mod failure;
 mod format_golden;
 #[path = "storage/hazards.rs"]
 mod hazards;
+#[path = "storage/inspect.rs"]
+mod inspect;
 #[path = "storage/node.rs"]
 mod node;
 #[path = "storage/recovery_rows.rs"]

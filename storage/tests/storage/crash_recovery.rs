@@ -40,6 +40,10 @@ fn live(seed: u64, lives: u64, faults: Faults) -> Story {
         disk = disk.crash();
     }
     story.wrong.extend(check_on(&disk, 1, &world));
+    // The offline tool agrees that nothing is wrong.
+    if let Ok(directory) = block_on(&SimClock::default(), storage::inspect::Directory::walk(disk)) {
+        story.wrong.extend(directory.verify().iter().map(ToString::to_string));
+    }
     story.acknowledged = world.borrow().acknowledged.len();
     story
 }
