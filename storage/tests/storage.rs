@@ -1,10 +1,9 @@
 //! Tests of the storage crate: one binary, many modules.
-
 #![allow(
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests use the machine as it is"
+    reason = "tests use the machine as it is, and a panic is how they fail"
 )]
 
 #[path = "storage/checker.rs"]
@@ -19,6 +18,8 @@ mod failure;
 mod format_golden;
 #[path = "storage/hazards.rs"]
 mod hazards;
+#[path = "storage/inspect.rs"]
+mod inspect;
 #[path = "storage/node.rs"]
 mod node;
 #[path = "storage/recovery_rows.rs"]

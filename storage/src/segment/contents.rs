@@ -118,6 +118,22 @@ impl Contents {
     }
 }
 
+/// Takes out of an index what `void`, found in another segment, covers (H8).
+pub fn leave_out(index: &mut SegmentIndex, void: &Void) {
+    let mut voided = Vec::new();
+    for (_, entries) in &mut index.domains {
+        entries.retain(|entry| {
+            let gone = void.covers(entry.segment, entry.offset().0);
+            if gone {
+                voided.push(entry.unit_base);
+            }
+            !gone
+        });
+    }
+    index.domains.retain(|(_, entries)| !entries.is_empty());
+    index.pins.retain(|pin| !voided.contains(&pin.unit_base));
+}
+
 fn seconds(wall: UnixMillis) -> u32 {
     u32::try_from(wall.0 / 1000).unwrap_or(u32::MAX)
 }

@@ -14,8 +14,9 @@
 //! | G | newer version | any | this program must not touch it: the store does not open |
 //! | H | blank | valid | the content was lost after the seal: as C |
 //!
-//! *Blank* is a file of zeros only. A first block of zeros in front of anything else is *damaged*: it was durable
-//! before the first record was, so records behind it may have been promised.
+//! *Blank* is a file without a header and with nothing but zeros behind it: what a crash leaves of one that was
+//! being made, its first block torn or not there at all. *Damaged* has something behind it: the header was durable
+//! before the first record was, so these records may have been promised.
 
 use super::contents::Contents;
 use super::scan::{Found, Walk, walk};
@@ -30,9 +31,9 @@ use crate::position::{Offset, StoreId};
 /// What the first block of a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeaderState {
-    /// The whole file is zeros, or has no octet.
+    /// Not a header, in front of nothing but zeros.
     Blank,
-    /// Not a header; or zeros in front of something else.
+    /// Not a header, in front of something.
     Damaged,
     /// A header of another store.
     Foreign,
@@ -80,7 +81,7 @@ pub const fn decide(header: HeaderState, index: IndexState) -> Row {
     }
 }
 
-/// What a first block is, and the header if it is ours. Of zeros it cannot tell whether the file has more.
+/// What a first block is, and the header if it is ours. Blank or damaged is for [`first_block`] to tell.
 #[must_use]
 pub fn header_state(block: &[u8], store: StoreId) -> (HeaderState, Option<SegmentHeader>) {
     match SegmentHeader::decode(block) {
@@ -161,8 +162,9 @@ pub async fn first_block<D: Disk>(
     let file = disk.open(path).await?;
     let block = file.read(0, BLOCK_OCTETS).await?.to_vec();
     let (mut state, header) = header_state(&block, store);
-    if state == HeaderState::Blank && !is_blank(&file).await? {
-        state = HeaderState::Damaged;
+    if matches!(state, HeaderState::Blank | HeaderState::Damaged) {
+        let blank = is_blank_behind(&file).await?;
+        state = if blank { HeaderState::Blank } else { HeaderState::Damaged };
     }
     Ok(FirstBlock { file, block, state, header })
 }
@@ -180,10 +182,10 @@ pub struct FirstBlock<F> {
     pub header: Option<SegmentHeader>,
 }
 
-/// Whether the whole file is zeros.
-async fn is_blank<F: File>(file: &F) -> Result<bool, DiskError> {
+/// Whether there is nothing but zeros behind the first block.
+async fn is_blank_behind<F: File>(file: &F) -> Result<bool, DiskError> {
     const WINDOW_OCTETS: usize = 1 << 20;
-    let mut at = 0;
+    let mut at = BLOCK_OCTETS as u64;
     loop {
         let window = file.read(at, WINDOW_OCTETS).await?;
         if window.is_empty() {

@@ -10,6 +10,7 @@ use crate::format::journal_entry::{Fact, Tally, Void};
 use crate::format::segment_header::{HeaderError, Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
+use crate::segment::contents::leave_out;
 use crate::segment::recover::{FirstBlock, HeaderState, IndexState, Row, decide, first_block, scan};
 use crate::segment::scan::{Found, walk};
 use crate::segment::{index_name, parse_name, path};
@@ -226,19 +227,9 @@ fn apply_voids(indexes: &mut BTreeMap<(ShardId, SegmentId), SegmentIndex>) {
         .flat_map(|((shard, _), index)| index.voids.iter().map(move |void| (*shard, *void)))
         .collect();
     for (shard, void) in voids {
-        let Some(index) = indexes.get_mut(&(shard, void.segment)) else { continue };
-        let mut voided = Vec::new();
-        for (_, entries) in &mut index.domains {
-            entries.retain(|entry| {
-                let gone = void.covers(entry.segment, entry.offset().0);
-                if gone {
-                    voided.push(entry.unit_base);
-                }
-                !gone
-            });
+        if let Some(index) = indexes.get_mut(&(shard, void.segment)) {
+            leave_out(index, &void);
         }
-        index.domains.retain(|(_, entries)| !entries.is_empty());
-        index.pins.retain(|pin| !voided.contains(&pin.unit_base));
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use storage::clock::Clock;
 use storage::sim::disk::Faults;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
+use storage::store::{Finding, FindingKind};
 
 /// What one seed saw.
 #[derive(Default, Debug)]
@@ -40,6 +41,10 @@ fn live(seed: u64, lives: u64, faults: Faults) -> Story {
         disk = disk.crash();
     }
     story.wrong.extend(check_on(&disk, 1, &world));
+    // The offline tool agrees that nothing is wrong.
+    if let Ok(directory) = block_on(&SimClock::default(), storage::inspect::Directory::walk(disk)) {
+        story.wrong.extend(directory.verify().iter().map(ToString::to_string));
+    }
     story.acknowledged = world.borrow().acknowledged.len();
     story
 }
@@ -57,7 +62,8 @@ async fn one_life(
         Ok(opened) => opened,
         Err(error) => return vec![error.to_string()],
     };
-    let wrong = check(&disk, &opened, &world).await;
+    let mut wrong = check(&disk, &opened, &world).await;
+    wrong.extend(opened.findings.iter().filter(|finding| is_damage(finding)).map(|f| format!("{f:?}")));
     if !wrong.is_empty() {
         return wrong;
     }
@@ -70,6 +76,11 @@ async fn one_life(
     }
     clock.sleep(std::time::Duration::from_secs(3600)).await;
     Vec::new()
+}
+
+/// A crash tears what was not promised, and nothing else.
+fn is_damage(finding: &Finding) -> bool {
+    !matches!(&finding.kind, FindingKind::Damaged(record) if !record.was_durable)
 }
 
 /// Sends, delivers and reclaims until the life ends.

@@ -119,7 +119,7 @@ fn h8_an_open_that_fails_at_any_call_loses_nothing() {
 }
 
 /// A store with a latched segment 1, in which one promised message is, and its void in segment 2.
-fn with_void() -> (SimDisk, World) {
+pub(crate) fn with_void() -> (SimDisk, World) {
     let disk = SimDisk::new(12, DISK_OCTETS);
     let world = World::default();
     live_on(&disk, 1, {

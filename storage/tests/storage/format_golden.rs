@@ -1,1 +1,403 @@
-//! Soon.
+//! Bytes on disk stay what they are: fixed inputs encode to exactly the files in `golden/`, and these decode back.
+//!
+//! A file that differs means a changed format: an older program could not read what this one writes. If that is
+//! meant, give the structure a new version (FORMAT.md, "Versions") and make the files again:
+//!
+//! ```sh
+//! STRATAMX_GOLDEN=write cargo test -p stratamx-storage --test storage -- --ignored golden_files_are_written
+//! ```
+
+use proptest::prelude::*;
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use storage::format::checksum::Seed;
+use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, PLAIN, frame_octets};
+use storage::format::index_file::{IndexEntry, Pin, SegmentIndex};
+use storage::format::journal_entry::{DomainTally, FINAL_OUTCOMES, Fact, Outcome, Tally, Void};
+use storage::format::message::{
+    ChunkReference, DataFacts, Envelope, MessageView, Protocol, domain_groups, domain_of, encode_head,
+};
+use storage::format::segment_header::{HeaderError, Purpose, SegmentHeader};
+use storage::format::store_file::StoreFile;
+use storage::format::{BLOCK_OCTETS, Reader};
+use storage::position::{Offset, QueueId, Salt, SegmentId, ShardId, Stamp, StoreId, UnixMillis};
+
+const SALT: Salt =
+    Salt([0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF]);
+const STORE: StoreId =
+    StoreId([0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x5B, 0x5C, 0x5D, 0x5E, 0x5F]);
+const SHARD: ShardId = ShardId(0x0102);
+const SEGMENT: SegmentId = SegmentId(0x0304_0506);
+const OFFSET: Offset = Offset(0x0012_3000);
+const RECIPIENTS: [&str; 3] = ["a@one.test", "b@one.test", "ü@two.test"];
+
+const STORE_FILE: StoreFile = StoreFile {
+    sequence: 0x0102_0304_0506_0708,
+    store: STORE,
+    incarnation: 0x1112_1314_1516_1718,
+    stamp_ceiling: Stamp(0x2122_2324_2526_2728),
+    shards: 0x3132,
+};
+
+const HEADER: SegmentHeader = SegmentHeader {
+    purpose: Purpose::Mail,
+    segment: SEGMENT,
+    shard: SHARD,
+    store: STORE,
+    salt: SALT,
+    size: 64 << 20,
+    created: UnixMillis(1_767_225_600_123),
+    stamp_floor: Stamp(0x4142_4344_4546_4748),
+};
+
+const DATA: DataFacts = DataFacts {
+    stored_octets: 0x1_0000 + 12,
+    unstuffed_octets: 0x1_0000 + 11,
+    stuffed_lines: 1,
+    has_8bit: true,
+    has_nul: false,
+};
+
+const CHUNKS: [ChunkReference; 2] = [
+    ChunkReference { segment: SegmentId(0x0304_0505), offset: Offset(4096), octets: 0x8000 },
+    ChunkReference { segment: SEGMENT, offset: Offset(0x9000), octets: 0x8000 },
+];
+
+const TRACE: &[u8] = b"Received: from client.example by mx2.example.net\r\n";
+const TAIL: &[u8] = b"..dot\r\nend\r\n";
+
+fn envelope() -> Envelope<'static> {
+    Envelope {
+        reverse_path: "sender@example.org",
+        recipients: &RECIPIENTS,
+        client: IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        helo: "client.example",
+        protocol: Protocol::Esmtp,
+        body_8bit: true,
+    }
+}
+
+fn message() -> Vec<u8> {
+    let mut payload = Vec::new();
+    encode_head(&mut payload, &envelope(), &DATA, &CHUNKS, TRACE, TAIL.len());
+    payload.extend_from_slice(TAIL);
+    payload
+}
+
+/// A whole frame at [`OFFSET`], with its padding.
+fn frame(kind: FrameKind, stamp: Stamp, queue_id: QueueId, payload: &[u8]) -> Vec<u8> {
+    let seed = Seed::new(&SALT, SEGMENT);
+    let mut hasher = seed.hasher(OFFSET);
+    hasher.update(payload);
+    let header = FrameHeader {
+        kind,
+        payload_length: u32::try_from(payload.len()).unwrap(),
+        stamp,
+        received: UnixMillis(1_767_225_600_456),
+        queue_id,
+        durable_before: Offset(0x0012_2000),
+        payload_checksum: hasher.finalize(),
+        key_id: PLAIN,
+    };
+    let mut octets = header.encode(&seed, OFFSET).to_vec();
+    octets.extend_from_slice(payload);
+    octets.resize(frame_octets(payload.len()), 0);
+    octets
+}
+
+fn facts() -> Vec<Fact> {
+    let outcomes = FINAL_OUTCOMES.into_iter().chain([Outcome::Held, Outcome::Released]);
+    let fact = |(ordinal, outcome)| {
+        let ordinal = u16::try_from(ordinal).unwrap();
+        Fact { stamp: Stamp(0x6162_6364_6566_6768), ordinal, outcome, code: 250 + ordinal }
+    };
+    outcomes.enumerate().map(fact).collect()
+}
+
+fn settlement() -> Vec<u8> {
+    let mut payload = Vec::new();
+    facts().iter().for_each(|fact| fact.encode(&mut payload));
+    payload
+}
+
+fn tally() -> Tally {
+    let row = |domain: &str, first| DomainTally {
+        domain: domain.to_owned(),
+        ended: [first, first + 1, first + 2, first + 3, first + 4, first + 5],
+    };
+    Tally { shard: SHARD, segment: SEGMENT, domains: vec![row("one.test", 0x10), row("two.test", 0x20)] }
+}
+
+const VOID: Void = Void { segment: SegmentId(0x0304_0505), from: 0x0011_2000, to: 64 << 20 };
+
+fn index() -> SegmentIndex {
+    let entry = |stamp, first, count| {
+        let mut entry = IndexEntry::new(Stamp(stamp), SEGMENT, Offset(0x0012_3000), 0x0001_0058);
+        entry.received_s = 1_767_225_600;
+        entry.unit_base = 0x7172_7374;
+        entry.first = first;
+        entry.count = count;
+        entry
+    };
+    SegmentIndex {
+        domains: vec![
+            ("one.test".to_owned(), vec![entry(0x81, 0, 2), entry(0x82, 0, 1)]),
+            ("two.test".to_owned(), vec![entry(0x81, 2, 1)]),
+        ],
+        units: 4,
+        pins: vec![Pin { unit_base: 0x7172_7374, units: 3, segments: vec![SegmentId(0x0304_0505)] }],
+        voids: vec![VOID],
+        last_stamp: Stamp(0x82),
+        damaged: 7,
+    }
+}
+
+/// Every structure, by the name of its file.
+fn all() -> Vec<(&'static str, Vec<u8>)> {
+    let stamp = Stamp(0x6162_6364_6566_6768);
+    let queue_id = QueueId::new(3, ShardId(2), 77);
+    vec![
+        ("store", STORE_FILE.encode()),
+        ("segment_header", HEADER.encode()),
+        ("journal_header", SegmentHeader { purpose: Purpose::Journal, ..HEADER }.encode()),
+        ("message", frame(FrameKind::Message, stamp, queue_id, &message())),
+        ("chunk", frame(FrameKind::Chunk, Stamp::NONE, queue_id, b"mail data\r\n")),
+        ("void", frame(FrameKind::Void, Stamp::NONE, QueueId(0), &VOID.encode())),
+        ("settlement", frame(FrameKind::Settlement, stamp, QueueId(0), &settlement())),
+        ("tally", frame(FrameKind::Tally, stamp, QueueId(0), &tally().encode())),
+        ("index", index().encode(SHARD, SEGMENT, &SALT)),
+    ]
+}
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/storage/golden").join(format!("{name}.bin"))
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    fs::read(file(name)).unwrap()
+}
+
+#[test]
+#[ignore = "writes the golden files; see the module"]
+fn golden_files_are_written() {
+    if std::env::var("STRATAMX_GOLDEN").as_deref() != Ok("write") {
+        return;
+    }
+    for (name, octets) in all() {
+        fs::write(file(name), octets).unwrap();
+    }
+}
+
+#[test]
+fn every_structure_encodes_to_its_golden_file() {
+    for (name, octets) in all() {
+        let golden = golden(name);
+        let differs = octets.iter().zip(&golden).position(|(new, old)| new != old);
+        assert_eq!(differs, None, "{name}: first difference at this offset");
+        assert_eq!(octets.len(), golden.len(), "{name}");
+    }
+}
+
+fn header_of(octets: &[u8]) -> Option<(FrameHeader, Vec<u8>)> {
+    let seed = Seed::new(&SALT, SEGMENT);
+    let header = FrameHeader::decode(octets, &seed, OFFSET)?;
+    let payload = octets.get(FRAME_HEADER_OCTETS..FRAME_HEADER_OCTETS + header.payload_length as usize)?;
+    header.matches(payload, &seed, OFFSET).then(|| (header, payload.to_vec()))
+}
+
+#[test]
+fn golden_identity_and_headers_decode() {
+    assert_eq!(StoreFile::decode(&golden("store")), Some(STORE_FILE));
+    assert_eq!(SegmentHeader::decode(&golden("segment_header")), Ok(HEADER));
+    let journal = SegmentHeader { purpose: Purpose::Journal, ..HEADER };
+    assert_eq!(SegmentHeader::decode(&golden("journal_header")), Ok(journal));
+}
+
+#[test]
+fn golden_message_decodes() {
+    let (header, payload) = header_of(&golden("message")).unwrap();
+    assert_eq!((header.kind, header.queue_id), (FrameKind::Message, QueueId::new(3, ShardId(2), 77)));
+    let view = MessageView::decode(&payload).unwrap();
+    let sent = envelope();
+    assert_eq!((view.data, &view.chunks[..]), (DATA, &CHUNKS[..]));
+    assert_eq!((view.reverse_path, &view.recipients[..]), (sent.reverse_path, sent.recipients));
+    assert_eq!((view.client, view.helo), (sent.client, sent.helo));
+    assert_eq!((view.protocol, view.body_8bit), (sent.protocol, sent.body_8bit));
+    assert_eq!((view.trace, view.tail), (TRACE, TAIL));
+}
+
+#[test]
+fn golden_payloads_decode() {
+    let payload = |name| header_of(&golden(name)).unwrap().1;
+    assert_eq!(payload("chunk"), b"mail data\r\n");
+    assert_eq!(Void::decode(&payload("void")), Some(VOID));
+    assert_eq!(Fact::decode_all(&payload("settlement")), Some(facts()));
+    assert_eq!(Tally::decode(&payload("tally")), Some(tally()));
+    assert_eq!(SegmentIndex::decode(&golden("index"), SHARD, SEGMENT, &SALT), Some(index()));
+    assert_eq!(SegmentIndex::salt_of(&golden("index")), Some(SALT));
+}
+
+/// Holds `whole` for each octet flipped by each of two masks.
+fn no_flip_passes(name: &str, covered: usize, decodes: impl Fn(&[u8]) -> bool) {
+    let whole = golden(name);
+    assert!(decodes(&whole));
+    for at in 0..covered {
+        for mask in [0x01, 0xFF] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= mask;
+            assert!(!decodes(&damaged), "{name}: octet {at} flipped by {mask:#x} was not noticed");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_octet_is_noticed_anywhere() {
+    no_flip_passes("store", 64, |octets| StoreFile::decode(octets).is_some());
+    no_flip_passes("segment_header", BLOCK_OCTETS, |octets| SegmentHeader::decode(octets).is_ok());
+    for name in ["message", "chunk", "void", "settlement", "tally"] {
+        let whole = header_of(&golden(name)).unwrap().0;
+        let covered = FRAME_HEADER_OCTETS + whole.payload_length as usize;
+        no_flip_passes(name, covered, |octets| header_of(octets).is_some());
+    }
+    no_flip_passes("index", golden("index").len(), |octets| {
+        SegmentIndex::decode(octets, SHARD, SEGMENT, &SALT).is_some()
+    });
+}
+
+#[test]
+fn a_frame_is_valid_in_its_own_place_only() {
+    let octets = golden("message");
+    let elsewhere = [
+        (SALT, SEGMENT, Offset(OFFSET.0 + 8)),
+        (SALT, SegmentId(SEGMENT.0 + 1), OFFSET),
+        (Salt([0; 16]), SEGMENT, OFFSET),
+    ];
+    for (salt, segment, offset) in elsewhere {
+        assert_eq!(FrameHeader::decode(&octets, &Seed::new(&salt, segment), offset), None);
+    }
+    let decode = |shard, segment, salt| SegmentIndex::decode(&golden("index"), shard, segment, salt);
+    assert_eq!(decode(ShardId(0), SEGMENT, &SALT), None);
+    assert_eq!(decode(SHARD, SegmentId(1), &SALT), None);
+    assert_eq!(decode(SHARD, SEGMENT, &Salt([0; 16])), None);
+}
+
+#[test]
+fn a_damaged_payload_leaves_a_header_that_names_it() {
+    let mut octets = golden("message");
+    octets[FRAME_HEADER_OCTETS] ^= 1;
+    assert_eq!(header_of(&octets), None);
+    let header = FrameHeader::decode(&octets, &Seed::new(&SALT, SEGMENT), OFFSET).unwrap();
+    assert_eq!(header.queue_id, QueueId::new(3, ShardId(2), 77));
+}
+
+#[test]
+fn unknown_tags_and_outcomes_are_skipped() {
+    // What a later version may add without a new number.
+    let mut payload = Vec::new();
+    encode_head(&mut payload, &envelope(), &DataFacts::default(), &[], b"", 0);
+    payload.extend_from_slice(&[99, 0, 3, 0, b'n', b'e', b'w']);
+    let octets = u32::from_le_bytes(payload[..4].try_into().unwrap()) + 7;
+    payload[..4].copy_from_slice(&octets.to_le_bytes());
+    assert_eq!(MessageView::decode(&payload).unwrap().recipients, RECIPIENTS);
+    let mut settlement = settlement();
+    settlement[12] = 200;
+    assert_eq!(Fact::decode_all(&settlement).unwrap(), facts()[1..]);
+}
+
+#[test]
+fn the_newer_of_two_slots_is_the_truth_and_one_of_them_is_enough() {
+    let older = StoreFile { sequence: 6, ..STORE_FILE };
+    let newer = StoreFile { sequence: 7, ..STORE_FILE };
+    assert_eq!((older.slot(), newer.slot()), (0, BLOCK_OCTETS as u64));
+    let mut file = [older.encode(), newer.encode()].concat();
+    assert_eq!(StoreFile::decode(&file), Some(newer));
+    file[BLOCK_OCTETS + 20] ^= 1;
+    assert_eq!(StoreFile::decode(&file), Some(older));
+    file[20] ^= 1;
+    assert_eq!(StoreFile::decode(&file), None);
+}
+
+#[test]
+fn domains_are_ranges_of_ordinals() {
+    assert_eq!(domain_groups(&RECIPIENTS), [("one.test", 0, 2), ("two.test", 2, 1)]);
+    assert_eq!(domain_groups(&[]), []);
+    assert_eq!((domain_of("\"a@b\"@c.test"), domain_of("postmaster")), ("c.test", ""));
+}
+
+fn decode_everything(octets: &[u8]) {
+    let seed = Seed::new(&SALT, SEGMENT);
+    if let Some(header) = FrameHeader::decode(octets, &seed, OFFSET) {
+        let _ = header.matches(octets, &seed, OFFSET);
+    }
+    let _ = SegmentHeader::decode(octets) == Err(HeaderError::Damaged);
+    let _ = (StoreFile::decode(octets), StoreFile::newer(octets));
+    let _ = SegmentIndex::decode(octets, SHARD, SEGMENT, &SALT);
+    let _ = SegmentIndex::salt_of(octets);
+    let _ = (MessageView::decode(octets).is_some(), Void::decode(octets));
+    let _ = (Fact::decode_all(octets), Tally::decode(octets));
+    let mut reader = Reader::new(octets);
+    let _ = (reader.u8(), reader.u16(), reader.u32(), reader.u64(), reader.take(usize::MAX));
+}
+
+proptest! {
+    #[test]
+    fn decoders_never_panic_on_random_octets(octets in proptest::collection::vec(any::<u8>(), 0..9000)) {
+        decode_everything(&octets);
+    }
+
+    /// Closer to home: whole structures with a few octets changed, or cut off.
+    #[test]
+    fn decoders_never_panic_on_damaged_structures(
+        which in 0..9_usize,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        end in any::<prop::sample::Index>(),
+        skip in prop_oneof![Just(0_usize), Just(FRAME_HEADER_OCTETS)],
+    ) {
+        let mut octets = all().swap_remove(which).1.split_off(skip);
+        for (at, value) in changes {
+            let at = at.index(octets.len());
+            octets[at] = value;
+        }
+        decode_everything(&octets);
+        octets.truncate(end.index(octets.len()));
+        decode_everything(&octets);
+    }
+
+    #[test]
+    fn messages_come_back_as_they_went(
+        reverse_path in "[a-z@.]{0,40}",
+        recipients in proptest::collection::vec("[a-z]{1,9}@[a-z]{1,9}", 0..20),
+        chunks in proptest::collection::vec((any::<u32>(), 0..1_u32 << 20, any::<u64>()), 0..20),
+        trace in proptest::collection::vec(any::<u8>(), 0..200),
+        tail in proptest::collection::vec(any::<u8>(), 0..500),
+        octets in any::<[u8; 4]>(),
+    ) {
+        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        let chunks: Vec<_> = chunks
+            .into_iter()
+            .map(|(segment, octets, offset)| ChunkReference {
+                segment: SegmentId(segment),
+                octets,
+                offset: Offset(offset),
+            })
+            .collect();
+        let stored = chunks.iter().map(|chunk| u64::from(chunk.octets)).sum::<u64>() + tail.len() as u64;
+        let data = DataFacts { stored_octets: stored, ..DATA };
+        let envelope = Envelope {
+            reverse_path: &reverse_path,
+            recipients: &recipients,
+            client: IpAddr::from(octets),
+            ..envelope()
+        };
+        let mut payload = Vec::new();
+        encode_head(&mut payload, &envelope, &data, &chunks, &trace, tail.len());
+        payload.extend_from_slice(&tail);
+        let view = MessageView::decode(&payload).unwrap();
+        prop_assert_eq!((view.data, &view.chunks), (data, &chunks));
+        prop_assert_eq!((view.reverse_path, &view.recipients), (reverse_path.as_str(), &recipients));
+        prop_assert_eq!((view.trace, view.tail, view.client), (&trace[..], &tail[..], envelope.client));
+        payload.push(0);
+        prop_assert!(MessageView::decode(&payload).is_none(), "nothing may stand behind it");
+    }
+}

@@ -139,6 +139,20 @@ fn row_d_a_file_that_was_never_written_is_removed_and_its_number_spent() {
 }
 
 #[test]
+fn row_d_a_header_that_a_crash_tore_is_no_damage() {
+    let (disk, world) = store_with(3, false);
+    let header = disk.content(&mail(1)).unwrap()[..512].to_vec();
+    let journal = path(SHARD, Purpose::Journal, SegmentId(0x77));
+    for name in [mail(0x77), journal] {
+        create(&disk, &name);
+        disk.rot(&name, 0, &header);
+    }
+    assert_eq!(open_on(&disk, 1).unwrap().findings, []);
+    assert!(disk.paths().iter().all(|path| !path.contains("77")), "nothing was ever in them");
+    assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
+}
+
+#[test]
 fn row_e_without_header_and_index_a_segment_is_kept_and_reported() {
     for damage in [&b"rot"[..], &[0; BLOCK_OCTETS]] {
         let (disk, _) = store_with(3, true);
