@@ -8,17 +8,22 @@ use crate::config::{Config, Domain};
 use crate::limits::LOOKUP_QUEUE;
 use crate::smtp::server::ServerProfile;
 use async_channel::{Receiver, Sender};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A question to the lookup thread: the addresses of a host.
+/// What the lookup thread is asked, and told.
 #[derive(Debug)]
-pub struct AddressQuestion {
-    /// The host's name.
-    pub host: String,
-    /// Where the answer goes.
-    pub answer: Sender<Result<Vec<IpAddr>, LookupError>>,
+pub enum Question {
+    /// The addresses of a host.
+    Addresses {
+        /// The host's name.
+        host: String,
+        /// Where the answer goes.
+        answer: Sender<Result<Vec<IpAddr>, LookupError>>,
+    },
+    /// Ask these name servers from now on; none: those of /etc/resolv.conf.
+    NameServers(Vec<SocketAddr>),
 }
 
 /// Why a name has no addresses for us now.
@@ -35,12 +40,12 @@ pub enum LookupError {
 /// The shards' end of the lookup thread.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    questions: Sender<AddressQuestion>,
+    questions: Sender<Question>,
 }
 
 /// Both ends of the lookup channel.
 #[must_use]
-pub fn lookup_channel() -> (Lookup, Receiver<AddressQuestion>) {
+pub fn lookup_channel() -> (Lookup, Receiver<Question>) {
     let (questions, asked) = async_channel::bounded(LOOKUP_QUEUE);
     (Lookup { questions }, asked)
 }
@@ -53,9 +58,17 @@ impl Lookup {
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let (answer, answered) = async_channel::bounded(1);
         let gone = |()| LookupError::Temporary("the lookup thread is gone".to_owned());
-        let question = AddressQuestion { host: host.to_owned(), answer };
+        let question = Question::Addresses { host: host.to_owned(), answer };
         self.questions.send(question).await.map_err(|_| gone(()))?;
         answered.recv().await.map_err(|_| gone(()))?
+    }
+}
+
+impl Lookup {
+    /// Other name servers, from the next question on.
+    pub fn use_nameservers(&self, nameservers: Vec<SocketAddr>) {
+        // The thread ends with the last shard only: while somebody can ask, it is there.
+        let _ = self.questions.send_blocking(Question::NameServers(nameservers));
     }
 }
 

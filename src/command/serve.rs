@@ -26,6 +26,7 @@ use storage::store::{Finding, FindingKind, Opened};
 #[derive(Debug)]
 pub struct Server {
     senders: Vec<Sender<Note>>,
+    lookup: Lookup,
     handles: Vec<ShardHandle>,
     config: Config,
     source: Source,
@@ -80,8 +81,15 @@ impl Server {
         lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
-        let mut server =
-            Self { senders, handles: Vec::new(), addresses: Vec::new(), config, source, _lock: lock };
+        let mut server = Self {
+            senders,
+            lookup: lookup.clone(),
+            handles: Vec::new(),
+            addresses: Vec::new(),
+            config,
+            source,
+            _lock: lock,
+        };
         server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
         Ok(server)
     }
@@ -200,7 +208,11 @@ impl Server {
             }
         };
         self.config = keep_fixed(&self.config, new);
-        self.tell(&Note::Configuration(Arc::new(Snapshot::new(self.config.clone()))));
+        self.lookup.use_nameservers(self.config.dns.nameservers.clone());
+        let (taken, all) = async_channel::bounded(1);
+        self.tell(&Note::Configuration(Arc::new(Snapshot::new(self.config.clone())), taken));
+        // Nothing is ever sent: the wait ends when the last shard has dropped its note.
+        let _ = all.recv_blocking();
         tracing::info!(domains = self.config.domains.len(), "SIGHUP: configuration reloaded");
     }
 }
@@ -212,7 +224,6 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
         ("data_dir", old.data_dir != new.data_dir),
         ("cores", old.cores != new.cores),
         ("storage.segment_size", old.storage.segment_size_bytes != new.storage.segment_size_bytes),
-        ("dns.nameservers", old.dns.nameservers != new.dns.nameservers),
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::error!(key, "SIGHUP: this change needs a restart; the old value stays");
@@ -221,7 +232,6 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
     new.data_dir.clone_from(&old.data_dir);
     new.cores = old.cores;
     new.storage.segment_size_bytes = old.storage.segment_size_bytes;
-    new.dns.nameservers.clone_from(&old.dns.nameservers);
     new
 }
 

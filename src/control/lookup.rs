@@ -3,7 +3,7 @@
 //! One runtime, one resolver. Questions are answered side by side, a bounded number of them; further ones wait
 //! in the channel. The thread ends when the last shard has dropped its end of the channel.
 
-use crate::bridge::{AddressQuestion, LookupError};
+use crate::bridge::{LookupError, Question};
 use crate::limits::LOOKUPS_AT_A_TIME;
 use async_channel::Receiver;
 use core::net::{IpAddr, SocketAddr};
@@ -21,7 +21,7 @@ use tokio::task::{LocalSet, spawn_local};
 ///
 /// # Errors
 /// The system's, if no thread can be had.
-pub fn start(nameservers: Vec<SocketAddr>, asked: Receiver<AddressQuestion>) -> io::Result<JoinHandle<()>> {
+pub fn start(nameservers: Vec<SocketAddr>, asked: Receiver<Question>) -> io::Result<JoinHandle<()>> {
     Builder::new().name("lookup".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -34,29 +34,34 @@ pub fn start(nameservers: Vec<SocketAddr>, asked: Receiver<AddressQuestion>) -> 
     })
 }
 
-async fn answer_all(nameservers: Vec<SocketAddr>, asked: Receiver<AddressQuestion>) {
+async fn answer_all(mut nameservers: Vec<SocketAddr>, asked: Receiver<Question>) {
     let mut resolver: Option<Rc<TokioResolver>> = None;
     let places = Rc::new(Semaphore::new(LOOKUPS_AT_A_TIME));
     while let Ok(question) = asked.recv().await {
+        let (host, answer) = match question {
+            Question::Addresses { host, answer } => (host, answer),
+            Question::NameServers(changed) => {
+                nameservers = changed;
+                resolver = None;
+                continue;
+            }
+        };
         if resolver.is_none() {
             resolver = build(&nameservers).map(Rc::new).inspect_err(complain).ok();
         }
         let Some(resolver) = resolver.clone() else {
-            answer(&question, Err(LookupError::Temporary("no name server can be used".to_owned())));
+            let error = LookupError::Temporary("no name server can be used".to_owned());
+            // A shard that has stopped waiting needs no answer, here and below.
+            let _ = answer.try_send(Err(error));
             continue;
         };
         let places = Rc::clone(&places);
         places.acquire().await.expect("nobody closes the semaphore").forget();
         spawn_local(async move {
-            answer(&question, addresses(&resolver, &question.host).await);
+            let _ = answer.try_send(addresses(&resolver, &host).await);
             places.add_permits(1);
         });
     }
-}
-
-fn answer(question: &AddressQuestion, addresses: Result<Vec<IpAddr>, LookupError>) {
-    // A shard that has stopped waiting needs no answer.
-    let _ = question.answer.try_send(addresses);
 }
 
 fn build(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetError> {

@@ -31,8 +31,9 @@ pub struct SettledUnit {
 pub enum Note {
     /// Mail for domains that the shard owns is durable.
     Arrivals(Vec<Arrival>),
-    /// A new configuration.
-    Configuration(Arc<Snapshot>),
+    /// A new configuration. The sender is dropped with the note: who waits at its other end knows that all
+    /// shards work by it.
+    Configuration(Arc<Snapshot>, Sender<()>),
     /// Units in segments that the shard keeps are settled.
     Settled(Vec<SettledUnit>),
     /// Take leave of all sessions, make everything durable, end.

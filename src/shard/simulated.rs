@@ -39,6 +39,15 @@ struct Pipe {
     changed: Notify,
 }
 
+impl Pipe {
+    fn take(&self, memory: &mut [u8]) -> usize {
+        let mut octets = self.octets.borrow_mut();
+        let count = memory.len().min(octets.len());
+        memory[..count].iter_mut().zip(octets.drain(..count)).for_each(|(to, from)| *to = from);
+        count
+    }
+}
+
 /// One end of a connection in memory.
 struct MemoryLink {
     incoming: Rc<Pipe>,
@@ -57,16 +66,10 @@ impl Link for MemoryLink {
     async fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
         loop {
             let changed = self.incoming.changed.wait();
-            let mut octets = self.incoming.octets.borrow_mut();
-            if !octets.is_empty() {
-                let count = memory.len().min(octets.len());
-                memory[..count].iter_mut().zip(octets.drain(..count)).for_each(|(to, from)| *to = from);
+            let count = self.incoming.take(memory);
+            if count > 0 || self.incoming.closed.get() {
                 return Ok(count);
             }
-            if self.incoming.closed.get() {
-                return Ok(0);
-            }
-            drop(octets);
             changed.await;
         }
     }

@@ -100,7 +100,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     pub(super) fn take_note(&self, note: Note) {
         match note {
             Note::Arrivals(arrivals) => self.lanes.take_arrivals(arrivals),
-            Note::Configuration(snapshot) => {
+            Note::Configuration(snapshot, _taken) => {
                 *self.snapshot.borrow_mut() = snapshot;
                 self.lanes.stir();
             }

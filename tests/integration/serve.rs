@@ -1,5 +1,6 @@
 //! The server as a process: replies that others rely on, signals, limits, a bound on memory and on idling.
 
+use super::harness;
 use super::harness::client::Client;
 use super::harness::*;
 use std::fs;
@@ -124,6 +125,31 @@ fn sighup_reloads_what_may_change() {
     assert!(complaint.contains("stratamx.toml:"), "{complaint}");
     client.say("RCPT TO:<c@new.test>", "250 2.1.5");
     server.stop();
+}
+
+#[test]
+fn a_primary_with_a_name_is_found_also_by_name_servers_that_come_later() {
+    let directory = Scratch::new("named");
+    let primary = free_address();
+    let named_primary = Some(format!("mail.primary.test:{}", primary.port()));
+    let settings = |nameserver: std::net::SocketAddr| {
+        let rest = format!("[dns]\nnameservers = [\"{nameserver}\"]");
+        let settings = Settings { named_primary: named_primary.clone(), rest: &rest, ..Settings::default() };
+        configure(&directory, &settings)
+    };
+    // Nobody answers there.
+    let config = settings("127.0.0.1:9".parse().unwrap());
+    let record = directory.path("record.jsonl");
+    let sink = Primary::sink(&primary.to_string(), &record, &[]);
+    let mut server = Server::start(&config);
+    let sent = Client::connect(server.address).message("b@example.test", "hello");
+    assert!(sent.starts_with("250 2.0.0 Ok: queued as "), "{sent}");
+    server.process.wait_for("the primary has no address");
+    settings(harness::name_server::start());
+    server.process.signal("-HUP");
+    server.process.wait_for("handed over");
+    sink.stop();
+    assert_eq!(fs::read_to_string(&record).unwrap().lines().count(), 1);
 }
 
 #[test]

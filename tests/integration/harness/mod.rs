@@ -4,6 +4,7 @@
 //! and has a bound.
 
 pub mod client;
+pub mod name_server;
 pub mod peers;
 
 use std::fs;
@@ -104,6 +105,8 @@ pub struct Server {
 
 /// What differs from test to test in a configuration.
 pub struct Settings<'a> {
+    /// Instead of `primary`, when it has a name.
+    pub named_primary: Option<String>,
     pub primary: SocketAddr,
     pub listen: SocketAddr,
     pub smtp: &'a str,
@@ -113,14 +116,15 @@ pub struct Settings<'a> {
 impl Default for Settings<'_> {
     fn default() -> Self {
         // Port 9 discards, where anybody listens at all: a primary that is down.
-        Self { primary: loopback(9), listen: loopback(0), smtp: "", rest: "" }
+        Self { named_primary: None, primary: loopback(9), listen: loopback(0), smtp: "", rest: "" }
     }
 }
 
 /// Writes `stratamx.toml` into `directory`.
 pub fn configure(directory: &Scratch, settings: &Settings<'_>) -> PathBuf {
     let path = directory.path("stratamx.toml");
-    let Settings { primary, listen, smtp, rest } = settings;
+    let Settings { named_primary, primary, listen, smtp, rest } = settings;
+    let primary = named_primary.clone().unwrap_or_else(|| primary.to_string());
     let text = format!(
         "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"{listen}\"]\n{smtp}\n\
          [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
