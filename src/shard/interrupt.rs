@@ -43,6 +43,10 @@ impl Interrupt {
         future: impl Future<Output = T>,
     ) -> Result<T, Reason> {
         self.deadline.set(deadline);
+        if self.reason.get() == Some(Reason::Deadline) {
+            // Of a wait before this one, which ended well in the same instant.
+            self.reason.set(None);
+        }
         let mut future = pin!(future);
         let result = poll_fn(|context| {
             if let Poll::Ready(value) = future.as_mut().poll(context) {
@@ -105,5 +109,38 @@ impl Interrupts {
     #[must_use]
     pub(super) fn alive(&self) -> usize {
         self.all.borrow().iter().filter(|interrupt| interrupt.strong_count() > 0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::future::{pending, ready};
+    use core::time::Duration;
+    use futures_lite::future::block_on;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_deadline_that_passed_with_the_wait_does_not_end_the_next_one() {
+        let interrupts = Interrupts::default();
+        let interrupt = interrupts.register();
+        // A wait that is ready and whose deadline is swept while nobody polls it.
+        interrupt.deadline.set(Some(SECOND));
+        interrupts.sweep(SECOND);
+        assert_eq!(block_on(interrupt.guard(Some(SECOND * 9), ready(7))), Ok(7));
+        let next = interrupt.guard(Some(SECOND * 9), futures_lite::future::yield_now());
+        assert_eq!(block_on(next), Ok(()), "its own deadline has not passed");
+    }
+
+    #[test]
+    fn a_shutdown_ends_every_wait_once() {
+        let interrupts = Interrupts::default();
+        let interrupt = interrupts.register();
+        interrupts.shut_down();
+        assert_eq!(block_on(interrupt.guard(None, pending::<()>())), Err(Reason::Shutdown));
+        assert_eq!(block_on(interrupt.guard(None, ready(1))), Ok(1), "what is under way may end");
+        let late = interrupts.register();
+        assert_eq!(block_on(late.guard(None, pending::<()>())), Err(Reason::Shutdown));
     }
 }

@@ -32,3 +32,6 @@ mod replay;
 pub mod socket;
 mod state;
 mod verdict;
+
+#[cfg(test)]
+mod simulated;

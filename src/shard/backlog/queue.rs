@@ -166,7 +166,8 @@ impl Queue {
         self.deferred.insert(place.1.stamp, Deferred { place, due });
     }
 
-    fn restore_suspects(&mut self) {
+    /// Suspects are in order again, as if never tried.
+    pub(in crate::shard) fn restore_suspects(&mut self) {
         for suspect in core::mem::take(&mut self.suspects) {
             let (shard, entry) = suspect.place;
             self.merge.insert(shard, entry);

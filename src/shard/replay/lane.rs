@@ -11,6 +11,7 @@ use crate::shard::state::Shard;
 use core::time::Duration;
 use futures_lite::future::or;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::ReadError;
@@ -29,10 +30,12 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
 
 /// How a session with the primary ended.
 enum Ended {
-    /// Nothing is queued any more, or the shard shuts down.
+    /// Nothing is queued any more.
     Done,
     /// The session or the primary failed: pause before the next one.
     Failed,
+    /// The shard shuts down, or the configuration is another.
+    Interrupted,
 }
 
 /// Runs a lane until its queue is empty.
@@ -76,7 +79,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             None => Ended::Failed,
         };
         match ended {
-            Ended::Done => self.failures = 0,
+            Ended::Done | Ended::Interrupted => self.failures = 0,
             Ended::Failed => {
                 self.failures += 1;
                 let pause = probe_pause(self.failures, domain.retry_interval);
@@ -123,9 +126,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     async fn drain(&mut self, mut delivery: Delivery<N::Link, C>, domain: &Domain) -> Ended {
         tracing::info!(domain = %domain.name, "the primary is up: handing over");
         let mut held_back = Duration::from_millis(1);
+        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
         let ended = loop {
-            if self.shard.is_shutting_down() {
-                break Ended::Done;
+            // With another configuration the domain may have other primaries, or be gone (H14).
+            if self.shard.is_shutting_down() || !Arc::ptr_eq(&snapshot, &self.shard.snapshot.borrow()) {
+                break Ended::Interrupted;
             }
             let Some(place) = self.next() else {
                 if !self.lane.queue.borrow().has_untried() {
@@ -140,15 +145,16 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             held_back = Duration::from_millis(1);
             self.wait_for_settlements().await;
             match self.deliver(&mut delivery, place, domain).await {
-                Some(Ended::Failed) => break Ended::Failed,
-                Some(Ended::Done) => break Ended::Done,
+                Some(ended) => break ended,
                 None if !delivery.is_ready() => break self.session_failed(&delivery),
                 None => {}
             }
         };
         let now = self.shard.clock.now();
-        if matches!(ended, Ended::Done) {
-            self.lane.queue.borrow_mut().queue_ends(now, domain.retry_interval);
+        match ended {
+            Ended::Done => self.lane.queue.borrow_mut().queue_ends(now, domain.retry_interval),
+            // Nobody has spoken for the primary: those that it put off are in order again.
+            Ended::Failed | Ended::Interrupted => self.lane.queue.borrow_mut().restore_suspects(),
         }
         delivery.close().await;
         self.reader.forget_all();

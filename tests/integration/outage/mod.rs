@@ -76,7 +76,8 @@ fn seed() -> u64 {
 }
 
 /// An outage up to the return of the primary: the primary is down, 1,000 messages come from four kinds of
-/// software, the server dies by SIGKILL when the byte that the seed chose has gone to it, and starts again.
+/// software, the server dies by SIGKILL when a byte that the seed chose has gone to it, and starts again; three
+/// times, since one kill meets a given instant of a commit too rarely.
 struct Outage {
     scratch: Scratch,
     primary: std::net::SocketAddr,
@@ -85,8 +86,9 @@ struct Outage {
     ledgers: Vec<PathBuf>,
 }
 
-/// What the senders send altogether, about: the kill falls into the middle.
-const OCTETS_ABOUT: u64 = 26 << 20;
+/// What the senders send altogether, about; each kill falls into a third of it.
+const OCTETS_ABOUT: u64 = 24 << 20;
+const KILLS: u64 = 3;
 
 impl Outage {
     fn until_the_primary_returns(name: &str) -> Self {
@@ -95,9 +97,12 @@ impl Outage {
         let smtp = "max_connections_per_ip = 500";
         let config = configure(&scratch, &Settings { primary, listen, smtp, ..Settings::default() });
         let mut server = Server::start(&config);
-        let kill_at =
-            OCTETS_ABOUT / 10 + seed().wrapping_mul(0x9E37_79B9_7F4A_7C15) % (OCTETS_ABOUT * 7 / 10);
-        let proxy = Proxy::start(listen, kill_at);
+        let seed = seed();
+        let octets = |kill: u64| {
+            let drawn = (seed + kill).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+            OCTETS_ABOUT / KILLS / 10 + drawn % (OCTETS_ABOUT / KILLS * 8 / 10)
+        };
+        let proxy = Proxy::start(listen, octets(0));
         let to = proxy.address.to_string();
         let ledger = |name: &str| scratch.path(&format!("{name}.ledger"));
         let mut ledgers = vec![ledger("blaster")];
@@ -106,7 +111,7 @@ impl Outage {
                 .into_iter()
                 .map(|(software, messages)| {
                     ledgers.push(ledger(&format!("{software:?}")));
-                    Sender::start(software, &to, messages, 120, seed(), ledgers.last().unwrap())
+                    Sender::start(software, &to, messages, 120, seed, ledgers.last().unwrap())
                 })
                 .collect();
         let blasting = {
@@ -118,11 +123,13 @@ impl Outage {
                 blaster(&[&files[..], &load[..], &more[..]].concat())
             })
         };
-        proxy.wait_for_the_byte();
-        server.process.kill();
-        proxy.open();
-        println!("killed at byte {kill_at}");
-        server = Server::start(&config);
+        for kill in 0..KILLS {
+            proxy.wait_for_the_byte();
+            server.process.kill();
+            println!("killed {} octets after the start", octets(kill));
+            server = Server::start(&config);
+            proxy.open((kill + 1 < KILLS).then(|| octets(kill + 1)));
+        }
         for sender in senders {
             sender.finish();
         }

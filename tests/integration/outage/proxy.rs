@@ -1,4 +1,4 @@
-//! A hole in the wall between senders and the server, which counts what goes in and closes at a chosen byte:
+//! A hole in the wall between senders and the server, which counts what goes in and closes at chosen bytes:
 //! so a kill falls at a byte and not at some time.
 
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ pub struct Proxy {
     gate: Arc<Gate>,
 }
 
-/// Lets octets through up to the chosen one; nothing goes behind it until the server is dead.
+/// Lets octets through up to the chosen one; nothing goes behind it before the server is dead.
 struct Gate {
     state: Mutex<State>,
     changed: Condvar,
@@ -56,9 +56,9 @@ impl Proxy {
         drop(self.gate.changed.wait_while(state, closed).unwrap());
     }
 
-    /// The server is dead; what follows goes to the one that is started again, or is refused with it.
-    pub fn open(&self) {
-        *self.gate.state.lock().unwrap() = State::Open;
+    /// The server is dead; what follows is for the one that is started again, up to `next` octets, or all.
+    pub fn open(&self, next: Option<u64>) {
+        *self.gate.state.lock().unwrap() = next.map_or(State::Open, State::Counting);
         self.gate.changed.notify_all();
     }
 }

@@ -1,0 +1,390 @@
+//! A shard on the simulated machine: its own code over a disk that crashes, a clock that jumps and links in memory.
+//! What no test with real processes can do: look at the disk at the very instant at which a reply leaves.
+
+use super::backlog::Lanes;
+use super::interrupt::Interrupts;
+use super::link::{Dialer, Link, Spawn};
+use super::state::Shard;
+use super::{connection, housekeeping, mesh, replay};
+use crate::bridge::{Snapshot, lookup_channel};
+use crate::config::Config;
+use crate::metrics::Counters;
+use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::format::segment_header::Purpose;
+use storage::log::{Log, LogOptions};
+use storage::notify::Notify;
+use storage::position::ShardId;
+use storage::sim::executor::Spawner;
+use storage::sim::{Executor, Random, SimClock, SimDisk};
+use storage::store::{self, StoreOptions};
+
+type SimShard = Shard<SimDisk, SimClock>;
+
+const SEGMENT_OCTETS: u64 = 4 << 20;
+const DISK_OCTETS: u64 = 256 << 20;
+
+/// One direction of a connection.
+#[derive(Default)]
+struct Pipe {
+    octets: RefCell<VecDeque<u8>>,
+    closed: Cell<bool>,
+    changed: Notify,
+}
+
+/// One end of a connection in memory.
+struct MemoryLink {
+    incoming: Rc<Pipe>,
+    outgoing: Rc<Pipe>,
+}
+
+impl MemoryLink {
+    fn pair() -> (Self, Self) {
+        let (one, two) = (Rc::<Pipe>::default(), Rc::<Pipe>::default());
+        let other = Self { incoming: Rc::clone(&two), outgoing: Rc::clone(&one) };
+        (Self { incoming: one, outgoing: two }, other)
+    }
+}
+
+impl Link for MemoryLink {
+    async fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let changed = self.incoming.changed.wait();
+            let mut octets = self.incoming.octets.borrow_mut();
+            if !octets.is_empty() {
+                let count = memory.len().min(octets.len());
+                memory[..count].iter_mut().zip(octets.drain(..count)).for_each(|(to, from)| *to = from);
+                return Ok(count);
+            }
+            if self.incoming.closed.get() {
+                return Ok(0);
+            }
+            drop(octets);
+            changed.await;
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        !self.incoming.octets.borrow().is_empty()
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.outgoing.octets.borrow_mut().extend(octets);
+        self.outgoing.changed.notify_all();
+        Ok(octets.len())
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        self.outgoing.closed.set(true);
+        self.outgoing.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl Drop for MemoryLink {
+    fn drop(&mut self) {
+        self.outgoing.closed.set(true);
+        self.outgoing.changed.notify_all();
+    }
+}
+
+#[derive(Clone)]
+struct SimSpawn(Spawner);
+
+impl Spawn for SimSpawn {
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.spawn(task);
+    }
+}
+
+/// A primary in memory: down until told, then it takes everything and remembers subjects in the order of MAIL.
+#[derive(Clone)]
+struct Primary {
+    up: Rc<Cell<bool>>,
+    taken: Rc<RefCell<Vec<String>>>,
+    clock: SimClock,
+    spawn: SimSpawn,
+}
+
+impl Dialer for Primary {
+    type Link = MemoryLink;
+
+    async fn dial(&self, _address: SocketAddr) -> io::Result<MemoryLink> {
+        if !self.up.get() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (ours, theirs) = MemoryLink::pair();
+        self.spawn.spawn(self.clone().serve(theirs));
+        Ok(ours)
+    }
+}
+
+impl Primary {
+    async fn serve(self, mut link: MemoryLink) {
+        let hostname = "primary.test".to_owned();
+        let profile = ServerProfile { hostname, max_message_size: 1 << 30, max_recipients: 100 };
+        let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
+        let (mut input, mut data) = (Vec::new(), Vec::new());
+        loop {
+            let step = session.handle_input(&input, self.clock.now());
+            match step.event {
+                ServerEvent::Sender => session.handle_sender(Ok(()), self.clock.now()),
+                ServerEvent::Recipient => {
+                    session.handle_recipient(RecipientVerdict::Accept, self.clock.now());
+                }
+                ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
+                ServerEvent::MessageEnds(_) => {
+                    self.taken.borrow_mut().push(subject(&data));
+                    data.clear();
+                    session.handle_message(Ok(&"taken"), self.clock.now());
+                }
+                ServerEvent::Abandoned => data.clear(),
+                ServerEvent::Idle => {}
+            }
+            input.drain(..step.consumed);
+            if step.consumed > 0 || step.event != ServerEvent::Idle {
+                continue;
+            }
+            let octets = session.output().to_vec();
+            session.output_sent(octets.len());
+            let _ = link.write(&octets).await;
+            let mut memory = [0; 512];
+            match link.read(&mut memory).await {
+                Ok(count @ 1..) if !session.is_closing() => input.extend_from_slice(&memory[..count]),
+                _ => return,
+            }
+        }
+    }
+}
+
+fn subject(data: &[u8]) -> String {
+    let text = String::from_utf8_lossy(data);
+    let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
+    line.unwrap_or("none").to_owned()
+}
+
+/// Opens the store and starts a shard with its standing tasks.
+async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary) -> Rc<SimShard> {
+    let options = StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS };
+    let opened = store::open(&disk, &clock, options).await.expect("a store that crashed opens");
+    let mut logs = Vec::new();
+    let (first_mail, first_journal) = opened.first_segments[0];
+    for (purpose, first_segment) in [(Purpose::Mail, first_mail), (Purpose::Journal, first_journal)] {
+        let options = LogOptions {
+            purpose,
+            shard: ShardId(0),
+            store: opened.store.store,
+            segment_octets: SEGMENT_OCTETS,
+            first_segment,
+            frontier: Arc::clone(&opened.frontier),
+        };
+        logs.push(Rc::new(Log::open(disk.clone(), clock.clone(), options).await.expect("a log opens")));
+    }
+    let mut config = Config::embedded();
+    config.storage.min_free_space_bytes = 0;
+    config.domains[0].retry_interval = Duration::from_secs(1);
+    let shard = Rc::new(Shard {
+        id: ShardId(0),
+        shards: 1,
+        clock,
+        disk,
+        mail: Rc::clone(&logs[0]),
+        journal: Rc::clone(&logs[1]),
+        shelf: RefCell::new(opened.shelves.into_iter().next().unwrap_or_default()),
+        frontier: opened.frontier,
+        snapshot: RefCell::new(Arc::new(Snapshot::new(config))),
+        counters: Counters::default(),
+        interrupts: Interrupts::default(),
+        mesh: mesh::mesh(1).remove(0),
+        lookup: lookup_channel().0,
+        chores: Notify::default(),
+        lanes: Lanes::default(),
+        shutting_down: Cell::new(false),
+        shutdown: Notify::default(),
+        incarnation: opened.store.incarnation,
+        identity: Cell::new(Some(opened.store)),
+        numbers: Cell::new(0),
+        free: Cell::new((Duration::ZERO, 0)),
+    });
+    for backlog in opened.backlogs {
+        shard.lanes.take_backlog(backlog);
+    }
+    spawn.spawn(housekeeping::commit_mail(Rc::clone(&shard)));
+    spawn.spawn(housekeeping::commit_journal(Rc::clone(&shard)));
+    spawn.spawn(housekeeping::unlink(Rc::clone(&shard)));
+    spawn.spawn(housekeeping::sweep(Rc::clone(&shard)));
+    spawn.spawn(housekeeping::keep_house(Rc::clone(&shard), Rc::clone(&logs[0]), Purpose::Mail));
+    spawn.spawn(replay::start_lanes(Rc::clone(&shard), primary, spawn.clone()));
+    shard
+}
+
+/// What the world outside saw.
+#[derive(Default)]
+struct World {
+    /// Messages that were answered by 250.
+    acknowledged: RefCell<Vec<Promised>>,
+    next: Cell<u32>,
+    /// Counts what happens outside.
+    instant: Cell<u64>,
+}
+
+#[derive(Clone)]
+struct Promised {
+    subject: String,
+    mail_at: u64,
+    acknowledged_at: u64,
+}
+
+impl World {
+    fn tick(&self) -> u64 {
+        self.instant.set(self.instant.get() + 1);
+        self.instant.get()
+    }
+}
+
+/// A sender that brings messages one after the other over one connection, until the life ends.
+async fn send(shard: Rc<SimShard>, world: Rc<World>, spawn: SimSpawn) {
+    let (mut ours, theirs) = MemoryLink::pair();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 25_000));
+    spawn.spawn(connection::serve(shard, theirs, peer));
+    converse(&mut ours, b"", "220 ").await;
+    converse(&mut ours, b"EHLO sender.test\r\n", "250 ").await;
+    loop {
+        let number = world.next.get();
+        world.next.set(number + 1);
+        let mail_at = world.tick();
+        let envelope = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n";
+        converse(&mut ours, envelope, "354 ").await;
+        let filler = "x".repeat(usize::try_from(number % 50).unwrap_or_default() * 37);
+        let data = format!("Subject: {number}\r\n\r\n..dots\r\n{filler}\r\n.\r\n");
+        if !converse(&mut ours, data.as_bytes(), "250 2.0.0 Ok: queued as ").await {
+            return;
+        }
+        let acknowledged_at = world.tick();
+        let subject = number.to_string();
+        world.acknowledged.borrow_mut().push(Promised { subject, mail_at, acknowledged_at });
+    }
+}
+
+/// Sends, then reads until a line that starts with `expected`; `false` at the end of the stream.
+async fn converse(link: &mut MemoryLink, octets: &[u8], expected: &str) -> bool {
+    let _ = link.write(octets).await;
+    let mut heard = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&heard).into_owned();
+        if text.lines().any(|line| line.starts_with(expected)) && text.ends_with("\r\n") {
+            return true;
+        }
+        let mut memory = [0; 256];
+        match link.read(&mut memory).await {
+            Ok(count @ 1..) => heard.extend_from_slice(&memory[..count]),
+            _ => return false,
+        }
+    }
+}
+
+/// One life: three senders, cut off by a power failure at the instant `stop` says so, or after `steps`.
+fn live(disk: &SimDisk, world: &Rc<World>, seed: u64, steps: u64, stop: impl Fn(&World) -> bool) -> SimDisk {
+    let clock = SimClock::default();
+    let mut executor = Executor::new(seed, clock.clone());
+    let spawn = SimSpawn(executor.spawner());
+    let primary = primary_of(&clock, &spawn, false);
+    let (disk_of_life, world_of_life) = (disk.clone(), Rc::clone(world));
+    spawn.clone().spawn(async move {
+        let shard = start(disk_of_life, clock, spawn.clone(), primary).await;
+        for _ in 0..3 {
+            spawn.spawn(send(Rc::clone(&shard), Rc::clone(&world_of_life), spawn.clone()));
+        }
+    });
+    for _ in 0..steps {
+        if stop(world) || !executor.step() {
+            break;
+        }
+    }
+    drop(executor);
+    disk.crash()
+}
+
+fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
+    let taken = Rc::default();
+    Primary { up: Rc::new(Cell::new(up)), taken, clock: clock.clone(), spawn: spawn.clone() }
+}
+
+/// The last life: the primary is up and is handed everything; what it took, in order.
+fn drain(disk: &SimDisk, seed: u64, expected: usize) -> Vec<String> {
+    let clock = SimClock::default();
+    let mut executor = Executor::new(seed, clock.clone());
+    let spawn = SimSpawn(executor.spawner());
+    let primary = primary_of(&clock, &spawn, true);
+    let (disk, taken) = (disk.clone(), Rc::clone(&primary.taken));
+    spawn.clone().spawn(async move {
+        start(disk, clock, spawn.clone(), primary).await;
+    });
+    let (mut idle, mut steps) = (0, 0);
+    // Bounded: a message that is lost never comes.
+    while idle < 2_000 && steps < 2_000_000 && executor.step() {
+        idle = if taken.borrow().len() < expected { 0 } else { idle + 1 };
+        steps += 1;
+    }
+    taken.take()
+}
+
+/// P1 and P3: everything promised arrived, and what was promised before another's MAIL was offered before it.
+fn assert_kept(acknowledged: &[Promised], taken: &[String], seed: u64) {
+    let by_subject: HashMap<&str, &Promised> =
+        acknowledged.iter().map(|promised| (promised.subject.as_str(), promised)).collect();
+    let arrived: HashSet<&str> = taken.iter().map(String::as_str).collect();
+    for promised in acknowledged {
+        let subject = &promised.subject;
+        assert!(arrived.contains(subject.as_str()), "seed {seed}: {subject} was promised and is lost");
+    }
+    let mut latest_mail = 0;
+    for promised in taken.iter().filter_map(|subject| by_subject.get(subject.as_str())) {
+        let overtaken = promised.acknowledged_at < latest_mail;
+        assert!(!overtaken, "seed {seed}: {} was overtaken by a later one", promised.subject);
+        latest_mail = latest_mail.max(promised.mail_at);
+    }
+}
+
+#[test]
+fn p1_power_fails_at_the_very_instant_of_a_250() {
+    let seeds = 100;
+    for seed in 1..=seeds {
+        let mut random = Random::new(seed);
+        let world = Rc::<World>::default();
+        let nth = usize::try_from(1 + random.below(6)).expect("small");
+        let disk = SimDisk::new(seed, DISK_OCTETS);
+        let after =
+            live(&disk, &world, random.next(), 200_000, |world| world.acknowledged.borrow().len() >= nth);
+        let acknowledged = world.acknowledged.take();
+        assert_eq!(acknowledged.len(), nth, "seed {seed}: the story got as far as meant");
+        let taken = drain(&after, random.next(), acknowledged.len());
+        assert_kept(&acknowledged, &taken, seed);
+    }
+}
+
+#[test]
+fn lives_that_end_anywhere_keep_every_promise_in_order() {
+    let mut promised = 0;
+    for seed in 1..=20 {
+        let mut random = Random::new(seed);
+        let world = Rc::<World>::default();
+        let mut disk = SimDisk::new(seed, DISK_OCTETS);
+        for _ in 0..3 {
+            let steps = 300 + random.below(4_000);
+            disk = live(&disk, &world, random.next(), steps, |_| false);
+        }
+        let acknowledged = world.acknowledged.take();
+        let taken = drain(&disk, random.next(), acknowledged.len());
+        assert_kept(&acknowledged, &taken, seed);
+        promised += acknowledged.len();
+    }
+    assert!(promised > 500, "a test in which little happens proves little: {promised}");
+}
