@@ -6,13 +6,12 @@ use std::process::ExitCode;
 
 use futures_lite::future::block_on;
 use serde_json::json;
-use storage::inspect::{Filter, Record};
+use storage::inspect::{Directory, Filter, ReadOnly, Recipient, Record};
 
-use super::Walked;
 use super::text::{plain, utc};
 
 pub(crate) fn dump(
-    directory: &Walked,
+    directory: &Directory<ReadOnly>,
     filter: &Filter,
     as_json: bool,
     output: &mut impl Write,
@@ -68,7 +67,7 @@ fn line(record: &Record) -> String {
 }
 
 fn object(record: &Record) -> serde_json::Value {
-    let recipient = |recipient: &storage::inspect::Recipient| json!({"mailbox": recipient.mailbox, "state": recipient.state});
+    let recipient = |recipient: &Recipient| json!({"mailbox": recipient.mailbox, "state": recipient.state});
     json!({
         "path": record.path,
         "shard": record.shard,

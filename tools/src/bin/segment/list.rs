@@ -4,11 +4,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
-use storage::inspect::LogFile;
+use storage::inspect::{Directory, LogFile, ReadOnly};
 
-use super::Walked;
-
-pub(crate) fn list(directory: &Walked, as_json: bool, output: &mut impl Write) -> io::Result<ExitCode> {
+pub(crate) fn list(
+    directory: &Directory<ReadOnly>,
+    as_json: bool,
+    output: &mut impl Write,
+) -> io::Result<ExitCode> {
     if as_json {
         for file in directory.files() {
             writeln!(output, "{}", object(file))?;

@@ -11,10 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use futures_lite::future::block_on;
-use storage::inspect::{Directory, Filter};
-
-/// The walk over a directory of real files.
-type Walked = Directory<storage::inspect::ReadOnly>;
+use storage::inspect::{Directory, Filter, ReadOnly};
 
 const EXIT_HELP: &str = "\
 Exit status: 0 done, 1 damage found or the directory cannot be read, 2 usage.
@@ -84,7 +81,7 @@ fn run(command: Command, output: &mut impl Write) -> io::Result<ExitCode> {
     }
 }
 
-fn walk(directory: &Path) -> io::Result<Walked> {
+fn walk(directory: &Path) -> io::Result<Directory<ReadOnly>> {
     let failed = |what: String| io::Error::other(format!("{}: {what}", directory.display()));
     let walked =
         block_on(Directory::at(directory.to_path_buf())).map_err(|error| failed(error.to_string()))?;

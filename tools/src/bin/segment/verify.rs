@@ -4,11 +4,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
+use storage::inspect::{Directory, ReadOnly};
 
-use super::Walked;
 use super::text::plain;
 
-pub(crate) fn verify(directory: &Walked, as_json: bool, output: &mut impl Write) -> io::Result<ExitCode> {
+pub(crate) fn verify(
+    directory: &Directory<ReadOnly>,
+    as_json: bool,
+    output: &mut impl Write,
+) -> io::Result<ExitCode> {
     let problems = directory.verify();
     for problem in &problems {
         if as_json {
