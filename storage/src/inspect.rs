@@ -11,6 +11,7 @@ mod gather;
 mod records;
 mod verify;
 
+pub use crate::disk::plain::PlainDisk as ReadOnly;
 pub use records::{Filter, Recipient, Record};
 pub use verify::Problem;
 
@@ -132,6 +133,12 @@ impl<D: Disk> Directory<D> {
     /// All segments and journals, by shard, purpose and number.
     pub fn files(&self) -> impl Iterator<Item = &LogFile> {
         self.files.iter().map(|file| &file.shown)
+    }
+
+    /// Whether there is nothing of a data directory here.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.store.is_none() && self.shards.is_empty()
     }
 
     /// Shard directories that are there.

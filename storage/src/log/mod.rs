@@ -1,7 +1,7 @@
 //! One log: a chain of segments of one purpose in one shard, appended to by many tasks, committed by one.
 //!
 //! - [`Log::append_message`], [`Log::append_chunk`], [`Log::append_facts`] copy a record into the filling batch and
-//!   give a [`Ticket`]. They wait only while the batch is full or a segment rolls.
+//!   give a [`Ticket`](crate::commit::Ticket). They wait only while the batch is full or a segment rolls.
 //! - One task of the host drives [`Log::commit`]: it takes the filling batch, writes and syncs it. What became
 //!   durable is a [`Commit`]; the host tells the owners of its domains and then calls [`Log::release`]: **from
 //!   here the messages are ours**, the frontier passes them, tickets complete.

@@ -1,0 +1,87 @@
+//! `dump`: one line a record.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use futures_lite::future::block_on;
+use serde_json::json;
+use storage::inspect::{Directory, Filter, ReadOnly, Recipient, Record};
+
+use super::text::{plain, utc};
+
+pub(crate) fn dump(
+    directory: &Directory<ReadOnly>,
+    filter: &Filter,
+    as_json: bool,
+    output: &mut impl Write,
+) -> io::Result<ExitCode> {
+    let mut written = Ok(());
+    let walked = block_on(directory.records(filter, |record| {
+        if written.is_ok() {
+            written = match as_json {
+                true => writeln!(output, "{}", object(record)),
+                false => writeln!(output, "{}", line(record)),
+            };
+        }
+    }));
+    written?;
+    walked.map_err(io::Error::other)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(record: &Record) -> String {
+    let mut line = format!("{}@{} {}", record.path, record.offset, record.kind);
+    let mut add = |text: String| {
+        line.push(' ');
+        line.push_str(&text);
+    };
+    if record.stamp != 0 {
+        add(format!("stamp={}", record.stamp));
+    }
+    if !record.queue_id.is_empty() {
+        add(record.queue_id.clone());
+    }
+    if record.kind != "gap" {
+        add(utc(record.received_ms));
+    }
+    if let Some(reverse_path) = &record.reverse_path {
+        let mut to = String::new();
+        for recipient in &record.recipients {
+            let separator = if to.is_empty() { "" } else { ", " };
+            let _ = write!(to, "{separator}<{}> {}", plain(&recipient.mailbox), recipient.state);
+        }
+        add(format!("from <{}> to {to}", plain(reverse_path)));
+    }
+    if record.data_octets != 0 {
+        add(format!("data={}", record.data_octets));
+    }
+    add(format!("octets={}", record.octets));
+    if !record.text.is_empty() {
+        add(format!("({})", plain(&record.text)));
+    }
+    if let Some(damage) = record.damage {
+        add(format!("DAMAGED: {damage}"));
+    }
+    line
+}
+
+fn object(record: &Record) -> serde_json::Value {
+    let recipient = |recipient: &Recipient| json!({"mailbox": recipient.mailbox, "state": recipient.state});
+    json!({
+        "path": record.path,
+        "shard": record.shard,
+        "segment": record.segment,
+        "offset": record.offset,
+        "octets": record.octets,
+        "kind": record.kind,
+        "stamp": record.stamp,
+        "received": utc(record.received_ms),
+        "queue_id": record.queue_id,
+        "reverse_path": record.reverse_path,
+        "recipients": record.recipients.iter().map(recipient).collect::<Vec<_>>(),
+        "data_octets": record.data_octets,
+        "text": record.text,
+        "damage": record.damage,
+    })
+}
