@@ -87,7 +87,18 @@ pub const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// Connections that the kernel may hold before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
 /// How long a connection to one address of a primary may take.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a primary may take to greet and to answer EHLO. RFC 5321 4.5.3.2.1 gives it 5 minutes; a host that
+/// hangs would hold its domain for that long at every try, against P8, and the next try comes by itself.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long we wait for the answer to QUIT.
+pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before a primary that served us and then ended the session is connected to again.
+pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Sessions with primaries that a shard has, or opens, at a time; further domains wait for a place.
+pub const DELIVERIES_A_SHARD_MAX: u32 = 256;
+/// Descriptors that are kept for logs, deliveries and the process itself, out of those that it may have.
+pub const DESCRIPTORS_RESERVED: u64 = 512;
 /// Addresses of one primary that are tried in turn.
 pub const ADDRESSES_A_PRIMARY_MAX: usize = 8;
 /// Questions that wait for the lookup thread; further askers wait with theirs.

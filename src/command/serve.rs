@@ -7,11 +7,14 @@ use super::{Exit, logging};
 use crate::bridge::{Lookup, Snapshot, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::lookup;
+use crate::limits::DESCRIPTORS_RESERVED;
 use crate::shard::caps::Caps;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
 use async_channel::Sender;
 use core::net::SocketAddr;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
@@ -46,17 +49,50 @@ pub fn run(file: Option<&Path>) -> Exit {
         }
     };
     let _log = logging::start();
+    end_with_a_panic();
     // Before anything starts: a signal that comes early is not lost.
     let signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("signals cannot be had: {error}")),
     };
+    let mut config = config;
+    fit_descriptors(&mut config);
     match Server::start(config, source) {
         Ok(server) => {
             introduce(&server);
             server.run(signals)
         }
         Err(error) => fail(&error),
+    }
+}
+
+/// A shard that panicked must not leave a process that looks alive: clients would connect to its socket and
+/// others wait for its notes. Everything promised is durable; whoever supervises us starts us again.
+fn end_with_a_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// Takes as many descriptors as the process may have, and bounds connections by what logs and deliveries leave.
+fn fit_descriptors(config: &mut Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.or(limit.current).unwrap_or(u64::MAX);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit on descriptors stays as it is");
+    }
+    let left = most.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    if left < u64::from(config.smtp.max_connections) {
+        let bound = u32::try_from(left).unwrap_or(u32::MAX);
+        tracing::warn!(
+            max_connections = bound,
+            descriptors = most,
+            "max_connections is bounded by the limit on descriptors"
+        );
+        config.smtp.max_connections = bound;
     }
 }
 
@@ -208,6 +244,7 @@ impl Server {
             }
         };
         self.config = keep_fixed(&self.config, new);
+        fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
         let (taken, all) = async_channel::bounded(1);
         self.tell(&Note::Configuration(Arc::new(Snapshot::new(self.config.clone())), taken));
@@ -235,14 +272,19 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
     new
 }
 
-/// The cores to run on: one number a shard, as far as the machine has them.
+/// The cores to run on, one a shard: of those that this process may use, as far as they go.
 fn cpus(cores: Cores) -> Vec<Option<usize>> {
-    let there = std::thread::available_parallelism().map_or(1, core::num::NonZero::get);
-    let wanted = match cores {
-        Cores::All => there,
-        Cores::Count(count) => usize::try_from(count).unwrap_or(there),
+    let allowed: Vec<usize> = match sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
+        Err(_) => (0..std::thread::available_parallelism().map_or(1, core::num::NonZero::get)).collect(),
     };
-    (0..wanted).map(|cpu| (wanted <= there).then_some(cpu)).collect()
+    let wanted = match cores {
+        Cores::All => allowed.len(),
+        Cores::Count(count) => usize::try_from(count).unwrap_or(allowed.len()),
+    };
+    // More shards than cores share them as the system sees fit.
+    let pinned = wanted <= allowed.len();
+    (0..wanted).map(|shard| allowed.get(shard).copied().filter(|_| pinned)).collect()
 }
 
 /// Tells the operator what a start found.

@@ -61,16 +61,20 @@ impl Listener {
         self.0.local_addr().map_err(Into::into)
     }
 
-    /// The next connection.
+    /// The next connection; those whose client is gone already are passed over.
     ///
     /// # Errors
     /// The system's, out of descriptors for one; the next call may succeed.
     pub async fn accept(&self) -> io::Result<(TcpLink, SocketAddr)> {
-        let stream = self.0.accept().await?;
-        let peer = stream.peer_addr()?;
-        // Replies are written whole; waiting for more would only delay them.
-        stream.set_nodelay(true)?;
-        Ok((TcpLink(stream), peer))
+        loop {
+            let stream = self.0.accept().await?;
+            // Replies are written whole; waiting for more would only delay them.
+            let set = stream.set_nodelay(true).and_then(|()| stream.peer_addr());
+            match set {
+                Ok(peer) => return Ok((TcpLink(stream), peer)),
+                Err(error) => tracing::debug!(%error, "a client was gone before it was greeted"),
+            }
+        }
     }
 }
 

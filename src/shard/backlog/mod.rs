@@ -7,6 +7,7 @@ mod queue;
 mod schedule;
 mod settlements;
 
+use crate::limits::DELIVERIES_A_SHARD_MAX;
 use core::cell::{Cell, RefCell};
 pub(super) use queue::{Due, Place, Queue};
 pub(super) use schedule::probe_pause;
@@ -25,6 +26,9 @@ pub(super) struct Lanes {
     /// Lanes that have mail and no task.
     waiting: RefCell<Vec<Rc<Lane>>>,
     starter: Notify,
+    /// Sessions with primaries that are open, or being opened.
+    deliveries: Cell<u32>,
+    delivery_ends: Notify,
 }
 
 /// The mail of one domain.
@@ -80,6 +84,24 @@ impl Lanes {
     /// Facts that are not durable yet.
     pub(super) fn outstanding(&self) -> u32 {
         self.lanes.borrow().values().map(|lane| lane.settlements.outstanding()).sum()
+    }
+
+    /// Waits for a place among the sessions with primaries and takes it; the counterpart is [`Self::leave`].
+    pub(super) async fn enter(&self) {
+        loop {
+            let ends = self.delivery_ends.wait();
+            if self.deliveries.get() < DELIVERIES_A_SHARD_MAX {
+                self.deliveries.set(self.deliveries.get() + 1);
+                return;
+            }
+            ends.await;
+        }
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self) {
+        self.deliveries.set(self.deliveries.get() - 1);
+        self.delivery_ends.notify_all();
     }
 
     /// Lanes that have mail and no task, once there are any. The caller starts their tasks.

@@ -2,8 +2,8 @@
 //!
 //! In order: entries that wait for their first try, merged over all shard directories. Beside them: *suspects*,
 //! which were just put off and whose fate hangs on what the primary says to others, and *deferred* ones,
-//! which stepped aside and are tried again when their own gap is over. Settled entries are simply gone, so a million of them
-//! behind one stuck message cost nothing (H11).
+//! which stepped aside and are tried again when their own gap is over, by turns with the others. Settled
+//! entries are simply gone, so a million of them behind one stuck message cost nothing (H11).
 //!
 //! Invariant: an unsettled entry that is not out with the caller is in exactly one of the three.
 
@@ -23,26 +23,20 @@ pub(in crate::shard) type Place = (ShardId, IndexEntry);
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Queue {
     merge: Merge,
-    suspects: Vec<Suspect>,
-    deferred: BTreeMap<Stamp, Deferred>,
+    suspects: Vec<Place>,
+    /// Recipients of suspects, as many as it takes to tell an outage.
+    distinct: BTreeSet<String>,
+    deferred: BTreeMap<(Moment, Stamp), Place>,
+    /// Whose turn it is when both an untried and a deferred message could go.
+    deferred_turn: bool,
     /// Units that are decided, of messages that have others which are not (H43).
     decided: HashMap<Stamp, Vec<u16>>,
-    /// Tries of messages that were put off or broke a session.
-    tries: HashMap<Stamp, u32>,
+    /// How often a message stepped aside.
+    asides: HashMap<Stamp, u32>,
+    /// How many sessions broke over a message.
+    breaks: HashMap<Stamp, u32>,
     /// Suspects in a row that make the primary impaired; doubles while nothing gets through.
     run: usize,
-}
-
-#[derive(Debug)]
-struct Suspect {
-    place: Place,
-    recipients: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Deferred {
-    place: Place,
-    due: Moment,
 }
 
 /// What there is to do.
@@ -70,20 +64,26 @@ impl Queue {
         if !self.merge.is_empty() || !self.suspects.is_empty() {
             return Due::Now;
         }
-        match self.deferred.values().map(|deferred| deferred.due).min() {
-            Some(due) if due <= now => Due::Now,
-            Some(due) => Due::At(due),
+        match self.deferred.keys().next() {
+            Some((due, _)) if *due <= now => Due::Now,
+            Some((due, _)) => Due::At(*due),
             None => Due::Nothing,
         }
     }
 
-    /// The next entry to try: a deferred one that is due, else the earliest below the horizon.
+    /// The next entry to try: the earliest below the horizon, or a deferred one that is due, by turns.
     pub(in crate::shard) fn next(&mut self, horizon: Stamp, now: Moment) -> Option<Place> {
-        let due = self.deferred.iter().find(|(_, deferred)| deferred.due <= now).map(|(stamp, _)| *stamp);
-        if let Some(stamp) = due {
-            return self.deferred.remove(&stamp).map(|deferred| deferred.place);
+        self.deferred_turn = !self.deferred_turn;
+        if self.deferred_turn {
+            self.next_deferred(now).or_else(|| self.merge.pop_below(horizon))
+        } else {
+            self.merge.pop_below(horizon).or_else(|| self.next_deferred(now))
         }
-        self.merge.pop_below(horizon)
+    }
+
+    fn next_deferred(&mut self, now: Moment) -> Option<Place> {
+        let first = self.deferred.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
     }
 
     /// Whether entries wait that were never tried.
@@ -102,29 +102,42 @@ impl Queue {
         self.decided.entry(entry.stamp).or_default().push(ordinal);
     }
 
-    /// All units of an entry are decided: the primary takes mail.
+    /// All units of an entry are decided.
     pub(in crate::shard) fn finish(&mut self, entry: &IndexEntry) {
         self.decided.remove(&entry.stamp);
-        self.tries.remove(&entry.stamp);
+        self.asides.remove(&entry.stamp);
+        self.breaks.remove(&entry.stamp);
     }
 
     /// The primary took something: those that it put off before, it put off for their own sake.
     pub(in crate::shard) fn got_through(&mut self, now: Moment, retry_interval: Duration) {
         self.run = 0;
-        for suspect in core::mem::take(&mut self.suspects) {
-            self.step_aside(suspect.place, now, retry_interval);
-        }
+        self.suspects_step_aside(now, retry_interval);
     }
 
     /// The primary put an entry off. Returns `true` when it puts everything off: then nothing steps aside, all
     /// is in order again, and the lane pauses.
-    pub(in crate::shard) fn put_off(&mut self, place: Place, recipients: Vec<String>) -> bool {
-        self.suspects.push(Suspect { place, recipients });
-        let distinct: BTreeSet<&str> =
-            self.suspects.iter().flat_map(|suspect| &suspect.recipients).map(String::as_str).collect();
+    pub(in crate::shard) fn put_off(
+        &mut self,
+        place: Place,
+        recipients: &[&str],
+        now: Moment,
+        retry_interval: Duration,
+    ) -> bool {
+        if self.asides.contains_key(&place.1.stamp) {
+            // It was put off before while others got through: no evidence against the primary.
+            self.step_aside(place, now, retry_interval);
+            return false;
+        }
+        self.suspects.push(place);
+        for recipient in recipients {
+            if self.distinct.len() < IMPAIRED_RUN {
+                self.distinct.insert((*recipient).to_owned());
+            }
+        }
         // Three full mailboxes at the head must not stop the rest for ever: each pause looks further.
         let run = self.run.max(IMPAIRED_RUN);
-        if self.suspects.len() < run || distinct.len() < IMPAIRED_RUN {
+        if self.suspects.len() < run || self.distinct.len() < IMPAIRED_RUN {
             return false;
         }
         self.run = run * 2;
@@ -132,25 +145,25 @@ impl Queue {
         true
     }
 
-    /// The session is over or the queue is at its end: suspects step aside, since nothing speaks for them.
-    pub(in crate::shard) fn queue_ends(&mut self, now: Moment, retry_interval: Duration) {
-        for suspect in core::mem::take(&mut self.suspects) {
-            self.step_aside(suspect.place, now, retry_interval);
+    /// The queue is at its end: suspects step aside, since nothing speaks for them.
+    pub(in crate::shard) fn suspects_step_aside(&mut self, now: Moment, retry_interval: Duration) {
+        self.distinct.clear();
+        for place in core::mem::take(&mut self.suspects) {
+            self.step_aside(place, now, retry_interval);
         }
     }
 
-    /// The session broke while this entry was out: it is first again, until it has broken too many. Returns
-    /// whether it stepped aside.
+    /// The session broke over this entry: it is first again, until it has broken too many. Returns whether it
+    /// stepped aside.
     pub(in crate::shard) fn bring_back(
         &mut self,
         place: Place,
         now: Moment,
         retry_interval: Duration,
     ) -> bool {
-        self.restore_suspects();
-        let tries = self.tries.entry(place.1.stamp).or_insert(0);
-        *tries += 1;
-        if *tries >= POISON_TRIES {
+        let breaks = self.breaks.entry(place.1.stamp).or_insert(0);
+        *breaks += 1;
+        if *breaks >= POISON_TRIES || self.asides.contains_key(&place.1.stamp) {
             self.step_aside(place, now, retry_interval);
             return true;
         }
@@ -158,18 +171,23 @@ impl Queue {
         false
     }
 
+    /// The session ended before the primary heard of this entry's data: nobody's fault, it is first again.
+    pub(in crate::shard) fn put_back(&mut self, place: Place) {
+        self.merge.insert(place.0, place.1);
+    }
+
     /// The entry steps aside and blocks nobody.
     pub(in crate::shard) fn step_aside(&mut self, place: Place, now: Moment, retry_interval: Duration) {
-        let tries = self.tries.entry(place.1.stamp).or_insert(0);
-        *tries += 1;
-        let due = now + deferred_gap(*tries, retry_interval);
-        self.deferred.insert(place.1.stamp, Deferred { place, due });
+        let asides = self.asides.entry(place.1.stamp).or_insert(0);
+        *asides += 1;
+        let due = now + deferred_gap(*asides, retry_interval);
+        self.deferred.insert((due, place.1.stamp), place);
     }
 
     /// Suspects are in order again, as if never tried.
     pub(in crate::shard) fn restore_suspects(&mut self) {
-        for suspect in core::mem::take(&mut self.suspects) {
-            let (shard, entry) = suspect.place;
+        self.distinct.clear();
+        for (shard, entry) in core::mem::take(&mut self.suspects) {
             self.merge.insert(shard, entry);
         }
     }
@@ -201,7 +219,7 @@ mod tests {
     fn one_message_that_is_put_off_steps_aside_when_the_next_gets_through() {
         let mut queue = queue_of(1..=2);
         let first = next(&mut queue, Moment::ZERO);
-        assert!(!queue.put_off(first, vec!["a".into()]));
+        assert!(!queue.put_off(first, &["a"], Moment::ZERO, MINUTE));
         let second = next(&mut queue, Moment::ZERO);
         queue.finish(&second.1);
         queue.got_through(Moment::ZERO, 5 * MINUTE);
@@ -214,7 +232,7 @@ mod tests {
         let mut queue = queue_of(1..=9);
         for (tried, recipient) in ["a", "b", "c"].iter().enumerate() {
             let place = next(&mut queue, Moment::ZERO);
-            assert_eq!(queue.put_off(place, vec![(*recipient).into()]), tried == 2);
+            assert_eq!(queue.put_off(place, &[recipient], Moment::ZERO, MINUTE), tried == 2);
         }
         assert_eq!(next(&mut queue, Moment::ZERO).1.stamp, Stamp(1), "nothing stepped aside");
     }
@@ -227,13 +245,13 @@ mod tests {
         while pauses < 2 {
             let place = next(&mut queue, Moment::ZERO);
             at_head = place.1.stamp.0;
-            pauses += usize::from(queue.put_off(place, vec![format!("{at_head}@full")]));
+            pauses += usize::from(queue.put_off(place, &[&format!("{at_head}@full")], Moment::ZERO, MINUTE));
         }
         assert_eq!(at_head, 6, "the second run looked twice as far");
         let seventh = {
             for _ in 1..=6 {
                 let place = next(&mut queue, Moment::ZERO);
-                assert!(!queue.put_off(place, vec![format!("{}@full", place.1.stamp.0)]));
+                assert!(!queue.put_off(place, &[&format!("{}@full", place.1.stamp.0)], Moment::ZERO, MINUTE));
             }
             next(&mut queue, Moment::ZERO)
         };
@@ -247,9 +265,9 @@ mod tests {
         let mut queue = queue_of(1..=9);
         for _ in 1..=9 {
             let place = next(&mut queue, Moment::ZERO);
-            assert!(!queue.put_off(place, vec!["one@full".into()]));
+            assert!(!queue.put_off(place, &["one@full"], Moment::ZERO, MINUTE));
         }
-        queue.queue_ends(Moment::ZERO, MINUTE);
+        queue.suspects_step_aside(Moment::ZERO, MINUTE);
         assert_eq!(queue.due(Moment::ZERO), Due::At(MINUTE));
     }
 
@@ -273,5 +291,35 @@ mod tests {
             assert_eq!(queue.bring_back(place, Moment::ZERO, MINUTE), times == POISON_TRIES);
         }
         assert_eq!(next(&mut queue, Moment::ZERO).1.stamp, Stamp(2), "it blocks nobody");
+    }
+
+    #[test]
+    fn deferred_mail_goes_by_turns_and_is_no_evidence() {
+        let mut queue = queue_of(1..=9);
+        for stamp in 1..=3 {
+            let place = next(&mut queue, Moment::ZERO);
+            assert_eq!(place.1.stamp, Stamp(stamp));
+            queue.step_aside(place, Moment::ZERO, MINUTE);
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let place = next(&mut queue, MINUTE);
+            order.push(place.1.stamp.0);
+            if place.1.stamp.0 <= 3 {
+                assert!(!queue.put_off(place, &[&format!("{}@full", place.1.stamp.0)], MINUTE, MINUTE));
+            }
+        }
+        order.sort_unstable();
+        assert_eq!(order, [1, 2, 3, 4, 5, 6], "untried mail goes on beside three full mailboxes");
+    }
+
+    #[test]
+    fn a_session_that_ends_before_the_data_is_nobodys_fault() {
+        let mut queue = queue_of(1..=2);
+        for _ in 0..10 {
+            let place = next(&mut queue, Moment::ZERO);
+            assert_eq!(place.1.stamp, Stamp(1));
+            queue.put_back(place);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! One connection to a primary: drives the client machine over a link and writes stored data as it lies.
 
-use crate::limits::CLIENT_INPUT_OCTETS;
+use crate::limits::{CLIENT_INPUT_OCTETS, OPEN_TIMEOUT, QUIT_TIMEOUT};
 use crate::shard::interrupt::{Interrupt, Reason};
 use crate::shard::link::Link;
+use crate::smtp::Moment;
 use crate::smtp::client::{ClientEvent, ClientFailure, ClientSession, Envelope, TransactionOutcome};
 use std::io;
 use std::rc::Rc;
@@ -21,6 +22,9 @@ pub(super) struct Delivery<L, C> {
     interrupt: Rc<Interrupt>,
     input: Vec<u8>,
     filled: usize,
+    data_sent: bool,
+    /// Until when the greeting and EHLO must be done.
+    opening: Option<Moment>,
 }
 
 /// Why a message was not carried to an outcome.
@@ -46,9 +50,14 @@ impl<L: Link, C: Clock> Delivery<L, C> {
     ) -> Result<Self, ClientFailure> {
         let session = ClientSession::new(hostname, clock.now());
         let input = vec![0; CLIENT_INPUT_OCTETS];
-        let mut delivery = Self { link, session, clock, interrupt, input, filled: 0 };
+        let opening = Some(clock.now() + OPEN_TIMEOUT);
+        let mut delivery =
+            Self { link, session, clock, interrupt, input, filled: 0, data_sent: false, opening };
         match delivery.next_event().await {
-            ClientEvent::Ready => Ok(delivery),
+            ClientEvent::Ready => {
+                delivery.opening = None;
+                Ok(delivery)
+            }
             ClientEvent::Failed(failure) => {
                 delivery.close().await;
                 Err(failure)
@@ -84,6 +93,7 @@ impl<L: Link, C: Clock> Delivery<L, C> {
             octets: message.data.unstuffed_octets + message.trace.len() as u64,
             has_8bit: message.data.has_8bit,
         };
+        self.data_sent = false;
         self.session.send(&envelope, self.clock.now());
         loop {
             match self.next_event().await {
@@ -97,17 +107,23 @@ impl<L: Link, C: Clock> Delivery<L, C> {
         }
     }
 
-    /// QUIT, and a moment for the answer.
+    /// Whether data of the last message left.
+    pub(super) const fn has_sent_data(&self) -> bool {
+        self.data_sent
+    }
+
+    /// QUIT, and a moment for the answer (RFC 5321 4.1.1.10), as far as the session is alive.
     pub(super) async fn close(mut self) {
         self.session.quit(self.clock.now());
-        loop {
-            match self.next_event().await {
-                ClientEvent::Closed | ClientEvent::Failed(_) => break,
-                _ if self.session.poll_timeout().is_none() => break,
-                _ => {}
-            }
+        let deadline = Some(self.clock.now() + QUIT_TIMEOUT);
+        if !self.session.output().is_empty() {
+            let farewell = async {
+                self.link.write(self.session.output()).await?;
+                self.link.read(&mut self.input).await
+            };
+            // Nothing depends on how a primary says good-bye, or whether.
+            let _ = self.interrupt.guard(deadline, farewell).await;
         }
-        // A peer that is gone needs no farewell.
         let _ = self.link.shutdown().await;
     }
 
@@ -157,7 +173,7 @@ impl<L: Link, C: Clock> Delivery<L, C> {
             // The machine bounds its replies far below; a full buffer is a peer that talks nonsense.
             return Some(self.session.handle_disconnect());
         }
-        let deadline = self.session.poll_timeout();
+        let deadline = self.opening.or(self.session.poll_timeout());
         let read = self.link.read(&mut self.input[self.filled..]);
         let event = match self.interrupt.guard(deadline, read).await {
             Ok(Ok(0) | Err(_)) => self.session.handle_disconnect(),
@@ -166,6 +182,7 @@ impl<L: Link, C: Clock> Delivery<L, C> {
                 return None;
             }
             Err(Reason::Shutdown) => return None,
+            Err(Reason::Deadline) if self.opening.is_some() => self.session.handle_disconnect(),
             Err(Reason::Deadline) => self.session.handle_timeout(self.clock.now()),
         };
         (event != ClientEvent::Idle).then_some(event)
@@ -177,6 +194,7 @@ impl<L: Link, C: Clock> Delivery<L, C> {
         reader: &Reader<D>,
         shard: ShardId,
     ) -> Result<(), ReadError> {
+        self.data_sent = true;
         if message.chunks.is_empty() && message.trace.len() + message.tail.len() <= ONE_WRITE_OCTETS {
             let whole = [message.trace, message.tail, TERMINATOR].concat();
             // Before the write: once a part of it is out, a lost connection no longer means that the primary

@@ -4,10 +4,11 @@ use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
 use super::{route, settle};
 use crate::config::Domain;
-use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX};
+use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
 use crate::shard::backlog::{Due, Lane, Place, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
+use core::cell::Cell;
 use core::time::Duration;
 use futures_lite::future::or;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use storage::disk::Disk;
 use storage::error::ReadError;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::format::message::MessageView;
+use storage::notify::Wait;
 use storage::reader::Reader;
 
 struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
@@ -26,10 +28,23 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
     spawn: S,
     reader: Reader<D>,
     failures: u32,
+    /// The session in hand delivered something.
+    progressed: Cell<bool>,
+}
+
+/// Whether the session with the primary broke, and over what.
+#[derive(Clone, Copy)]
+enum Broke {
+    Not,
+    /// Before it had data of the message: nobody's fault.
+    Before,
+    OverData,
 }
 
 /// How a session with the primary ended.
 enum Ended {
+    /// In the middle of a transaction, by us: there is nobody to take leave of.
+    Cut,
     /// Nothing is queued any more.
     Done,
     /// The session or the primary failed: pause before the next one.
@@ -46,10 +61,11 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     let reader = Reader::new(shard.disk.clone());
-    let mut task = Task { shard, lane, dialer, spawn, reader, failures: 0 };
+    let mut task = Task { shard, lane, dialer, spawn, reader, failures: 0, progressed: Cell::new(false) };
+    let lane = Rc::clone(&task.lane);
     while !task.shard.is_shutting_down() {
-        let stirred = task.lane.stirred.wait();
-        let arrived = task.lane.arrived.wait();
+        let stirred = lane.stirred.wait();
+        let arrived = lane.arrived.wait();
         let domain = task.shard.snapshot.borrow().domain(&task.lane.domain).cloned();
         let Some(domain) = domain else {
             // H14: mail of a domain that is not protected any more waits for it to come back.
@@ -65,7 +81,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
                 let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
                 or(sleep, or(stirred, arrived)).await;
             }
-            Due::Now => task.try_primaries(&domain).await,
+            Due::Now => task.try_primaries(&domain, stirred).await,
         }
     }
     task.lane.running.set(false);
@@ -73,18 +89,28 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
 
 impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// One try: the first primary that answers gets the queue; if none does, a pause.
-    async fn try_primaries(&mut self, domain: &Domain) {
+    ///
+    /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
+    async fn try_primaries(&mut self, domain: &Domain, stirred: Wait<'_>) {
+        self.progressed.set(false);
+        self.shard.lanes.enter().await;
         let ended = match self.connect(domain).await {
             Some(delivery) => self.drain(delivery, domain).await,
             None => Ended::Failed,
         };
+        self.shard.lanes.leave();
         match ended {
-            Ended::Done | Ended::Interrupted => self.failures = 0,
+            Ended::Cut | Ended::Done | Ended::Interrupted => self.failures = 0,
+            Ended::Failed if self.progressed.get() => {
+                // It serves, so much at a time: a limit of its own, not an outage.
+                self.failures = 0;
+                or(self.shard.clock.sleep(RECONNECT_PAUSE), stirred).await;
+            }
             Ended::Failed => {
                 self.failures += 1;
                 let pause = probe_pause(self.failures, domain.retry_interval);
                 tracing::info!(domain = %domain.name, pause_s = pause.as_secs(), "the primary is not available");
-                self.pause(pause).await;
+                or(self.shard.clock.sleep(pause), stirred).await;
             }
         }
     }
@@ -152,11 +178,16 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         };
         let now = self.shard.clock.now();
         match ended {
-            Ended::Done => self.lane.queue.borrow_mut().queue_ends(now, domain.retry_interval),
+            Ended::Done => self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval),
             // Nobody has spoken for the primary: those that it put off are in order again.
-            Ended::Failed | Ended::Interrupted => self.lane.queue.borrow_mut().restore_suspects(),
+            Ended::Cut | Ended::Failed | Ended::Interrupted => {
+                self.lane.queue.borrow_mut().restore_suspects()
+            }
         }
-        delivery.close().await;
+        if !matches!(ended, Ended::Cut) {
+            // Beside the lane: some never answer QUIT.
+            self.spawn.spawn(delivery.close());
+        }
         self.reader.forget_all();
         ended
     }
@@ -204,12 +235,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Err(SendError::Read(error)) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
                 let _ = self.unreadable(place, &ordinals, error, domain);
-                return Some(Ended::Failed);
+                return Some(Ended::Cut);
             }
         };
         let verdict = judge(entry.stamp, &ordinals, &outcome, domain.on_reject);
         self.tell(&frame.header.queue_id.to_string(), &message, &verdict);
-        self.apply(place, verdict, &recipients, domain)
+        let broke = if delivery.is_ready() {
+            Broke::Not
+        } else if delivery.has_sent_data() {
+            Broke::OverData
+        } else {
+            Broke::Before
+        };
+        self.apply(place, verdict, &recipients, broke, domain)
     }
 
     fn tell(&self, queue_id: &str, message: &MessageView<'_>, verdict: &Verdict) {
@@ -234,45 +272,56 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// Writes down what became of an entry; `Some` ends the session.
-    fn apply(&self, place: Place, verdict: Verdict, recipients: &[&str], domain: &Domain) -> Option<Ended> {
+    fn apply(
+        &self,
+        place: Place,
+        verdict: Verdict,
+        recipients: &[&str],
+        broke: Broke,
+        domain: &Domain,
+    ) -> Option<Ended> {
         let (_, entry) = place;
-        let now = self.shard.clock.now();
+        let (now, retry_interval) = (self.shard.clock.now(), domain.retry_interval);
         let got_through = verdict.facts.iter().any(|fact| fact.outcome == Outcome::Delivered);
-        {
-            let mut queue = self.lane.queue.borrow_mut();
-            for fact in &verdict.facts {
-                queue.decide(&entry, fact.ordinal);
-            }
-            if got_through {
-                queue.got_through(now, domain.retry_interval);
-            }
-            if verdict.deferred.is_empty() && verdict.untried.is_empty() && verdict.unknown.is_empty() {
-                queue.finish(&entry);
-            }
+        let mut queue = self.lane.queue.borrow_mut();
+        for fact in &verdict.facts {
+            queue.decide(&entry, fact.ordinal);
         }
-        let broken = !verdict.untried.is_empty() || !verdict.unknown.is_empty();
+        if got_through {
+            self.progressed.set(true);
+            queue.got_through(now, retry_interval);
+        }
+        let (code, is_open) = (verdict.code, verdict.is_open());
+        let is_deferred = !verdict.deferred.is_empty();
         if !verdict.facts.is_empty() {
             self.record(place, verdict.facts);
         }
-        let mut queue = self.lane.queue.borrow_mut();
-        if broken {
-            if queue.bring_back(place, now, domain.retry_interval) {
-                tracing::warn!(domain = %domain.name, stamp = entry.stamp.0, "a message that breaks sessions steps aside");
+        if !is_open {
+            queue.finish(&entry);
+            return None;
+        }
+        match broke {
+            Broke::Before => {
+                queue.put_back(place);
+                return Some(Ended::Failed);
             }
-            return Some(Ended::Failed);
+            // Also a 421 in reply to the dot, which large providers give for one message's sake.
+            Broke::OverData => {
+                if queue.bring_back(place, now, retry_interval) {
+                    tracing::warn!(domain = %domain.name, stamp = entry.stamp.0, "a message that breaks sessions steps aside");
+                }
+                return Some(Ended::Failed);
+            }
+            Broke::Not => {}
         }
-        if verdict.deferred.is_empty() {
-            return None;
-        }
-        let put_off = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
-        if got_through {
+        if got_through || !is_deferred {
             // The primary is well and took it for others: these recipients wait by themselves.
-            queue.step_aside(place, now, domain.retry_interval);
+            queue.step_aside(place, now, retry_interval);
             return None;
         }
-        let impaired = queue.put_off(place, put_off);
+        let impaired = queue.put_off(place, recipients, now, retry_interval);
         if impaired {
-            tracing::warn!(domain = %domain.name, code = verdict.code, "the primary puts everything off");
+            tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
         }
         impaired.then_some(Ended::Failed)
     }
@@ -320,10 +369,5 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             settled.await;
         }
-    }
-
-    async fn pause(&self, pause: Duration) {
-        let stirred = self.lane.stirred.wait();
-        or(self.shard.clock.sleep(pause), stirred).await;
     }
 }

@@ -20,6 +20,13 @@ pub(super) struct Verdict {
     pub(super) code: u16,
 }
 
+impl Verdict {
+    /// Whether a unit is not decided.
+    pub(super) fn is_open(&self) -> bool {
+        !self.deferred.is_empty() || !self.untried.is_empty() || !self.unknown.is_empty()
+    }
+}
+
 /// The verdict for the units `ordinals` of the message `stamp`, in the order in which they were sent.
 pub(super) fn judge(
     stamp: Stamp,

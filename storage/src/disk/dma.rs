@@ -46,7 +46,7 @@ impl DirectoryLock {
     #[expect(clippy::disallowed_methods, reason = "this file is the home of real files")]
     pub fn acquire(root: &Path) -> Result<Self, LockError> {
         let io = |error| LockError::Io(root.to_path_buf(), error);
-        fs::create_dir_all(root).map_err(io)?;
+        make_durably(root).map_err(io)?;
         let file = fs::File::create(root.join("lock")).map_err(io)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
@@ -54,6 +54,24 @@ impl DirectoryLock {
             Err(TryLockError::Error(error)) => Err(io(error)),
         }
     }
+}
+
+/// Makes a directory and those above it; each new name is durable on return, like all that will be inside.
+#[expect(clippy::disallowed_methods, reason = "this file is the home of real files")]
+fn make_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_durably(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::File::open(parent)?.sync_all()
 }
 
 impl DmaDisk {

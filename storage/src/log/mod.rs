@@ -130,6 +130,8 @@ struct State<D: Disk> {
     domains: HashSet<Arc<str>>,
     /// Failed ranges of this run, so that a message whose chunk lies there is refused.
     voids: Vec<Void>,
+    /// Those of them whose record is not durable yet: a failure may follow a failure.
+    voids_owed: Vec<Void>,
     head: Vec<u8>,
 }
 
@@ -156,6 +158,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             sealed: VecDeque::new(),
             domains: HashSet::new(),
             voids: Vec::new(),
+            voids_owed: Vec::new(),
             head: Vec::new(),
         };
         Ok(Self {
@@ -211,7 +214,12 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if let Err(error) = file.sync().await {
             return self.latch(base, &fate, error);
         }
-        self.state.borrow_mut().active.batch_durable(end);
+        {
+            let mut state = self.state.borrow_mut();
+            state.active.batch_durable(end);
+            // They were in the first batch of this segment.
+            state.voids_owed.clear();
+        }
         self.chores.notify_all();
         Progress::Committed(Commit { arrivals, ticket: fate })
     }
@@ -245,7 +253,9 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let to = state.active.header.size;
         state.contents.void_from(base);
         state.arrivals.clear();
-        state.voids.push(Void { segment, from: base.0, to });
+        let void = Void { segment, from: base.0, to };
+        state.voids.push(void);
+        state.voids_owed.push(void);
         state.latched = true;
         state.refusal = Some(AppendError::Failed);
         state.filling.fate.settle(Err(AppendError::Failed));

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::commit::Batch;
 use crate::disk::{Disk, write_whole};
 use crate::error::{AppendError, DiskError};
-use crate::format::frame::{FrameHeader, FrameKind};
+use crate::format::frame::{FrameHeader, FrameKind, PLAIN};
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::frontier::IDLE;
 use crate::position::{Offset, QueueId, Salt, SegmentId, Stamp};
@@ -68,19 +68,20 @@ impl<D: Disk, C: Clock> Log<D, C> {
         };
         self.install(next);
         let mut state = self.state.borrow_mut();
-        let void = *state.voids.last().expect("a latched log has noted its failed range");
-        let header = FrameHeader {
-            kind: FrameKind::Void,
-            payload_length: 0,
-            stamp: Stamp::NONE,
-            received: self.clock.wall(),
-            queue_id: QueueId(0),
-            durable_before: Offset(0),
-            payload_checksum: 0,
-            key_id: 0,
-        };
-        push(&mut state, header, &[&void.encode()]);
-        state.contents.add_void(void);
+        for void in state.voids_owed.clone() {
+            let header = FrameHeader {
+                kind: FrameKind::Void,
+                payload_length: 0,
+                stamp: Stamp::NONE,
+                received: self.clock.wall(),
+                queue_id: QueueId(0),
+                durable_before: Offset(0),
+                payload_checksum: 0,
+                key_id: PLAIN,
+            };
+            push(&mut state, header, &[&void.encode()]);
+            state.contents.add_void(void);
+        }
         // Nothing above the failed stamps is dispatched before the void is durable: the floor stays.
         let floor = self.options.frontier.floor(self.options.shard);
         state.filling.floor = (floor != IDLE).then_some(floor);
