@@ -60,9 +60,14 @@
 //!   entry is 32 octets, and a unit's bit follows from it without reading the record.
 //! - **Settled entries are gone, not marked**: the owner's memory holds what is unsettled, so millions of
 //!   delivered messages behind one stuck one cost a bit each (H11).
-//! - **Deferred messages step aside only when the primary took something else**: three in a row, over distinct
-//!   recipients, mean that it is the primary, and then everything stays in order (H23). Each pause looks twice
-//!   as far, so that three full mailboxes at the head do not stop a domain.
+//! - **A message steps aside only for its own sake**: it was put off and the primary took something else, or three
+//!   sessions broke over its data, a 421 in reply to its dot among them. Three in a row put off, over distinct
+//!   recipients, mean that it is the primary, and then everything stays in order (H23); each pause looks twice as
+//!   far, so that three full mailboxes at the head do not stop a domain. What stepped aside once is no evidence.
+//! - **A primary that hangs costs 30 s a try**, not the 5 minutes that RFC 5321 4.5.3.2.1 gives a greeting: the next
+//!   try comes by itself, and P8 would not hold else.
+//! - **A panic of a shard ends the process**: its socket would go on taking connections that nobody serves.
+//!   All that was promised is durable; a supervisor starts the server again.
 //! - **Deadlines are swept, not timed**: a session that waits leaves its waker and its deadline in one cell; one
 //!   timer a shard looks at all of them. A thousand idle sessions cost one wake-up in two seconds.
 //! - **Facts gather before they are journalled**, up to 8 messages or 20 ms, within what P4 allows: else each
@@ -75,7 +80,8 @@
 //! TLS, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
 //! no TLS, no admin listener. A refused message is held; nothing releases it before the admin side is there.
-//! The journal is checkpointed at start only; while the server runs it grows by some 64 octets a delivery.
+//! The journal is checkpointed at start only; while the server runs it grows by a block of 4 KiB a write, which is
+//! 512 octets a delivery in a full drain and 4 KiB for a delivery by itself.
 
 pub mod bridge;
 pub mod command;

@@ -14,8 +14,8 @@
 //!                                                         `-> journal: settled -> mesh -> shelf -> unlink
 //! ```
 //!
-//! Generic over [`Disk`], [`Clock`], [`Dialer`], [`Link`](link::Link) and [`Spawn`]; only `executor` and `socket` know
-//! glommio.
+//! Generic over `Disk` and `Clock` of `storage` and over [`link`]'s `Link`, `Dialer` and `Spawn`: the same code runs in
+//! the simulator (`simulated`). Only `executor` and `socket` know glommio.
 
 mod accept;
 mod backlog;

@@ -67,7 +67,7 @@
 //! - **Indexes are derived.** Nothing is lost with one; recovery of a sealed segment reads its index, that of the
 //!   active one scans at most one segment a shard.
 //! - **One journal checkpoint, at open.** Facts that still matter go into one new journal and the old ones are removed. While
-//!   running, journals only grow: 16 octets a fact, in segments of a few MiB, which is less than the mail that they settle. A
+//!   running, journals only grow, by whole blocks: a write of facts takes 4 KiB, be it of one fact or of eight. A
 //!   checkpoint while running would need an order between the facts of several shards that nothing else needs.
 //! - **Recovery never truncates and never appends** (H6, H9). It scans to the end of the preallocated area, seals what it finds and
 //!   starts a new segment; what looks torn is told apart from damage by what later frames knew to be durable.
