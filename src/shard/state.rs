@@ -89,7 +89,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
         self.shutting_down.get()
     }
 
-    /// Works off the notes that are there. Never waits: see [`mesh`].
+    /// Works off the notes that are there. Never waits: see `mesh`.
     pub(super) fn empty_inbox(&self) {
         while let Ok(note) = self.mesh.inbox.try_recv() {
             self.take_note(note);
