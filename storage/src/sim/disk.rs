@@ -101,6 +101,8 @@ fn range_of(sector: usize) -> Range<usize> {
 pub struct Faults {
     /// The call (write, sync, create, remove, directory sync) with this number fails with EIO.
     pub fail_call: Option<u64>,
+    /// And so does this one.
+    pub fail_later_call: Option<u64>,
     /// A canary: syncs are accepted and ignored.
     pub ignore_syncs: bool,
     /// A canary: directory syncs are accepted and ignored.
@@ -283,7 +285,8 @@ async fn call(state: &RefCell<State>, operation: &'static str) -> Result<(), Dis
     }
     let mut state = state.borrow_mut();
     state.calls += 1;
-    if state.faults.fail_call == Some(state.calls) {
+    let call = Some(state.calls);
+    if state.faults.fail_call == call || state.faults.fail_later_call == call {
         return Err(DiskError::Io { operation, reason: "injected".to_owned() });
     }
     Ok(())
