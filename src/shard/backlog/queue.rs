@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storage::format::index_file::IndexEntry;
 use storage::merge::Merge;
-use storage::position::{ShardId, Stamp};
+use storage::position::{Position, ShardId, Stamp};
 
 /// An entry and where it is.
 pub(in crate::shard) type Place = (ShardId, IndexEntry);
@@ -89,6 +89,16 @@ impl Queue {
     /// Whether entries wait that were never tried.
     pub(in crate::shard) fn has_untried(&self) -> bool {
         !self.merge.is_empty()
+    }
+
+    /// Entries that wait, untried and deferred.
+    pub(in crate::shard) fn len(&self) -> usize {
+        self.merge.len() + self.suspects.len() + self.deferred.len()
+    }
+
+    /// The domain's cursor: in each shard directory the position before which nothing waits for its first try.
+    pub(in crate::shard) fn cursor(&self) -> Vec<Position> {
+        self.merge.cursor()
     }
 
     /// Ordinals of an entry that nobody has decided about.

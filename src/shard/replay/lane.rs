@@ -150,7 +150,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
 
     /// Sends what is queued until nothing is, or the session ends.
     async fn drain(&mut self, mut delivery: Delivery<N::Link, C>, domain: &Domain) -> Ended {
-        tracing::info!(domain = %domain.name, "the primary is up: handing over");
+        {
+            let queue = self.lane.queue.borrow();
+            let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            tracing::info!(domain = %domain.name, queued = queue.len(), cursor, "the primary is up: handing over");
+        }
         let mut held_back = Duration::from_millis(1);
         let snapshot = Arc::clone(&self.shard.snapshot.borrow());
         let ended = loop {
