@@ -4,7 +4,7 @@
 //! meant, give the structure a new version (FORMAT.md, "Versions") and make the files again:
 //!
 //! ```sh
-//! STRATAMX_GOLDEN=write cargo test -p stratamx-storage --test storage -- --ignored golden_files_are_written
+//! STRATAMX_GOLDEN=write cargo test -p stratamx-storage --test storage every_structure
 //! ```
 
 use proptest::prelude::*;
@@ -179,19 +179,11 @@ fn golden(name: &str) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "writes the golden files; see the module"]
-fn golden_files_are_written() {
-    if std::env::var("STRATAMX_GOLDEN").as_deref() != Ok("write") {
-        return;
-    }
-    for (name, octets) in all() {
-        fs::write(file(name), octets).unwrap();
-    }
-}
-
-#[test]
 fn every_structure_encodes_to_its_golden_file() {
     for (name, octets) in all() {
+        if std::env::var("STRATAMX_GOLDEN").as_deref() == Ok("write") {
+            fs::write(file(name), &octets).unwrap();
+        }
         let golden = golden(name);
         let differs = octets.iter().zip(&golden).position(|(new, old)| new != old);
         assert_eq!(differs, None, "{name}: first difference at this offset");
