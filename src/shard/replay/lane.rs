@@ -272,7 +272,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             () => "handed over",
         };
         let (from, code) = (message.reverse_path, verdict.code);
-        tracing::info!(queue_id, domain = %self.lane.domain, from, delivered, deferred, held, unknown, code, event);
+        tracing::info!(queue_id, domain = %self.lane.domain, from, delivered, deferred, held, unknown, code, "{event}");
     }
 
     /// Writes down what became of an entry; `Some` ends the session.
