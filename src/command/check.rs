@@ -11,12 +11,9 @@ use crate::config::{Config, OnReject};
 
 /// Runs the command on the named file, else on what [`Config::discover`] finds.
 pub fn run(file: Option<&Path>) -> Exit {
-    let (config, source) = match Config::discover(file) {
+    let (config, source) = match super::configuration(file) {
         Ok(found) => found,
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
     for note in notes(&config) {

@@ -7,6 +7,8 @@ pub mod demo;
 mod logging;
 pub mod serve;
 
+use crate::config::{Config, Source};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// How a command ends; scripts rely on the numbers.
@@ -28,4 +30,12 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
         })
     }
+}
+
+/// The configuration that a command works on; an error in it is told, and ends the command.
+fn configuration(file: Option<&Path>) -> Result<(Config, Source), Exit> {
+    Config::discover(file).map_err(|error| {
+        eprintln!("{error}");
+        Exit::Usage
+    })
 }

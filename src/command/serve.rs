@@ -41,12 +41,9 @@ pub struct Server {
 /// Runs the command.
 #[must_use]
 pub fn run(file: Option<&Path>) -> Exit {
-    let (config, source) = match Config::discover(file) {
+    let (mut config, source) = match super::configuration(file) {
         Ok(found) => found,
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let _log = logging::start();
     end_with_a_panic();
@@ -55,7 +52,6 @@ pub fn run(file: Option<&Path>) -> Exit {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("signals cannot be had: {error}")),
     };
-    let mut config = config;
     fit_descriptors(&mut config);
     match Server::start(config, source) {
         Ok(server) => {
@@ -232,11 +228,7 @@ impl Server {
     }
 
     fn reload(&mut self) {
-        let Source::File(path) = &self.source else {
-            tracing::info!("SIGHUP: the embedded configuration does not change");
-            return;
-        };
-        let new = match Config::load(path) {
+        let new = match self.source.load() {
             Ok(new) => new,
             Err(error) => {
                 tracing::error!(%error, "SIGHUP: the configuration in force stays");

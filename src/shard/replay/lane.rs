@@ -3,6 +3,7 @@
 use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
 use super::{route, settle};
+use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
 use crate::shard::backlog::{Due, Lane, Place, probe_pause};
@@ -66,8 +67,8 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     while !task.shard.is_shutting_down() {
         let stirred = lane.stirred.wait();
         let arrived = lane.arrived.wait();
-        let domain = task.shard.snapshot.borrow().domain(&task.lane.domain).cloned();
-        let Some(domain) = domain else {
+        let snapshot = Arc::clone(&task.shard.snapshot.borrow());
+        let Some(domain) = snapshot.domain(&lane.domain) else {
             // H14: mail of a domain that is not protected any more waits for it to come back.
             tracing::warn!(domain = %task.lane.domain, "queued mail of a domain that is not configured waits");
             stirred.await;
@@ -81,7 +82,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
                 let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
                 or(sleep, or(stirred, arrived)).await;
             }
-            Due::Now => task.try_primaries(&domain, stirred).await,
+            Due::Now => task.try_primaries(&snapshot, domain, stirred).await,
         }
     }
     task.lane.running.set(false);
@@ -91,11 +92,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// One try: the first primary that answers gets the queue; if none does, a pause.
     ///
     /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
-    async fn try_primaries(&mut self, domain: &Domain, stirred: Wait<'_>) {
+    async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
         self.progressed.set(false);
         self.shard.lanes.enter().await;
         let ended = match self.connect(domain).await {
-            Some(delivery) => self.drain(delivery, domain).await,
+            Some(delivery) => self.drain(delivery, snapshot, domain).await,
             None => Ended::Failed,
         };
         self.shard.lanes.leave();
@@ -149,17 +150,21 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// Sends what is queued until nothing is, or the session ends.
-    async fn drain(&mut self, mut delivery: Delivery<N::Link, C>, domain: &Domain) -> Ended {
+    async fn drain(
+        &mut self,
+        mut delivery: Delivery<N::Link, C>,
+        snapshot: &Arc<Snapshot>,
+        domain: &Domain,
+    ) -> Ended {
         {
             let queue = self.lane.queue.borrow();
             let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             tracing::info!(domain = %domain.name, queued = queue.len(), cursor, "the primary is up: handing over");
         }
         let mut held_back = Duration::from_millis(1);
-        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
         let ended = loop {
             // With another configuration the domain may have other primaries, or be gone (H14).
-            if self.shard.is_shutting_down() || !Arc::ptr_eq(&snapshot, &self.shard.snapshot.borrow()) {
+            if self.shard.is_shutting_down() || !Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
                 break Ended::Interrupted;
             }
             let Some(place) = self.next() else {
