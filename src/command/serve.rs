@@ -7,7 +7,7 @@ use super::{Exit, logging};
 use crate::bridge::{Lookup, Snapshot, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::lookup;
-use crate::limits::DESCRIPTORS_RESERVED;
+use crate::limits::{DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use storage::clock::SystemClock;
 use storage::disk::dma::DirectoryLock;
 use storage::position::ShardId;
-use storage::store::{Finding, FindingKind, Opened};
+use storage::store::{Finding, FindingKind, Opened, StoreOptions};
 
 /// A running server.
 #[derive(Debug)]
@@ -107,7 +107,9 @@ impl Server {
         let cpus = cpus(config.cores);
         let shards = u16::try_from(cpus.len()).map_err(|_| "too many cores".to_owned())?;
         let clock = SystemClock::start();
-        let opened = executor::open_store(config.data_dir.clone(), shards, clock)?;
+        let options =
+            StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS, ..StoreOptions::default() };
+        let opened = executor::open_store(config.data_dir.clone(), options, clock)?;
         report(&opened);
         let (lookup, asked) = lookup_channel();
         lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
@@ -143,8 +145,8 @@ impl Server {
         }
         let mut backlogs = VecDeque::from(backlogs);
         let mut identity = Some(opened.store);
-        let parts = opened.shelves.into_iter().zip(opened.first_segments).zip(meshes).zip(cpus);
-        for (number, (((shelf, first_segments), mesh), cpu)) in (0..shards).zip(parts) {
+        let parts = opened.shelves.into_iter().zip(opened.chains).zip(meshes).zip(cpus);
+        for (number, (((shelf, chains), mesh), cpu)) in (0..shards).zip(parts) {
             let (started, answer) = async_channel::bounded(1);
             let start = ShardStart {
                 id: ShardId(number),
@@ -154,7 +156,9 @@ impl Server {
                 store: opened.store,
                 identity: identity.take(),
                 frontier: Arc::clone(&opened.frontier),
-                first_segments,
+                chains,
+                keys: Arc::default(),
+                incomplete: opened.incomplete,
                 shelf,
                 backlogs: backlogs.pop_front().unwrap_or_default(),
                 snapshot: Arc::clone(&snapshot),
@@ -299,6 +303,7 @@ fn report(opened: &Opened) {
             }
             FindingKind::Foreign => tracing::error!(path, "a segment of another store is left alone"),
             FindingKind::Journal => tracing::error!(path, "a damaged journal: mail may be delivered again"),
+            FindingKind::Missing => tracing::error!(path, "a segment is missing: the mail in it is lost"),
             FindingKind::Unreadable => tracing::error!(path, "a segment whose header is lost is left alone"),
         }
     }

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::{Clock, SystemClock};
+use storage::crypt::Keys;
 use storage::disk::dma::DmaDisk;
 use storage::error::DiskError;
 use storage::format::segment_header::Purpose;
@@ -30,9 +31,9 @@ use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
-use storage::position::{SegmentId, ShardId};
+use storage::position::ShardId;
 use storage::shelf::Shelf;
-use storage::store::{self, Backlog, Opened, StoreOptions};
+use storage::store::{self, Backlog, Chain, Chains, Opened, StoreOptions};
 
 /// Everything that one shard starts with.
 #[derive(Debug)]
@@ -51,8 +52,12 @@ pub struct ShardStart {
     pub identity: Option<StoreFile>,
     /// Stamps and floors.
     pub frontier: Arc<Frontier>,
-    /// Its first segments: mail, journal.
-    pub first_segments: (SegmentId, SegmentId),
+    /// Where its logs go on.
+    pub chains: Chains,
+    /// The keys of mail at rest.
+    pub keys: Arc<Keys>,
+    /// What journals say must stay: no checkpoint is made in this life.
+    pub incomplete: bool,
     /// Segments that it keeps.
     pub shelf: Shelf,
     /// What its domains have queued.
@@ -126,12 +131,11 @@ impl ShardHandle {
 ///
 /// # Errors
 /// A sentence for the operator.
-pub fn open_store(data_dir: PathBuf, shards: u16, clock: SystemClock) -> Result<Opened, String> {
+pub fn open_store(data_dir: PathBuf, options: StoreOptions, clock: SystemClock) -> Result<Opened, String> {
     let opening = LocalExecutorBuilder::new(Placement::Unbound).name("open").io_memory(1 << 20).spawn(
         move || async move {
             let disk = DmaDisk::attach(&data_dir).await.map_err(|error| error.to_string())?;
-            let options = StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS };
-            store::open(&disk, &clock, options).await.map_err(|error| error.to_string())
+            store::open(&disk, &clock, &options).await.map_err(|error| error.to_string())
         },
     );
     let opening = opening.map_err(|error| no_executor(&error.to_string()))?;
@@ -176,20 +180,22 @@ type RealShard = Shard<DmaDisk, SystemClock>;
 
 async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<Caps>), StartError> {
     let disk = DmaDisk::attach(&start.data_dir).await.map_err(StartError::Disk)?;
-    let open = async |purpose, first_segment, segment_octets| {
+    let open = async |purpose, chain: Chain, segment_octets| {
         let options = LogOptions {
             purpose,
             shard: start.id,
             store: start.store.store,
             segment_octets,
-            first_segment,
+            first_segment: chain.first,
+            previous: chain.previous,
             frontier: Arc::clone(&start.frontier),
+            keys: Arc::clone(&start.keys),
         };
         Log::open(disk.clone(), start.clock, options).await.map(Rc::new).map_err(StartError::Disk)
     };
     let segment_octets = start.snapshot.config.storage.segment_size_bytes;
-    let mail = open(Purpose::Mail, start.first_segments.0, segment_octets).await?;
-    let journal = open(Purpose::Journal, start.first_segments.1, JOURNAL_SEGMENT_OCTETS).await?;
+    let mail = open(Purpose::Mail, start.chains.mail, segment_octets).await?;
+    let journal = open(Purpose::Journal, start.chains.journal, JOURNAL_SEGMENT_OCTETS).await?;
     let bind = |address: &SocketAddr| {
         Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
     };
@@ -212,6 +218,8 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         lanes: Lanes::default(),
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
+        store: start.store.store,
+        keys: start.keys,
         incarnation: start.store.incarnation,
         identity: Cell::new(start.identity),
         numbers: Cell::new(0),

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
-use storage::error::DiskError;
-use storage::format::journal_entry::Tally;
+use storage::error::{AppendError, DiskError};
 use storage::format::segment_header::Purpose;
 use storage::log::{Arrival, Chore, Log, Progress};
-use storage::position::ShardId;
+use storage::position::{SegmentId, ShardId};
 use storage::segment;
+use storage::shelf::Unbalanced;
 
 /// Drives the commits of the mail log: owners are told before the senders are.
 pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
@@ -117,37 +117,53 @@ pub(super) async fn unlink<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
             return;
         }
         let removable = shard.shelf.borrow_mut().take_removable();
-        let Some(tally) = removable else {
+        let Some((directory, segment)) = removable else {
             wait.await;
             continue;
         };
-        if let Err(error) = unlink_one(&shard, &tally).await {
+        if let Err(error) = unlink_one(&shard, directory, segment).await {
             tracing::warn!(%error, "a settled segment cannot be removed; trying again");
-            shard.shelf.borrow_mut().put_back(tally.shard, tally.segment);
+            shard.shelf.borrow_mut().put_back(directory, segment);
             shard.clock.sleep(DISK_RETRY_PAUSE).await;
         }
     }
 }
 
-async fn unlink_one<D: Disk, C: Clock>(shard: &Shard<D, C>, tally: &Tally) -> Result<(), DiskError> {
-    let failed = |error: storage::error::AppendError| DiskError::Io {
-        operation: "journal tally",
-        reason: error.to_string(),
-    };
-    shard.journal.append_tally(tally).await.map_err(failed)?.await.map_err(failed)?;
-    let directory = tally.shard.to_string();
+/// Why a segment in which nothing is left stays for now.
+#[derive(Debug, thiserror::Error)]
+enum UnlinkError {
+    /// Its tally cannot be journalled.
+    #[error("the tally cannot be journalled: {0}")]
+    Append(#[from] AppendError),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Records and facts disagree about it.
+    #[error("records and facts disagree: {0}")]
+    Unbalanced(#[from] Unbalanced),
+}
+
+async fn unlink_one<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    directory: ShardId,
+    segment: SegmentId,
+) -> Result<(), UnlinkError> {
+    let index = segment::index_of(&shard.disk, shard.store, &shard.keys, directory, segment).await?;
+    let tally = shard.shelf.borrow().tally(directory, segment, &index)?;
+    shard.journal.append_tally(&tally).await?.await?;
+    let name = directory.to_string();
     // The index goes last: a segment without an index is scanned, an index without a segment is nothing.
-    let log = segment::path(tally.shard, Purpose::Mail, tally.segment);
-    let index = format!("{directory}/{}", segment::index_name(tally.segment));
+    let log = segment::path(directory, Purpose::Mail, segment);
+    let index = format!("{name}/{}", segment::index_name(segment));
     for path in [log, index] {
         match shard.disk.remove(&path).await {
             Ok(()) | Err(DiskError::NotFound) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
-    shard.disk.sync_directory(&directory).await?;
-    shard.shelf.borrow_mut().removed(tally.shard, tally.segment);
-    tracing::debug!(segment = tally.segment.0, shard = %tally.shard, "removed: all its mail is settled");
+    shard.disk.sync_directory(&name).await?;
+    shard.shelf.borrow_mut().removed(&tally);
+    tracing::debug!(segment = segment.0, shard = %directory, "removed: all its mail is settled");
     Ok(())
 }
 

@@ -175,18 +175,20 @@ fn subject(data: &[u8]) -> String {
 
 /// Opens the store and starts a shard with its standing tasks.
 async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary) -> Rc<SimShard> {
-    let options = StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS };
-    let opened = store::open(&disk, &clock, options).await.expect("a store that crashed opens");
+    let options = StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() };
+    let opened = store::open(&disk, &clock, &options).await.expect("a store that crashed opens");
     let mut logs = Vec::new();
-    let (first_mail, first_journal) = opened.first_segments[0];
-    for (purpose, first_segment) in [(Purpose::Mail, first_mail), (Purpose::Journal, first_journal)] {
+    let chains = opened.chains[0];
+    for (purpose, chain) in [(Purpose::Mail, chains.mail), (Purpose::Journal, chains.journal)] {
         let options = LogOptions {
             purpose,
             shard: ShardId(0),
             store: opened.store.store,
             segment_octets: SEGMENT_OCTETS,
-            first_segment,
+            first_segment: chain.first,
+            previous: chain.previous,
             frontier: Arc::clone(&opened.frontier),
+            keys: Arc::default(),
         };
         logs.push(Rc::new(Log::open(disk.clone(), clock.clone(), options).await.expect("a log opens")));
     }
@@ -211,6 +213,8 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         lanes: Lanes::default(),
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
+        store: opened.store.store,
+        keys: Arc::default(),
         incarnation: opened.store.incarnation,
         identity: Cell::new(Some(opened.store)),
         numbers: Cell::new(0),

@@ -12,12 +12,13 @@ use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::crypt::Keys;
 use storage::disk::Disk;
 use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::Log;
 use storage::notify::Notify;
-use storage::position::{QueueId, ShardId};
+use storage::position::{QueueId, ShardId, StoreId};
 use storage::shelf::Shelf;
 
 /// What the tasks of a shard share.
@@ -55,6 +56,10 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) lanes: Lanes,
     pub(super) shutting_down: Cell<bool>,
     pub(super) shutdown: Notify,
+    /// The identity of the data directory.
+    pub(super) store: StoreId,
+    /// The keys of mail at rest.
+    pub(super) keys: Arc<Keys>,
     pub(super) incarnation: u64,
     /// With the one shard that raises the stamp ceiling.
     pub(super) identity: Cell<Option<StoreFile>>,
@@ -112,7 +117,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     pub(super) fn settle(&self, units: &[SettledUnit]) {
         let mut shelf = self.shelf.borrow_mut();
         for unit in units {
-            shelf.settle(unit.shard, unit.segment, unit.unit, &unit.domain, unit.outcome);
+            shelf.settle(unit.shard, unit.segment, unit.unit, unit.outcome);
         }
         drop(shelf);
         self.chores.notify_all();

@@ -7,10 +7,10 @@
 
 use crate::disk::Block;
 use crate::error::AppendError;
-use crate::format::checksum::Seed;
-use crate::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, frame_octets};
+use crate::format::frame::{FrameHeader, frame_octets};
 use crate::format::{BLOCK_OCTETS, block_ceiling};
 use crate::position::{Offset, Stamp};
+use crate::segment::sealing::{Sealing, write_frame};
 use core::cell::{Cell, RefCell};
 use core::future::Future;
 use core::pin::Pin;
@@ -87,29 +87,20 @@ impl<B: Block> Batch<B> {
     pub fn push(
         &mut self,
         allocate: impl FnOnce() -> B,
-        seed: &Seed,
-        mut header: FrameHeader,
+        seal: &Sealing<'_>,
+        header: &mut FrameHeader,
         parts: &[&[u8]],
     ) -> Offset {
         let offset = self.next();
-        let payload: usize = parts.iter().map(|part| part.len()).sum();
+        let plain: usize = parts.iter().map(|part| part.len()).sum();
+        let payload = plain + seal.overhead();
         let octets = frame_octets(payload);
         assert!(self.used + octets <= BATCH_OCTETS);
         assert!(offset.0.is_multiple_of(8));
         let memory = self.block.get_or_insert_with(allocate).as_mut();
         let frame = &mut memory[self.used..self.used + octets];
-        let mut hasher = seed.hasher(offset);
-        let mut at = FRAME_HEADER_OCTETS;
-        for part in parts {
-            frame[at..at + part.len()].copy_from_slice(part);
-            // Checksummed from the copy, while it is warm in the cache: what the disk gets is what was summed.
-            hasher.update(&frame[at..at + part.len()]);
-            at += part.len();
-        }
-        frame[at..].fill(0);
         header.payload_length = u32::try_from(payload).expect("a batch is far below 4 GiB");
-        header.payload_checksum = hasher.finalize();
-        frame[..FRAME_HEADER_OCTETS].copy_from_slice(&header.encode(seed, offset));
+        write_frame(frame, seal, header, offset, parts);
         self.used += octets;
         offset
     }

@@ -1,5 +1,6 @@
 //! Errors of the storage crate: one enum an operation, variants by the caller's next step.
 
+use crate::crypt::KeyError;
 use crate::position::{SegmentId, ShardId};
 use core::fmt;
 
@@ -60,11 +61,21 @@ pub enum OpenError {
     /// The file `store` is damaged in both of its slots, or missing beside shard directories.
     #[error("{0}: the store's identity is missing or damaged; restore it, or move the data directory aside")]
     Identity(String),
+    /// A segment is encrypted with a key that we do not have.
+    #[error("{path}: {error}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong with the key.
+        error: KeyError,
+    },
     /// A shard directory that the store knows is not there (H2).
     #[error("{0} is missing: mount it again; without it, mail that it holds would look delivered")]
     MissingShard(ShardId),
     /// A newer version wrote this.
-    #[error("{path}: format version {version} is newer than this program")]
+    #[error(
+        "{path}: format version {version} is not one that this program reads: a newer one wrote it, or one before the first release"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -85,6 +96,9 @@ pub enum ReadError {
     /// The disk failed; it may heal.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// Its key is not in the key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// A segment as people read it in messages.

@@ -1,67 +1,200 @@
 //! Facts about units, gathered from all journals of a store (H2, H10).
 //!
 //! Journals are a union: a unit that any journal settles is settled, whichever shard wrote it and however
-//! often. A final outcome is for ever; hold and release, which are not, take the highest sequence.
+//! often; the first final outcome stays. Hold and release, which are not final, take the highest sequence, and what a
+//! complete checkpoint restated counts instead of what came before it.
 
-use crate::format::journal_entry::{Fact, Outcome, Tally};
+use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes, final_outcome};
+use crate::format::frame::{FrameHeader, FrameKind};
+use crate::format::journal_entry::{Fact, Outcome};
+use crate::format::tally::{Ledger, Part, Tally};
 use crate::position::{SegmentId, ShardId, Stamp};
 use std::collections::BTreeMap;
 
-/// See the module. Built in two steps: [`Facts::add`] all, then [`Facts::finish`].
+/// See the module. Built in two steps: [`Facts::take`] all frames, then [`Facts::finish`].
 #[derive(Debug, Default)]
 pub struct Facts {
-    rows: Vec<(Stamp, u16, Stamp, Fact)>,
-    tallies: BTreeMap<(ShardId, SegmentId), Tally>,
+    rows: Vec<Told>,
+    outcomes: BTreeMap<(ShardId, SegmentId), Vec<u8>>,
+    tallies: BTreeMap<(ShardId, SegmentId), Gathered<Tally>>,
+    ledgers: BTreeMap<(ShardId, Stamp), Gathered<Ledger>>,
+    finished: BTreeMap<ShardId, Ledger>,
+    checkpoint: Stamp,
+    last_stamps: Vec<(ShardId, Stamp)>,
     last: Stamp,
 }
 
+/// A fact and when it was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The fact.
+    pub fact: Fact,
+    /// Its sequence.
+    pub sequence: Stamp,
+    /// When it became true, in seconds since 1970.
+    pub since_s: u32,
+}
+
+/// What is known of all frames of one thing.
+#[derive(Debug)]
+struct Gathered<T> {
+    parts: u16,
+    seen: BTreeMap<u16, T>,
+}
+
+impl<T> Gathered<T> {
+    const fn new(parts: u16) -> Self {
+        Self { parts, seen: BTreeMap::new() }
+    }
+
+    fn add(&mut self, part: Part<T>) {
+        self.seen.insert(part.part, part.content);
+    }
+
+    /// A thing of which a part is missing says nothing: a crash cut it off before anything hung on it.
+    fn is_whole(&self) -> bool {
+        self.seen.len() == usize::from(self.parts)
+    }
+}
+
 impl Facts {
-    /// A fact that was journalled with this sequence.
-    pub fn add(&mut self, sequence: Stamp, fact: Fact) {
-        self.last = self.last.max(sequence).max(fact.stamp);
-        self.rows.push((fact.stamp, fact.ordinal, sequence, fact));
+    /// Takes in a frame of a journal; `false` if its payload makes no sense.
+    pub fn take(&mut self, header: &FrameHeader, payload: &[u8]) -> bool {
+        self.last = self.last.max(header.stamp);
+        self.decode(header, payload).is_some()
     }
 
-    /// The tally of an unlinked segment, or a part of it. Rows are a union by domain: the same one from two
-    /// journals counts once.
-    pub fn add_tally(&mut self, sequence: Stamp, tally: Tally) {
-        self.last = self.last.max(sequence);
-        let place = (tally.shard, tally.segment);
-        let whole = self.tallies.entry(place).or_insert_with(|| Tally { domains: Vec::new(), ..tally });
-        for row in tally.domains {
-            match whole.domains.binary_search_by(|known| known.domain.cmp(&row.domain)) {
-                Ok(at) => whole.domains[at] = row,
-                Err(at) => whole.domains.insert(at, row),
+    fn decode(&mut self, header: &FrameHeader, payload: &[u8]) -> Option<()> {
+        let sequence = header.stamp;
+        let since_s = u32::try_from(header.received.0 / 1000).unwrap_or(u32::MAX);
+        match header.kind {
+            FrameKind::Settlement => {
+                for fact in Fact::decode_all(payload)? {
+                    self.add(Told { fact, sequence, since_s });
+                }
+            }
+            FrameKind::Held => {
+                for HeldUnit { stamp, ordinal, code, since_s } in HeldUnit::decode_all(payload)? {
+                    let fact = Fact { stamp, ordinal, outcome: Outcome::Held, code };
+                    self.add(Told { fact, sequence, since_s });
+                }
+            }
+            FrameKind::Tally => {
+                let part = Tally::decode(payload)?;
+                let place = (part.content.shard, part.content.segment);
+                self.tallies.entry(place).or_insert_with(|| Gathered::new(part.parts)).add(part);
+            }
+            FrameKind::Ledger => {
+                let (shard, part) = Ledger::decode(payload)?;
+                let ledger = self.ledgers.entry((shard, sequence));
+                ledger.or_insert_with(|| Gathered::new(part.parts)).add(part);
+            }
+            FrameKind::Outcomes => self.add_outcomes(&Outcomes::decode(payload)?),
+            FrameKind::Checkpoint => {
+                let checkpoint = Checkpoint::decode(payload)?;
+                if sequence >= self.checkpoint {
+                    self.checkpoint = sequence;
+                    self.last_stamps = checkpoint.last_stamps;
+                }
+            }
+            // Facts are true even where their acknowledgement failed, so a journal's voids mean nothing.
+            FrameKind::Void | FrameKind::Message | FrameKind::Chunk => {}
+        }
+        Some(())
+    }
+
+    /// A fact that was journalled.
+    pub fn add(&mut self, told: Told) {
+        self.last = self.last.max(told.sequence).max(told.fact.stamp);
+        self.rows.push(told);
+    }
+
+    fn add_outcomes(&mut self, more: &Outcomes) {
+        let known = self.outcomes.entry((more.shard, more.segment)).or_default();
+        let first = more.first as usize / 2;
+        if known.len() < first + more.halves.len() {
+            known.resize(first + more.halves.len(), 0);
+        }
+        for (octet, new) in known[first..].iter_mut().zip(&more.halves) {
+            // Each half for itself: the first final outcome stays.
+            for mask in [0x0F, 0xF0] {
+                if *octet & mask == 0 {
+                    *octet |= new & mask;
+                }
             }
         }
     }
 
-    /// One fact a unit.
+    /// One fact a unit, one ledger a directory.
     pub fn finish(&mut self) {
-        self.rows.sort_by_key(|(stamp, ordinal, sequence, fact)| {
-            // The last of a unit wins: final outcomes above others, among these the highest sequence.
-            (*stamp, *ordinal, fact.outcome.is_final(), *sequence)
+        let restated = self.checkpoint;
+        self.rows.retain(|told| told.fact.outcome.is_final() || told.sequence >= restated);
+        self.rows.sort_unstable_by_key(|told| {
+            // The first of a unit wins: final outcomes before others, among these the first; else the last.
+            let (fact, sequence) = (&told.fact, told.sequence.0);
+            let is_final = fact.outcome.is_final();
+            (fact.stamp, fact.ordinal, !is_final, if is_final { sequence } else { u64::MAX - sequence })
         });
-        let mut kept: Vec<(Stamp, u16, Stamp, Fact)> = Vec::with_capacity(self.rows.len());
-        for row in self.rows.drain(..) {
-            match kept.last_mut() {
-                Some(last) if (last.0, last.1) == (row.0, row.1) => *last = row,
-                _ => kept.push(row),
+        self.rows.dedup_by_key(|told| (told.fact.stamp, told.fact.ordinal));
+        self.rows.retain(|told| told.fact.outcome != Outcome::Released);
+        self.rows.shrink_to_fit();
+        self.finish_ledgers();
+    }
+
+    fn finish_ledgers(&mut self) {
+        // In the order of sequences: the newest whole one of each directory stays.
+        for ((shard, _), gathered) in core::mem::take(&mut self.ledgers) {
+            if gathered.is_whole() {
+                let mut ledger = Ledger::default();
+                for part in gathered.seen.into_values() {
+                    ledger.gone.extend(part.gone);
+                    ledger.rows.extend(part.rows);
+                }
+                self.finished.insert(shard, ledger);
             }
         }
-        kept.retain(|(_, _, _, fact)| fact.outcome != Outcome::Released);
-        self.rows = kept;
+        for ((shard, segment), gathered) in core::mem::take(&mut self.tallies) {
+            if gathered.is_whole() {
+                let rows = gathered.seen.into_values().flat_map(|part| part.rows).collect();
+                self.finished.entry(shard).or_default().add(&Tally { shard, segment, rows });
+            }
+        }
     }
 
     /// The facts about one message, by ordinal.
-    pub fn of(&self, stamp: Stamp) -> impl Iterator<Item = &Fact> {
-        let from = self.rows.partition_point(|row| row.0 < stamp);
-        self.rows[from..].iter().take_while(move |row| row.0 == stamp).map(|row| &row.3)
+    pub fn of(&self, stamp: Stamp) -> impl Iterator<Item = &Told> {
+        let from = self.rows.partition_point(|told| told.fact.stamp < stamp);
+        self.rows[from..].iter().take_while(move |told| told.fact.stamp == stamp)
     }
 
-    /// All tallies.
-    pub fn tallies(&self) -> impl Iterator<Item = &Tally> {
-        self.tallies.values()
+    /// The final outcome of a unit that a checkpoint restated.
+    #[must_use]
+    pub fn restated(&self, shard: ShardId, segment: SegmentId, unit: u32) -> Option<Outcome> {
+        let octet = self.outcomes.get(&(shard, segment))?.get(unit as usize / 2)?;
+        final_outcome(if unit.is_multiple_of(2) { octet & 15 } else { octet >> 4 })
+    }
+
+    /// What each directory has lost.
+    #[must_use]
+    pub const fn ledgers(&self) -> &BTreeMap<ShardId, Ledger> {
+        &self.finished
+    }
+
+    /// The same, to go on with it.
+    pub fn take_ledgers(&mut self) -> BTreeMap<ShardId, Ledger> {
+        core::mem::take(&mut self.finished)
+    }
+
+    /// Whether the segment was tallied: all that it held and that still matters is elsewhere.
+    #[must_use]
+    pub fn is_gone(&self, shard: ShardId, segment: SegmentId) -> bool {
+        self.finished.get(&shard).is_some_and(|ledger| ledger.covers(segment))
+    }
+
+    /// The highest stamp that each directory was known to hold at the last checkpoint.
+    #[must_use]
+    pub fn last_stamps(&self) -> &[(ShardId, Stamp)] {
+        &self.last_stamps
     }
 
     /// The highest stamp or sequence that any journal names.
@@ -75,33 +208,58 @@ impl Facts {
 mod tests {
     use super::*;
 
-    fn fact(outcome: Outcome) -> Fact {
-        Fact { stamp: Stamp(5), ordinal: 0, outcome, code: 0 }
+    fn told(sequence: u64, outcome: Outcome) -> Told {
+        let fact = Fact { stamp: Stamp(5), ordinal: 0, outcome, code: 0 };
+        Told { fact, sequence: Stamp(sequence), since_s: 0 }
+    }
+
+    fn found(all: &[Told], checkpoint: u64) -> Vec<Outcome> {
+        let mut facts = Facts { checkpoint: Stamp(checkpoint), ..Facts::default() };
+        all.iter().for_each(|told| facts.add(*told));
+        facts.finish();
+        facts.of(Stamp(5)).map(|told| told.fact.outcome).collect()
     }
 
     #[test]
-    fn h10_journals_are_a_union_and_final_outcomes_stay() {
-        let mut facts = Facts::default();
-        facts.add(Stamp(20), fact(Outcome::Held));
-        facts.add(Stamp(10), fact(Outcome::Delivered));
-        facts.add(Stamp(10), fact(Outcome::Delivered));
-        facts.finish();
-        let found: Vec<_> = facts.of(Stamp(5)).map(|fact| fact.outcome).collect();
-        assert_eq!(found, [Outcome::Delivered]);
-        assert_eq!(facts.last(), Stamp(20));
+    fn h10_journals_are_a_union_and_the_first_final_outcome_stays() {
+        let delivered = told(10, Outcome::Delivered);
+        let all = [told(20, Outcome::Held), told(30, Outcome::Expired), delivered, delivered];
+        assert_eq!(found(&all, 0), [Outcome::Delivered]);
     }
 
     #[test]
     fn h10_hold_and_release_take_the_highest_sequence() {
-        let mut facts = Facts::default();
-        facts.add(Stamp(11), fact(Outcome::Released));
-        facts.add(Stamp(10), fact(Outcome::Held));
-        facts.finish();
-        assert_eq!(facts.of(Stamp(5)).count(), 0, "released last");
-        let mut facts = Facts::default();
-        facts.add(Stamp(12), fact(Outcome::Held));
-        facts.add(Stamp(11), fact(Outcome::Released));
-        facts.finish();
-        assert_eq!(facts.of(Stamp(5)).count(), 1, "held again");
+        assert_eq!(found(&[told(11, Outcome::Released), told(10, Outcome::Held)], 0), []);
+        assert_eq!(found(&[told(12, Outcome::Held), told(11, Outcome::Released)], 0), [Outcome::Held]);
+    }
+
+    #[test]
+    fn what_a_checkpoint_restated_counts_instead_of_what_came_before() {
+        let all = [told(10, Outcome::Held), told(9, Outcome::Delivered)];
+        assert_eq!(found(&all[..1], 11), [], "held before, and not restated: released meanwhile");
+        assert_eq!(found(&[told(11, Outcome::Held)], 11), [Outcome::Held], "restated");
+        assert_eq!(found(&all, 11), [Outcome::Delivered], "a final outcome is for ever");
+    }
+
+    #[test]
+    fn a_tally_counts_when_all_of_its_parts_are_there() {
+        let row = |n| crate::format::tally::TallyRow {
+            domain: format!("{n:04}.test"),
+            accepted: 1,
+            ended: [0, 0, 0, 1, 0, 0],
+        };
+        let tally = Tally { shard: ShardId(0), segment: SegmentId(3), rows: (0..600).map(row).collect() };
+        let payloads = tally.encode();
+        assert!(payloads.len() > 1);
+        for kept in [payloads.len() - 1, payloads.len()] {
+            let mut facts = Facts::default();
+            for payload in &payloads[..kept] {
+                let part = Tally::decode(payload).unwrap();
+                let place = (part.content.shard, part.content.segment);
+                facts.tallies.entry(place).or_insert_with(|| Gathered::new(part.parts)).add(part);
+            }
+            facts.finish();
+            assert_eq!(facts.is_gone(ShardId(0), SegmentId(3)), kept == payloads.len());
+        }
     }
 }

@@ -29,6 +29,8 @@ pub struct Frontier {
     next: AtomicU64,
     ceiling: AtomicU64,
     floors: Vec<AtomicU64>,
+    /// Stamps above this are held back (H2); all of them pass at [`u64::MAX`].
+    limit: AtomicU64,
 }
 
 impl Frontier {
@@ -41,7 +43,12 @@ impl Frontier {
         assert!(next > Stamp::NONE);
         assert!(next <= ceiling);
         let floors = (0..shards).map(|_| AtomicU64::new(IDLE.0)).collect();
-        Self { next: AtomicU64::new(next.0), ceiling: AtomicU64::new(ceiling.0), floors }
+        Self {
+            next: AtomicU64::new(next.0),
+            ceiling: AtomicU64::new(ceiling.0),
+            floors,
+            limit: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Takes the next stamp. The caller has published a floor at or below it.
@@ -94,7 +101,20 @@ impl Frontier {
     pub fn horizon(&self) -> Stamp {
         let next = self.next.load(Ordering::SeqCst);
         let lowest = self.floors.iter().map(|floor| floor.load(Ordering::SeqCst)).min();
-        Stamp(lowest.unwrap_or(next).min(next))
+        let limit = self.limit.load(Ordering::SeqCst).saturating_add(1);
+        Stamp(lowest.unwrap_or(next).min(next).min(limit))
+    }
+
+    /// A shard is missing: what is above the last stamp that is known of it waits for its return (H2).
+    pub fn hold_back(&self, last: Stamp) {
+        self.limit.fetch_min(last.0, Ordering::SeqCst);
+    }
+
+    /// The stamp above which all is held back, if a shard is missing.
+    #[must_use]
+    pub fn held_back_above(&self) -> Option<Stamp> {
+        let limit = self.limit.load(Ordering::SeqCst);
+        (limit != u64::MAX).then_some(Stamp(limit))
     }
 
     /// The ceiling to persist now, if fewer than half a step is left below the present one.

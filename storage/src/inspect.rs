@@ -11,6 +11,7 @@ mod gather;
 mod records;
 mod verify;
 
+pub use crate::crypt::{KeyFileError, Keys};
 pub use crate::disk::plain::PlainDisk as ReadOnly;
 pub use records::{Filter, Recipient, Record};
 pub use verify::Problem;
@@ -20,18 +21,20 @@ use crate::disk::plain::PlainDisk;
 use crate::error::DiskError;
 use crate::facts::Facts;
 use crate::format::index_file::SegmentIndex;
-use crate::format::journal_entry::{Fact, Void};
+use crate::format::journal_entry::{Fact, Outcome, Void};
 use crate::format::message::ChunkReference;
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::position::{QueueId, SegmentId, ShardId, Stamp};
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A data directory that was walked over once.
 #[derive(Debug)]
 pub struct Directory<D> {
     disk: D,
+    keys: Arc<Keys>,
     store: Option<StoreFile>,
     shards: Vec<ShardId>,
     files: Vec<Walked>,
@@ -91,6 +94,8 @@ struct Walked {
     /// What an index of the frames found would say.
     found_index: SegmentIndex,
     messages: Vec<Known>,
+    /// Frames whose key is not here.
+    locked: u64,
     /// Places that are no valid frames: offset, what, and whether frames behind knew them to be durable.
     lost: Vec<(u64, String, bool)>,
 }
@@ -101,6 +106,7 @@ struct Known {
     stamp: Stamp,
     queue_id: QueueId,
     offset: u64,
+    unit_base: u32,
     domains: Vec<(String, u16)>,
     chunks: Vec<ChunkReference>,
 }
@@ -112,12 +118,12 @@ impl Known {
 }
 
 impl Directory<PlainDisk> {
-    /// Walks over the data directory at `root`.
+    /// Walks over the data directory at `root`. What is encrypted with a key that is not among `keys` stays locked.
     ///
     /// # Errors
     /// The directory itself cannot be listed; everything else is a [`Problem`].
-    pub async fn at(root: PathBuf) -> Result<Self, DiskError> {
-        Self::walk(PlainDisk::new(root)).await
+    pub async fn at(root: PathBuf, keys: Arc<Keys>) -> Result<Self, DiskError> {
+        Self::walk(PlainDisk::new(root), keys).await
     }
 }
 
@@ -126,8 +132,8 @@ impl<D: Disk> Directory<D> {
     ///
     /// # Errors
     /// As [`Directory::at`].
-    pub async fn walk(disk: D) -> Result<Self, DiskError> {
-        gather::gather(disk).await
+    pub async fn walk(disk: D, keys: Arc<Keys>) -> Result<Self, DiskError> {
+        gather::gather(disk, keys).await
     }
 
     /// All segments and journals, by shard, purpose and number.
@@ -166,11 +172,28 @@ impl<D: Disk> Directory<D> {
         self.voids.iter().any(|(shard, void)| *shard == file.shard && void.covers(file.segment, offset))
     }
 
-    fn is_settled(&self, message: &Known) -> bool {
-        self.settled_units(message) >= message.units()
+    fn is_settled(&self, file: &Walked, message: &Known) -> bool {
+        self.settled_units(file, message) >= message.units()
     }
 
-    fn settled_units(&self, message: &Known) -> usize {
-        self.facts.of(message.stamp).filter(|fact| fact.outcome.is_final()).count()
+    fn settled_units(&self, file: &Walked, message: &Known) -> usize {
+        let ordinals = 0..u16::try_from(message.units()).unwrap_or(u16::MAX);
+        let outcome = |ordinal: &u16| {
+            self.outcome((file.shard, file.segment), message.stamp, message.unit_base, *ordinal)
+        };
+        ordinals.filter(|ordinal| outcome(ordinal).is_some_and(Outcome::is_final)).count()
+    }
+
+    /// What is known of one unit: what a checkpoint restated, else the fact that stands.
+    fn outcome(
+        &self,
+        (shard, segment): (ShardId, SegmentId),
+        stamp: Stamp,
+        unit_base: u32,
+        ordinal: u16,
+    ) -> Option<Outcome> {
+        let restated = self.facts.restated(shard, segment, unit_base.saturating_add(ordinal.into()));
+        let told = || self.facts.of(stamp).find(|told| told.fact.ordinal == ordinal);
+        restated.or_else(|| told().map(|told| told.fact.outcome))
     }
 }

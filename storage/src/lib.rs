@@ -73,9 +73,11 @@
 //!   starts a new segment; what looks torn is told apart from damage by what later frames knew to be durable.
 //! - **A lost segment header is survivable**: a valid index repeats the salt, and records are read with that.
 
+pub mod checkpoint;
 pub mod clock;
 pub mod commit;
 pub mod compaction;
+pub mod crypt;
 pub mod disk;
 pub mod error;
 pub mod facts;

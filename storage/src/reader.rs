@@ -3,6 +3,7 @@
 //! Open files are kept, a bounded number of them; one that was unlinked meanwhile is still readable through
 //! its descriptor.
 
+use crate::crypt::{CipherPlace, Keys, TAG_OCTETS};
 use crate::disk::{Disk, File, read_whole};
 use crate::error::{DiskError, ReadError};
 use crate::format::BLOCK_OCTETS;
@@ -11,11 +12,14 @@ use crate::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind};
 use crate::format::index_file::{IndexEntry, SegmentIndex};
 use crate::format::message::{ChunkReference, MessageView};
 use crate::format::segment_header::{Purpose, SegmentHeader};
-use crate::position::{Offset, Salt, SegmentId, ShardId};
+use crate::position::{Offset, Salt, SegmentId, ShardId, StoreId};
 use crate::segment::index_name;
+use crate::segment::sealing::{Opener, Unopened};
 use core::cell::RefCell;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Segments that a reader keeps open.
 pub const OPEN_SEGMENTS_MAX: usize = 16;
@@ -24,13 +28,14 @@ pub const OPEN_SEGMENTS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Reader<D: Disk> {
     disk: D,
+    store: StoreId,
+    keys: Arc<Keys>,
     open: RefCell<VecDeque<Rc<OpenSegment<D::File>>>>,
 }
 
 #[derive(Debug)]
 struct OpenSegment<F> {
-    shard: ShardId,
-    segment: SegmentId,
+    place: CipherPlace,
     seed: Seed,
     file: F,
 }
@@ -40,14 +45,27 @@ struct OpenSegment<F> {
 pub struct StoredFrame<O> {
     /// Its header.
     pub header: FrameHeader,
-    octets: O,
+    octets: Content<O>,
+}
+
+#[derive(Debug)]
+enum Content<O> {
+    /// The frame as it was read.
+    Frame(O),
+    /// What its payload decrypts to.
+    Opened(Vec<u8>),
 }
 
 impl<O: core::ops::Deref<Target = [u8]>> StoredFrame<O> {
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.octets[FRAME_HEADER_OCTETS..FRAME_HEADER_OCTETS + self.header.payload_length as usize]
+        match &self.octets {
+            Content::Frame(frame) => {
+                &frame[FRAME_HEADER_OCTETS..FRAME_HEADER_OCTETS + self.header.payload_length as usize]
+            }
+            Content::Opened(payload) => payload,
+        }
     }
 
     /// The payload as a message.
@@ -66,10 +84,10 @@ impl<O: core::ops::Deref<Target = [u8]>> StoredFrame<O> {
 pub type OctetsOf<D> = <<D as Disk>::File as File>::Octets;
 
 impl<D: Disk> Reader<D> {
-    /// A reader over `disk`.
+    /// A reader over `disk`, which holds the store `store`.
     #[must_use]
-    pub const fn new(disk: D) -> Self {
-        Self { disk, open: RefCell::new(VecDeque::new()) }
+    pub const fn new(disk: D, store: StoreId, keys: Arc<Keys>) -> Self {
+        Self { disk, store, keys, open: RefCell::new(VecDeque::new()) }
     }
 
     /// The frame that `entry` points to.
@@ -98,9 +116,9 @@ impl<D: Disk> Reader<D> {
         shard: ShardId,
         chunk: &ChunkReference,
     ) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
-        let octets = FRAME_HEADER_OCTETS + chunk.octets as usize;
+        let octets = FRAME_HEADER_OCTETS + chunk.octets as usize + TAG_OCTETS;
         let frame = self.read_frame(shard, chunk.segment, chunk.offset, octets).await?;
-        if frame.header.kind != FrameKind::Chunk || frame.header.payload_length != chunk.octets {
+        if frame.header.kind != FrameKind::Chunk || frame.payload().len() != chunk.octets as usize {
             return Err(ReadError::Damaged("not the chunk"));
         }
         Ok(frame)
@@ -122,7 +140,13 @@ impl<D: Disk> Reader<D> {
         if !header.matches(payload, &segment.seed, offset) {
             return Err(ReadError::Damaged("payload checksum"));
         }
-        Ok(StoredFrame { header, octets })
+        let opened = match Opener::new(&self.keys, segment.place).open(&header, offset, payload) {
+            Ok(Cow::Borrowed(_)) => None,
+            Ok(Cow::Owned(opened)) => Some(opened),
+            Err(Unopened::Altered) => return Err(ReadError::Damaged("does not decrypt")),
+            Err(Unopened::Locked(error)) => return Err(ReadError::Key(error)),
+        };
+        Ok(StoredFrame { header, octets: opened.map_or(Content::Frame(octets), Content::Opened) })
     }
 
     async fn segment(
@@ -132,7 +156,7 @@ impl<D: Disk> Reader<D> {
     ) -> Result<Rc<OpenSegment<D::File>>, ReadError> {
         let known = {
             let open = self.open.borrow();
-            open.iter().find(|open| open.shard == shard && open.segment == segment).cloned()
+            open.iter().find(|open| (open.place.shard, open.place.segment) == (shard, segment)).cloned()
         };
         if let Some(known) = known {
             return Ok(known);
@@ -144,7 +168,8 @@ impl<D: Disk> Reader<D> {
             // Rows C and H of recovery: the index repeats the salt of a header that was lost.
             Err(_) => self.salt_by_index(shard, segment).await?,
         };
-        let opened = Rc::new(OpenSegment { shard, segment, seed: Seed::new(&salt, segment), file });
+        let place = CipherPlace { store: self.store, shard, segment, salt };
+        let opened = Rc::new(OpenSegment { place, seed: Seed::new(&salt, segment), file });
         let mut open = self.open.borrow_mut();
         open.push_back(Rc::clone(&opened));
         if open.len() > OPEN_SEGMENTS_MAX {

@@ -3,54 +3,41 @@
 //! Runs once, before any shard accepts. Everything is read through the disk trait, so the simulator crashes
 //! and opens the very same code. On return the incarnation and a raised stamp ceiling are durable, so no queue
 //! id and no stamp of an earlier life can come again (H1).
+//!
+//! A store opens on a full disk too: empty journals go before the checkpoint needs room, an index that cannot be written
+//! is done without, and a log that has no room for a segment starts without one.
 
+mod backlog;
 mod load;
 
+pub use backlog::{Backlog, Decided, Queued};
+
+use crate::checkpoint;
 use crate::clock::Clock;
+use crate::crypt::Keys;
 use crate::disk::Disk;
 use crate::error::{DiskError, OpenError};
-use crate::facts::Facts;
-use crate::format::index_file::IndexEntry;
-use crate::format::journal_entry::{Fact, Outcome, Tally};
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
 use crate::frontier::{CEILING_STEP, Frontier};
 use crate::identity;
 use crate::log::{Log, LogOptions, Progress};
 use crate::position::{SHARDS_MAX, SegmentId, ShardId, Stamp};
-use crate::segment::parse_name;
 use crate::segment::recover::DamagedRecord;
 use crate::shelf::Shelf;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How to open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StoreOptions {
     /// Shards that will run; directories of more of them are read and reclaimed all the same.
     pub shards: u16,
     /// Octets of a journal segment.
     pub journal_octets: u64,
-}
-
-/// A message's units in one domain, as they are after all facts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Queued {
-    /// Where and what.
-    pub entry: IndexEntry,
-    /// Facts about units of it, when there are any: settled ones and held ones.
-    pub facts: Vec<Fact>,
-}
-
-/// All that one domain has queued in one shard directory, in stamp order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Backlog {
-    /// The domain.
-    pub domain: String,
-    /// The directory.
-    pub shard: ShardId,
-    /// Its entries with an unsettled unit.
-    pub queued: Vec<Queued>,
+    /// The keys of mail at rest; none: new mail is not encrypted.
+    pub keys: Arc<Keys>,
+    /// Shard directories that may be missing (H2): mail above the last stamp known of them is held back.
+    pub without: Vec<ShardId>,
 }
 
 /// Something that an operator should read.
@@ -67,12 +54,34 @@ pub struct Finding {
 pub enum FindingKind {
     /// A record is lost.
     Damaged(DamagedRecord),
-    /// A segment whose header is lost, and with it everything in it (row E).
-    Unreadable,
     /// A segment of another store (row F).
     Foreign,
     /// A journal that cannot be read; facts in it are unknown, so mail may be delivered again.
     Journal,
+    /// A segment that another one was made behind is not there, and no tally says that it was unlinked.
+    Missing,
+    /// A segment whose header is lost, and with it everything in it (row E); or that the device does not read.
+    Unreadable,
+}
+
+/// Where a chain of segments goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chain {
+    /// The number of the first segment to make.
+    pub first: SegmentId,
+    /// The last one that was made.
+    pub previous: Option<SegmentId>,
+}
+
+/// Where a shard goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chains {
+    /// Mail.
+    pub mail: Chain,
+    /// The journal.
+    pub journal: Chain,
+    /// The first journal of this life: the next checkpoint removes those from here on.
+    pub oldest_journal: SegmentId,
 }
 
 /// A store that is open.
@@ -84,16 +93,18 @@ pub struct Opened {
     pub frontier: Arc<Frontier>,
     /// What each running shard keeps on disk, with orphaned directories given to `directory % shards`.
     pub shelves: Vec<Shelf>,
-    /// The first segment numbers of each running shard: mail, journal.
-    pub first_segments: Vec<(SegmentId, SegmentId)>,
+    /// Where each running shard goes on.
+    pub chains: Vec<Chains>,
     /// What is queued.
     pub backlogs: Vec<Backlog>,
-    /// Tallies of unlinked segments.
-    pub tallies: Vec<Tally>,
     /// What an operator should read.
     pub findings: Vec<Finding>,
     /// Messages queued.
     pub messages: u64,
+    /// A shard or a segment could not be read: what journals say about it must stay, so no checkpoint is made.
+    pub incomplete: bool,
+    /// The highest stamp that each directory holds or was known to hold.
+    pub last_stamps: Vec<(ShardId, Stamp)>,
 }
 
 /// Opens the store on `disk`, or makes a new one.
@@ -103,7 +114,7 @@ pub struct Opened {
 pub async fn open<D: Disk, C: Clock>(
     disk: &D,
     clock: &C,
-    options: StoreOptions,
+    options: &StoreOptions,
 ) -> Result<Opened, OpenError> {
     if options.shards == 0 || options.shards > SHARDS_MAX {
         return Err(OpenError::TooManyShards(options.shards));
@@ -114,119 +125,151 @@ pub async fn open<D: Disk, C: Clock>(
         None if found.is_empty() => identity::fresh()?,
         None => return Err(OpenError::Identity("store".to_owned())),
     };
-    for shard in (0..store.shards).map(ShardId) {
-        if !found.contains(&shard) {
-            return Err(OpenError::MissingShard(shard));
-        }
+    let missing: Vec<ShardId> =
+        (0..store.shards).map(ShardId).filter(|shard| !found.contains(shard)).collect();
+    if let Some(shard) = missing.iter().find(|shard| !options.without.contains(shard)) {
+        return Err(OpenError::MissingShard(*shard));
     }
-    let mut loaded = load::load(disk, &store, &found, options.shards).await?;
+    let mut loaded = load::load(disk, &store, &found, options).await?;
+    loaded.incomplete |= !missing.is_empty();
     let next = Stamp(store.stamp_ceiling.0.max(loaded.last_stamp.0 + 1));
-    let fresh: Vec<ShardId> =
-        (0..options.shards).map(ShardId).filter(|shard| !found.contains(shard)).collect();
-    store.sequence += 1;
-    store.incarnation += 1;
-    store.stamp_ceiling = Stamp(next.0 + CEILING_STEP);
-    identity::save(disk, &store).await.map_err(|error| at("store", error))?;
-    if !fresh.is_empty() {
-        // The directories first: a store that knows a shard refuses to start without it (H2).
-        for shard in &fresh {
-            disk.create_directory(&shard.to_string()).await.map_err(|error| at(&shard.to_string(), error))?;
-        }
-        disk.sync_directory("").await.map_err(|error| at("", error))?;
-        store.sequence += 1;
-        store.shards = store.shards.max(options.shards);
-        identity::save(disk, &store).await.map_err(|error| at("store", error))?;
-    }
+    save_identity(disk, options, &found, &missing, next, &mut store).await?;
     let frontier = Arc::new(Frontier::new(options.shards, next, store.stamp_ceiling));
-    checkpoint(disk, clock, options, &store, &frontier, &mut loaded).await?;
-    let first_segments = (0..options.shards).map(|shard| loaded.next_segments(ShardId(shard))).collect();
-    let messages = loaded.backlogs.iter().map(|backlog| backlog.queued.len() as u64).sum();
+    for shard in &missing {
+        frontier.hold_back(loaded.last_stamp_of(*shard));
+    }
+    let oldest = checkpoint(disk, clock, options, &store, &frontier, &mut loaded).await?;
+    let chains = (0..options.shards).map(|shard| loaded.chains(ShardId(shard), oldest)).collect();
+    let messages = loaded.backlogs.iter().map(|backlog| backlog.messages() as u64).sum();
     Ok(Opened {
         store,
         frontier,
         shelves: loaded.shelves,
-        first_segments,
+        chains,
         backlogs: loaded.backlogs,
-        tallies: loaded.facts.tallies().cloned().collect(),
         findings: loaded.findings,
         messages,
+        incomplete: loaded.incomplete,
+        last_stamps: loaded.last_stamps.into_iter().collect(),
     })
 }
 
-/// Writes the facts that still matter into one new journal, then removes the old ones: a journal does not
-/// outlive the segments that it speaks of. A crash on the way leaves both, which is the same union (H10).
+/// Raises incarnation and ceiling, and makes the directories of new shards known.
+async fn save_identity<D: Disk>(
+    disk: &D,
+    options: &StoreOptions,
+    found: &[ShardId],
+    missing: &[ShardId],
+    next: Stamp,
+    store: &mut StoreFile,
+) -> Result<(), OpenError> {
+    store.sequence += 1;
+    store.incarnation += 1;
+    store.stamp_ceiling = Stamp(next.0 + CEILING_STEP);
+    identity::save(disk, store).await.map_err(|error| at("store", error))?;
+    // A directory that is missed must not be made anew: its disk would be mounted over it.
+    let fresh = |shard: &ShardId| !found.contains(shard) && !missing.contains(shard);
+    let fresh: Vec<ShardId> = (0..options.shards).map(ShardId).filter(fresh).collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    // The directories first: a store that knows a shard refuses to start without it (H2).
+    for shard in &fresh {
+        disk.create_directory(&shard.to_string()).await.map_err(|error| at(&shard.to_string(), error))?;
+    }
+    disk.sync_directory("").await.map_err(|error| at("", error))?;
+    store.sequence += 1;
+    store.shards = store.shards.max(options.shards);
+    identity::save(disk, store).await.map_err(|error| at("store", error))
+}
+
+/// Restates what the journals said in one new journal of the first directory, then removes the old ones: a journal
+/// does not outlive the segments that it speaks of. Returns the first journal of that.
 async fn checkpoint<D: Disk, C: Clock>(
     disk: &D,
     clock: &C,
-    options: StoreOptions,
+    options: &StoreOptions,
     store: &StoreFile,
     frontier: &Arc<Frontier>,
     loaded: &mut load::Loaded,
-) -> Result<(), OpenError> {
+) -> Result<Option<(ShardId, SegmentId)>, OpenError> {
+    let Some(shard) = loaded.first_directory().filter(|_| !loaded.incomplete) else { return Ok(None) };
+    remove_journals(disk, core::mem::take(&mut loaded.empty_journals)).await?;
     if loaded.journals.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let shard = ShardId(0);
-    let options = LogOptions {
+    let chain = loaded.chains(shard, None).journal;
+    let log_options = LogOptions {
         purpose: Purpose::Journal,
         shard,
         store: store.store,
         segment_octets: options.journal_octets,
-        first_segment: loaded.next_segments(shard).1,
+        first_segment: chain.first,
+        previous: chain.previous,
         frontier: Arc::clone(frontier),
+        keys: Arc::clone(&options.keys),
     };
-    let log = match Log::open(disk.clone(), clock.clone(), options).await {
-        Ok(log) => log,
-        // The old journals say all of it; a later start makes one of them.
-        Err(DiskError::NoSpace) => return Ok(()),
-        Err(error) => return Err(at("journal", error)),
-    };
-    let written = futures_lite::future::zip(write_facts(&log, loaded), drive(&log)).await;
-    let (Ok(()), Ok(())) = written else {
-        let error =
-            DiskError::Io { operation: "checkpoint", reason: "the journal cannot be written".to_owned() };
-        return Err(at("journal", error));
-    };
-    loaded.journals_end(shard, log.active_segment());
-    for (shard, segment) in core::mem::take(&mut loaded.journals) {
-        let path = crate::segment::path(shard, Purpose::Journal, segment);
-        disk.remove(&path).await.map_err(|error| at(&path, error))?;
+    let log =
+        Log::open(disk.clone(), clock.clone(), log_options).await.map_err(|error| at("journal", error))?;
+    let written = futures_lite::future::zip(restate(&log, frontier, loaded), drive(&log)).await;
+    // Where it stopped nothing is lost: the old journals say all of it, and a later start makes one of them.
+    let last = log.active_segment();
+    if let Some(last) = last {
+        loaded.journals_end(shard, last);
     }
-    for shard in directories(disk).await? {
-        disk.sync_directory(&shard.to_string()).await.map_err(|error| at(&shard.to_string(), error))?;
+    match written {
+        (Ok(()), Ok(())) => {}
+        (_, Err(DiskError::NoSpace)) => return Ok(Some((shard, chain.first))),
+        (Err(error), Ok(())) => {
+            let reason = error.to_string();
+            return Err(at("journal", DiskError::Io { operation: "checkpoint", reason }));
+        }
+        (_, Err(error)) => return Err(at("journal", error)),
+    }
+    remove_journals(disk, core::mem::take(&mut loaded.journals)).await?;
+    Ok(Some((shard, chain.first)))
+}
+
+async fn remove_journals<D: Disk>(disk: &D, journals: Vec<(ShardId, SegmentId)>) -> Result<(), OpenError> {
+    for (shard, segment) in journals {
+        let removed = checkpoint::remove_journals(disk, shard, segment..=segment).await;
+        removed.map_err(|error| at(&crate::segment::path(shard, Purpose::Journal, segment), error))?;
     }
     Ok(())
 }
 
-async fn write_facts<D: Disk, C: Clock>(log: &Log<D, C>, loaded: &load::Loaded) -> Result<(), ()> {
-    const FACTS_A_FRAME: usize = 4 * 1024;
+async fn restate<D: Disk, C: Clock>(
+    log: &Log<D, C>,
+    frontier: &Frontier,
+    loaded: &load::Loaded,
+) -> Result<(), crate::error::AppendError> {
     let result = async {
-        // Tickets are looked at in the end, so that the commits are as few as they can be.
-        let mut tickets = Vec::new();
-        for facts in loaded.kept.chunks(FACTS_A_FRAME) {
-            tickets.push(log.append_facts(facts).await?);
+        let sequence = frontier.sequence()?;
+        let held = loaded.held();
+        for (number, shelf) in loaded.shelves.iter().enumerate() {
+            let held = if number == 0 { &held[..] } else { &[] };
+            checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), held).await?;
         }
-        for tally in loaded.facts.tallies() {
-            tickets.push(log.append_tally(tally).await?);
-        }
-        for ticket in tickets {
-            ticket.await?;
-        }
-        Ok::<(), crate::error::AppendError>(())
+        let last_stamps = loaded.last_stamps.iter().map(|(shard, stamp)| (*shard, *stamp)).collect();
+        checkpoint::complete(log, sequence, last_stamps).await
     }
     .await;
     log.close();
-    result.map_err(|_| ())
+    result
 }
 
 /// Drives the commits of a log until it is closed.
-async fn drive<D: Disk, C: Clock>(log: &Log<D, C>) -> Result<(), ()> {
+async fn drive<D: Disk, C: Clock>(log: &Log<D, C>) -> Result<(), DiskError> {
+    let mut result = Ok(());
     loop {
         match log.commit().await {
             Progress::Committed(commit) => log.release(commit),
             Progress::Rolled => {}
-            Progress::Closed => return Ok(()),
-            Progress::Latched(..) | Progress::Stopped(..) => log.close(),
+            Progress::Closed => return result,
+            Progress::Latched(_, error) | Progress::Stopped(_, error) => {
+                result = Err(error);
+                log.close();
+            }
         }
     }
 }
@@ -248,39 +291,4 @@ pub fn shard_of(name: &str) -> Option<ShardId> {
 
 fn at(path: &str, error: DiskError) -> OpenError {
     OpenError::Disk { path: path.to_owned(), error }
-}
-
-/// Numbers in use per shard and purpose.
-type Numbers = BTreeMap<(ShardId, Purpose), SegmentId>;
-
-/// Notes the numbers that file names use.
-fn note_numbers(numbers: &mut Numbers, shard: ShardId, names: &[String]) {
-    for (purpose, segment) in names.iter().filter_map(|name| parse_name(name)) {
-        let highest = numbers.entry((shard, purpose)).or_insert(segment);
-        *highest = (*highest).max(segment);
-    }
-}
-
-impl Queued {
-    /// Ordinals that nobody has decided about.
-    #[must_use]
-    pub fn open_units(&self) -> Vec<u16> {
-        let range = self.entry.first..self.entry.first + self.entry.count;
-        range.filter(|ordinal| !self.facts.iter().any(|fact| fact.ordinal == *ordinal)).collect()
-    }
-
-    /// Ordinals that wait for the operator.
-    #[must_use]
-    pub fn held_units(&self) -> Vec<u16> {
-        let held = self.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
-        held.map(|fact| fact.ordinal).collect()
-    }
-}
-
-/// Whether facts settle every unit of an entry.
-fn all_settled(facts: &Facts, entry: &IndexEntry) -> bool {
-    let range = entry.first..entry.first + entry.count;
-    let settled =
-        facts.of(entry.stamp).filter(|fact| fact.outcome.is_final() && range.contains(&fact.ordinal));
-    settled.count() == usize::from(entry.count)
 }

@@ -21,7 +21,9 @@ use storage::sim::{Executor, SimClock, SimDisk};
 use storage::store::{StoreOptions, open};
 
 const SEGMENT: &str = "shard-00/segment-00000001.log";
-const OPTIONS: StoreOptions = StoreOptions { shards: 1, journal_octets: 256 * 1024 };
+fn options() -> StoreOptions {
+    StoreOptions { shards: 1, journal_octets: 256 * 1024, ..StoreOptions::default() }
+}
 type SimLog = Log<SimDisk, SimClock>;
 
 async fn drive(log: &SimLog) {
@@ -70,20 +72,23 @@ impl Data {
         let made = (disk.clone(), clock.clone());
         let story = async move {
             let (disk, clock) = made;
-            let opened = open(&disk, &clock, OPTIONS).await.unwrap();
-            let options = |purpose| LogOptions {
+            let opened = open(&disk, &clock, &options()).await.unwrap();
+            let log_options = |purpose| LogOptions {
                 purpose,
                 shard: ShardId(0),
                 store: opened.store.store,
                 segment_octets: 256 * 1024,
-                first_segment: opened.first_segments[0].0,
+                first_segment: opened.chains[0].mail.first,
+                previous: None,
+                keys: Default::default(),
                 frontier: Arc::clone(&opened.frontier),
             };
-            let mail = Log::open(disk.clone(), clock.clone(), options(Purpose::Mail)).await.unwrap();
-            let journal = Log::open(disk.clone(), clock.clone(), options(Purpose::Journal)).await.unwrap();
+            let mail = Log::open(disk.clone(), clock.clone(), log_options(Purpose::Mail)).await.unwrap();
+            let journal =
+                Log::open(disk.clone(), clock.clone(), log_options(Purpose::Journal)).await.unwrap();
             let driven = futures_lite::future::zip(drive(&mail), drive(&journal));
             futures_lite::future::zip(write(&mail, &journal), driven).await;
-            open(&disk, &clock, OPTIONS).await.unwrap();
+            open(&disk, &clock, &options()).await.unwrap();
         };
         Executor::new(1, clock).run(u64::MAX, story).unwrap();
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));

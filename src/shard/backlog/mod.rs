@@ -62,13 +62,14 @@ impl Lanes {
     /// Queues what a start found.
     pub(super) fn take_backlog(&self, backlog: Backlog) {
         let lane = self.lane(&backlog.domain.as_str().into());
-        for queued in backlog.queued {
+        let directory = backlog.shard;
+        for queued in backlog.into_queued() {
             if queued.open_units().is_empty() {
                 // All that is left of it is held.
                 continue;
             }
-            let decided = queued.facts.iter().map(|fact| fact.ordinal).collect();
-            lane.queue.borrow_mut().arrive(backlog.shard, queued.entry, decided);
+            let decided = queued.decided.iter().map(|known| known.fact.ordinal).collect();
+            lane.queue.borrow_mut().arrive(directory, queued.entry, decided);
             self.wake(Rc::clone(&lane));
         }
     }

@@ -61,7 +61,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     dialer: N,
     spawn: S,
 ) {
-    let reader = Reader::new(shard.disk.clone());
+    let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
     let mut task = Task { shard, lane, dialer, spawn, reader, failures: 0, progressed: Cell::new(false) };
     let lane = Rc::clone(&task.lane);
     while !task.shard.is_shutting_down() {
@@ -341,7 +341,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         tracing::error!(%error, %shard, segment = entry.segment.0, offset = entry.offset().0, "unreadable record");
         let now = self.shard.clock.now();
         match error {
-            ReadError::Disk(_) => {
+            ReadError::Disk(_) | ReadError::Key(_) => {
                 self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
                 None
             }

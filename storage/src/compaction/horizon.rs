@@ -12,12 +12,14 @@ pub struct SegmentFacts {
     pub unsettled: u64,
     /// Messages, queued or arriving, that have chunks in it.
     pub pins: u64,
+    /// A rewrite copied messages out of it, and their owners may still look here.
+    pub moving: bool,
 }
 
 /// Whether the segment may be unlinked once its tally is durable.
 #[must_use]
 pub const fn may_unlink(facts: SegmentFacts) -> bool {
-    facts.sealed && facts.unsettled == 0 && facts.pins == 0
+    facts.sealed && facts.unsettled == 0 && facts.pins == 0 && !facts.moving
 }
 
 #[cfg(test)]
@@ -27,17 +29,18 @@ mod tests {
     #[test]
     fn h3_table_of_the_horizon() {
         let rows = [
-            ("active, empty", false, 0, 0, false),
-            ("active, all settled", false, 0, 0, false),
-            ("sealed, one unsettled", true, 1, 0, false),
-            ("chunks only, message still arriving", true, 0, 1, false),
-            ("chunks only, closed in a later segment, queued", true, 0, 1, false),
-            ("chunks only, abandoned", true, 0, 0, true),
-            ("sealed, all settled", true, 0, 0, true),
-            ("sealed, all settled, chunks of another message", true, 0, 2, false),
+            ("active, empty", false, 0, 0, false, false),
+            ("active, all settled", false, 0, 0, false, false),
+            ("sealed, one unsettled", true, 1, 0, false, false),
+            ("chunks only, message still arriving", true, 0, 1, false, false),
+            ("chunks only, closed in a later segment, queued", true, 0, 1, false, false),
+            ("chunks only, abandoned", true, 0, 0, false, true),
+            ("sealed, all settled", true, 0, 0, false, true),
+            ("sealed, all settled, chunks of another message", true, 0, 2, false, false),
+            ("sealed, all settled while its copies are being made known", true, 0, 0, true, false),
         ];
-        for (name, sealed, unsettled, pins, expected) in rows {
-            assert_eq!(may_unlink(SegmentFacts { sealed, unsettled, pins }), expected, "{name}");
+        for (name, sealed, unsettled, pins, moving, expected) in rows {
+            assert_eq!(may_unlink(SegmentFacts { sealed, unsettled, pins, moving }), expected, "{name}");
         }
     }
 }

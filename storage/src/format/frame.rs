@@ -18,8 +18,16 @@ pub enum FrameKind {
     Void,
     /// Facts about units.
     Settlement,
-    /// What an unlinked segment held and how it ended.
+    /// What an unlinked segment held and how it ended, or a part of that.
     Tally,
+    /// Outcomes of the units of one segment, restated by a checkpoint.
+    Outcomes,
+    /// The sum of many tallies, restated by a checkpoint.
+    Ledger,
+    /// Units that are held, restated by a checkpoint.
+    Held,
+    /// The end of a checkpoint: what it restated is complete.
+    Checkpoint,
 }
 
 /// The header of a frame.
@@ -40,8 +48,11 @@ pub struct FrameHeader {
     pub durable_before: Offset,
     /// Seeded CRC32 of the payload.
     pub payload_checksum: u32,
-    /// [`PLAIN`]; others are reserved for encryption at rest.
+    /// The key that the payload is encrypted with, or [`PLAIN`].
     pub key_id: u32,
+    /// Of a message: the number of its first unit among the units of its segment; else 0. It stands here so that
+    /// a scan that lost a record still numbers the others rightly.
+    pub unit_base: u32,
 }
 
 /// Octets of a frame header.
@@ -50,6 +61,27 @@ pub const FRAME_HEADER_OCTETS: usize = 64;
 pub const FRAME_ALIGNMENT: usize = 8;
 /// The first four octets of a frame.
 pub const FRAME_MAGIC: &[u8; 4] = b"SMXF";
+
+/// A header whose other fields are those of a record of `kind`; the log fills in the rest.
+#[must_use]
+pub const fn blank_header(
+    kind: FrameKind,
+    stamp: Stamp,
+    received: UnixMillis,
+    queue_id: QueueId,
+) -> FrameHeader {
+    FrameHeader {
+        kind,
+        payload_length: 0,
+        stamp,
+        received,
+        queue_id,
+        durable_before: Offset(0),
+        payload_checksum: 0,
+        key_id: PLAIN,
+        unit_base: 0,
+    }
+}
 
 /// The key id of a payload that is not encrypted.
 pub const PLAIN: u32 = 0;
@@ -65,13 +97,18 @@ pub const fn frame_octets(payload_length: usize) -> usize {
 }
 
 impl FrameKind {
-    const fn code(self) -> u8 {
+    /// Its number on disk.
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Message => 1,
             Self::Chunk => 2,
             Self::Void => 3,
             Self::Settlement => 4,
             Self::Tally => 5,
+            Self::Outcomes => 6,
+            Self::Ledger => 7,
+            Self::Held => 8,
+            Self::Checkpoint => 9,
         }
     }
 
@@ -82,6 +119,10 @@ impl FrameKind {
             3 => Some(Self::Void),
             4 => Some(Self::Settlement),
             5 => Some(Self::Tally),
+            6 => Some(Self::Outcomes),
+            7 => Some(Self::Ledger),
+            8 => Some(Self::Held),
+            9 => Some(Self::Checkpoint),
             _ => None,
         }
     }
@@ -102,6 +143,7 @@ impl FrameHeader {
         octets[40..48].copy_from_slice(&self.durable_before.0.to_le_bytes());
         octets[48..52].copy_from_slice(&self.payload_checksum.to_le_bytes());
         octets[52..56].copy_from_slice(&self.key_id.to_le_bytes());
+        octets[56..60].copy_from_slice(&self.unit_base.to_le_bytes());
         let mut hasher = seed.hasher(offset);
         hasher.update(&octets[CHECKSUM_START..]);
         octets[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
@@ -136,15 +178,15 @@ impl FrameHeader {
             durable_before: Offset(reader.u64()?),
             payload_checksum: reader.u32()?,
             key_id: reader.u32()?,
+            unit_base: reader.u32()?,
         })
     }
 
-    /// Whether `payload` is what was written behind this header at `offset`, and is plain.
+    /// Whether `payload` is what was written behind this header at `offset`, encrypted or not.
     #[must_use]
     pub fn matches(&self, payload: &[u8], seed: &Seed, offset: Offset) -> bool {
         let mut hasher = seed.hasher(offset);
         hasher.update(payload);
-        let whole = payload.len() == self.payload_length as usize;
-        whole && self.key_id == PLAIN && hasher.finalize() == self.payload_checksum
+        payload.len() == self.payload_length as usize && hasher.finalize() == self.payload_checksum
     }
 }

@@ -52,6 +52,13 @@ impl IndexEntry {
         }
     }
 
+    /// The numbers of its units among those of its segment.
+    #[must_use]
+    pub fn units(&self) -> core::ops::Range<u32> {
+        let first = self.unit_base + u32::from(self.first);
+        first..first + u32::from(self.count)
+    }
+
     /// Where the frame is.
     #[must_use]
     pub const fn offset(&self) -> Offset {

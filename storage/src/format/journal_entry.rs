@@ -1,8 +1,8 @@
-//! Payloads of a journal: settlements of units and tallies of unlinked segments (`FORMAT.md`, "Settlement",
-//! "Tally"). The stamp of the frame is the sequence of the facts in it: hold and release take the highest.
+//! Payloads of settlements and voids (`FORMAT.md`, "Settlement", "Void"). The stamp of a journal's frame is the
+//! sequence of the facts in it: hold and release take the highest.
 
 use super::{Reader, Writer};
-use crate::position::{SegmentId, ShardId, Stamp};
+use crate::position::{SegmentId, Stamp};
 
 /// What became of a unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -42,7 +42,8 @@ impl Outcome {
         !matches!(self, Self::Held | Self::Released)
     }
 
-    const fn code(self) -> u8 {
+    /// Its number on disk; a final one fits four bits.
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Delivered => 1,
             Self::Bounced => 2,
@@ -55,7 +56,8 @@ impl Outcome {
         }
     }
 
-    const fn from_code(code: u8) -> Option<Self> {
+    /// The counterpart of [`Self::code`].
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::Delivered,
             2 => Self::Bounced,
@@ -106,66 +108,6 @@ impl Fact {
         let ordinal = reader.u16()?;
         let code = reader.u16()?;
         Some(Self { stamp, ordinal, code, outcome: Outcome::from_code(reader.u8()?)? })
-    }
-}
-
-/// How the units of one domain in one unlinked segment ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DomainTally {
-    /// The domain.
-    pub domain: String,
-    /// Units by [`FINAL_OUTCOMES`].
-    pub ended: [u64; FINAL_OUTCOMES.len()],
-}
-
-/// What an unlinked segment held, written before the unlink: the ledger's memory of it (P2).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Tally {
-    /// Its shard.
-    pub shard: ShardId,
-    /// Its number.
-    pub segment: SegmentId,
-    /// One row a domain.
-    pub domains: Vec<DomainTally>,
-}
-
-impl Tally {
-    /// The payload.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let rows = u32::try_from(self.domains.len()).expect("a segment has fewer than 4 G domains");
-        Writer(&mut out).u16(self.shard.0).u16(0).u32(self.segment.0).u32(rows).u32(0);
-        for row in &self.domains {
-            let octets = u16::try_from(row.domain.len()).expect("a domain is at most 255 octets");
-            Writer(&mut out).u16(octets).octets(row.domain.as_bytes());
-            for count in row.ended {
-                Writer(&mut out).u64(count);
-            }
-        }
-        out
-    }
-
-    /// The tally in `payload`.
-    #[must_use]
-    pub fn decode(payload: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(payload);
-        let shard = ShardId(reader.u16()?);
-        reader.u16()?;
-        let segment = SegmentId(reader.u32()?);
-        let rows = reader.u32()?;
-        reader.u32()?;
-        let mut domains = Vec::new();
-        for _ in 0..rows {
-            let octets = reader.u16()?;
-            let domain = core::str::from_utf8(reader.take(octets.into())?).ok()?.to_owned();
-            let mut ended = [0; FINAL_OUTCOMES.len()];
-            for count in &mut ended {
-                *count = reader.u64()?;
-            }
-            domains.push(DomainTally { domain, ended });
-        }
-        Some(Self { shard, segment, domains })
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Nothing here names a file, a clock or a lock; decoding never panics, whatever the bytes.
 
+pub mod checkpoint;
 pub mod checksum;
 pub mod frame;
 pub mod index_file;
@@ -10,6 +11,7 @@ pub mod journal_entry;
 pub mod message;
 pub mod segment_header;
 pub mod store_file;
+pub mod tally;
 mod wire;
 
 /// Size of a block: the unit of O_DIRECT and of a commit.

@@ -13,7 +13,7 @@ pub enum Purpose {
 }
 
 /// The header of a segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentHeader {
     /// What the file holds.
     pub purpose: Purpose,
@@ -31,19 +31,38 @@ pub struct SegmentHeader {
     pub created: UnixMillis,
     /// Every stamp in it is at least this.
     pub stamp_floor: Stamp,
+    /// The segment of the same shard and purpose that was made before it: the chain that tells a lost file from
+    /// a number that was never used. `None` for the first.
+    pub previous: Option<SegmentId>,
+    /// The key of its mail, and how to tell that it is that key; `None` if it is not encrypted.
+    pub key: Option<KeyMark>,
+    /// The segments that a rewrite copied its messages from; none in a segment that took new mail.
+    pub sources: Vec<SegmentId>,
 }
+
+/// Which key encrypts a segment, without telling it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyMark {
+    /// Its number in the key file, never 0.
+    pub key_id: u32,
+    /// Derived from the key: another key under the same number is noticed before anything is read with it.
+    pub check: [u8; 16],
+}
+
+/// Most segments that one rewrite takes up: what fits behind the fields of a header.
+pub const SOURCES_MAX: usize = 512;
 
 /// Why a header is not believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeaderError {
     /// Not a header, or damaged.
     Damaged,
-    /// Written by a newer version.
+    /// Of a version that this program does not read: a newer one, or one that was never released.
     Newer(u16),
 }
 
 /// The format's version.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"STRATAMX";
 const CHECKSUM_AT: usize = BLOCK_OCTETS - 4;
 
@@ -61,6 +80,13 @@ impl SegmentHeader {
         writer.u32(self.segment.0).u16(self.shard.0).u16(0);
         writer.octets(&self.store.0).octets(&self.salt.0);
         writer.u64(self.size).u64(self.created.0).u64(self.stamp_floor.0);
+        let key = self.key.unwrap_or(KeyMark { key_id: 0, check: [0; 16] });
+        writer.u32(key.key_id).u32(self.previous.map_or(0, |previous| previous.0)).octets(&key.check);
+        assert!(self.sources.len() <= SOURCES_MAX);
+        writer.u32(u32::try_from(self.sources.len()).expect("asserted")).u32(0);
+        for source in &self.sources {
+            writer.u32(source.0);
+        }
         block.resize(CHECKSUM_AT, 0);
         let checksum = checksum::plain(&block);
         Writer(&mut block).u32(checksum);
@@ -84,7 +110,7 @@ impl SegmentHeader {
 
     fn decode_fields(reader: &mut Reader<'_>) -> Option<Result<Self, HeaderError>> {
         let version = reader.u16()?;
-        if version > VERSION {
+        if version != VERSION {
             return Some(Err(HeaderError::Newer(version)));
         }
         let purpose = match reader.u16()? {
@@ -98,7 +124,7 @@ impl SegmentHeader {
         let segment = SegmentId(reader.u32()?);
         let shard = ShardId(reader.u16()?);
         reader.u16()?;
-        Some(Ok(Self {
+        let mut header = Self {
             purpose,
             segment,
             shard,
@@ -107,6 +133,22 @@ impl SegmentHeader {
             size: reader.u64()?,
             created: UnixMillis(reader.u64()?),
             stamp_floor: Stamp(reader.u64()?),
-        }))
+            previous: None,
+            key: None,
+            sources: Vec::new(),
+        };
+        let key_id = reader.u32()?;
+        header.previous = Some(SegmentId(reader.u32()?)).filter(|previous| previous.0 != 0);
+        let check = reader.array()?;
+        header.key = (key_id != 0).then_some(KeyMark { key_id, check });
+        let sources = reader.u32()? as usize;
+        reader.u32()?;
+        if sources > SOURCES_MAX {
+            return None;
+        }
+        for _ in 0..sources {
+            header.sources.push(SegmentId(reader.u32()?));
+        }
+        Some(Ok(header))
     }
 }

@@ -1,12 +1,14 @@
 //! The walk itself: reads every file once and keeps what listing and verification need.
 
 use super::{Directory, Known, LogFile, Problem, Walked};
+use crate::crypt::Keys;
 use crate::disk::{Disk, File, read_whole};
 use crate::error::DiskError;
 use crate::facts::Facts;
+use crate::format::checkpoint::{HeldUnit, Outcomes};
 use crate::format::frame::{FRAME_ALIGNMENT, FRAME_HEADER_OCTETS, FrameHeader, FrameKind};
 use crate::format::index_file::SegmentIndex;
-use crate::format::journal_entry::{Fact, Tally, Void};
+use crate::format::journal_entry::{Fact, Void};
 use crate::format::message::{MessageView, domain_groups};
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
@@ -17,6 +19,7 @@ use crate::segment::scan::{Found, walk};
 use crate::segment::{index_name, parse_name, path};
 use crate::store::shard_of;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Beyond this an offset has no place in an index: no segment of ours is that large.
 const FILE_OCTETS_MAX: u64 = u32::MAX as u64 * FRAME_ALIGNMENT as u64;
@@ -24,7 +27,7 @@ const FILE_OCTETS_MAX: u64 = u32::MAX as u64 * FRAME_ALIGNMENT as u64;
 const PAYLOAD_OCTETS_MAX: u32 = 1 << 30;
 
 /// Walks over all of it.
-pub(super) async fn gather<D: Disk>(disk: D) -> Result<Directory<D>, DiskError> {
+pub(super) async fn gather<D: Disk>(disk: D, keys: Arc<Keys>) -> Result<Directory<D>, DiskError> {
     let mut shards: Vec<ShardId> = disk.list("").await?.iter().filter_map(|name| shard_of(name)).collect();
     shards.sort_unstable();
     let mut directory = Directory {
@@ -38,6 +41,7 @@ pub(super) async fn gather<D: Disk>(disk: D) -> Result<Directory<D>, DiskError> 
         orphans: Vec::new(),
         problems: Vec::new(),
         disk,
+        keys,
     };
     directory.read_store().await;
     for shard in directory.shards.clone() {
@@ -107,6 +111,7 @@ impl<D: Disk> Directory<D> {
             stored_index: None,
             found_index: SegmentIndex::default(),
             messages: Vec::new(),
+            locked: 0,
             lost: Vec::new(),
         };
         if let Err(error) = self.read_into(&mut walked).await {
@@ -136,7 +141,7 @@ impl<D: Disk> Directory<D> {
         }
         if let Some(header) = &mut walked.header {
             header.size = header.size.min(FILE_OCTETS_MAX);
-            let header = *header;
+            let header = header.clone();
             self.read_frames(walked, &first.file, &header).await?;
         }
         Ok(())
@@ -157,7 +162,8 @@ impl<D: Disk> Directory<D> {
                 return;
             }
         };
-        let salt = walked.header.map(|header| header.salt).or_else(|| SegmentIndex::salt_of(&content));
+        let salt =
+            walked.header.as_ref().map(|header| header.salt).or_else(|| SegmentIndex::salt_of(&content));
         walked.stored_index =
             salt.and_then(|salt| SegmentIndex::decode(&content, walked.shard, walked.segment, &salt));
         let Some(salt) = salt.filter(|_| walked.stored_index.is_some()) else {
@@ -172,11 +178,14 @@ impl<D: Disk> Directory<D> {
                 purpose: Purpose::Mail,
                 segment: walked.segment,
                 shard: walked.shard,
-                store: StoreId([0; 16]),
+                store: self.store.map_or(StoreId([0; 16]), |store| store.store),
                 salt,
                 size: walked.shown.octets,
                 created: UnixMillis(0),
                 stamp_floor: Stamp::NONE,
+                previous: None,
+                key: None,
+                sources: Vec::new(),
             });
         }
     }
@@ -189,7 +198,13 @@ impl<D: Disk> Directory<D> {
     ) -> Result<(), DiskError> {
         let mut contents = Contents::default();
         let mut lost = Vec::new();
-        let result = walk(file, header, |found| match found {
+        let keys = Arc::clone(&self.keys);
+        let result = walk(file, header, &keys, |found| match found {
+            Found::Locked { offset, header } => {
+                walked.shown.frames += 1;
+                walked.locked += 1;
+                note_locked(walked, &mut contents, offset, &header);
+            }
             Found::Frame { offset, header, payload } => {
                 if !self.note_frame(walked, &mut contents, (offset, &header, payload)) {
                     lost.push((offset.0, format!("{} makes no sense", name_of(&header))));
@@ -240,15 +255,17 @@ impl<D: Disk> Directory<D> {
                 let Some(facts) = Fact::decode_all(payload) else { return false };
                 note_stamp(&mut walked.shown, header.stamp);
                 walked.shown.units += facts.len() as u64;
-                for fact in facts {
-                    self.told.push((number, offset.0, fact));
-                    self.facts.add(header.stamp, fact);
-                }
+                self.told.extend(facts.into_iter().map(|fact| (number, offset.0, fact)));
+                return self.facts.take(header, payload);
             }
-            FrameKind::Tally => {
-                let Some(tally) = Tally::decode(payload) else { return false };
+            FrameKind::Tally
+            | FrameKind::Outcomes
+            | FrameKind::Ledger
+            | FrameKind::Held
+            | FrameKind::Checkpoint => {
                 note_stamp(&mut walked.shown, header.stamp);
-                self.facts.add_tally(header.stamp, tally);
+                walked.shown.units += facts_in(header.kind, payload);
+                return self.facts.take(header, payload);
             }
         }
         true
@@ -260,7 +277,7 @@ impl<D: Disk> Directory<D> {
             let (void, live): (Vec<&Known>, Vec<&Known>) =
                 file.messages.iter().partition(|message| self.is_void(file, message.offset));
             let void: usize = void.iter().map(|message| message.units()).sum();
-            let settled: usize = live.iter().map(|message| self.settled_units(message)).sum();
+            let settled: usize = live.iter().map(|message| self.settled_units(file, message)).sum();
             let shown = &mut self.files[at].shown;
             shown.units -= void as u64;
             shown.settled = settled as u64;
@@ -284,6 +301,7 @@ fn note_message(
         stamp: header.stamp,
         queue_id: header.queue_id,
         offset: offset.0,
+        unit_base: header.unit_base,
         domains: domains.into_iter().map(|(domain, _, units)| (domain.to_owned(), units)).collect(),
         chunks: view.chunks.clone(),
     });
@@ -293,6 +311,44 @@ fn note_message(
     let segments = view.chunks.iter().map(|chunk| chunk.segment);
     contents.add_message(walked.segment, offset, header, &view.recipients, segments);
     true
+}
+
+/// Facts about units that a frame of a checkpoint restates.
+fn facts_in(kind: FrameKind, payload: &[u8]) -> u64 {
+    match kind {
+        FrameKind::Outcomes => Outcomes::decode(payload).map_or(0, |part| part.units().count() as u64),
+        FrameKind::Held => HeldUnit::decode_all(payload).map_or(0, |units| units.len() as u64),
+        _ => 0,
+    }
+}
+
+/// Takes in a frame whose payload cannot be opened: of a message the index tells domains and units, if it is there.
+fn note_locked(walked: &mut Walked, contents: &mut Contents, offset: Offset, header: &FrameHeader) {
+    if header.kind != FrameKind::Message {
+        return;
+    }
+    let Some(index) = &walked.stored_index else { return };
+    let mut domains = Vec::new();
+    for (domain, entries) in &index.domains {
+        domains.extend(
+            entries.iter().filter(|entry| entry.offset() == offset).map(|entry| (domain.clone(), *entry)),
+        );
+    }
+    domains.sort_by_key(|(_, entry)| entry.first);
+    contents.add_entries(&domains);
+    let units: u16 = domains.iter().map(|(_, entry)| entry.count).sum();
+    let domains = domains.into_iter().map(|(domain, entry)| (domain, entry.count)).collect();
+    walked.shown.messages += 1;
+    walked.shown.units += u64::from(units);
+    note_stamp(&mut walked.shown, header.stamp);
+    walked.messages.push(Known {
+        stamp: header.stamp,
+        queue_id: header.queue_id,
+        offset: offset.0,
+        unit_base: header.unit_base,
+        domains,
+        chunks: Vec::new(),
+    });
 }
 
 fn note_stamp(shown: &mut LogFile, stamp: Stamp) {
@@ -308,6 +364,10 @@ pub(super) const fn kind_word(kind: FrameKind) -> &'static str {
         FrameKind::Void => "void",
         FrameKind::Settlement => "settlement",
         FrameKind::Tally => "tally",
+        FrameKind::Outcomes => "outcomes",
+        FrameKind::Ledger => "ledger",
+        FrameKind::Held => "held",
+        FrameKind::Checkpoint => "checkpoint",
     }
 }
 
@@ -318,7 +378,13 @@ fn name_of(header: &FrameHeader) -> String {
         FrameKind::Message | FrameKind::Chunk => {
             format!("{} {} ({octets} octets)", kind_word(header.kind), header.queue_id)
         }
-        FrameKind::Settlement | FrameKind::Tally | FrameKind::Void => {
+        FrameKind::Settlement
+        | FrameKind::Tally
+        | FrameKind::Void
+        | FrameKind::Outcomes
+        | FrameKind::Ledger
+        | FrameKind::Held
+        | FrameKind::Checkpoint => {
             format!("{} ({octets} octets)", kind_word(header.kind))
         }
     }

@@ -4,11 +4,16 @@ use super::gather::kind_word;
 use super::{Directory, Walked};
 use crate::disk::Disk;
 use crate::error::DiskError;
+use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
 use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
-use crate::format::journal_entry::{Fact, Outcome, Tally, Void};
+use crate::format::journal_entry::{Fact, Outcome, Void};
 use crate::format::message::{MessageView, domain_of};
-use crate::position::{Offset, QueueId};
+use crate::format::tally::{Ledger, Tally, TallyRow};
+use crate::position::{Offset, QueueId, ShardId};
 use crate::segment::scan::{Found, walk};
+
+/// What is said of a record whose key is not here.
+const LOCKED: &str = "encrypted: its key is not here";
 
 /// Which records are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -69,15 +74,16 @@ pub(super) async fn records<D: Disk>(
 ) -> Result<(), DiskError> {
     let wanted = filter.queue_id.as_deref().map(QueueId::parse);
     for walked in &directory.files {
-        let Some(header) = walked.header else { continue };
+        let Some(header) = &walked.header else { continue };
         let file = directory.disk.open(&walked.shown.path).await?;
         let mut records = Vec::new();
-        let result = walk(&file, &header, |found| {
+        let result = walk(&file, header, &directory.keys, |found| {
             let (offset, header, payload, damage) = match found {
                 Found::Frame { offset, header, payload } => (offset, header, payload, None),
                 Found::DamagedPayload { offset, header, payload } => {
                     (offset, header, payload, Some("payload checksum"))
                 }
+                Found::Locked { offset, header } => (offset, header, &[][..], Some(LOCKED)),
             };
             let record = record(directory, walked, (offset, &header, payload), damage);
             if passes(&record, filter, wanted, header.queue_id) {
@@ -150,7 +156,15 @@ fn record<D: Disk>(
         FrameKind::Message => message(directory, walked, &mut record, header, payload),
         FrameKind::Void => text(&mut record, Void::decode(payload).map(|void| void_text(&void))),
         FrameKind::Settlement => text(&mut record, Fact::decode_all(payload).map(|facts| facts_text(&facts))),
-        FrameKind::Tally => text(&mut record, Tally::decode(payload).map(|tally| tally_text(&tally))),
+        FrameKind::Tally => text(&mut record, Tally::decode(payload).map(|part| tally_text(&part.content))),
+        FrameKind::Outcomes => text(&mut record, Outcomes::decode(payload).map(|part| outcomes_text(&part))),
+        FrameKind::Ledger => {
+            text(&mut record, Ledger::decode(payload).map(|(shard, part)| ledger_text(shard, &part.content)))
+        }
+        FrameKind::Held => text(&mut record, HeldUnit::decode_all(payload).map(|units| held_text(&units))),
+        FrameKind::Checkpoint => {
+            text(&mut record, Checkpoint::decode(payload).map(|end| checkpoint_text(&end)))
+        }
     };
     if !sense {
         record.damage = Some("payload makes no sense");
@@ -168,11 +182,12 @@ fn message<D: Disk>(
     let Some(view) = MessageView::decode(payload) else { return false };
     record.reverse_path = Some(view.reverse_path.to_owned());
     record.data_octets = view.data.stored_octets;
-    let facts: Vec<&Fact> = directory.facts.of(header.stamp).collect();
     let unsettled = if directory.is_void(walked, record.offset) { "void" } else { "queued" };
     let recipients = view.recipients.iter().enumerate().map(|(ordinal, mailbox)| {
-        let fact = facts.iter().find(|fact| usize::from(fact.ordinal) == ordinal);
-        let state = fact.map_or(unsettled, |fact| outcome_word(fact.outcome));
+        let ordinal = u16::try_from(ordinal).unwrap_or(u16::MAX);
+        let place = (walked.shard, walked.segment);
+        let outcome = directory.outcome(place, header.stamp, header.unit_base, ordinal);
+        let state = outcome.map_or(unsettled, outcome_word);
         Recipient { mailbox: (*mailbox).to_owned(), state }
     });
     record.recipients = recipients.collect();
@@ -200,9 +215,30 @@ fn facts_text(facts: &[Fact]) -> String {
 }
 
 fn tally_text(tally: &Tally) -> String {
-    let units: u64 = tally.domains.iter().flat_map(|row| row.ended).fold(0, u64::saturating_add);
-    let (shard, segment, domains) = (tally.shard, tally.segment.0, tally.domains.len());
+    let units: u64 = tally.rows.iter().map(TallyRow::total).fold(0, u64::saturating_add);
+    let (shard, segment, domains) = (tally.shard, tally.segment.0, tally.rows.len());
     format!("{shard} segment {segment:08x}: {units} units of {domains} domains ended")
+}
+
+fn ledger_text(shard: ShardId, ledger: &Ledger) -> String {
+    let units: u64 = ledger.rows.iter().map(TallyRow::total).fold(0, u64::saturating_add);
+    let segments: u64 = ledger.gone.iter().map(|range| u64::from(range.end() - range.start()) + 1).sum();
+    format!("{shard}: {segments} segments gone, {units} units of {} domains ended", ledger.rows.len())
+}
+
+fn outcomes_text(outcomes: &Outcomes) -> String {
+    let Outcomes { shard, segment, first, .. } = outcomes;
+    format!("{shard} segment {:08x}: {} units ended, from {first} on", segment.0, outcomes.units().count())
+}
+
+fn held_text(units: &[HeldUnit]) -> String {
+    let words = units.iter().map(|unit| format!("{}/{} held {}", unit.stamp.0, unit.ordinal, unit.code));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn checkpoint_text(end: &Checkpoint) -> String {
+    let words = end.last_stamps.iter().map(|(shard, stamp)| format!("{shard} up to {}", stamp.0));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The word for an outcome.

@@ -3,7 +3,7 @@
 use super::{Directory, Known, Walked};
 use crate::disk::Disk;
 use crate::format::index_file::{IndexEntry, SegmentIndex};
-use crate::format::journal_entry::{FINAL_OUTCOMES, Fact};
+use crate::format::journal_entry::Fact;
 use crate::format::segment_header::Purpose;
 use crate::position::{QueueId, ShardId, Stamp};
 use crate::segment::contents::leave_out;
@@ -71,9 +71,7 @@ fn missing_shards<D: Disk>(directory: &Directory<D>, problems: &mut Vec<Problem>
 /// An index without its segment is what a crash leaves of an unlink; but then there is a tally.
 fn lost_segments<D: Disk>(directory: &Directory<D>, problems: &mut Vec<Problem>) {
     for (shard, segment) in &directory.orphans {
-        let unlinked =
-            directory.facts.tallies().any(|tally| (tally.shard, tally.segment) == (*shard, *segment));
-        if !unlinked {
+        if !directory.facts.is_gone(*shard, *segment) {
             let what = "missing, though its index is here and no tally says that it was unlinked".to_owned();
             problems.push(Problem::new(path(*shard, Purpose::Mail, *segment), None, what));
         }
@@ -91,7 +89,7 @@ fn header(file: &Walked, problems: &mut Vec<Problem>) {
     if !what.is_empty() {
         problems.push(Problem::new(file.shown.path.clone(), Some(0), what.to_owned()));
     }
-    let Some(header) = file.header else { return };
+    let Some(header) = &file.header else { return };
     if (header.segment, header.shard, header.purpose) != (file.segment, file.shard, file.purpose) {
         let what = "the header is that of a file with another name".to_owned();
         problems.push(Problem::new(file.shown.path.clone(), Some(0), what));
@@ -152,11 +150,13 @@ fn by_stamp(index: &SegmentIndex) -> BTreeMap<(Stamp, &str, u16), &IndexEntry> {
 }
 
 fn stamps<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<Problem>) {
-    let floor = file.header.map_or(Stamp::NONE, |header| header.stamp_floor);
+    let floor = file.header.as_ref().map_or(Stamp::NONE, |header| header.stamp_floor);
     let ceiling = directory.store.map_or(Stamp(u64::MAX), |store| store.stamp_ceiling);
+    // A rewrite copies from several segments, each in its own order.
+    let rewritten = file.header.as_ref().is_some_and(|header| !header.sources.is_empty());
     let mut last = Stamp::NONE;
     for message in &file.messages {
-        let what = if message.stamp <= last {
+        let what = if message.stamp <= last && !rewritten {
             format!("stamp {} is not above {} before it", message.stamp.0, last.0)
         } else if message.stamp < floor {
             format!("stamp {} is below the floor {} of its segment", message.stamp.0, floor.0)
@@ -172,7 +172,7 @@ fn stamps<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<P
 
 /// A message that is not settled has all its chunks.
 fn chunks<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<Problem>) {
-    let live = file.messages.iter().filter(|message| !directory.is_settled(message));
+    let live = file.messages.iter().filter(|message| !directory.is_settled(file, message));
     for message in live.filter(|message| !directory.is_void(file, message.offset)) {
         for chunk in &message.chunks {
             let found = directory.chunks.get(&(file.shard, chunk.segment, chunk.offset.0));
@@ -237,40 +237,26 @@ fn facts<D: Disk>(directory: &Directory<D>, places: &Places, problems: &mut Vec<
     }
 }
 
-/// A tally whose segment is still here (a crash before the unlink) says what the facts say.
+/// What is remembered of segments that are gone balances (P2), and no segment that another one was made behind is lost.
 fn tallies<D: Disk>(directory: &Directory<D>, problems: &mut Vec<Problem>) {
-    for tally in directory.facts.tallies() {
-        let here = |file: &&Walked| {
-            file.purpose == Purpose::Mail && file.shard == tally.shard && file.segment == tally.segment
+    for (shard, ledger) in directory.facts.ledgers() {
+        for row in ledger.rows.iter().filter(|row| row.accepted != row.total()) {
+            let (domain, accepted, ended) = (&row.domain, row.accepted, row.total());
+            let what = format!("of segments that are gone {domain} had {accepted} units, and {ended} ended");
+            problems.push(Problem::new(shard.to_string(), None, what));
+        }
+    }
+    for file in directory.files.iter().filter(|file| file.purpose == Purpose::Mail) {
+        let Some(previous) = file.header.as_ref().and_then(|header| header.previous) else { continue };
+        let is_here = |other: &Walked| {
+            other.purpose == Purpose::Mail && (other.shard, other.segment) == (file.shard, previous)
         };
-        let Some(file) = directory.files.iter().find(here) else { continue };
-        let told: BTreeMap<&str, Ended> =
-            tally.domains.iter().map(|row| (row.domain.as_str(), row.ended)).collect();
-        // A lost record cannot be counted.
-        if file.lost.is_empty() && told != counted(directory, file) {
-            let what = "its tally in the journal differs from the facts about its records".to_owned();
-            problems.push(Problem::new(file.shown.path.clone(), None, what));
+        if !directory.facts.is_gone(file.shard, previous) && !directory.files.iter().any(is_here) {
+            let what = format!(
+                "missing, though {} was made behind it and no tally says that it was unlinked",
+                file.shown.path
+            );
+            problems.push(Problem::new(path(file.shard, Purpose::Mail, previous), None, what));
         }
     }
-}
-
-type Ended = [u64; FINAL_OUTCOMES.len()];
-
-/// How the units of a segment ended, by the facts.
-fn counted<'a, D: Disk>(directory: &Directory<D>, file: &'a Walked) -> BTreeMap<&'a str, Ended> {
-    let mut counted: BTreeMap<&str, Ended> = BTreeMap::new();
-    for message in &file.messages {
-        let mut ordinal = 0;
-        for (domain, units) in &message.domains {
-            let range = ordinal..ordinal + usize::from(*units);
-            ordinal = range.end;
-            let about = directory.facts.of(message.stamp);
-            for fact in about.filter(|fact| range.contains(&usize::from(fact.ordinal))) {
-                if let Some(place) = FINAL_OUTCOMES.iter().position(|outcome| *outcome == fact.outcome) {
-                    counted.entry(domain).or_default()[place] += 1;
-                }
-            }
-        }
-    }
-    counted
 }

@@ -3,11 +3,14 @@
 use super::{Arrival, Log, State};
 use crate::clock::Clock;
 use crate::commit::{BATCH_OCTETS, Ticket};
+use crate::crypt::TAG_OCTETS;
 use crate::disk::{Disk, File};
 use crate::error::AppendError;
-use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
-use crate::format::journal_entry::{DomainTally, Fact, Tally};
+use crate::format::checkpoint::HeldUnit;
+use crate::format::frame::{FrameHeader, FrameKind, blank_header, frame_octets};
+use crate::format::journal_entry::Fact;
 use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
+use crate::format::tally::Tally;
 use crate::frontier::IDLE;
 use crate::position::{Offset, QueueId, SegmentId, Stamp, UnixMillis};
 
@@ -50,23 +53,6 @@ pub struct Place {
     pub unit_base: u32,
 }
 
-/// Domains in one frame of a tally: a segment may hold mail for more than a batch could name.
-const TALLY_ROWS_A_FRAME: usize = 256;
-
-/// Octets of a frame header without its payload's facts.
-const fn header(kind: FrameKind, stamp: Stamp, received: UnixMillis, queue_id: QueueId) -> FrameHeader {
-    FrameHeader {
-        kind,
-        payload_length: 0,
-        stamp,
-        received,
-        queue_id,
-        durable_before: Offset(0),
-        payload_checksum: 0,
-        key_id: 0,
-    }
-}
-
 impl<D: Disk, C: Clock> Log<D, C> {
     /// Appends a message. The stamp is taken here, when the closing record enters the batch (H19).
     ///
@@ -98,12 +84,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
         // What the release of the batch before this one publishes. Its own first stamp, not the floor in force
         // now: else a shard that is never idle would never lift its floor.
         state.filling.floor.get_or_insert(stamp);
-        let header = header(FrameKind::Message, stamp, message.received, message.queue_id);
+        let mut header = blank_header(FrameKind::Message, stamp, message.received, message.queue_id);
+        header.unit_base = state.contents.units();
         let (offset, header) = push(state, header, &[head, message.tail]);
-        let segment = state.active.header.segment;
+        let segment = state.active().header.segment;
         let chunks = message.chunks.iter().map(|chunk| chunk.segment);
         let recipients = message.envelope.recipients;
-        let place = Place { segment, unit_base: state.contents.units() };
+        let place = Place { segment, unit_base: header.unit_base };
         for (domain, entry) in state.contents.add_message(segment, offset, &header, recipients, chunks) {
             let domain = state.intern(domain);
             state.arrivals.push(Arrival { domain, shard, entry });
@@ -136,10 +123,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
     pub async fn append_chunk(&self, queue_id: QueueId, data: &[u8]) -> Result<ChunkReference, AppendError> {
         self.wait_for_room(data.len()).await?;
         let mut state = self.state.borrow_mut();
-        let header = header(FrameKind::Chunk, Stamp::NONE, self.clock.wall(), queue_id);
+        let header = blank_header(FrameKind::Chunk, Stamp::NONE, self.clock.wall(), queue_id);
         let (offset, _) = push(&mut state, header, &[data]);
         let octets = u32::try_from(data.len()).expect("a chunk fits a batch");
-        let segment = state.active.header.segment;
+        let segment = state.active().header.segment;
         drop(state);
         self.work.notify_all();
         Ok(ChunkReference { segment, offset, octets })
@@ -163,25 +150,52 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// # Errors
     /// See [`AppendError`]. A tally that was begun may be begun again.
     pub async fn append_tally(&self, tally: &Tally) -> Result<Ticket, AppendError> {
-        let part = |rows: &[DomainTally]| Tally { domains: rows.to_vec(), ..*tally }.encode();
-        let mut parts = tally.domains.chunks(TALLY_ROWS_A_FRAME);
-        let mut payload = part(parts.next().unwrap_or_default());
-        for rows in parts {
+        let mut payloads = tally.encode();
+        let last = payloads.pop().expect("a tally has a part");
+        for payload in payloads {
             self.append_to_journal(FrameKind::Tally, &payload).await?.await?;
-            payload = part(rows);
         }
-        self.append_to_journal(FrameKind::Tally, &payload).await
+        self.append_to_journal(FrameKind::Tally, &last).await
+    }
+
+    /// Appends what a checkpoint restates: a payload of [`FrameKind::Outcomes`], [`FrameKind::Ledger`],
+    /// [`FrameKind::Held`] or [`FrameKind::Checkpoint`], with the sequence of the checkpoint.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_restated(
+        &self,
+        kind: FrameKind,
+        sequence: Stamp,
+        payload: &[u8],
+    ) -> Result<Ticket, AppendError> {
+        self.wait_for_room(payload.len()).await?;
+        Ok(self.push_to_journal(kind, sequence, payload))
+    }
+
+    /// Appends the units that a checkpoint restates as held.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_held(&self, sequence: Stamp, held: &[HeldUnit]) -> Result<Ticket, AppendError> {
+        let mut payload = Vec::new();
+        held.iter().for_each(|unit| unit.encode(&mut payload));
+        self.append_restated(FrameKind::Held, sequence, &payload).await
     }
 
     async fn append_to_journal(&self, kind: FrameKind, payload: &[u8]) -> Result<Ticket, AppendError> {
         self.wait_for_room(payload.len()).await?;
         let sequence = self.options.frontier.sequence()?;
+        Ok(self.push_to_journal(kind, sequence, payload))
+    }
+
+    fn push_to_journal(&self, kind: FrameKind, sequence: Stamp, payload: &[u8]) -> Ticket {
         let mut state = self.state.borrow_mut();
-        push(&mut state, header(kind, sequence, self.clock.wall(), QueueId(0)), &[payload]);
+        push(&mut state, blank_header(kind, sequence, self.clock.wall(), QueueId(0)), &[payload]);
         let ticket = state.filling.ticket();
         drop(state);
         self.work.notify_all();
-        Ok(ticket)
+        ticket
     }
 
     /// Completes when a frame with `payload` octets fits into the filling batch. The caller places it before
@@ -189,6 +203,8 @@ impl<D: Disk, C: Clock> Log<D, C> {
     async fn wait_for_room(&self, payload: usize) -> Result<(), AppendError> {
         let largest =
             BATCH_OCTETS.min(usize::try_from(self.options.segment_octets / 2).unwrap_or(usize::MAX));
+        // Encrypted or not, the same records fit.
+        let payload = payload + TAG_OCTETS;
         if frame_octets(payload) > largest {
             return Err(AppendError::TooLarge);
         }
@@ -202,7 +218,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
                 if let Some(refusal) = state.refusal {
                     return Err(refusal);
                 }
-                let end = state.active.header.size;
+                let end = state.active().header.size;
                 if !state.roll_wanted && state.filling.fits(payload, end) {
                     return Ok(());
                 }
@@ -225,10 +241,9 @@ pub(super) fn push<D: Disk>(
     mut header: FrameHeader,
     parts: &[&[u8]],
 ) -> (Offset, FrameHeader) {
-    header.durable_before = state.active.durable().0;
-    let payload: usize = parts.iter().map(|part| part.len()).sum();
-    header.payload_length = u32::try_from(payload).expect("a batch is far below 4 GiB");
-    let file = &state.active.file;
-    let offset = state.filling.push(|| file.allocate(BATCH_OCTETS), &state.active.seed, header, parts);
+    let State { active, filling, .. } = state;
+    let active = active.as_ref().expect("without a segment nothing is appended");
+    header.durable_before = active.durable().0;
+    let offset = filling.push(|| active.file.allocate(BATCH_OCTETS), &active.sealing(), &mut header, parts);
     (offset, header)
 }

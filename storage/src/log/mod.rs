@@ -21,11 +21,12 @@ pub use roll::Chore;
 
 use crate::clock::Clock;
 use crate::commit::{Batch, Fate};
+use crate::crypt::Keys;
 use crate::disk::{Disk, File};
 use crate::error::{AppendError, DiskError, SegmentName};
 use crate::format::index_file::{IndexEntry, SegmentIndex};
 use crate::format::journal_entry::Void;
-use crate::format::segment_header::Purpose;
+use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::frontier::{Frontier, IDLE};
 use crate::notify::Notify;
 use crate::position::{Offset, Salt, SegmentId, ShardId, StoreId};
@@ -50,8 +51,12 @@ pub struct LogOptions {
     pub segment_octets: u64,
     /// The first segment to make.
     pub first_segment: SegmentId,
+    /// The segment of this chain that was made last, by an earlier life.
+    pub previous: Option<SegmentId>,
     /// Stamps and floors.
     pub frontier: Arc<Frontier>,
+    /// The keys of mail.
+    pub keys: Arc<Keys>,
 }
 
 /// A message's units in one domain became durable.
@@ -115,12 +120,17 @@ pub struct Log<D: Disk, C: Clock> {
 }
 
 struct State<D: Disk> {
-    active: ActiveSegment<D::File>,
+    /// None only until the first one can be made: on a full disk a store opens all the same, to drain.
+    active: Option<ActiveSegment<D::File>>,
     contents: Contents,
     filling: Batch<<D::File as File>::Block>,
     arrivals: Vec<Arrival>,
     prepared: Option<ActiveSegment<D::File>>,
     next_segment: SegmentId,
+    /// The last number that a roll took for itself: one that was made ahead under a lower one comes too late.
+    rolls_to: SegmentId,
+    /// The last one of this chain that is durable: the next header names it.
+    previous: Option<SegmentId>,
     roll_wanted: bool,
     /// The active segment is given up; the last void says from where.
     latched: bool,
@@ -136,14 +146,21 @@ struct State<D: Disk> {
 }
 
 impl<D: Disk, C: Clock> Log<D, C> {
-    /// A log that starts in a fresh segment, made and durable. It never appends to an old one.
+    /// A log that starts in a fresh segment, made and durable. It never appends to an old one. On a full disk it
+    /// starts without, refuses appends, and [`Self::commit`] makes the segment once there is room.
     ///
     /// # Errors
-    /// The disk's, if the first segment cannot be made.
+    /// The disk's, but for [`DiskError::NoSpace`].
     pub async fn open(disk: D, clock: C, options: LogOptions) -> Result<Self, DiskError> {
         let first = options.first_segment;
-        let active = roll::create(&disk, &clock, &options, first).await?;
-        let start = active.appended().0;
+        let made = roll::create(&disk, &clock, &options, first, options.previous).await;
+        let (active, refusal) = match made {
+            Ok(active) => (Some(active), None),
+            Err(DiskError::NoSpace) => (None, Some(AppendError::NoSpace)),
+            Err(error) => return Err(error),
+        };
+        let start = active.as_ref().map_or(Offset(0), |active| active.appended().0);
+        let previous = active.as_ref().map_or(options.previous, |active| Some(active.header.segment));
         let state = State {
             active,
             contents: Contents::default(),
@@ -151,9 +168,11 @@ impl<D: Disk, C: Clock> Log<D, C> {
             arrivals: Vec::new(),
             prepared: None,
             next_segment: SegmentId(first.0 + 1),
+            rolls_to: first,
+            previous,
             roll_wanted: false,
             latched: false,
-            refusal: None,
+            refusal,
             closing: false,
             sealed: VecDeque::new(),
             domains: HashSet::new(),
@@ -178,10 +197,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.options.shard
     }
 
-    /// The segment that is being written.
+    /// The segment that is being written; `None` until the first one can be made.
     #[must_use]
-    pub fn active_segment(&self) -> SegmentId {
-        self.state.borrow().active.header.segment
+    pub fn active_segment(&self) -> Option<SegmentId> {
+        self.state.borrow().active.as_ref().map(|active| active.header.segment)
     }
 
     /// Takes what gathered, makes it durable, rolls when asked to. See [`Progress`].
@@ -210,13 +229,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if let Err(error) = written {
             return self.latch(base, &fate, error);
         }
-        self.state.borrow_mut().active.batch_written(end);
+        self.state.borrow_mut().active_mut().batch_written(end);
         if let Err(error) = file.sync().await {
             return self.latch(base, &fate, error);
         }
         {
             let mut state = self.state.borrow_mut();
-            state.active.batch_durable(end);
+            state.active_mut().batch_durable(end);
             // They were in the first batch of this segment.
             state.voids_owed.clear();
         }
@@ -249,8 +268,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
 
     fn latch(&self, base: Offset, fate: &Fate, error: DiskError) -> Progress {
         let mut state = self.state.borrow_mut();
-        let segment = state.active.header.segment;
-        let to = state.active.header.size;
+        let SegmentHeader { segment, size: to, .. } = state.active().header;
         state.contents.void_from(base);
         state.arrivals.clear();
         let void = Void { segment, from: base.0, to };
@@ -297,7 +315,7 @@ impl<D: Disk> State<D> {
             self.refusal = Some(AppendError::Closed);
             return Step::Close;
         }
-        if self.roll_wanted { Step::Roll } else { Step::Wait }
+        if self.roll_wanted || self.active.is_none() { Step::Roll } else { Step::Wait }
     }
 
     /// The filling batch leaves; an empty one takes its place behind it.
@@ -305,19 +323,27 @@ impl<D: Disk> State<D> {
         assert!(!self.filling.is_empty());
         let base = self.filling.base;
         let octets = self.filling.padded();
-        self.active.batch_leaves(base, octets);
+        self.active_mut().batch_leaves(base, octets);
         let end = base.plus(octets);
         let mut leaving = core::mem::replace(&mut self.filling, Batch::new(end));
         let block = leaving.seal().expect("a batch that is not empty has memory");
         assert_eq!(block.as_ref().len() as u64, octets, "a commit is whole blocks");
         Leaving {
             block,
-            file: Rc::clone(&self.active.file),
+            file: Rc::clone(&self.active().file),
             base,
             end,
             arrivals: core::mem::take(&mut self.arrivals),
             fate: leaving.fate,
         }
+    }
+
+    fn active(&self) -> &ActiveSegment<D::File> {
+        self.active.as_ref().expect("without a segment appends are refused and nothing is written")
+    }
+
+    fn active_mut(&mut self) -> &mut ActiveSegment<D::File> {
+        self.active.as_mut().expect("without a segment appends are refused and nothing is written")
     }
 
     /// The shared name of `domain`.

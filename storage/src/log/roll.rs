@@ -6,10 +6,10 @@ use crate::clock::Clock;
 use crate::commit::Batch;
 use crate::disk::{Disk, write_whole};
 use crate::error::{AppendError, DiskError};
-use crate::format::frame::{FrameHeader, FrameKind, PLAIN};
+use crate::format::frame::{FrameKind, blank_header};
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::frontier::IDLE;
-use crate::position::{Offset, QueueId, Salt, SegmentId, Stamp};
+use crate::position::{QueueId, Salt, SegmentId, Stamp};
 use crate::segment::{ActiveSegment, index_name};
 use std::rc::Rc;
 
@@ -24,27 +24,37 @@ pub enum Chore {
     Indexed(Sealed),
 }
 
-/// Makes the segment `segment`.
+/// Makes the segment `segment`, behind `previous`.
 pub(super) async fn create<D: Disk, C: Clock>(
     disk: &D,
     clock: &C,
     options: &LogOptions,
     segment: SegmentId,
+    previous: Option<SegmentId>,
 ) -> Result<ActiveSegment<D::File>, DiskError> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt)
-        .map_err(|error| DiskError::Io { operation: "random salt", reason: error.to_string() })?;
+    let mail = options.purpose == Purpose::Mail;
     let header = SegmentHeader {
         purpose: options.purpose,
         segment,
         shard: options.shard,
         store: options.store,
-        salt: Salt(salt),
+        salt: random_salt()?,
         size: options.segment_octets,
         created: clock.wall(),
         stamp_floor: options.frontier.horizon(),
+        previous,
+        key: if mail { options.keys.mark(options.store) } else { None },
+        sources: Vec::new(),
     };
-    ActiveSegment::create(disk, header).await
+    ActiveSegment::create(disk, header, &options.keys).await
+}
+
+/// A salt for a new segment.
+pub(crate) fn random_salt() -> Result<Salt, DiskError> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt)
+        .map_err(|error| DiskError::Io { operation: "random salt", reason: error.to_string() })?;
+    Ok(Salt(salt))
 }
 
 impl<D: Disk, C: Clock> Log<D, C> {
@@ -69,16 +79,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.install(next);
         let mut state = self.state.borrow_mut();
         for void in state.voids_owed.clone() {
-            let header = FrameHeader {
-                kind: FrameKind::Void,
-                payload_length: 0,
-                stamp: Stamp::NONE,
-                received: self.clock.wall(),
-                queue_id: QueueId(0),
-                durable_before: Offset(0),
-                payload_checksum: 0,
-                key_id: PLAIN,
-            };
+            let header = blank_header(FrameKind::Void, Stamp::NONE, self.clock.wall(), QueueId(0));
             push(&mut state, header, &[&void.encode()]);
             state.contents.add_void(void);
         }
@@ -93,29 +94,69 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     async fn next_segment(&self) -> Result<ActiveSegment<D::File>, DiskError> {
-        let (prepared, number) = {
-            let mut state = self.state.borrow_mut();
-            (state.prepared.take(), state.next_segment)
-        };
+        let prepared = self.state.borrow_mut().prepared.take();
         if let Some(prepared) = prepared {
             return Ok(prepared);
         }
-        // The number is spent even if the attempt fails: what it left behind is never taken for ours.
-        self.state.borrow_mut().next_segment = SegmentId(number.0 + 1);
-        create(&self.disk, &self.clock, &self.options, number).await
+        let (number, previous) = self.next_number();
+        self.state.borrow_mut().rolls_to = number;
+        let made = create(&self.disk, &self.clock, &self.options, number, previous).await?;
+        self.made(number);
+        Ok(made)
+    }
+
+    /// A number for a further segment, and the one before it in the chain. It is spent even if the segment cannot be
+    /// made: what an attempt left behind is never taken for ours.
+    pub fn next_number(&self) -> (SegmentId, Option<SegmentId>) {
+        let mut state = self.state.borrow_mut();
+        let number = state.next_segment;
+        state.next_segment = SegmentId(number.0 + 1);
+        (number, state.previous)
+    }
+
+    /// The segment with this number is durable: those made from here on name it.
+    pub fn made(&self, segment: SegmentId) {
+        self.state.borrow_mut().previous = Some(segment);
+    }
+
+    /// Goes on in a fresh segment: on return all that was appended before is in segments up to the one returned.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn roll_over(&self) -> Result<Option<SegmentId>, AppendError> {
+        let Some(before) = self.active_segment() else { return Ok(None) };
+        self.state.borrow_mut().roll_wanted = true;
+        self.work.notify_all();
+        loop {
+            let room = self.room.wait();
+            {
+                let state = self.state.borrow();
+                if state.active.as_ref().is_some_and(|active| active.header.segment != before) {
+                    return Ok(Some(before));
+                }
+                if state.closing {
+                    return Err(AppendError::Closed);
+                }
+                if let Some(refusal) = state.refusal {
+                    return Err(refusal);
+                }
+            }
+            room.await;
+        }
     }
 
     fn install(&self, next: ActiveSegment<D::File>) {
         let mut state = self.state.borrow_mut();
         assert!(state.filling.is_empty() || state.latched);
-        assert!(next.header.segment > state.active.header.segment);
         state.filling = Batch::new(next.appended().0);
-        let old = core::mem::replace(&mut state.active, next);
+        let number = next.header.segment;
+        let old = state.active.replace(next);
         let contents = core::mem::take(&mut state.contents);
-        let units = contents.units();
-        let index = Rc::new(contents.into_index());
-        debug_assert!(index.units == units);
-        state.sealed.push_back(Sealed { segment: old.header.segment, salt: old.header.salt, index });
+        if let Some(old) = old {
+            assert!(number > old.header.segment);
+            let index = Rc::new(contents.into_index());
+            state.sealed.push_back(Sealed { segment: old.header.segment, salt: old.header.salt, index });
+        }
         drop(state);
         self.chores.notify_all();
     }
@@ -157,17 +198,15 @@ impl<D: Disk, C: Clock> Log<D, C> {
 
     fn wants_next(&self) -> bool {
         let state = self.state.borrow();
-        state.prepared.is_none() && state.filling.base.0 > state.active.header.size / 2
+        let Some(active) = &state.active else { return false };
+        // A journal has the next one at once: that is the space in which a full disk settles, and so drains.
+        let early = self.options.purpose == Purpose::Journal;
+        state.prepared.is_none() && (early || state.filling.base.0 > active.header.size / 2)
     }
 
     async fn prepare(&self) -> Result<(), DiskError> {
-        let number = {
-            let mut state = self.state.borrow_mut();
-            let number = state.next_segment;
-            state.next_segment = SegmentId(number.0 + 1);
-            number
-        };
-        let prepared = create(&self.disk, &self.clock, &self.options, number).await?;
+        let (number, previous) = self.next_number();
+        let prepared = create(&self.disk, &self.clock, &self.options, number, previous).await?;
         if self.keep_prepared(prepared) {
             return Ok(());
         }
@@ -179,8 +218,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// along the chain.
     fn keep_prepared(&self, prepared: ActiveSegment<D::File>) -> bool {
         let mut state = self.state.borrow_mut();
-        let overtaken = state.next_segment != SegmentId(prepared.header.segment.0 + 1);
+        let number = prepared.header.segment;
+        let overtaken = state.rolls_to > number;
         if !overtaken {
+            state.previous = Some(number);
             state.prepared = Some(prepared);
         }
         !overtaken

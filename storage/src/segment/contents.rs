@@ -25,7 +25,8 @@ impl Contents {
         chunk_segments: impl Iterator<Item = SegmentId>,
     ) -> Vec<(&'a str, IndexEntry)> {
         let octets = u32::try_from(frame_octets(header.payload_length as usize)).expect("frames fit a batch");
-        let unit_base = self.index.units;
+        // Not counted here: behind a record that a scan lost, the others keep their numbers.
+        let unit_base = header.unit_base;
         let mut added = Vec::with_capacity(1);
         for (domain, first, count) in domain_groups(recipients) {
             let mut entry = IndexEntry::new(header.stamp, segment, offset, octets);
@@ -37,7 +38,7 @@ impl Contents {
             added.push((domain, entry));
         }
         let units = u32::try_from(recipients.len()).expect("recipients are bounded below 65,536");
-        self.index.units += units;
+        self.index.units = self.index.units.max(unit_base + units);
         self.index.last_stamp = self.index.last_stamp.max(header.stamp);
         let mut segments: Vec<SegmentId> = chunk_segments.filter(|chunk| *chunk != segment).collect();
         segments.dedup();
@@ -65,9 +66,24 @@ impl Contents {
                 Some(void) => self.add_void(void),
                 None => return false,
             },
-            FrameKind::Chunk | FrameKind::Settlement | FrameKind::Tally => {}
+            FrameKind::Chunk
+            | FrameKind::Settlement
+            | FrameKind::Tally
+            | FrameKind::Outcomes
+            | FrameKind::Ledger
+            | FrameKind::Held
+            | FrameKind::Checkpoint => {}
         }
         true
+    }
+
+    /// Adds entries of one message as another index has them.
+    pub fn add_entries(&mut self, entries: &[(String, IndexEntry)]) {
+        for (domain, entry) in entries {
+            self.entries_of(domain).push(*entry);
+            self.index.units = self.index.units.max(entry.units().end);
+            self.index.last_stamp = self.index.last_stamp.max(entry.stamp);
+        }
     }
 
     /// Notes a void record.

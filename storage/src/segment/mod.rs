@@ -4,12 +4,18 @@
 pub mod contents;
 pub mod recover;
 pub mod scan;
+pub mod sealing;
 pub mod writer;
 
 pub use writer::ActiveSegment;
 
+use crate::crypt::Keys;
+use crate::disk::{Disk, read_whole};
+use crate::error::DiskError;
+use crate::format::index_file::SegmentIndex;
 use crate::format::segment_header::Purpose;
-use crate::position::{SegmentId, ShardId};
+use crate::position::{SegmentId, ShardId, StoreId};
+use recover::FirstBlock;
 
 /// The path of a segment or journal file.
 #[must_use]
@@ -46,4 +52,29 @@ pub fn parse_name(name: &str) -> Option<(Purpose, SegmentId)> {
         return None;
     }
     u32::from_str_radix(number, 16).ok().map(|id| (purpose, SegmentId(id)))
+}
+
+/// The index of a sealed segment: read, or else made from its records.
+///
+/// # Errors
+/// The disk's; neither can be read.
+pub async fn index_of<D: Disk>(
+    disk: &D,
+    store: StoreId,
+    keys: &Keys,
+    shard: ShardId,
+    segment: SegmentId,
+) -> Result<SegmentIndex, DiskError> {
+    let first = recover::first_block(disk, &path(shard, Purpose::Mail, segment), store).await;
+    let header = first.as_ref().ok().and_then(|first| first.header.as_ref());
+    if let Ok(content) = read_whole(disk, &format!("{shard}/{}", index_name(segment))).await {
+        let salt = header.map(|header| header.salt).or_else(|| SegmentIndex::salt_of(&content));
+        let index = salt.and_then(|salt| SegmentIndex::decode(&content, shard, segment, &salt));
+        if let Some(index) = index {
+            return Ok(index);
+        }
+    }
+    let FirstBlock { file, header, .. } = first?;
+    let lost = || DiskError::Io { operation: "read index", reason: "header and index are lost".to_owned() };
+    Ok(recover::scan(&file, &header.ok_or_else(lost)?, keys).await?.index)
 }

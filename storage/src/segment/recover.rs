@@ -20,6 +20,7 @@
 
 use super::contents::Contents;
 use super::scan::{Found, Walk, walk};
+use crate::crypt::Keys;
 use crate::disk::{Disk, File};
 use crate::error::DiskError;
 use crate::format::BLOCK_OCTETS;
@@ -121,16 +122,19 @@ pub struct Scanned {
 ///
 /// # Errors
 /// The disk's.
-pub async fn scan<F: File>(file: &F, header: &SegmentHeader) -> Result<Scanned, DiskError> {
+pub async fn scan<F: File>(file: &F, header: &SegmentHeader, keys: &Keys) -> Result<Scanned, DiskError> {
     let mut contents = Contents::default();
     let mut lost: Vec<(Offset, FrameHeader)> = Vec::new();
-    let walk = walk(file, header, |found| match found {
+    let walk = walk(file, header, keys, |found| match found {
         Found::Frame { offset, header: frame, payload } => {
             if !contents.add_frame(header.segment, offset, &frame, payload) {
                 lost.push((offset, frame));
             }
         }
-        Found::DamagedPayload { offset, header, .. } => lost.push((offset, header)),
+        // No store opens without the keys of its segments: a frame that stays locked is a damaged one.
+        Found::DamagedPayload { offset, header, .. } | Found::Locked { offset, header } => {
+            lost.push((offset, header));
+        }
     })
     .await?;
     let mut damaged: Vec<DamagedRecord> = Vec::new();

@@ -6,6 +6,7 @@
 //! apart by what the frames behind it knew to be durable: a gap below that is damage, one above is a batch
 //! that a crash tore.
 
+use crate::crypt::{CipherPlace, Keys};
 use crate::disk::File;
 use crate::error::DiskError;
 use crate::format::BLOCK_OCTETS;
@@ -13,6 +14,7 @@ use crate::format::checksum::Seed;
 use crate::format::frame::{FRAME_ALIGNMENT, FRAME_HEADER_OCTETS, FRAME_MAGIC, FrameHeader, frame_octets};
 use crate::format::segment_header::SegmentHeader;
 use crate::position::Offset;
+use crate::segment::sealing::{Opener, Unopened};
 use core::ops::Range;
 
 /// What a walk meets.
@@ -36,6 +38,13 @@ pub enum Found<'a> {
         /// What stands there.
         payload: &'a [u8],
     },
+    /// A frame that is encrypted with a key that is not here; its checksums hold.
+    Locked {
+        /// Where.
+        offset: Offset,
+        /// Its header.
+        header: FrameHeader,
+    },
 }
 
 /// Bytes that are neither frames nor the zeros of padding.
@@ -52,8 +61,16 @@ pub struct Walk {
     pub gaps: Vec<Gap>,
     /// The end of the last valid frame.
     pub end: u64,
+    /// Blocks that the device would not read; each is a gap too.
+    pub unreadable: u64,
     /// The highest `durable_before` of any frame: damage below it is damage to promised mail.
     pub durable_before: u64,
+}
+
+/// What frames of the segment are checked and opened with.
+struct Protection<'a> {
+    seed: Seed,
+    opener: Opener<'a>,
 }
 
 /// Octets that are read at a time, besides what a frame across the boundary needs.
@@ -66,27 +83,73 @@ const WINDOW_OCTETS: usize = 4 << 20;
 pub async fn walk<F: File>(
     file: &F,
     header: &SegmentHeader,
+    keys: &Keys,
     mut visit: impl FnMut(Found<'_>),
 ) -> Result<Walk, DiskError> {
     let seed = Seed::new(&header.salt, header.segment);
+    let mut protection = Protection { seed, opener: Opener::new(keys, CipherPlace::of(header)) };
     let size = file.length().await?.min(header.size);
     let mut result = Walk { end: BLOCK_OCTETS as u64, ..Walk::default() };
     let mut at = BLOCK_OCTETS as u64;
     let mut wanted = WINDOW_OCTETS;
     while at < size {
         let octets = wanted.min(usize::try_from(size - at).unwrap_or(usize::MAX));
-        let window = file.read(at, octets).await?;
+        let Some((window, cut)) = read_what_can_be(file, at, octets).await? else {
+            // Of a bad block nothing is known; what stands behind it is.
+            let end = block_behind(at);
+            result.unreadable += 1;
+            if result.unreadable > UNREADABLE_BLOCKS_MAX {
+                return Err(DiskError::Io { operation: "scan", reason: "the device fails".to_owned() });
+            }
+            add_gap(&mut result, at..end);
+            at = end;
+            continue;
+        };
         if window.is_empty() {
             break;
         }
-        let complete = at + window.len() as u64 >= size;
-        let (used, needed) = walk_window(&window, at, complete, &seed, &mut result, &mut visit);
+        let complete = cut || at + window.len() as u64 >= size;
+        let (used, needed) = walk_window(&window, at, complete, &mut protection, &mut result, &mut visit);
         // A frame that ends behind the window is met again at the start of the next one.
         wanted = needed.unwrap_or(0).max(WINDOW_OCTETS);
         let stuck = used == 0 && needed.is_none_or(|needed| needed <= window.len());
         at += if stuck { FRAME_ALIGNMENT } else { used } as u64;
     }
     Ok(result)
+}
+
+/// Bad blocks after which a file is given up: each may cost seconds on a device that fails.
+const UNREADABLE_BLOCKS_MAX: u64 = 1024;
+
+const fn block_behind(at: u64) -> u64 {
+    (at / BLOCK_OCTETS as u64 + 1) * BLOCK_OCTETS as u64
+}
+
+/// Reads `octets` at `at`, or what is readable of it up to the first bad block, and whether that cut it off; `None`
+/// if the first block is bad.
+async fn read_what_can_be<F: File>(
+    file: &F,
+    at: u64,
+    octets: usize,
+) -> Result<Option<(F::Octets, bool)>, DiskError> {
+    if let Ok(window) = file.read(at, octets).await {
+        return Ok(Some((window, false)));
+    }
+    let end = at + octets as u64;
+    let mut readable = at;
+    while readable < end {
+        let next = block_behind(readable).min(end);
+        let octets = usize::try_from(next - readable).unwrap_or(BLOCK_OCTETS);
+        if file.read(readable, octets).await.is_err() {
+            break;
+        }
+        readable = next;
+    }
+    if readable == at {
+        return Ok(None);
+    }
+    let octets = usize::try_from(readable - at).unwrap_or(octets);
+    file.read(at, octets).await.map(|window| Some((window, readable < end)))
 }
 
 /// Walks over the frames that lie whole in `window`, which starts at `base`. Returns how far it came and, if
@@ -96,10 +159,11 @@ fn walk_window(
     window: &[u8],
     base: u64,
     complete: bool,
-    seed: &Seed,
+    protection: &mut Protection<'_>,
     result: &mut Walk,
     visit: &mut impl FnMut(Found<'_>),
 ) -> (usize, Option<usize>) {
+    let Protection { seed, opener } = protection;
     let mut at = 0;
     while at < window.len() {
         let offset = Offset(base + at as u64);
@@ -107,7 +171,7 @@ fn walk_window(
         if rest.len() < FRAME_HEADER_OCTETS && !complete {
             return (at, Some(FRAME_HEADER_OCTETS.max(BLOCK_OCTETS)));
         }
-        let Some(header) = FrameHeader::decode(rest, seed, offset) else {
+        let Some(header) = FrameHeader::decode(rest, &*seed, offset) else {
             let next = next_candidate(rest);
             note_gap(result, &rest[..next], offset);
             at += next;
@@ -120,11 +184,15 @@ fn walk_window(
         let end = (FRAME_HEADER_OCTETS + header.payload_length as usize).min(rest.len());
         let payload = &rest[FRAME_HEADER_OCTETS.min(end)..end];
         result.durable_before = result.durable_before.max(header.durable_before.0);
-        if header.matches(payload, seed, offset) {
-            visit(Found::Frame { offset, header, payload });
+        let matches = header.matches(payload, seed, offset);
+        let opened = if matches { opener.open(&header, offset, payload) } else { Err(Unopened::Altered) };
+        match opened {
+            Ok(plain) => visit(Found::Frame { offset, header, payload: &plain }),
+            Err(Unopened::Locked(_)) => visit(Found::Locked { offset, header }),
+            Err(Unopened::Altered) => visit(Found::DamagedPayload { offset, header, payload }),
+        }
+        if matches {
             result.end = offset.0 + octets as u64;
-        } else {
-            visit(Found::DamagedPayload { offset, header, payload });
         }
         at += octets.min(rest.len());
     }
@@ -148,7 +216,10 @@ fn next_candidate(rest: &[u8]) -> usize {
 fn note_gap(result: &mut Walk, skipped: &[u8], offset: Offset) {
     let Some(first) = skipped.iter().position(|octet| *octet != 0) else { return };
     let last = skipped.iter().rposition(|octet| *octet != 0).unwrap_or(first);
-    let range = offset.0 + first as u64..offset.0 + last as u64 + 1;
+    add_gap(result, offset.0 + first as u64..offset.0 + last as u64 + 1);
+}
+
+fn add_gap(result: &mut Walk, range: Range<u64>) {
     match result.gaps.last_mut() {
         Some(gap) if gap.range.end + FRAME_ALIGNMENT as u64 >= range.start => gap.range.end = range.end,
         _ => result.gaps.push(Gap { range }),

@@ -4,12 +4,14 @@
 //! made whole before its first record: preallocated, header written and synced, name made durable, so that no
 //! acknowledgement can come out of a file that a power cut would take away.
 
+use crate::crypt::{Cipher, CipherPlace, Keys};
 use crate::disk::{Block, Disk, File};
 use crate::error::DiskError;
 use crate::format::BLOCK_OCTETS;
 use crate::format::checksum::Seed;
 use crate::format::segment_header::SegmentHeader;
 use crate::position::{Appended, Durable, Offset, Written};
+use crate::segment::sealing::Sealing;
 use std::rc::Rc;
 
 /// See the module.
@@ -19,6 +21,8 @@ pub struct ActiveSegment<F> {
     pub header: SegmentHeader,
     /// The seed of its checksums.
     pub seed: Seed,
+    /// The cipher of its mail.
+    cipher: Option<Cipher>,
     /// The file; shared with a write in flight.
     pub file: Rc<F>,
     appended: Appended,
@@ -31,7 +35,14 @@ impl<F: File> ActiveSegment<F> {
     ///
     /// # Errors
     /// The disk's; a half-made file is removed as far as that is possible, and recovery ignores it else.
-    pub async fn create<D: Disk<File = F>>(disk: &D, header: SegmentHeader) -> Result<Self, DiskError> {
+    ///
+    /// # Panics
+    /// If `header` names a key that is not among `keys`.
+    pub async fn create<D: Disk<File = F>>(
+        disk: &D,
+        header: SegmentHeader,
+        keys: &Keys,
+    ) -> Result<Self, DiskError> {
         let directory = header.shard.to_string();
         let path = super::path(header.shard, header.purpose, header.segment);
         let file = disk.create(&path, header.size).await?;
@@ -43,6 +54,7 @@ impl<F: File> ActiveSegment<F> {
         let start = Offset(BLOCK_OCTETS as u64);
         Ok(Self {
             seed: Seed::new(&header.salt, header.segment),
+            cipher: cipher_of(&header, keys),
             header,
             file: Rc::new(file),
             appended: Appended(start),
@@ -63,6 +75,12 @@ impl<F: File> ActiveSegment<F> {
         file.write(block, 0).await?;
         file.sync().await?;
         disk.sync_directory(directory).await
+    }
+
+    /// How its frames are protected.
+    #[must_use]
+    pub const fn sealing(&self) -> Sealing<'_> {
+        Sealing { seed: &self.seed, cipher: self.cipher.as_ref() }
     }
 
     /// Everything below is in a batch.
@@ -98,4 +116,11 @@ impl<F: File> ActiveSegment<F> {
         assert!(end <= self.written.0);
         self.durable = Durable(end);
     }
+}
+
+/// The cipher of a segment whose key was chosen from these.
+fn cipher_of(header: &SegmentHeader, keys: &Keys) -> Option<Cipher> {
+    let mark = header.key?;
+    let cipher = keys.cipher(mark.key_id, &CipherPlace::of(header));
+    Some(cipher.expect("a header is made with a key that is at hand"))
 }

@@ -1,12 +1,16 @@
 //! Reading journals and segments of all shard directories.
+//!
+//! Segments of a directory are read from the last to the first: a void speaks of an earlier segment, and so does the
+//! header of a rewrite. Each index is taken apart as it comes, so that only what is queued stays in memory.
 
-use super::{Backlog, Finding, FindingKind, Numbers, Queued, all_settled, at, note_numbers};
+use super::backlog::{Backlog, Decided, in_order};
+use super::{Chain, Chains, Finding, FindingKind, StoreOptions, at};
 use crate::disk::{Disk, read_whole, write_whole};
 use crate::error::{DiskError, OpenError};
 use crate::facts::Facts;
-use crate::format::frame::FrameKind;
-use crate::format::index_file::SegmentIndex;
-use crate::format::journal_entry::{Fact, Tally, Void};
+use crate::format::checkpoint::HeldUnit;
+use crate::format::index_file::{IndexEntry, SegmentIndex};
+use crate::format::journal_entry::{Outcome, Void};
 use crate::format::segment_header::{HeaderError, Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
@@ -15,34 +19,95 @@ use crate::segment::recover::{FirstBlock, HeaderState, IndexState, Row, decide, 
 use crate::segment::scan::{Found, walk};
 use crate::segment::{index_name, parse_name, path};
 use crate::shelf::Shelf;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    pub(super) facts: Facts,
-    /// Facts about units of segments that are still there.
-    pub(super) kept: Vec<Fact>,
     pub(super) shelves: Vec<Shelf>,
     pub(super) backlogs: Vec<Backlog>,
     pub(super) findings: Vec<Finding>,
     pub(super) last_stamp: Stamp,
+    pub(super) last_stamps: BTreeMap<ShardId, Stamp>,
+    pub(super) incomplete: bool,
+    /// Journals that are to be restated, by directory and number.
     pub(super) journals: Vec<(ShardId, SegmentId)>,
-    numbers: Numbers,
+    /// Journals with nothing in them.
+    pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
+    directories: Vec<ShardId>,
+    /// The highest number in use per directory and purpose.
+    numbers: BTreeMap<(ShardId, Purpose), SegmentId>,
+    /// The highest number that a file or a ledger vouches for.
+    made: BTreeMap<(ShardId, Purpose), SegmentId>,
 }
 
 impl Loaded {
-    /// The numbers of the first segments that `shard` makes: mail, journal.
-    pub(super) fn next_segments(&self, shard: ShardId) -> (SegmentId, SegmentId) {
-        let next =
-            |purpose| self.numbers.get(&(shard, purpose)).map_or(SegmentId(1), |id| SegmentId(id.0 + 1));
-        (next(Purpose::Mail), next(Purpose::Journal))
+    /// Where a shard goes on; `restated` is where the checkpoint of this start began.
+    pub(super) fn chains(&self, shard: ShardId, restated: Option<(ShardId, SegmentId)>) -> Chains {
+        let chain = |purpose| Chain {
+            first: self.numbers.get(&(shard, purpose)).map_or(SegmentId(1), |last| SegmentId(last.0 + 1)),
+            previous: self.made.get(&(shard, purpose)).copied(),
+        };
+        let (mail, journal) = (chain(Purpose::Mail), chain(Purpose::Journal));
+        let oldest = restated.filter(|(directory, _)| *directory == shard).map(|(_, first)| first);
+        Chains { mail, journal, oldest_journal: oldest.unwrap_or(journal.first) }
+    }
+
+    /// The directory that the checkpoint of this start is written into.
+    pub(super) fn first_directory(&self) -> Option<ShardId> {
+        self.directories.first().copied()
     }
 
     /// The checkpoint used journal numbers up to `segment`.
     pub(super) fn journals_end(&mut self, shard: ShardId, segment: SegmentId) {
-        self.numbers.insert((shard, Purpose::Journal), segment);
+        self.note_made(shard, Purpose::Journal, segment);
     }
+
+    /// The highest stamp that is known of a directory.
+    pub(super) fn last_stamp_of(&self, shard: ShardId) -> Stamp {
+        self.last_stamps.get(&shard).copied().unwrap_or_default()
+    }
+
+    /// Everything that is held, as a checkpoint restates it.
+    pub(super) fn held(&self) -> Vec<HeldUnit> {
+        let decided = self.backlogs.iter().flat_map(|backlog| &backlog.decided);
+        let held = decided.filter(|known| known.fact.outcome == Outcome::Held);
+        held.map(|Decided { fact, since_s }| HeldUnit {
+            stamp: fact.stamp,
+            ordinal: fact.ordinal,
+            code: fact.code,
+            since_s: *since_s,
+        })
+        .collect()
+    }
+
+    fn note_used(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {
+        let highest = self.numbers.entry((shard, purpose)).or_insert(segment);
+        *highest = (*highest).max(segment);
+    }
+
+    fn note_made(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {
+        self.note_used(shard, purpose, segment);
+        let highest = self.made.entry((shard, purpose)).or_insert(segment);
+        *highest = (*highest).max(segment);
+    }
+
+    fn note_stamp(&mut self, shard: ShardId, stamp: Stamp) {
+        self.last_stamp = self.last_stamp.max(stamp);
+        let highest = self.last_stamps.entry(shard).or_default();
+        *highest = (*highest).max(stamp);
+    }
+
+    fn found(&mut self, path: String, kind: FindingKind) {
+        self.findings.push(Finding { path, kind });
+    }
+}
+
+/// What reading needs everywhere.
+struct Context<'a, D> {
+    disk: &'a D,
+    store: &'a StoreFile,
+    options: &'a StoreOptions,
 }
 
 /// Reads everything.
@@ -50,218 +115,412 @@ pub(super) async fn load<D: Disk>(
     disk: &D,
     store: &StoreFile,
     shards: &[ShardId],
-    running: u16,
+    options: &StoreOptions,
 ) -> Result<Loaded, OpenError> {
-    let mut loaded = Loaded::default();
-    loaded.shelves.resize_with(running.into(), Shelf::default);
-    let mut segments = Vec::new();
+    let context = Context { disk, store, options };
+    let mut loaded = Loaded { directories: shards.to_vec(), ..Loaded::default() };
+    let mut facts = Facts::default();
+    let mut segments: Vec<(ShardId, BTreeSet<SegmentId>)> = Vec::new();
+    let mut indexes: Vec<(ShardId, SegmentId)> = Vec::new();
     for shard in shards {
         let names = disk.list(&shard.to_string()).await.map_err(|error| at(&shard.to_string(), error))?;
-        note_numbers(&mut loaded.numbers, *shard, &names);
         let mut files: Vec<_> = names.iter().filter_map(|name| parse_name(name)).collect();
         files.sort_unstable();
+        let mut mail = BTreeSet::new();
         for (purpose, segment) in files {
+            loaded.note_used(*shard, purpose, segment);
             match purpose {
-                Purpose::Journal => load_journal(disk, store, *shard, segment, &mut loaded).await?,
-                Purpose::Mail => segments.push((*shard, segment)),
+                Purpose::Journal => context.load_journal(*shard, segment, &mut facts, &mut loaded).await?,
+                Purpose::Mail => drop(mail.insert(segment)),
             }
         }
+        let indexed = names.iter().filter_map(|name| indexed_by(name));
+        indexes.extend(indexed.filter(|segment| !mail.contains(segment)).map(|segment| (*shard, segment)));
+        segments.push((*shard, mail));
     }
-    loaded.facts.finish();
-    loaded.last_stamp = loaded.facts.last();
-    for tally in loaded.facts.tallies() {
-        // Numbers never return, also where no file is left to tell the highest one.
-        let highest = loaded.numbers.entry((tally.shard, Purpose::Mail)).or_insert(tally.segment);
-        *highest = (*highest).max(tally.segment);
+    facts.finish();
+    take_ledgers(&mut facts, options.shards, &mut loaded);
+    let mut queue = Queue::default();
+    for (shard, mail) in segments {
+        context.load_directory(shard, mail, &facts, &mut queue, &mut loaded).await?;
     }
-    let mut indexes = BTreeMap::new();
-    let mut unwritten = Vec::new();
-    for (shard, segment) in segments {
-        let found = load_segment(disk, store, shard, segment, &mut loaded.findings).await?;
-        if let Some((index, header)) = found {
-            loaded.last_stamp = loaded.last_stamp.max(index.last_stamp);
-            indexes.insert((shard, segment), index);
-            unwritten.extend(header.map(|header| (shard, header)));
-        }
-    }
-    // Before indexes are written: a void must outlive the segment that holds its record.
-    apply_voids(&mut indexes);
-    for (shard, header) in unwritten {
-        write_index(disk, shard, &header, &indexes[&(shard, header.segment)]).await?;
-    }
-    shelve(&mut loaded, indexes, running);
+    context.stray_indexes(indexes, &mut loaded).await;
+    queue.finish(&mut loaded);
     Ok(loaded)
 }
 
-async fn load_journal<D: Disk>(
-    disk: &D,
-    store: &StoreFile,
-    shard: ShardId,
-    segment: SegmentId,
-    loaded: &mut Loaded,
-) -> Result<(), OpenError> {
-    let path = path(shard, Purpose::Journal, segment);
-    let first = first_block(disk, &path, store.store).await;
-    let FirstBlock { file, block, state, header } = first.map_err(|error| at(&path, error))?;
-    if state == HeaderState::Newer {
-        return Err(newer(&path, &block));
+/// The segment whose index has this name.
+fn indexed_by(name: &str) -> Option<SegmentId> {
+    let log = format!("{}.log", name.strip_suffix(".index")?);
+    parse_name(&log).filter(|(purpose, _)| *purpose == Purpose::Mail).map(|(_, segment)| segment)
+}
+
+/// Gives each shelf the ledgers of its directories. Numbers never return, also where no file is left to tell them.
+fn take_ledgers(facts: &mut Facts, running: u16, loaded: &mut Loaded) {
+    loaded.last_stamp = facts.last();
+    for (shard, stamp) in facts.last_stamps() {
+        loaded.note_stamp(*shard, *stamp);
     }
-    let Some(header) = header else {
-        if state == HeaderState::Blank {
-            loaded.journals.push((shard, segment));
+    let mut ledgers: Vec<BTreeMap<_, _>> = (0..running).map(|_| BTreeMap::new()).collect();
+    for (shard, ledger) in facts.ledgers() {
+        if let Some(last) = ledger.gone.last() {
+            loaded.note_made(*shard, Purpose::Mail, SegmentId(*last.end()));
+        }
+        ledgers[usize::from(shard.0 % running)].insert(*shard, ledger.clone());
+    }
+    loaded.shelves = ledgers.into_iter().map(Shelf::new).collect();
+}
+
+/// A segment that was found.
+struct Segment {
+    index: SegmentIndex,
+    /// `None` where it is lost and the index makes up for it.
+    header: Option<SegmentHeader>,
+    /// The index is to be written.
+    scanned: bool,
+}
+
+impl<D: Disk> Context<'_, D> {
+    async fn load_journal(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+        facts: &mut Facts,
+        loaded: &mut Loaded,
+    ) -> Result<(), OpenError> {
+        let path = path(shard, Purpose::Journal, segment);
+        let Ok(first) = first_block(self.disk, &path, self.store.store).await else {
+            loaded.incomplete = true;
+            loaded.found(path, FindingKind::Journal);
+            return Ok(());
+        };
+        let FirstBlock { file, block, state, header } = first;
+        if state == HeaderState::Newer {
+            return Err(newer(&path, &block));
+        }
+        let Some(header) = header else {
+            if state == HeaderState::Blank {
+                loaded.empty_journals.push((shard, segment));
+            } else {
+                loaded.found(path, FindingKind::Journal);
+            }
+            return Ok(());
+        };
+        let (mut damaged, mut frames) = (false, 0_u64);
+        let mut lost = Vec::new();
+        let walked = walk(&file, &header, &self.options.keys, |found| match found {
+            Found::Frame { header, payload, .. } => {
+                frames += 1;
+                damaged |= !facts.take(&header, payload);
+            }
+            Found::DamagedPayload { offset, .. } | Found::Locked { offset, .. } => lost.push(offset.0),
+        })
+        .await;
+        let Ok(walked) = walked else {
+            loaded.incomplete = true;
+            loaded.found(path, FindingKind::Journal);
+            return Ok(());
+        };
+        loaded.note_made(shard, Purpose::Journal, segment);
+        lost.extend(walked.gaps.iter().map(|gap| gap.range.start));
+        damaged |= walked.unreadable > 0 || lost.iter().any(|offset| *offset < walked.durable_before);
+        if damaged {
+            loaded.found(path, FindingKind::Journal);
+        } else if frames == 0 && lost.is_empty() {
+            loaded.empty_journals.push((shard, segment));
         } else {
-            loaded.findings.push(Finding { path, kind: FindingKind::Journal });
+            loaded.journals.push((shard, segment));
         }
-        return Ok(());
-    };
-    let facts = &mut loaded.facts;
-    let mut damaged = false;
-    let mut lost = Vec::new();
-    let walked = walk(&file, &header, |found| match found {
-        Found::Frame { header, payload, .. } => match header.kind {
-            FrameKind::Settlement => match Fact::decode_all(payload) {
-                Some(all) => all.into_iter().for_each(|fact| facts.add(header.stamp, fact)),
-                None => damaged = true,
-            },
-            FrameKind::Tally => match Tally::decode(payload) {
-                Some(tally) => facts.add_tally(header.stamp, tally),
-                None => damaged = true,
-            },
-            // Facts are true even where their acknowledgement failed, so a journal's voids mean nothing.
-            FrameKind::Void | FrameKind::Message | FrameKind::Chunk => {}
-        },
-        Found::DamagedPayload { offset, .. } => lost.push(offset.0),
-    })
-    .await
-    .map_err(|error| at(&path, error))?;
-    lost.extend(walked.gaps.iter().map(|gap| gap.range.start));
-    damaged |= lost.iter().any(|offset| *offset < walked.durable_before);
-    if damaged {
-        loaded.findings.push(Finding { path, kind: FindingKind::Journal });
-    } else {
-        loaded.journals.push((shard, segment));
+        Ok(())
     }
-    Ok(())
-}
 
-/// The index of one segment, by the row of the table that it falls into, and the header if the index is still
-/// to be written; `None` if the file holds nothing for us.
-async fn load_segment<D: Disk>(
-    disk: &D,
-    store: &StoreFile,
-    shard: ShardId,
-    segment: SegmentId,
-    findings: &mut Vec<Finding>,
-) -> Result<Option<(SegmentIndex, Option<SegmentHeader>)>, OpenError> {
-    let path = path(shard, Purpose::Mail, segment);
-    let first = first_block(disk, &path, store.store).await;
-    let FirstBlock { file, block, state, header } = first.map_err(|error| at(&path, error))?;
-    let index = load_index(disk, shard, segment, header.as_ref()).await?;
-    let index_state = if index.is_some() { IndexState::Valid } else { IndexState::Unusable };
-    match (decide(state, index_state), header) {
-        (Row::A | Row::C | Row::H, _) => Ok(index.map(|index| (index, None))),
-        (Row::B, Some(header)) => {
-            let scanned = scan(&file, &header).await.map_err(|error| at(&path, error))?;
-            for record in scanned.damaged {
-                findings.push(Finding { path: path.clone(), kind: FindingKind::Damaged(record) });
+    async fn load_directory(
+        &self,
+        shard: ShardId,
+        mail: BTreeSet<SegmentId>,
+        facts: &Facts,
+        queue: &mut Queue,
+        loaded: &mut Loaded,
+    ) -> Result<(), OpenError> {
+        let keeper = usize::from(shard.0 % self.options.shards);
+        let mut behind = Behind::default();
+        let mut shelved = Vec::new();
+        for segment in mail.iter().rev() {
+            if facts.is_gone(shard, *segment) {
+                // A crash came between its tally and its unlink.
+                self.remove(shard, *segment).await;
+                continue;
             }
-            Ok(Some((scanned.index, Some(header))))
-        }
-        (Row::D, _) => {
-            disk.remove(&path).await.map_err(|error| at(&path, error))?;
-            Ok(None)
-        }
-        (Row::E | Row::B, _) => {
-            findings.push(Finding { path, kind: FindingKind::Unreadable });
-            Ok(None)
-        }
-        (Row::F, _) => {
-            findings.push(Finding { path, kind: FindingKind::Foreign });
-            Ok(None)
-        }
-        (Row::G, _) => Err(newer(&path, &block)),
-    }
-}
-
-async fn load_index<D: Disk>(
-    disk: &D,
-    shard: ShardId,
-    segment: SegmentId,
-    header: Option<&SegmentHeader>,
-) -> Result<Option<SegmentIndex>, OpenError> {
-    let path = format!("{shard}/{}", index_name(segment));
-    let content = match read_whole(disk, &path).await {
-        Ok(content) => content,
-        Err(DiskError::NotFound) => return Ok(None),
-        Err(error) => return Err(at(&path, error)),
-    };
-    let salt = header.map(|header| header.salt).or_else(|| SegmentIndex::salt_of(&content));
-    Ok(salt.and_then(|salt| SegmentIndex::decode(&content, shard, segment, &salt)))
-}
-
-async fn write_index<D: Disk>(
-    disk: &D,
-    shard: ShardId,
-    header: &SegmentHeader,
-    index: &SegmentIndex,
-) -> Result<(), OpenError> {
-    let name = index_name(header.segment);
-    let directory = shard.to_string();
-    let content = index.encode(shard, header.segment, &header.salt);
-    let path = format!("{directory}/{name}");
-    match disk.remove(&path).await {
-        Ok(()) | Err(DiskError::NotFound) => {}
-        Err(error) => return Err(at(&path, error)),
-    }
-    match write_whole(disk, &directory, &name, &content).await {
-        // A full disk must still start and drain: the index is derived, the next start scans again.
-        Ok(()) | Err(DiskError::NoSpace) => Ok(()),
-        Err(error) => Err(at(&path, error)),
-    }
-}
-
-/// Takes out entries that a void record of a later segment covers (H8).
-fn apply_voids(indexes: &mut BTreeMap<(ShardId, SegmentId), SegmentIndex>) {
-    let voids: Vec<(ShardId, Void)> = indexes
-        .iter()
-        .flat_map(|((shard, _), index)| index.voids.iter().map(move |void| (*shard, *void)))
-        .collect();
-    for (shard, void) in voids {
-        if let Some(index) = indexes.get_mut(&(shard, void.segment)) {
-            leave_out(index, &void);
-        }
-    }
-}
-
-/// Puts segments on their shelves, facts onto units, and the rest into the queue.
-fn shelve(loaded: &mut Loaded, indexes: BTreeMap<(ShardId, SegmentId), SegmentIndex>, running: u16) {
-    for ((shard, segment), index) in &indexes {
-        loaded.shelves[usize::from(shard.0 % running)].restore(*shard, *segment, index);
-    }
-    let mut backlogs: BTreeMap<(String, ShardId), Vec<Queued>> = BTreeMap::new();
-    for ((shard, segment), index) in indexes {
-        let shelf = &mut loaded.shelves[usize::from(shard.0 % running)];
-        for (domain, entries) in index.domains {
-            for entry in entries {
-                let range = entry.first..entry.first + entry.count;
-                let about = loaded.facts.of(entry.stamp).filter(|fact| range.contains(&fact.ordinal));
-                let facts: Vec<Fact> = about.copied().collect();
-                for fact in &facts {
-                    let unit = entry.unit_base + u32::from(fact.ordinal);
-                    shelf.settle(shard, segment, unit, &domain, fact.outcome);
+            let Some(mut found) = self.load_segment(shard, *segment, loaded).await? else { continue };
+            let header = found.header.as_ref();
+            if let Some(sources) = header.map(|header| &header.sources).filter(|sources| !sources.is_empty())
+            {
+                let unmoved = |source: &SegmentId| mail.contains(source) && !facts.is_gone(shard, *source);
+                if sources.iter().all(unmoved) {
+                    // A crash cut the rewrite off: its sources have all of it, and every fact about it.
+                    self.remove(shard, *segment).await;
+                    loaded.shelves[keeper].cover(shard, *segment);
+                    continue;
                 }
-                loaded.kept.extend_from_slice(&facts);
-                if !all_settled(&loaded.facts, &entry) {
-                    backlogs.entry((domain.clone(), shard)).or_default().push(Queued { entry, facts });
-                }
+                behind.note_rewrite(sources, &found.index);
+            }
+            behind.previous.extend(header.and_then(|header| header.previous));
+            loaded.note_made(shard, Purpose::Mail, *segment);
+            loaded.note_stamp(shard, found.index.last_stamp);
+            behind.apply(*segment, &mut found.index);
+            if let Some(header) = found.header.filter(|_| found.scanned) {
+                self.write_index(shard, &header, &found.index).await?;
+            }
+            let shelf = &mut loaded.shelves[keeper];
+            shelf.restore(shard, *segment, &found.index);
+            behind.leave(shelf, shard, *segment, &mut found.index);
+            shelved.push((*segment, core::mem::take(&mut found.index.voids)));
+            queue.take((shard, *segment), found.index, facts, shelf);
+        }
+        for (segment, voids) in shelved {
+            loaded.shelves[keeper].restore_voids(shard, segment, &voids);
+        }
+        for previous in behind.previous {
+            if !mail.contains(&previous) && !facts.is_gone(shard, previous) {
+                loaded.incomplete = true;
+                loaded.found(path(shard, Purpose::Mail, previous), FindingKind::Missing);
             }
         }
+        Ok(())
     }
-    for ((domain, shard), mut queued) in backlogs {
-        // Two copies of one record are one (H10).
-        queued.sort_by_key(|queued| (queued.entry.stamp, queued.entry.first));
-        queued.dedup_by_key(|queued| (queued.entry.stamp, queued.entry.first));
-        loaded.backlogs.push(Backlog { domain, shard, queued });
+
+    /// One segment, by the row of the table that it falls into; `None` if the file holds nothing for us.
+    async fn load_segment(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+        loaded: &mut Loaded,
+    ) -> Result<Option<Segment>, OpenError> {
+        let path = path(shard, Purpose::Mail, segment);
+        let Ok(first) = first_block(self.disk, &path, self.store.store).await else {
+            return Ok(unreadable(path, loaded));
+        };
+        let FirstBlock { file, block, state, header } = first;
+        if let Some(mark) = header.as_ref().and_then(|header| header.key) {
+            let known = self.options.keys.verify(mark, self.store.store);
+            known.map_err(|error| OpenError::Key { path: path.clone(), error })?;
+        }
+        let index = self.load_index(shard, segment, header.as_ref()).await;
+        let index_state = if index.is_some() { IndexState::Valid } else { IndexState::Unusable };
+        match (decide(state, index_state), header) {
+            (Row::A | Row::C | Row::H, header) => {
+                Ok(index.map(|index| Segment { index, header, scanned: false }))
+            }
+            (Row::B, Some(header)) => self.scan_segment(&path, &file, header, loaded).await,
+            (Row::D, _) => {
+                self.remove(shard, segment).await;
+                Ok(None)
+            }
+            (Row::E | Row::B, _) => Ok(unreadable(path, loaded)),
+            (Row::F, _) => {
+                loaded.found(path, FindingKind::Foreign);
+                Ok(None)
+            }
+            (Row::G, _) => Err(newer(&path, &block)),
+        }
+    }
+
+    async fn scan_segment(
+        &self,
+        path: &str,
+        file: &D::File,
+        header: SegmentHeader,
+        loaded: &mut Loaded,
+    ) -> Result<Option<Segment>, OpenError> {
+        let Ok(scanned) = scan(file, &header, &self.options.keys).await else {
+            return Ok(unreadable(path.to_owned(), loaded));
+        };
+        // What could not be read today may be read tomorrow, and facts about it must be there then.
+        loaded.incomplete |= scanned.walk.unreadable > 0;
+        for record in scanned.damaged {
+            loaded.found(path.to_owned(), FindingKind::Damaged(record));
+        }
+        let readable = scanned.walk.unreadable == 0;
+        Ok(Some(Segment { index: scanned.index, header: Some(header), scanned: readable }))
+    }
+
+    async fn load_index(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+        header: Option<&SegmentHeader>,
+    ) -> Option<SegmentIndex> {
+        let content = read_whole(self.disk, &format!("{shard}/{}", index_name(segment))).await.ok()?;
+        let salt = header.map(|header| header.salt).or_else(|| SegmentIndex::salt_of(&content))?;
+        SegmentIndex::decode(&content, shard, segment, &salt)
+    }
+
+    async fn write_index(
+        &self,
+        shard: ShardId,
+        header: &SegmentHeader,
+        index: &SegmentIndex,
+    ) -> Result<(), OpenError> {
+        let name = index_name(header.segment);
+        let directory = shard.to_string();
+        let content = index.encode(shard, header.segment, &header.salt);
+        let path = format!("{directory}/{name}");
+        match self.disk.remove(&path).await {
+            Ok(()) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(at(&path, error)),
+        }
+        match write_whole(self.disk, &directory, &name, &content).await {
+            // A full disk must still start and drain: the index is derived, the next start scans again.
+            Ok(()) | Err(DiskError::NoSpace) => Ok(()),
+            Err(error) => Err(at(&path, error)),
+        }
+    }
+
+    /// Removes a segment in which nothing is. What fails here is tried again at the next start.
+    async fn remove(&self, shard: ShardId, segment: SegmentId) {
+        let _ = self.disk.remove(&path(shard, Purpose::Mail, segment)).await;
+        let _ = self.disk.remove(&format!("{shard}/{}", index_name(segment))).await;
+        let _ = self.disk.sync_directory(&shard.to_string()).await;
+    }
+
+    /// Indexes without their segment: an unlink that a crash cut off, or a segment that was lost.
+    async fn stray_indexes(&self, indexes: Vec<(ShardId, SegmentId)>, loaded: &mut Loaded) {
+        for (shard, segment) in indexes {
+            let keeper = usize::from(shard.0 % self.options.shards);
+            let gone =
+                loaded.shelves[keeper].ledgers().get(&shard).is_some_and(|ledger| ledger.covers(segment));
+            if gone {
+                self.remove(shard, segment).await;
+                continue;
+            }
+            loaded.note_used(shard, Purpose::Mail, segment);
+            loaded.incomplete = true;
+            let path = path(shard, Purpose::Mail, segment);
+            if !loaded.findings.iter().any(|finding| finding.path == path) {
+                loaded.found(path, FindingKind::Missing);
+            }
+        }
+    }
+}
+
+/// The file stays, and so does all that journals say: a device may read again tomorrow.
+fn unreadable(path: String, loaded: &mut Loaded) -> Option<Segment> {
+    loaded.incomplete = true;
+    loaded.found(path, FindingKind::Unreadable);
+    None
+}
+
+/// What later segments of a directory say about earlier ones.
+#[derive(Default)]
+struct Behind {
+    voids: Vec<Void>,
+    /// Messages that a rewrite took out of a source, and that are found in its copy.
+    moved: BTreeMap<SegmentId, BTreeSet<Stamp>>,
+    previous: BTreeSet<SegmentId>,
+}
+
+impl Behind {
+    /// A rewrite that some of its sources were tallied for: the others are at an end too.
+    fn note_rewrite(&mut self, sources: &[SegmentId], index: &SegmentIndex) {
+        let entries = index.domains.iter().flat_map(|(_, entries)| entries);
+        let stamps: BTreeSet<Stamp> = entries.map(|entry| entry.stamp).collect();
+        for source in sources {
+            self.moved.entry(*source).or_default().extend(&stamps);
+        }
+    }
+
+    /// Takes out entries that a void record of a later segment covers (H8).
+    fn apply(&mut self, segment: SegmentId, index: &mut SegmentIndex) {
+        for void in self.voids.iter().filter(|void| void.segment == segment) {
+            leave_out(index, void);
+        }
+        self.voids.extend(&index.voids);
+    }
+
+    /// Marks what a rewrite moved away, and takes it out.
+    fn leave(&self, shelf: &mut Shelf, shard: ShardId, segment: SegmentId, index: &mut SegmentIndex) {
+        let Some(moved) = self.moved.get(&segment) else { return };
+        for (_, entries) in &mut index.domains {
+            for entry in entries.iter().filter(|entry| moved.contains(&entry.stamp)) {
+                shelf.moved_away(shard, segment, entry.units());
+            }
+            entries.retain(|entry| !moved.contains(&entry.stamp));
+        }
+    }
+}
+
+/// What is queued, by domain and directory.
+#[derive(Default)]
+struct Queue {
+    backlogs: BTreeMap<(String, ShardId), (Vec<Vec<IndexEntry>>, Vec<Decided>)>,
+}
+
+impl Queue {
+    /// Puts facts onto the units of a segment, and what is open into the queue.
+    fn take(
+        &mut self,
+        (shard, segment): (ShardId, SegmentId),
+        index: SegmentIndex,
+        facts: &Facts,
+        shelf: &mut Shelf,
+    ) {
+        for (domain, mut entries) in index.domains {
+            let mut decided = Vec::new();
+            entries.retain(|entry| {
+                let before = decided.len();
+                decide_units(shard, segment, entry, facts, &mut decided);
+                let known = &decided[before..];
+                for Decided { fact, .. } in known {
+                    shelf.settle(shard, segment, entry.unit_base + u32::from(fact.ordinal), fact.outcome);
+                }
+                let ended = known.iter().filter(|known| known.fact.outcome.is_final()).count();
+                let is_open = ended < usize::from(entry.count);
+                if !is_open {
+                    decided.truncate(before);
+                }
+                is_open
+            });
+            if entries.is_empty() {
+                continue;
+            }
+            entries.shrink_to_fit();
+            let (runs, known) = self.backlogs.entry((domain, shard)).or_default();
+            runs.push(entries);
+            known.extend(decided);
+        }
+    }
+
+    fn finish(self, loaded: &mut Loaded) {
+        for ((domain, shard), (runs, mut decided)) in self.backlogs {
+            decided.sort_unstable_by_key(|known| (known.fact.stamp, known.fact.ordinal));
+            decided.shrink_to_fit();
+            loaded.backlogs.push(Backlog { domain, shard, runs: in_order(runs), decided });
+        }
+    }
+}
+
+/// Adds what is known about the units of an entry.
+fn decide_units(
+    shard: ShardId,
+    segment: SegmentId,
+    entry: &IndexEntry,
+    facts: &Facts,
+    decided: &mut Vec<Decided>,
+) {
+    let range = entry.first..entry.first + entry.count;
+    let told = facts.of(entry.stamp).filter(|told| range.contains(&told.fact.ordinal));
+    let from = decided.len();
+    decided.extend(told.map(|told| Decided { fact: told.fact, since_s: told.since_s }));
+    for ordinal in range {
+        let unit = entry.unit_base + u32::from(ordinal);
+        let Some(outcome) = facts.restated(shard, segment, unit) else { continue };
+        // It came first: checkpoints restate what was told before them.
+        let fact = crate::format::journal_entry::Fact { stamp: entry.stamp, ordinal, outcome, code: 0 };
+        match decided[from..].iter_mut().find(|known| known.fact.ordinal == ordinal) {
+            Some(known) if known.fact.outcome == outcome => {}
+            Some(known) => known.fact = fact,
+            None => decided.push(Decided { fact, since_s: 0 }),
+        }
     }
 }
 

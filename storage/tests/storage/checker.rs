@@ -3,10 +3,14 @@
 use super::node::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::format::index_file::IndexEntry;
+use storage::format::tally::TallyRow;
 use storage::position::{QueueId, ShardId, Stamp};
 use storage::reader::Reader;
+use storage::shelf::Shelf;
 use storage::sim::{SimClock, SimDisk};
+use storage::store::Queued;
 use storage::store::{Opened, open};
 
 /// What is wrong with an opened store, given what was promised; empty if all holds.
@@ -14,15 +18,16 @@ pub(crate) async fn check(disk: &SimDisk, opened: &Opened, world: &World) -> Vec
     let mut wrong = Vec::new();
     let mut open_units = BTreeSet::new();
     for backlog in &opened.backlogs {
-        if !backlog.queued.windows(2).all(|pair| pair[0].entry.stamp < pair[1].entry.stamp) {
+        let queued: Vec<Queued> = backlog.clone().into_queued().collect();
+        if !queued.windows(2).all(|pair| pair[0].entry.stamp < pair[1].entry.stamp) {
             wrong.push(format!("{} is out of order", backlog.domain));
         }
-        for queued in &backlog.queued {
+        for queued in &queued {
             open_units.extend(queued.open_units().into_iter().map(|unit| (queued.entry.stamp, unit)));
         }
     }
     let places = entries_of(opened);
-    let reader = Reader::new(disk.clone());
+    let reader = Reader::new(disk.clone(), opened.store.store, Arc::default());
     let acknowledged = world.borrow().acknowledged.clone();
     for (number, promise) in acknowledged {
         for ordinal in 0..u16::try_from(promise.recipients.len()).unwrap() {
@@ -42,23 +47,20 @@ pub(crate) async fn check(disk: &SimDisk, opened: &Opened, world: &World) -> Vec
             Err(error) => wrong.push(format!("message {number} cannot be read: {error}")),
         }
     }
-    wrong.extend(check_tallies(opened, &world.borrow()));
+    wrong.extend(check_ledgers(opened, &world.borrow()));
     wrong
 }
 
-/// A tally counts just the promised units of its segment.
-fn check_tallies(opened: &Opened, world: &Promises) -> Vec<String> {
+/// A ledger counts just the promised units of the segments that are gone.
+fn check_ledgers(opened: &Opened, world: &Promises) -> Vec<String> {
     let mut wrong = Vec::new();
-    for tally in &opened.tallies {
-        let counted: u64 = tally.domains.iter().flat_map(|row| row.ended).sum();
-        let here =
-            |promise: &&Rc<Promise>| (promise.shard, promise.place.segment) == (tally.shard, tally.segment);
-        let promised: usize = world.acknowledged.values().filter(here).map(|p| p.recipients.len()).sum();
-        if counted != promised as u64 {
-            wrong.push(format!(
-                "tally of {}/{:?}: {counted}, promised {promised}",
-                tally.shard, tally.segment
-            ));
+    for (shard, ledger) in opened.shelves.iter().flat_map(Shelf::ledgers) {
+        let gone = |promise: &&Rc<Promise>| promise.shard == *shard && ledger.covers(promise.place.segment);
+        let promised: usize = world.acknowledged.values().filter(gone).map(|p| p.recipients.len()).sum();
+        let counted: u64 = ledger.rows.iter().map(|row| row.accepted).sum();
+        let ended: u64 = ledger.rows.iter().map(TallyRow::total).sum();
+        if counted != promised as u64 || ended != counted {
+            wrong.push(format!("ledger of {shard}: {counted} accepted, {ended} ended, promised {promised}"));
         }
     }
     wrong
@@ -93,7 +95,8 @@ pub(crate) async fn read_back(
 pub(crate) fn entries_of(opened: &Opened) -> BTreeMap<Stamp, (ShardId, IndexEntry)> {
     let all = opened.backlogs.iter();
     all.flat_map(|backlog| {
-        backlog.queued.iter().map(|queued| (queued.entry.stamp, (backlog.shard, queued.entry)))
+        let queued = backlog.clone().into_queued();
+        queued.map(|queued| (queued.entry.stamp, (backlog.shard, queued.entry)))
     })
     .collect()
 }
@@ -101,7 +104,7 @@ pub(crate) fn entries_of(opened: &Opened) -> BTreeMap<Stamp, (ShardId, IndexEntr
 /// Opens the store on `disk` with no node running.
 pub(crate) fn open_on(disk: &SimDisk, shards: u16) -> Result<Opened, storage::error::OpenError> {
     let (clock, disk) = (SimClock::default(), disk.clone());
-    block_on(&clock.clone(), async move { open(&disk, &clock, store_options(shards)).await })
+    block_on(&clock.clone(), async move { open(&disk, &clock, &store_options(shards)).await })
 }
 
 /// Opens the store on `disk` and holds it against what was promised.

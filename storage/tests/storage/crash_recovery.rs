@@ -42,7 +42,9 @@ fn live(seed: u64, lives: u64, faults: Faults) -> Story {
     }
     story.wrong.extend(check_on(&disk, 1, &world));
     // The offline tool agrees that nothing is wrong.
-    if let Ok(directory) = block_on(&SimClock::default(), storage::inspect::Directory::walk(disk)) {
+    if let Ok(directory) =
+        block_on(&SimClock::default(), storage::inspect::Directory::walk(disk, Default::default()))
+    {
         story.wrong.extend(directory.verify().iter().map(ToString::to_string));
     }
     story.acknowledged = world.borrow().acknowledged.len();
@@ -58,7 +60,7 @@ async fn one_life(
     seed: u64,
 ) -> Vec<String> {
     // Opened twice, so that recovery itself is crashed and repeated.
-    let opened = match storage::store::open(&disk, &clock, store_options(shards)).await {
+    let opened = match storage::store::open(&disk, &clock, &store_options(shards)).await {
         Ok(opened) => opened,
         Err(error) => return vec![error.to_string()],
     };

@@ -42,7 +42,7 @@ fn returned(disk: &SimDisk, world: &World) -> Vec<QueueId> {
     let opened = open_on(disk, 1).unwrap();
     let (disk, world) = (disk.clone(), Rc::clone(world));
     block_on(&SimClock::default(), async move {
-        let reader = Reader::new(disk);
+        let reader = Reader::new(disk, opened.store.store, Default::default());
         let mut back = Vec::new();
         for (shard, entry) in entries_of(&opened).values() {
             let queue_id = read_back(&reader, *shard, entry).await.unwrap().queue_id;
@@ -161,7 +161,7 @@ pub(crate) fn with_void() -> (SimDisk, World) {
             node.disk.set_faults(Faults { fail_call: Some(2), ..Faults::default() });
             assert!(!send(shard, &world, &["a@one.test"], 1_000, 0).await);
             node.clock.sleep(Duration::from_secs(5)).await;
-            assert_eq!(shard.mail.active_segment(), SegmentId(2));
+            assert_eq!(shard.mail.active_segment(), Some(SegmentId(2)));
             assert!(send(shard, &world, &["a@one.test"], 1_000, 0).await);
             node.clock.sleep(Duration::from_secs(5)).await;
         }

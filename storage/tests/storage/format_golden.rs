@@ -11,15 +11,17 @@ use proptest::prelude::*;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+use storage::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
 use storage::format::checksum::Seed;
 use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, PLAIN, frame_octets};
 use storage::format::index_file::{IndexEntry, Pin, SegmentIndex};
-use storage::format::journal_entry::{DomainTally, FINAL_OUTCOMES, Fact, Outcome, Tally, Void};
+use storage::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome, Void};
 use storage::format::message::{
     ChunkReference, DataFacts, Envelope, MessageView, Protocol, domain_groups, domain_of, encode_head,
 };
-use storage::format::segment_header::{HeaderError, Purpose, SegmentHeader};
+use storage::format::segment_header::{HeaderError, KeyMark, Purpose, SegmentHeader};
 use storage::format::store_file::StoreFile;
+use storage::format::tally::{Ledger, Tally, TallyRow};
 use storage::format::{BLOCK_OCTETS, Reader};
 use storage::position::{Offset, QueueId, Salt, SegmentId, ShardId, Stamp, StoreId, UnixMillis};
 
@@ -49,7 +51,18 @@ const HEADER: SegmentHeader = SegmentHeader {
     size: 64 << 20,
     created: UnixMillis(1_767_225_600_123),
     stamp_floor: Stamp(0x4142_4344_4546_4748),
+    previous: Some(SegmentId(0x0304_0505)),
+    key: None,
+    sources: Vec::new(),
 };
+
+/// Of an encrypted segment that a rewrite made.
+fn mail_header() -> SegmentHeader {
+    let check =
+        [0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF];
+    let key = Some(KeyMark { key_id: 0x9192_9394, check });
+    SegmentHeader { key, sources: vec![SegmentId(0x0304_0501), SegmentId(0x0304_0503)], ..HEADER }
+}
 
 const DATA: DataFacts = DataFacts {
     stored_octets: 0x1_0000 + 12,
@@ -99,6 +112,7 @@ fn frame(kind: FrameKind, stamp: Stamp, queue_id: QueueId, payload: &[u8]) -> Ve
         durable_before: Offset(0x0012_2000),
         payload_checksum: hasher.finalize(),
         key_id: PLAIN,
+        unit_base: 0x7172_7374,
     };
     let mut octets = header.encode(&seed, OFFSET).to_vec();
     octets.extend_from_slice(payload);
@@ -122,11 +136,44 @@ fn settlement() -> Vec<u8> {
 }
 
 fn tally() -> Tally {
-    let row = |domain: &str, first| DomainTally {
+    Tally { shard: SHARD, segment: SEGMENT, rows: rows() }
+}
+
+fn rows() -> Vec<TallyRow> {
+    let row = |domain: &str, first| TallyRow {
         domain: domain.to_owned(),
+        accepted: 6 * first + 15,
         ended: [first, first + 1, first + 2, first + 3, first + 4, first + 5],
     };
-    Tally { shard: SHARD, segment: SEGMENT, domains: vec![row("one.test", 0x10), row("two.test", 0x20)] }
+    vec![row("one.test", 0x10), row("two.test", 0x20)]
+}
+
+fn ledger() -> Ledger {
+    Ledger { gone: vec![1..=0x0304_0502, 0x0304_0504..=0x0304_0504], rows: rows() }
+}
+
+fn outcomes() -> Outcomes {
+    Outcomes { shard: SHARD, segment: SEGMENT, first: 0x7172_7374, halves: vec![0x10, 0x32, 0x54, 0x06] }
+}
+
+fn held() -> Vec<HeldUnit> {
+    let unit = |ordinal| HeldUnit {
+        stamp: Stamp(0x6162_6364_6566_6768),
+        ordinal,
+        code: 550,
+        since_s: 1_767_225_600 + u32::from(ordinal),
+    };
+    vec![unit(1), unit(2)]
+}
+
+fn held_payload() -> Vec<u8> {
+    let mut payload = Vec::new();
+    held().iter().for_each(|unit| unit.encode(&mut payload));
+    payload
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint { last_stamps: vec![(ShardId(0), Stamp(0x81)), (SHARD, Stamp(0x6162_6364_6566_6768))] }
 }
 
 const VOID: Void = Void { segment: SegmentId(0x0304_0505), from: 0x0011_2000, to: 64 << 20 };
@@ -159,13 +206,17 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
     let queue_id = QueueId::new(3, ShardId(2), 77);
     vec![
         ("store", STORE_FILE.encode()),
-        ("segment_header", HEADER.encode()),
+        ("segment_header", mail_header().encode()),
         ("journal_header", SegmentHeader { purpose: Purpose::Journal, ..HEADER }.encode()),
         ("message", frame(FrameKind::Message, stamp, queue_id, &message())),
         ("chunk", frame(FrameKind::Chunk, Stamp::NONE, queue_id, b"mail data\r\n")),
         ("void", frame(FrameKind::Void, Stamp::NONE, QueueId(0), &VOID.encode())),
         ("settlement", frame(FrameKind::Settlement, stamp, QueueId(0), &settlement())),
-        ("tally", frame(FrameKind::Tally, stamp, QueueId(0), &tally().encode())),
+        ("tally", frame(FrameKind::Tally, stamp, QueueId(0), &tally().encode()[0])),
+        ("outcomes", frame(FrameKind::Outcomes, stamp, QueueId(0), &outcomes().encode())),
+        ("ledger", frame(FrameKind::Ledger, stamp, QueueId(0), &ledger().encode(SHARD)[0])),
+        ("held", frame(FrameKind::Held, stamp, QueueId(0), &held_payload())),
+        ("checkpoint", frame(FrameKind::Checkpoint, stamp, QueueId(0), &checkpoint().encode())),
         ("index", index().encode(SHARD, SEGMENT, &SALT)),
     ]
 }
@@ -201,7 +252,7 @@ fn header_of(octets: &[u8]) -> Option<(FrameHeader, Vec<u8>)> {
 #[test]
 fn golden_identity_and_headers_decode() {
     assert_eq!(StoreFile::decode(&golden("store")), Some(STORE_FILE));
-    assert_eq!(SegmentHeader::decode(&golden("segment_header")), Ok(HEADER));
+    assert_eq!(SegmentHeader::decode(&golden("segment_header")), Ok(mail_header()));
     let journal = SegmentHeader { purpose: Purpose::Journal, ..HEADER };
     assert_eq!(SegmentHeader::decode(&golden("journal_header")), Ok(journal));
 }
@@ -225,7 +276,15 @@ fn golden_payloads_decode() {
     assert_eq!(payload("chunk"), b"mail data\r\n");
     assert_eq!(Void::decode(&payload("void")), Some(VOID));
     assert_eq!(Fact::decode_all(&payload("settlement")), Some(facts()));
-    assert_eq!(Tally::decode(&payload("tally")), Some(tally()));
+    assert_eq!(Tally::decode(&payload("tally")).unwrap().content, tally());
+    let (shard, part) = Ledger::decode(&payload("ledger")).unwrap();
+    assert_eq!((shard, part.part, part.parts, part.content), (SHARD, 0, 1, ledger()));
+    assert_eq!(Outcomes::decode(&payload("outcomes")), Some(outcomes()));
+    let ended: Vec<_> = outcomes().units().map(|(unit, outcome)| (unit - 0x7172_7374, outcome)).collect();
+    assert_eq!(ended[0], (1, Outcome::Delivered));
+    assert_eq!(ended.len(), 6);
+    assert_eq!(HeldUnit::decode_all(&payload("held")), Some(held()));
+    assert_eq!(Checkpoint::decode(&payload("checkpoint")), Some(checkpoint()));
     assert_eq!(SegmentIndex::decode(&golden("index"), SHARD, SEGMENT, &SALT), Some(index()));
     assert_eq!(SegmentIndex::salt_of(&golden("index")), Some(SALT));
 }
@@ -247,7 +306,9 @@ fn no_flip_passes(name: &str, covered: usize, decodes: impl Fn(&[u8]) -> bool) {
 fn a_damaged_octet_is_noticed_anywhere() {
     no_flip_passes("store", 64, |octets| StoreFile::decode(octets).is_some());
     no_flip_passes("segment_header", BLOCK_OCTETS, |octets| SegmentHeader::decode(octets).is_ok());
-    for name in ["message", "chunk", "void", "settlement", "tally"] {
+    for name in
+        ["message", "chunk", "void", "settlement", "tally", "outcomes", "ledger", "held", "checkpoint"]
+    {
         let whole = header_of(&golden(name)).unwrap().0;
         let covered = FRAME_HEADER_OCTETS + whole.payload_length as usize;
         no_flip_passes(name, covered, |octets| header_of(octets).is_some());
@@ -327,7 +388,8 @@ fn decode_everything(octets: &[u8]) {
     let _ = SegmentIndex::decode(octets, SHARD, SEGMENT, &SALT);
     let _ = SegmentIndex::salt_of(octets);
     let _ = (MessageView::decode(octets).is_some(), Void::decode(octets));
-    let _ = (Fact::decode_all(octets), Tally::decode(octets));
+    let _ = (Fact::decode_all(octets), Tally::decode(octets), Ledger::decode(octets));
+    let _ = (Outcomes::decode(octets), HeldUnit::decode_all(octets), Checkpoint::decode(octets));
     let mut reader = Reader::new(octets);
     let _ = (reader.u8(), reader.u16(), reader.u32(), reader.u64(), reader.take(usize::MAX));
 }

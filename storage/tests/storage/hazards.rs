@@ -227,9 +227,9 @@ fn h3_a_message_that_is_settled_before_its_session_hears_of_it_pins_nothing() {
     let (chunks, close) = (SegmentId(1), SegmentId(2));
     shelf.pin(ShardId(0), chunks);
     shelf.seal(ShardId(0), chunks, &Default::default());
-    shelf.settle(ShardId(0), close, 0, "one.test", Outcome::Delivered);
+    shelf.settle(ShardId(0), close, 0, Outcome::Delivered);
     shelf.keep_pins(ShardId(0), close, 0, 1, vec![chunks]);
-    assert_eq!(shelf.take_removable().map(|tally| tally.segment), Some(chunks));
+    assert_eq!(shelf.take_removable(), Some((ShardId(0), chunks)));
 }
 
 #[test]
@@ -298,8 +298,9 @@ fn h10_hold_and_release_survive_as_the_latest_says() {
     });
     for _ in 0..2 {
         let opened = open_on(&disk, 2).unwrap();
-        let queued = &opened.backlogs[0].queued[0];
-        assert_eq!((queued.open_units(), queued.held_units()), (vec![0], vec![1]));
+        let queued = opened.backlogs[0].clone().into_queued().next().unwrap();
+        let held: Vec<u16> = queued.held_units().map(|known| known.fact.ordinal).collect();
+        assert_eq!((queued.open_units(), held), (vec![0], vec![1]));
     }
 }
 

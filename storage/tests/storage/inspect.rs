@@ -74,13 +74,15 @@ fn real_directory(scratch: &Scratch, sealed: bool) -> Vec<Stamp> {
     on_glommio(async {
         let disk = DmaDisk::attach(&scratch.0).await.unwrap();
         let clock = SystemClock::start();
-        let opened = open(&disk, &clock, store_options(1)).await.unwrap();
+        let opened = open(&disk, &clock, &store_options(1)).await.unwrap();
         let options = |purpose| LogOptions {
             purpose,
             shard: ShardId(0),
             store: opened.store.store,
             segment_octets: SEGMENT_OCTETS,
-            first_segment: opened.first_segments[0].0,
+            first_segment: opened.chains[0].mail.first,
+            previous: None,
+            keys: Arc::default(),
             frontier: Arc::clone(&opened.frontier),
         };
         let mail = Log::open(disk.clone(), clock, options(Purpose::Mail)).await.unwrap();
@@ -88,14 +90,14 @@ fn real_directory(scratch: &Scratch, sealed: bool) -> Vec<Stamp> {
         let driven = futures_lite::future::zip(drive(&mail), drive(&journal));
         let (stamps, _) = futures_lite::future::zip(write(&mail, &journal), driven).await;
         if sealed {
-            open(&disk, &clock, store_options(1)).await.unwrap();
+            open(&disk, &clock, &store_options(1)).await.unwrap();
         }
         stamps
     })
 }
 
 fn walk_at(root: &Path) -> Directory<PlainDisk> {
-    futures_lite::future::block_on(Directory::at(root.to_path_buf())).unwrap()
+    futures_lite::future::block_on(Directory::at(root.to_path_buf(), Arc::default())).unwrap()
 }
 
 fn records_of<D: Disk>(directory: &Directory<D>, filter: &Filter) -> Vec<Record> {
@@ -246,14 +248,14 @@ fn the_walk_changes_nothing() {
 #[test]
 fn what_was_never_acknowledged_is_shown_as_void_and_is_no_problem() {
     let (disk, _) = with_void();
-    let directory = futures_lite::future::block_on(Directory::walk(disk.clone())).unwrap();
+    let directory = futures_lite::future::block_on(Directory::walk(disk.clone(), Arc::default())).unwrap();
     assert_eq!(directory.verify(), []);
     let all = records_of(&directory, &Filter::default());
     let states: Vec<_> = all.iter().flat_map(|record| &record.recipients).map(|r| r.state).collect();
     assert_eq!(states, ["queued", "void", "queued"]);
     assert_eq!(directory.files().map(|file| file.units).sum::<u64>(), 2);
     open_on(&disk, 1).unwrap();
-    let directory = futures_lite::future::block_on(Directory::walk(disk)).unwrap();
+    let directory = futures_lite::future::block_on(Directory::walk(disk, Arc::default())).unwrap();
     assert_eq!(directory.verify(), []);
 }
 
@@ -281,7 +283,7 @@ fn busy_store() -> SimDisk {
 
 #[test]
 fn a_busy_store_is_clean() {
-    let directory = futures_lite::future::block_on(Directory::walk(busy_store())).unwrap();
+    let directory = futures_lite::future::block_on(Directory::walk(busy_store(), Arc::default())).unwrap();
     assert_eq!(directory.verify(), []);
     assert_eq!(directory.shards(), 2);
 }
@@ -305,11 +307,11 @@ proptest! {
             let offset = offset.index(length) / if count % 2 == 0 { 1 } else { 16 };
             disk.rot(path, offset, &octets[..count.min(length - offset)]);
         }
-        let directory = futures_lite::future::block_on(Directory::walk(disk.clone())).unwrap();
+        let directory = futures_lite::future::block_on(Directory::walk(disk.clone(), Arc::default())).unwrap();
         let _ = directory.verify();
         records_of(&directory, &Filter::default());
         // Recovery meets the same: it may refuse, it may not panic.
         let clock = SimClock::default();
-        let _ = block_on(&clock.clone(), async move { open(&disk, &clock, store_options(2)).await.is_ok() });
+        let _ = block_on(&clock.clone(), async move { open(&disk, &clock, &store_options(2)).await.is_ok() });
     }
 }

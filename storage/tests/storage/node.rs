@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::crypt::Keys;
 use storage::disk::Disk;
 use storage::format::journal_entry::{Fact, Outcome};
-use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol, domain_of};
+use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol};
 use storage::format::segment_header::Purpose;
 use storage::log::{Chore, Log, LogOptions, Message, Place, Progress};
 use storage::position::{QueueId, SegmentId, ShardId, Stamp, UnixMillis};
@@ -76,25 +77,28 @@ pub(crate) struct Node {
     pub(crate) troubles: Rc<RefCell<Vec<String>>>,
 }
 
-pub(crate) const fn store_options(shards: u16) -> StoreOptions {
-    StoreOptions { shards, journal_octets: SEGMENT_OCTETS }
+pub(crate) fn store_options(shards: u16) -> StoreOptions {
+    StoreOptions { shards, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() }
 }
 
 fn log_options(purpose: Purpose, shard: ShardId, opened: &Opened) -> LogOptions {
-    let (mail, journal) = opened.first_segments[shard.0 as usize];
+    let chains = opened.chains[usize::from(shard.0)];
+    let chain = if purpose == Purpose::Mail { chains.mail } else { chains.journal };
     LogOptions {
         purpose,
         shard,
         store: opened.store.store,
         segment_octets: SEGMENT_OCTETS,
-        first_segment: if purpose == Purpose::Mail { mail } else { journal },
+        first_segment: chain.first,
+        previous: chain.previous,
+        keys: Arc::default(),
         frontier: Arc::clone(&opened.frontier),
     }
 }
 
 impl Node {
     pub(crate) async fn start(disk: &SimDisk, clock: &SimClock, shards: u16, spawner: &Spawner) -> Self {
-        let mut opened = open(disk, clock, store_options(shards)).await.expect("a store that crashed opens");
+        let mut opened = open(disk, clock, &store_options(shards)).await.expect("a store that crashed opens");
         let mut node = Self {
             disk: disk.clone(),
             clock: clock.clone(),
@@ -120,6 +124,8 @@ impl Node {
             node.shards.push(Shard { id, disk: disk.clone(), mail: pair.pop().unwrap(), journal, shelf });
         }
         node.opened = Rc::new(opened);
+        // Until all is at rest: the journals have their next segments.
+        clock.sleep(std::time::Duration::from_millis(1)).await;
         node
     }
 
@@ -131,10 +137,9 @@ impl Node {
     /// Delivers a unit: its owner journals it, the keeper of its segment hears of it.
     pub(crate) async fn deliver(&self, owner: &Shard, world: &World, promise: &Promise, ordinal: u16) {
         if settle(&owner.journal, world, promise.stamp, ordinal).await {
-            let domain = domain_of(&promise.recipients[usize::from(ordinal)]);
             let unit = promise.place.unit_base + u32::from(ordinal);
             let mut shelf = self.keeper(promise.shard).shelf.borrow_mut();
-            shelf.settle(promise.shard, promise.place.segment, unit, domain, Outcome::Delivered);
+            shelf.settle(promise.shard, promise.place.segment, unit, Outcome::Delivered);
         }
     }
 
@@ -144,7 +149,10 @@ impl Node {
         for shard in &self.shards {
             loop {
                 let removable = shard.shelf.borrow_mut().take_removable();
-                let Some(tally) = removable else { break };
+                let Some((directory, segment)) = removable else { break };
+                let store = self.opened.store.store;
+                let index = segment::index_of(&shard.disk, store, &Keys::default(), directory, segment).await;
+                let tally = shard.shelf.borrow().tally(directory, segment, &index.unwrap()).unwrap();
                 let Ok(ticket) = shard.journal.append_tally(&tally).await else { break };
                 if ticket.await.is_err() {
                     break;
@@ -156,7 +164,7 @@ impl Node {
                     let _ = shard.disk.remove(&path).await;
                 }
                 shard.disk.sync_directory(&directory).await.unwrap();
-                shard.shelf.borrow_mut().removed(tally.shard, tally.segment);
+                shard.shelf.borrow_mut().removed(&tally);
                 gone.push((tally.shard, tally.segment));
             }
         }
@@ -180,9 +188,10 @@ fn open_nothing(opened: &Opened) -> Opened {
         store: opened.store,
         frontier: Arc::clone(&opened.frontier),
         shelves: Vec::new(),
-        first_segments: Vec::new(),
+        chains: Vec::new(),
         backlogs: Vec::new(),
-        tallies: Vec::new(),
+        incomplete: false,
+        last_stamps: Vec::new(),
         findings: Vec::new(),
         messages: 0,
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use storage::disk::{Disk, File};
 use storage::error::OpenError;
 use storage::format::BLOCK_OCTETS;
-use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind};
+use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader};
 use storage::format::message::{DataFacts, Envelope};
 use storage::format::segment_header::{Purpose, SegmentHeader};
 use storage::format::store_file::StoreFile;
@@ -69,7 +69,7 @@ fn frames(disk: &SimDisk, name: &str) -> Vec<(Offset, FrameHeader)> {
         let file = disk.open(&name).await.unwrap();
         let header = SegmentHeader::decode(&file.read(0, BLOCK_OCTETS).await.unwrap()).unwrap();
         let mut all = Vec::new();
-        walk(&file, &header, |found| {
+        walk(&file, &header, &Default::default(), |found| {
             if let Found::Frame { offset, header, .. } = found {
                 all.push((offset, header));
             }
@@ -133,7 +133,7 @@ fn row_d_a_file_that_was_never_written_is_removed_and_its_number_spent() {
     let (disk, world) = store_with(3, false);
     create(&disk, &mail(0x77));
     let opened = open_on(&disk, 1).unwrap();
-    assert_eq!(opened.first_segments[0].0, SegmentId(0x78));
+    assert_eq!(opened.chains[0].mail.first, SegmentId(0x78));
     assert!(disk.content(&mail(0x77)).is_none());
     assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
 }
@@ -188,7 +188,7 @@ fn row_f_a_segment_of_another_store_is_kept_and_reported() {
 
 /// A block of a newer version, its checksum right.
 fn newer(mut block: Vec<u8>, covered: usize) -> Vec<u8> {
-    block[8] = 2;
+    block[8] += 1;
     let checksum = storage::format::checksum::plain(&block[..covered]);
     block[covered..covered + 4].copy_from_slice(&checksum.to_le_bytes());
     block
@@ -199,7 +199,7 @@ fn row_g_a_newer_segment_stops_the_start() {
     let (disk, _) = store_with(3, true);
     let block = disk.content(&mail(1)).unwrap()[..BLOCK_OCTETS].to_vec();
     disk.rot(&mail(1), 0, &newer(block, BLOCK_OCTETS - 4));
-    assert_eq!(open_on(&disk, 1).unwrap_err(), OpenError::Newer { path: mail(1), version: 2 });
+    assert_eq!(open_on(&disk, 1).unwrap_err(), OpenError::Newer { path: mail(1), version: 3 });
 }
 
 #[test]
@@ -260,7 +260,8 @@ fn h6_damage_in_a_journal_is_told_and_its_other_facts_hold() {
             }
         }
     });
-    let journal = disk.paths().into_iter().rfind(|path| path.contains("journal")).unwrap();
+    let mut journals = disk.paths().into_iter().filter(|path| path.contains("journal"));
+    let journal = journals.rfind(|path| !frames(&disk, path).is_empty()).unwrap();
     let settlements = frames(&disk, &journal);
     assert_eq!(settlements.len(), 4);
     disk.rot(&journal, at(settlements[1].0) + FRAME_HEADER_OCTETS, b"xx");
@@ -268,7 +269,8 @@ fn h6_damage_in_a_journal_is_told_and_its_other_facts_hold() {
         let opened = open_on(&disk, 1).unwrap();
         assert_eq!(opened.findings.len(), 1);
         assert_eq!((&opened.findings[0].path, &opened.findings[0].kind), (&journal, &FindingKind::Journal));
-        let open: usize = opened.backlogs.iter().flat_map(|b| &b.queued).map(|q| q.open_units().len()).sum();
+        let queued = opened.backlogs.iter().flat_map(|backlog| backlog.clone().into_queued());
+        let open: usize = queued.map(|queued| queued.open_units().len()).sum();
         assert_eq!(open, 8 - 3, "only the lost fact is unknown: that unit is offered again");
     }
 }
@@ -324,26 +326,6 @@ fn h7_frames_of_another_segment_or_place_are_not_believed() {
 }
 
 #[test]
-fn an_encrypted_payload_is_damage_to_this_version() {
-    let seed = storage::format::checksum::Seed::new(&storage::position::Salt([1; 16]), SegmentId(1));
-    let mut hasher = seed.hasher(Offset(4096));
-    hasher.update(b"payload");
-    let mut header = FrameHeader {
-        kind: FrameKind::Chunk,
-        payload_length: 7,
-        stamp: Stamp::NONE,
-        received: UnixMillis(0),
-        queue_id: QueueId(1),
-        durable_before: Offset(4096),
-        payload_checksum: hasher.finalize(),
-        key_id: 0,
-    };
-    assert!(header.matches(b"payload", &seed, Offset(4096)));
-    header.key_id = 1;
-    assert!(!header.matches(b"payload", &seed, Offset(4096)));
-}
-
-#[test]
 fn a_walk_meets_frames_across_its_windows() {
     let disk = SimDisk::new(21, DISK_OCTETS);
     let opened = open_on(&disk, 1).unwrap();
@@ -353,6 +335,8 @@ fn a_walk_meets_frames_across_its_windows() {
         store: opened.store.store,
         segment_octets: 12 << 20,
         first_segment: SegmentId(1),
+        previous: None,
+        keys: Default::default(),
         frontier: Arc::new(Frontier::new(1, opened.frontier.horizon(), Stamp(1 << 30))),
     };
     let stamps = block_on(&SimClock::default(), {
@@ -416,7 +400,7 @@ fn a_reader_says_what_is_wrong_with_a_record() {
     let clock = SimClock::default();
     for (offset, message) in [(0, "frame header"), (FRAME_HEADER_OCTETS as u64, "payload checksum")] {
         disk.rot(&mail(1), usize::try_from(entry.offset().0 + offset).unwrap(), b"?");
-        let reader = Reader::new(disk.clone());
+        let reader = Reader::new(disk.clone(), opened.store.store, Default::default());
         let read = block_on(&clock, async move { read_back(&reader, shard, &entry).await });
         let error = read.unwrap_err();
         assert!(error.contains(message), "{error}");

@@ -8,10 +8,11 @@ mod verify;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use futures_lite::future::block_on;
-use storage::inspect::{Directory, Filter, ReadOnly};
+use storage::inspect::{Directory, Filter, Keys, ReadOnly};
 
 const EXIT_HELP: &str = "\
 Exit status: 0 done, 1 damage found or the directory cannot be read, 2 usage.
@@ -52,6 +53,9 @@ struct Place {
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// The key file of an encrypted store; without it mail stays locked
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -73,20 +77,29 @@ fn main() -> ExitCode {
 
 fn run(command: Command, output: &mut impl Write) -> io::Result<ExitCode> {
     match command {
-        Command::List(place) => list::list(&walk(&place.directory)?, place.json, output),
+        Command::List(place) => list::list(&walk(&place)?, place.json, output),
         Command::Dump { place, domain, queue_id } => {
-            dump::dump(&walk(&place.directory)?, &Filter { domain, queue_id }, place.json, output)
+            dump::dump(&walk(&place)?, &Filter { domain, queue_id }, place.json, output)
         }
-        Command::Verify(place) => verify::verify(&walk(&place.directory)?, place.json, output),
+        Command::Verify(place) => verify::verify(&walk(&place)?, place.json, output),
     }
 }
 
-fn walk(directory: &Path) -> io::Result<Directory<ReadOnly>> {
+fn walk(place: &Place) -> io::Result<Directory<ReadOnly>> {
+    let directory = &place.directory;
+    let keys = Arc::new(keys(place.key_file.as_deref())?);
     let failed = |what: String| io::Error::other(format!("{}: {what}", directory.display()));
     let walked =
-        block_on(Directory::at(directory.to_path_buf())).map_err(|error| failed(error.to_string()))?;
+        block_on(Directory::at(directory.clone(), keys)).map_err(|error| failed(error.to_string()))?;
     if walked.is_nothing() {
         return Err(failed("no data directory: there is neither `store` nor a shard in it".to_owned()));
     }
     Ok(walked)
+}
+
+fn keys(file: Option<&Path>) -> io::Result<Keys> {
+    let Some(file) = file else { return Ok(Keys::default()) };
+    let failed = |what: String| io::Error::other(format!("{}: {what}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    Keys::parse(&text).map_err(|error| failed(error.to_string()))
 }

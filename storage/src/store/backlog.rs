@@ -1,0 +1,104 @@
+//! What a start finds queued: entries as the indexes have them, in stamp order, and what is decided about them.
+
+use crate::format::index_file::IndexEntry;
+use crate::format::journal_entry::{Fact, Outcome};
+use crate::position::{ShardId, Stamp};
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// All that one domain has queued in one shard directory. Handed over message by message, so that it never lies in memory
+/// twice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Backlog {
+    /// The domain.
+    pub domain: String,
+    /// The directory.
+    pub shard: ShardId,
+    /// Entries with an unsettled unit, a run a segment, each sorted by stamp.
+    pub(super) runs: Vec<Vec<IndexEntry>>,
+    /// What is decided about their units, sorted by message and recipient.
+    pub(super) decided: Vec<Decided>,
+}
+
+/// A unit about which something is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decided {
+    /// What.
+    pub fact: Fact,
+    /// Since when, in seconds since 1970.
+    pub since_s: u32,
+}
+
+/// A message's units in one domain, as they are after all facts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Queued {
+    /// Where and what.
+    pub entry: IndexEntry,
+    /// What is known about units of it: settled ones and held ones.
+    pub decided: Vec<Decided>,
+}
+
+impl Backlog {
+    /// Messages.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.runs.iter().map(Vec::len).sum()
+    }
+
+    /// All of it in stamp order.
+    pub fn into_queued(self) -> impl Iterator<Item = Queued> {
+        let mut decided = self.decided.into_iter().peekable();
+        self.runs.into_iter().flatten().map(move |entry| {
+            let behind = (entry.stamp, entry.first + entry.count);
+            let mut known = Vec::new();
+            while let Some(next) = decided.next_if(|next| (next.fact.stamp, next.fact.ordinal) < behind) {
+                if (next.fact.stamp, next.fact.ordinal) >= (entry.stamp, entry.first) {
+                    known.push(next);
+                }
+            }
+            Queued { entry, decided: known }
+        })
+    }
+}
+
+/// Brings runs into stamp order. Those of new mail follow each other; a rewrite, or a copy, lies across others.
+pub(super) fn in_order(mut runs: Vec<Vec<IndexEntry>>) -> Vec<Vec<IndexEntry>> {
+    let ends = |run: &Vec<IndexEntry>| Some((run.first()?.stamp, run.last()?.stamp));
+    runs.sort_by_key(ends);
+    let apart =
+        runs.windows(2).all(|pair| ends(&pair[0]).map(|ends| ends.1) < ends(&pair[1]).map(|ends| ends.0));
+    if apart { runs } else { vec![merged(runs).collect()] }
+}
+
+/// The entries of all runs in stamp order; two copies of one record are one (H10).
+fn merged(runs: Vec<Vec<IndexEntry>>) -> impl Iterator<Item = IndexEntry> {
+    let mut runs: Vec<_> = runs.into_iter().map(Vec::into_iter).collect();
+    let mut heads = BinaryHeap::new();
+    for (number, run) in runs.iter_mut().enumerate() {
+        heads.extend(run.next().map(|entry| Reverse((entry.stamp, entry.first, number, entry))));
+    }
+    let mut last = (Stamp::NONE, 0);
+    core::iter::from_fn(move || {
+        loop {
+            let Reverse((stamp, first, number, entry)) = heads.pop()?;
+            heads.extend(runs[number].next().map(|next| Reverse((next.stamp, next.first, number, next))));
+            if core::mem::replace(&mut last, (stamp, first)) != (stamp, first) {
+                return Some(entry);
+            }
+        }
+    })
+}
+
+impl Queued {
+    /// Ordinals that nobody has decided about.
+    #[must_use]
+    pub fn open_units(&self) -> Vec<u16> {
+        let range = self.entry.first..self.entry.first + self.entry.count;
+        range.filter(|ordinal| !self.decided.iter().any(|known| known.fact.ordinal == *ordinal)).collect()
+    }
+
+    /// Units that wait for the operator.
+    pub fn held_units(&self) -> impl Iterator<Item = &Decided> {
+        self.decided.iter().filter(|known| known.fact.outcome == Outcome::Held)
+    }
+}
