@@ -124,10 +124,11 @@ impl Shelf {
     /// before facts are told.
     pub fn restore(&mut self, shard: ShardId, segment: SegmentId, index: &SegmentIndex) {
         for pin in &index.pins {
-            for chunk in &pin.segments {
+            let chunks: Vec<SegmentId> = pin.segments.iter().map(|(chunk, _)| *chunk).collect();
+            for chunk in &chunks {
                 self.pin(shard, *chunk);
             }
-            self.keep_pins(shard, segment, pin.unit_base, pin.units, pin.segments.clone());
+            self.keep_pins(shard, segment, pin.unit_base, pin.units, chunks);
         }
         self.seal(shard, segment, index);
     }

@@ -5,6 +5,8 @@
 
 pub mod checksum;
 pub mod frame;
+pub mod index_directory;
+pub mod index_entry;
 pub mod index_file;
 pub mod journal_entry;
 pub mod message;
