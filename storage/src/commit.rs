@@ -7,7 +7,7 @@
 
 use crate::disk::Block;
 use crate::error::AppendError;
-use crate::format::frame::{FrameHeader, frame_octets};
+use crate::format::frame::{FRAME_OCTETS_MAX, FrameHeader, frame_octets};
 use crate::format::{BLOCK_OCTETS, block_ceiling};
 use crate::position::{Offset, Stamp};
 use crate::segment::sealing::{Sealing, write_frame};
@@ -18,7 +18,7 @@ use core::task::{Context, Poll, Waker};
 use std::rc::Rc;
 
 /// Octets that a batch can hold. The largest record (inline data, envelope, trace) must fit.
-pub const BATCH_OCTETS: usize = 1 << 20;
+pub const BATCH_OCTETS: usize = FRAME_OCTETS_MAX;
 const _: () = assert!(BATCH_OCTETS.is_multiple_of(BLOCK_OCTETS));
 
 /// Records on their way into one segment.

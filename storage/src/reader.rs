@@ -99,7 +99,7 @@ impl<D: Disk> Reader<D> {
         shard: ShardId,
         entry: &IndexEntry,
     ) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
-        let octets = entry.frame_octets as usize;
+        let octets = entry.frame_octets() as usize;
         let frame = self.read_frame(shard, entry.segment, entry.offset(), octets).await?;
         if frame.header.stamp != entry.stamp {
             return Err(ReadError::Damaged("another message's record"));

@@ -206,11 +206,11 @@ impl Shelf {
     /// A sealed segment found at start: as [`Self::seal`], with its pins; its voids come when all segments are here.
     pub fn restore(&mut self, shard: ShardId, segment: SegmentId, index: &SegmentIndex) {
         for pin in &index.pins {
-            let segments: Vec<SegmentId> = pin.segments.clone();
-            for chunk in &segments {
+            let chunks: Vec<SegmentId> = pin.segments.iter().map(|(chunk, _)| *chunk).collect();
+            for chunk in &chunks {
                 self.pin(shard, *chunk);
             }
-            self.keep_pins(shard, segment, pin.unit_base, pin.units, segments);
+            self.keep_pins(shard, segment, pin.unit_base, pin.units, chunks);
         }
         self.holdings.entry((shard, segment)).or_default().units = Some(live_units(index));
         self.consider(shard, segment);

@@ -20,6 +20,8 @@ mod format_golden;
 mod hazards;
 #[path = "storage/inspect.rs"]
 mod inspect;
+#[path = "storage/lookup.rs"]
+mod lookup;
 #[path = "storage/node.rs"]
 mod node;
 #[path = "storage/recovery_rows.rs"]

@@ -59,6 +59,8 @@ pub struct FrameHeader {
 pub const FRAME_HEADER_OCTETS: usize = 64;
 /// Frames start at multiples of this.
 pub const FRAME_ALIGNMENT: usize = 8;
+/// Octets of a frame with its padding at most.
+pub const FRAME_OCTETS_MAX: usize = 1 << 20;
 /// The first four octets of a frame.
 pub const FRAME_MAGIC: &[u8; 4] = b"SMXF";
 
@@ -169,9 +171,13 @@ impl FrameHeader {
             return None;
         }
         reader.take(2)?;
+        let payload_length = reader.u32()?;
+        if frame_octets(payload_length as usize) > FRAME_OCTETS_MAX {
+            return None;
+        }
         Some(Self {
             kind,
-            payload_length: reader.u32()?,
+            payload_length,
             stamp: Stamp(reader.u64()?),
             received: UnixMillis(reader.u64()?),
             queue_id: QueueId(reader.u64()?),

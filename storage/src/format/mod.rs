@@ -6,6 +6,8 @@
 pub mod checkpoint;
 pub mod checksum;
 pub mod frame;
+pub mod index_directory;
+pub mod index_entry;
 pub mod index_file;
 pub mod journal_entry;
 pub mod message;

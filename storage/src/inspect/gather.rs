@@ -308,8 +308,7 @@ fn note_message(
     walked.shown.messages += 1;
     walked.shown.units += view.recipients.len() as u64;
     note_stamp(&mut walked.shown, header.stamp);
-    let segments = view.chunks.iter().map(|chunk| chunk.segment);
-    contents.add_message(walked.segment, offset, header, &view.recipients, segments);
+    contents.add_message(walked.segment, offset, header, &view.recipients, &view.chunks);
     true
 }
 

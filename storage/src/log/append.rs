@@ -88,10 +88,11 @@ impl<D: Disk, C: Clock> Log<D, C> {
         header.unit_base = state.contents.units();
         let (offset, header) = push(state, header, &[head, message.tail]);
         let segment = state.active().header.segment;
-        let chunks = message.chunks.iter().map(|chunk| chunk.segment);
         let recipients = message.envelope.recipients;
         let place = Place { segment, unit_base: header.unit_base };
-        for (domain, entry) in state.contents.add_message(segment, offset, &header, recipients, chunks) {
+        for (domain, entry) in
+            state.contents.add_message(segment, offset, &header, recipients, message.chunks)
+        {
             let domain = state.intern(domain);
             state.arrivals.push(Arrival { domain, shard, entry });
         }

@@ -1,9 +1,10 @@
 //! What a segment holds, gathered while it is written or scanned; becomes its index.
 
 use crate::format::frame::{FrameHeader, FrameKind, frame_octets};
+use crate::format::index_entry::chunk_octets;
 use crate::format::index_file::{IndexEntry, Pin, SegmentIndex};
 use crate::format::journal_entry::Void;
-use crate::format::message::{MessageView, domain_groups};
+use crate::format::message::{ChunkReference, MessageView, domain_groups};
 use crate::position::{Offset, SegmentId, UnixMillis};
 use std::collections::HashMap;
 
@@ -22,14 +23,15 @@ impl Contents {
         offset: Offset,
         header: &FrameHeader,
         recipients: &[&'a str],
-        chunk_segments: impl Iterator<Item = SegmentId>,
+        chunks: &[ChunkReference],
     ) -> Vec<(&'a str, IndexEntry)> {
         let octets = u32::try_from(frame_octets(header.payload_length as usize)).expect("frames fit a batch");
         // Not counted here: behind a record that a scan lost, the others keep their numbers.
         let unit_base = header.unit_base;
+        let chunked = chunks.iter().map(|chunk| chunk_octets(chunk.octets)).sum();
         let mut added = Vec::with_capacity(1);
         for (domain, first, count) in domain_groups(recipients) {
-            let mut entry = IndexEntry::new(header.stamp, segment, offset, octets);
+            let mut entry = IndexEntry::new(header.stamp, segment, offset, octets).with_chunks(chunked);
             entry.received_s = seconds(header.received);
             entry.unit_base = unit_base;
             entry.first = first;
@@ -40,8 +42,7 @@ impl Contents {
         let units = u32::try_from(recipients.len()).expect("recipients are bounded below 65,536");
         self.index.units = self.index.units.max(unit_base + units);
         self.index.last_stamp = self.index.last_stamp.max(header.stamp);
-        let mut segments: Vec<SegmentId> = chunk_segments.filter(|chunk| *chunk != segment).collect();
-        segments.dedup();
+        let segments = pinned_by(chunks, segment);
         if !segments.is_empty() {
             self.index.pins.push(Pin { unit_base, units, segments });
         }
@@ -59,8 +60,7 @@ impl Contents {
         match header.kind {
             FrameKind::Message => {
                 let Some(message) = MessageView::decode(payload) else { return false };
-                let chunks = message.chunks.iter().map(|chunk| chunk.segment);
-                self.add_message(segment, offset, header, &message.recipients, chunks);
+                self.add_message(segment, offset, header, &message.recipients, &message.chunks);
             }
             FrameKind::Void => match Void::decode(payload) {
                 Some(void) => self.add_void(void),
@@ -132,6 +132,19 @@ impl Contents {
         };
         &mut self.index.domains[ordinal].1
     }
+}
+
+/// The segments besides `own` that hold `chunks`, and the octets that these take in each.
+fn pinned_by(chunks: &[ChunkReference], own: SegmentId) -> Vec<(SegmentId, u64)> {
+    let mut segments: Vec<(SegmentId, u64)> = Vec::new();
+    for chunk in chunks.iter().filter(|chunk| chunk.segment != own) {
+        let octets = chunk_octets(chunk.octets);
+        match segments.iter_mut().find(|(segment, _)| *segment == chunk.segment) {
+            Some((_, sum)) => *sum += octets,
+            None => segments.push((chunk.segment, octets)),
+        }
+    }
+    segments
 }
 
 /// Takes out of an index what `void`, found in another segment, covers (H8).

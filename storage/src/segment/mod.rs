@@ -2,6 +2,7 @@
 //! it has an index and is only read, until nothing in it is unsettled and it is unlinked.
 
 pub mod contents;
+pub mod lookup;
 pub mod recover;
 pub mod scan;
 pub mod sealing;

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod disk;
 pub mod executor;
+pub mod meter;
 pub mod random;
 
 pub use clock::SimClock;

@@ -180,7 +180,8 @@ const VOID: Void = Void { segment: SegmentId(0x0304_0505), from: 0x0011_2000, to
 
 fn index() -> SegmentIndex {
     let entry = |stamp, first, count| {
-        let mut entry = IndexEntry::new(Stamp(stamp), SEGMENT, Offset(0x0012_3000), 0x0001_0058);
+        let mut entry =
+            IndexEntry::new(Stamp(stamp), SEGMENT, Offset(0x0012_3000), 0x0001_0058).with_chunks(0x0001_2001);
         entry.received_s = 1_767_225_600;
         entry.unit_base = 0x7172_7374;
         entry.first = first;
@@ -193,7 +194,11 @@ fn index() -> SegmentIndex {
             ("two.test".to_owned(), vec![entry(0x81, 2, 1)]),
         ],
         units: 4,
-        pins: vec![Pin { unit_base: 0x7172_7374, units: 3, segments: vec![SegmentId(0x0304_0505)] }],
+        pins: vec![Pin {
+            unit_base: 0x7172_7374,
+            units: 3,
+            segments: vec![(SegmentId(0x0304_0505), 0x9192_9394_9596)],
+        }],
         voids: vec![VOID],
         last_stamp: Stamp(0x82),
         damaged: 7,
