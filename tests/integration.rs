@@ -18,5 +18,7 @@ mod conversations;
 mod harness;
 #[path = "integration/outage/mod.rs"]
 mod outage;
+#[path = "integration/retention.rs"]
+mod retention;
 #[path = "integration/serve.rs"]
 mod serve;

@@ -11,7 +11,7 @@ use super::mesh::Mesh;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
-use super::{accept, housekeeping};
+use super::{accept, expiry_clock, housekeeping};
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
@@ -93,6 +93,8 @@ pub struct Summary {
     pub delivered: u64,
     /// Units held.
     pub held: u64,
+    /// Units that were past their time.
+    pub expired: u64,
 }
 
 impl Summary {
@@ -102,6 +104,7 @@ impl Summary {
         self.accepted += other.accepted;
         self.delivered += other.delivered;
         self.held += other.held;
+        self.expired += other.expired;
     }
 }
 
@@ -194,6 +197,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
     };
     let listeners = start.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let lanes = Lanes::new(Arc::clone(&start.snapshot.usage));
     let shard = Rc::new(Shard {
         id: start.id,
         shards: start.shards,
@@ -209,7 +213,9 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         mesh: start.mesh,
         lookup: start.lookup,
         chores: Notify::default(),
-        lanes: Lanes::default(),
+        lanes,
+        expiry_clock: RefCell::default(),
+        synchronisation: expiry_clock::synchronisation,
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
         incarnation: start.store.incarnation,
@@ -218,7 +224,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         free: Cell::new((Duration::ZERO, 0)),
     });
     for backlog in start.backlogs {
-        shard.lanes.take_backlog(backlog);
+        shard.lanes.take_backlog(backlog, shard.wall_s());
     }
     Ok((shard, listeners, start.caps))
 }
@@ -235,6 +241,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
     glommio::spawn_local(housekeeping::unlink(Rc::clone(&shard))).detach();
     glommio::spawn_local(housekeeping::read_inbox(Rc::clone(&shard))).detach();
     glommio::spawn_local(housekeeping::sweep(Rc::clone(&shard))).detach();
+    glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     for listener in listeners {
         let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&caps), LocalSpawn);
@@ -252,6 +259,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
         accepted: counters.accepted.value(),
         delivered: counters.delivered.value(),
         held: counters.held.value(),
+        expired: counters.expired.value(),
     }
 }
 

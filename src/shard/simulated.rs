@@ -2,11 +2,12 @@
 //! What no test with real processes can do: look at the disk at the very instant at which a reply leaves.
 
 use super::backlog::Lanes;
+use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
 use super::link::{Dialer, Link, Spawn};
 use super::state::Shard;
 use super::{connection, housekeeping, mesh, replay};
-use crate::bridge::{Snapshot, lookup_channel};
+use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
@@ -193,6 +194,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     let mut config = Config::embedded();
     config.storage.min_free_space_bytes = 0;
     config.domains[0].retry_interval = Duration::from_secs(1);
+    let usage = Arc::<Usage>::default();
     let shard = Rc::new(Shard {
         id: ShardId(0),
         shards: 1,
@@ -202,13 +204,15 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         journal: Rc::clone(&logs[1]),
         shelf: RefCell::new(opened.shelves.into_iter().next().unwrap_or_default()),
         frontier: opened.frontier,
-        snapshot: RefCell::new(Arc::new(Snapshot::new(config))),
+        snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
         counters: Counters::default(),
         interrupts: Interrupts::default(),
         mesh: mesh::mesh(1).remove(0),
         lookup: lookup_channel().0,
         chores: Notify::default(),
-        lanes: Lanes::default(),
+        lanes: Lanes::new(usage),
+        expiry_clock: RefCell::default(),
+        synchronisation: || Synchronisation::Synchronised,
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
         incarnation: opened.store.incarnation,
@@ -217,7 +221,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         free: Cell::new((Duration::ZERO, 0)),
     });
     for backlog in opened.backlogs {
-        shard.lanes.take_backlog(backlog);
+        shard.lanes.take_backlog(backlog, shard.wall_s());
     }
     spawn.spawn(housekeeping::commit_mail(Rc::clone(&shard)));
     spawn.spawn(housekeeping::commit_journal(Rc::clone(&shard)));

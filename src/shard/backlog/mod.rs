@@ -3,29 +3,41 @@
 //! One lane a domain: its queue, the facts on their way to the journal, and who is to be woken. Tasks that work on
 //! it are in `replay`.
 
+mod deferred;
 mod queue;
 mod schedule;
 mod settlements;
+mod sorted;
+mod untried;
+mod waiting;
 
+use super::retention::held_since_at_start;
+use crate::bridge::{DomainUsage, Usage};
 use crate::limits::DELIVERIES_A_SHARD_MAX;
 use core::cell::{Cell, RefCell};
-pub(super) use queue::{Due, Place, Queue};
+pub(super) use queue::{Due, Ended, Queue, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::Settlements;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use storage::format::index_file::IndexEntry;
+use storage::format::journal_entry::{Fact, Outcome};
 use storage::log::Arrival;
 use storage::notify::Notify;
-use storage::store::Backlog;
+use storage::store::{Backlog, Queued};
+pub(super) use waiting::Place;
 
 /// The lanes of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
+    usage: Arc<Usage>,
     lanes: RefCell<HashMap<Arc<str>, Rc<Lane>>>,
     /// Lanes that have mail and no task.
     waiting: RefCell<Vec<Rc<Lane>>>,
     starter: Notify,
+    /// The configuration changed, or the shard shuts down.
+    pub(super) stirred: Notify,
     /// Sessions with primaries that are open, or being opened.
     deliveries: Cell<u32>,
     delivery_ends: Notify,
@@ -36,6 +48,8 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     pub(super) domain: Arc<str>,
     pub(super) queue: RefCell<Queue>,
+    /// What is queued and held of it.
+    pub(super) usage: Arc<DomainUsage>,
     /// A task runs, or is about to.
     pub(super) running: Cell<bool>,
     /// Mail arrived.
@@ -48,29 +62,61 @@ pub(super) struct Lane {
     pub(super) settled: Notify,
 }
 
+/// Octets of storage that an entry keeps: what usage is raised by when it is stored, and lowered by in the end.
+pub(super) fn stored_octets(entry: &IndexEntry) -> u64 {
+    u64::from(entry.frame_octets)
+}
+
 impl Lanes {
-    /// Queues mail that is durable. Never waits.
+    /// No lanes yet; what they will hold is counted in `usage`.
+    pub(super) fn new(usage: Arc<Usage>) -> Self {
+        Self {
+            usage,
+            lanes: RefCell::default(),
+            waiting: RefCell::default(),
+            starter: Notify::default(),
+            stirred: Notify::default(),
+            deliveries: Cell::new(0),
+            delivery_ends: Notify::default(),
+        }
+    }
+
+    /// Queues mail that is durable and counted. Never waits.
     pub(super) fn take_arrivals(&self, arrivals: Vec<Arrival>) {
         for arrival in arrivals {
             let lane = self.lane(&arrival.domain);
-            lane.queue.borrow_mut().arrive(arrival.shard, arrival.entry, Vec::new());
+            lane.queue.borrow_mut().arrive(arrival.shard, arrival.entry, &[]);
             lane.arrived.notify_all();
             self.wake(lane);
         }
     }
 
-    /// Queues what a start found.
-    pub(super) fn take_backlog(&self, backlog: Backlog) {
+    /// Queues what a start found, at `now_s` of wall time, and counts it.
+    pub(super) fn take_backlog(&self, backlog: Backlog, now_s: u32) {
         let lane = self.lane(&backlog.domain.as_str().into());
-        for queued in backlog.queued {
-            if queued.open_units().is_empty() {
-                // All that is left of it is held.
+        let mut queue = lane.queue.borrow_mut();
+        for Queued { entry, facts } in backlog.queued {
+            if queue.knows(entry.stamp) {
+                // A copy of the record in another directory (H10).
                 continue;
             }
-            let decided = queued.facts.iter().map(|fact| fact.ordinal).collect();
-            lane.queue.borrow_mut().arrive(backlog.shard, queued.entry, decided);
-            self.wake(Rc::clone(&lane));
+            lane.usage.raise(stored_octets(&entry));
+            let place = (backlog.shard, entry);
+            let of = |facts: &[Fact]| facts.iter().map(|fact| fact.ordinal).collect::<Vec<u16>>();
+            let held: Vec<Fact> =
+                facts.iter().copied().filter(|fact| fact.outcome == Outcome::Held).collect();
+            queue.hold(place, &of(&held), held_since_at_start(entry.received_s, &held, now_s));
+            // Else all that is left of it is held.
+            if facts.len() < usize::from(entry.count) {
+                queue.arrive(backlog.shard, entry, &of(&facts));
+                self.wake(Rc::clone(&lane));
+            }
         }
+    }
+
+    /// All lanes there are.
+    pub(super) fn all(&self) -> Vec<Rc<Lane>> {
+        self.lanes.borrow().values().map(Rc::clone).collect()
     }
 
     /// All lanes look at their circumstances again.
@@ -79,6 +125,7 @@ impl Lanes {
             lane.stirred.notify_all();
         }
         self.starter.notify_all();
+        self.stirred.notify_all();
     }
 
     /// Facts that are not durable yet.
@@ -120,6 +167,7 @@ impl Lanes {
         let lane = Rc::new(Lane {
             domain: Arc::clone(domain),
             queue: RefCell::default(),
+            usage: self.usage.domain(domain),
             running: Cell::new(false),
             arrived: Notify::default(),
             stirred: Notify::default(),

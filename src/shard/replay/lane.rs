@@ -6,7 +6,7 @@ use super::{route, settle};
 use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
-use crate::shard::backlog::{Due, Lane, Place, probe_pause};
+use crate::shard::backlog::{Due, Lane, Place, probe_pause, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use core::cell::Cell;
@@ -159,7 +159,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         {
             let queue = self.lane.queue.borrow();
             let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            tracing::info!(domain = %domain.name, queued = queue.len(), cursor, "the primary is up: handing over");
+            let (queued, memory_octets) = (queue.len(), queue.memory_octets());
+            tracing::info!(domain = %domain.name, queued, memory_octets, cursor, "the primary is up: handing over");
         }
         let mut held_back = Duration::from_millis(1);
         let ended = loop {
@@ -296,6 +297,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         for fact in &verdict.facts {
             queue.decide(&entry, fact.ordinal);
         }
+        let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
+        let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
+        queue.hold(place, &held, self.shard.wall_s());
         if got_through {
             self.progressed.set(true);
             queue.got_through(now, retry_interval);
@@ -306,7 +310,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.record(place, verdict.facts);
         }
         if !is_open {
-            queue.finish(&entry);
+            if queue.finish(&entry) {
+                self.lane.usage.lower(stored_octets(&entry));
+            }
             return None;
         }
         match broke {
@@ -353,7 +359,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                     outcome: Outcome::Damaged,
                     code: 0,
                 };
-                self.lane.queue.borrow_mut().finish(&entry);
+                if self.lane.queue.borrow_mut().finish(&entry) {
+                    self.lane.usage.lower(stored_octets(&entry));
+                }
                 self.record(place, ordinals.iter().map(fact).collect());
                 None
             }

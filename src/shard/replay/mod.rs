@@ -8,6 +8,7 @@
 //! Not built yet: parallel lanes, the bounce guard, canaries; they grow here.
 
 mod delivery;
+mod expiry;
 mod lane;
 mod outcome;
 mod route;
@@ -15,6 +16,7 @@ mod settle;
 
 use super::link::{Dialer, Spawn};
 use super::state::Shard;
+pub(super) use expiry::run as expire;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
