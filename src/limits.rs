@@ -169,6 +169,8 @@ pub const DEFERRED_GAP_MIN: Duration = Duration::from_secs(300);
 pub const IMPAIRED_RUN: usize = 3;
 /// Sessions that may fail over one message before it steps aside.
 pub const POISON_TRIES: u32 = 3;
+/// Recipients of a damaged record that the log names.
+pub const DAMAGED_RECIPIENTS_SHOWN: usize = 20;
 /// Longest sleep while the frontier holds a lane back.
 pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 

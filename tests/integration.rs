@@ -14,6 +14,8 @@ mod architecture;
 mod check;
 #[path = "conversations.rs"]
 mod conversations;
+#[path = "integration/damage.rs"]
+mod damage;
 #[path = "integration/harness/mod.rs"]
 mod harness;
 #[path = "integration/outage/mod.rs"]

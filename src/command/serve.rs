@@ -205,6 +205,7 @@ impl Server {
             delivered = summary.delivered,
             held = summary.held,
             expired = summary.expired,
+            damaged = summary.damaged,
             "stopped"
         );
         Exit::Done

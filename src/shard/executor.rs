@@ -95,6 +95,8 @@ pub struct Summary {
     pub held: u64,
     /// Units that were past their time.
     pub expired: u64,
+    /// Units whose record is damaged.
+    pub damaged: u64,
 }
 
 impl Summary {
@@ -105,6 +107,7 @@ impl Summary {
         self.delivered += other.delivered;
         self.held += other.held;
         self.expired += other.expired;
+        self.damaged += other.damaged;
     }
 }
 
@@ -260,6 +263,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
         delivered: counters.delivered.value(),
         held: counters.held.value(),
         expired: counters.expired.value(),
+        damaged: counters.damaged.value(),
     }
 }
 
