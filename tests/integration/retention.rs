@@ -50,9 +50,13 @@ fn h4_mail_that_nobody_took_is_held_then_expires_and_its_space_is_given_back() {
     let rest = "retention = \"2s\"\nheld_retention = \"3s\"";
     let config = configure(&directory, &Settings { rest, delivery: TRUSTED, ..Settings::default() });
     let mut server = Server::start(&config);
-    assert_kept(&bring(&server, "b@example.test"));
-    server.process.wait_for("past its retention: held");
-    server.process.wait_for("past its retention: expired");
+    let kept = bring(&server, "b@example.test");
+    assert_kept(&kept);
+    let queue_id = kept.rsplit(' ').next().unwrap();
+    for event in ["past its retention: held", "past its retention: expired"] {
+        let line = server.process.wait_for(event);
+        assert!(line.contains(queue_id), "{line}");
+    }
     let log = server.stop();
     assert_eq!((count(&log, "held"), count(&log, "expired")), (1, 1));
     // The facts are durable: nothing is queued, and what was kept on disk goes.

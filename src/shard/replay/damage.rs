@@ -3,14 +3,13 @@
 //! The record is read once more and decoded as far as it goes. Nothing of it is believed by anybody but the reader
 //! of the log: its checksum is wrong, so each word of it may be.
 
+use super::names::Names;
 use crate::limits::DAMAGED_RECIPIENTS_SHOWN;
 use crate::shard::backlog::Place;
 use storage::disk::{Disk, File};
-use storage::format::BLOCK_OCTETS;
-use storage::format::checksum::Seed;
-use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader};
+use storage::format::frame::FRAME_HEADER_OCTETS;
 use storage::format::message::MessageView;
-use storage::format::segment_header::{Purpose, SegmentHeader};
+use storage::format::segment_header::Purpose;
 use storage::segment;
 
 /// See the module.
@@ -30,14 +29,9 @@ pub(super) async fn remains<D: Disk>(disk: &D, place: Place, ordinals: &[u16]) -
     let Ok(octets) = file.read(entry.offset().0, entry.frame_octets as usize).await else {
         return Remains::default();
     };
-    let segment_header = match file.read(0, BLOCK_OCTETS).await {
-        Ok(block) => SegmentHeader::decode(&block).ok(),
-        Err(_) => None,
-    };
-    let seed = segment_header.map(|header| Seed::new(&header.salt, entry.segment));
-    let header = seed.and_then(|seed| FrameHeader::decode(&octets, &seed, entry.offset()));
+    let queue_id = Names::new(disk).queue_id(place).await;
     Remains {
-        queue_id: header.map(|header| header.queue_id.to_string()),
+        queue_id: queue_id.map(|queue_id| queue_id.to_string()),
         unverified_recipients: recipients(&octets, ordinals),
     }
 }

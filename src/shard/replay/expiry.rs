@@ -4,6 +4,7 @@
 //! hold the core nor fill the journal's batch. Each unit gets a fact in the journal first; its keeper is told when
 //! that is durable, as with any other settlement (H4). What is in flight is left for the next round.
 
+use super::names::Names;
 use super::settle;
 use crate::limits::{EXPIRY_ENTRIES_A_STEP, EXPIRY_FACTS_A_WRITE};
 use crate::shard::backlog::{Ended, Lane, Place, Walk, stored_octets};
@@ -90,16 +91,15 @@ async fn expire<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) {
 async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<Ended>) {
     let mut gathered: Vec<(Place, Vec<Fact>)> = Vec::new();
     let mut facts = 0;
+    let mut names = Names::new(&shard.disk);
     for Ended { place, ordinals, outcome, is_last } in ended {
-        let (directory, entry) = place;
+        let (_, entry) = place;
+        let queue_id = names.queue_id(place).await.map(|queue_id| queue_id.to_string());
         let fact = |ordinal: &u16| Fact { stamp: entry.stamp, ordinal: *ordinal, outcome, code: 0 };
         let units = ordinals.len();
         tracing::info!(
+            queue_id,
             domain = %lane.domain,
-            stamp = entry.stamp.0,
-            %directory,
-            segment = entry.segment.0,
-            offset = entry.offset().0,
             received_s = entry.received_s,
             units,
             "{}",

@@ -11,6 +11,7 @@ mod damage;
 mod delivery;
 mod expiry;
 mod lane;
+mod names;
 mod outcome;
 mod route;
 mod settle;
