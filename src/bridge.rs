@@ -4,6 +4,8 @@
 //! channel makes the asking task wait, not its core. A [`Snapshot`] of the configuration is built once,
 //! shared by all and replaced as a whole.
 
+mod usage;
+
 use crate::config::{Config, Domain};
 use crate::limits::LOOKUP_QUEUE;
 use crate::smtp::server::ServerProfile;
@@ -11,6 +13,7 @@ use async_channel::{Receiver, Sender};
 use core::net::{IpAddr, SocketAddr};
 use std::collections::HashMap;
 use std::sync::Arc;
+pub use usage::{DomainUsage, Usage};
 
 /// What the lookup thread is asked, and told.
 #[derive(Debug)]
@@ -79,13 +82,17 @@ pub struct Snapshot {
     pub config: Config,
     /// What all server sessions share.
     pub profile: Arc<ServerProfile>,
+    /// What is stored: the same in every snapshot of a process.
+    pub usage: Arc<Usage>,
     domains: HashMap<String, usize>,
+    /// Counts of the domains, in the order of the configuration.
+    usages: Vec<Arc<DomainUsage>>,
 }
 
 impl Snapshot {
-    /// The snapshot of `config`.
+    /// The snapshot of `config`, with the counts of the process.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Config, usage: Arc<Usage>) -> Self {
         let profile = Arc::new(ServerProfile {
             hostname: config.hostname.clone(),
             max_message_size: config.smtp.max_message_size_bytes,
@@ -93,12 +100,22 @@ impl Snapshot {
         });
         let names = config.domains.iter().enumerate();
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
-        Self { config, profile, domains }
+        let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
+        Self { config, profile, usage, domains, usages }
     }
 
     /// A protected domain, by its name in lower case.
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name).map(|place| &self.config.domains[*place])
+    }
+
+    /// What a domain has stored, protected or not, by its name in lower case.
+    #[must_use]
+    pub fn usage_of(&self, name: &str) -> Arc<DomainUsage> {
+        match self.domains.get(name) {
+            Some(place) => Arc::clone(&self.usages[*place]),
+            None => self.usage.domain(name),
+        }
     }
 }

@@ -94,8 +94,16 @@ pub struct Storage {
 pub struct Delivery {
     /// Longest time between two probes of a primary that is down.
     pub retry_interval: Duration,
+    /// How long mail is kept for the primary.
+    pub retention: Duration,
+    /// What becomes of mail that is older than that.
+    pub on_expiry: OnExpiry,
+    /// How long held mail is kept for the operator; then it expires.
+    pub held_retention: Duration,
     /// What becomes of a message that the primary refuses for good.
     pub on_reject: OnReject,
+    /// Whether a clock must say that it is synchronised before anything expires. The same for all domains.
+    pub expiry_clock: ExpiryClockTrust,
 }
 
 /// What becomes of a message that the primary refuses for good.
@@ -105,6 +113,24 @@ pub enum OnReject {
     Discard,
     /// It is kept for the operator.
     Hold,
+}
+
+/// What becomes of mail that was kept for as long as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// It expires, and is counted.
+    Discard,
+    /// It is kept for the operator, for as long as held mail is.
+    Hold,
+}
+
+/// What expiry asks of the clock (H5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryClockTrust {
+    /// The system says that wall time is synchronised; as long as it does not, nothing expires.
+    Synchronised,
+    /// The operator says so.
+    Trusted,
 }
 
 /// The `[dns]` table.
@@ -123,8 +149,25 @@ pub struct Domain {
     pub primaries: Vec<Primary>,
     /// Longest time between two probes of its primaries when they are down.
     pub retry_interval: Duration,
+    /// How long mail is kept for them.
+    pub retention: Duration,
+    /// What becomes of mail that is older than that.
+    pub on_expiry: OnExpiry,
+    /// How long held mail is kept for the operator; then it expires.
+    pub held_retention: Duration,
     /// What becomes of a message that they refuse for good.
     pub on_reject: OnReject,
+    /// How much may be queued and held.
+    pub quota: Quota,
+}
+
+/// How much a domain may have queued and held; 0: no bound but the fair share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Quota {
+    /// Messages.
+    pub messages: u32,
+    /// Octets of their records.
+    pub octets: u64,
 }
 
 /// Where a configuration came from, so that it can be read again.
@@ -161,7 +204,11 @@ impl Config {
             name: "example.test".to_owned(),
             primaries: vec![Primary { host: Host::Address(loopback), port: EMBEDDED_PORT + 1 }],
             retry_interval: delivery.retry_interval,
+            retention: delivery.retention,
+            on_expiry: delivery.on_expiry,
+            held_retention: delivery.held_retention,
             on_reject: delivery.on_reject,
+            quota: Quota::default(),
         };
         Self {
             hostname: machine_name(),
@@ -230,7 +277,15 @@ impl Default for Storage {
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { retry_interval: Duration::from_secs(300), on_reject: OnReject::Hold }
+        let retention = Duration::from_secs(30 * 86_400);
+        Self {
+            retry_interval: Duration::from_secs(300),
+            retention,
+            on_expiry: OnExpiry::Hold,
+            held_retention: retention,
+            on_reject: OnReject::Hold,
+            expiry_clock: ExpiryClockTrust::Synchronised,
+        }
     }
 }
 
@@ -248,6 +303,24 @@ impl fmt::Display for OnReject {
         formatter.write_str(match self {
             Self::Discard => "discard",
             Self::Hold => "hold",
+        })
+    }
+}
+
+impl fmt::Display for OnExpiry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Discard => "discard",
+            Self::Hold => "hold",
+        })
+    }
+}
+
+impl fmt::Display for ExpiryClockTrust {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Synchronised => "synchronised",
+            Self::Trusted => "trusted",
         })
     }
 }

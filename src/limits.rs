@@ -83,6 +83,28 @@ pub const FREE_SPACE_OCTETS_MAX: u64 = 1 << 50;
 pub const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Longest interval between probes of a primary that is down.
 pub const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// Shortest time that mail may be kept, queued or held. Short ones are for trials; a day is too short for real use.
+pub const RETENTION_MIN: Duration = Duration::from_secs(1);
+/// Longest time that mail may be kept, queued or held: ten years.
+pub const RETENTION_MAX: Duration = Duration::from_secs(3_650 * 86_400);
+/// How often a shard looks for mail that is past its time, at most: a quarter of the shortest time that any is kept.
+pub const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// See [`EXPIRY_INTERVAL_MAX`].
+pub const EXPIRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Entries that are looked at before others of the same core have a turn.
+pub const EXPIRY_ENTRIES_A_STEP: usize = 256;
+/// Facts of expired mail in one write of the journal, or those of one message.
+pub const EXPIRY_FACTS_A_WRITE: usize = 4096;
+/// A jump of wall time against monotonic time from which on nothing expires (H5).
+pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(3_600);
+/// How long both must agree after a jump before mail expires again.
+pub const CLOCK_AGREEMENT: Duration = Duration::from_secs(86_400);
+/// How full the disk is, in percent, when the fair share of a domain begins to count.
+pub const FAIR_SHARE_FROM_PERCENT: u64 = 70;
+/// Largest quota of a domain, in messages and in octets.
+pub const QUOTA_MESSAGES_MAX: u32 = 1_000_000_000;
+/// See [`QUOTA_MESSAGES_MAX`].
+pub const QUOTA_OCTETS_MAX: u64 = 1 << 50;
 
 /// Connections that the kernel may hold before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
@@ -147,9 +169,13 @@ pub const DEFERRED_GAP_MIN: Duration = Duration::from_secs(300);
 pub const IMPAIRED_RUN: usize = 3;
 /// Sessions that may fail over one message before it steps aside.
 pub const POISON_TRIES: u32 = 3;
+/// Recipients of a damaged record that the log names.
+pub const DAMAGED_RECIPIENTS_SHOWN: usize = 20;
 /// Longest sleep while the frontier holds a lane back.
 pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
+// A frame of facts, 16 octets each, is far below a batch of the journal, also with those of one message more.
+const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1 << 18);
 const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);
 const _: () = assert!(RECEIVE_OCTETS_MAX > INLINE_DATA_OCTETS + COMMAND_LINE_OCTETS_MAX);
 // The largest record, envelope, trace field and data, fits a batch of the log.

@@ -25,6 +25,8 @@ pub struct Counters {
     pub discarded: Counter,
     /// Units whose delivery ended without an answer: they may arrive twice (P4).
     pub unknown: Counter,
+    /// Units that were past their time.
+    pub expired: Counter,
     /// Units whose record is damaged.
     pub damaged: Counter,
 }

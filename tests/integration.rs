@@ -14,9 +14,13 @@ mod architecture;
 mod check;
 #[path = "conversations.rs"]
 mod conversations;
+#[path = "integration/damage.rs"]
+mod damage;
 #[path = "integration/harness/mod.rs"]
 mod harness;
 #[path = "integration/outage/mod.rs"]
 mod outage;
+#[path = "integration/retention.rs"]
+mod retention;
 #[path = "integration/serve.rs"]
 mod serve;

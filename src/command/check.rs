@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Exit;
-use crate::config::{Config, OnReject};
+use crate::config::{Config, OnExpiry, OnReject};
 
 /// Runs the command on the named file, else on what [`Config::discover`] finds.
 pub fn run(file: Option<&Path>) -> Exit {
@@ -33,6 +33,9 @@ fn notes(config: &Config) -> Vec<&'static str> {
     let mut notes = vec!["when_up: \"relay\" is in force; \"proxy\" and \"defer\" are not built yet"];
     if config.domains.iter().any(|domain| domain.on_reject == OnReject::Hold) {
         notes.push("on_reject: \"hold\" is in force; \"bounce\" is not built yet");
+    }
+    if config.domains.iter().any(|domain| domain.on_expiry == OnExpiry::Hold) {
+        notes.push("on_expiry: \"hold\" is in force; \"bounce\" is not built yet");
     }
     notes.push("tls: \"none\" is in force, in and out; STARTTLS is not built yet");
     notes.push("admin: there is no admin listener; it is not built yet");

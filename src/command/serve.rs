@@ -4,7 +4,7 @@
 //! SIGHUP: the configuration is read again; all but listen, data_dir, cores and segment_size take effect.
 
 use super::{Exit, logging};
-use crate::bridge::{Lookup, Snapshot, lookup_channel};
+use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::lookup;
 use crate::limits::{DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
@@ -33,6 +33,8 @@ pub struct Server {
     handles: Vec<ShardHandle>,
     config: Config,
     source: Source,
+    /// What is stored, whatever configuration is in force.
+    usage: Arc<Usage>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     _lock: DirectoryLock,
@@ -122,6 +124,7 @@ impl Server {
             addresses: Vec::new(),
             config,
             source,
+            usage: Arc::default(),
             _lock: lock,
         };
         server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
@@ -137,7 +140,7 @@ impl Server {
         clock: SystemClock,
     ) -> Result<(), String> {
         let shards = u16::try_from(cpus.len()).expect("counted before");
-        let snapshot = Arc::new(Snapshot::new(self.config.clone()));
+        let snapshot = Arc::new(Snapshot::new(self.config.clone(), Arc::clone(&self.usage)));
         let caps = Arc::new(Caps::default());
         let mut backlogs: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
         for backlog in opened.backlogs {
@@ -205,6 +208,8 @@ impl Server {
             accepted = summary.accepted,
             delivered = summary.delivered,
             held = summary.held,
+            expired = summary.expired,
+            damaged = summary.damaged,
             "stopped"
         );
         Exit::Done
@@ -242,8 +247,9 @@ impl Server {
         self.config = keep_fixed(&self.config, new);
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
+        let snapshot = Arc::new(Snapshot::new(self.config.clone(), Arc::clone(&self.usage)));
         let (taken, all) = async_channel::bounded(1);
-        self.tell(&Note::Configuration(Arc::new(Snapshot::new(self.config.clone())), taken));
+        self.tell(&Note::Configuration(snapshot, taken));
         // Nothing is ever sent: the wait ends when the last shard has dropped its note.
         let _ = all.recv_blocking();
         tracing::info!(domains = self.config.domains.len(), "SIGHUP: configuration reloaded");

@@ -30,6 +30,10 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "\n[storage]\nsegment_size = {}", quoted(format_size(storage.segment_size_bytes)))?;
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
+        writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
+        writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;
+        writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
+        writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
         writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(delivery.on_reject))?;
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         for domain in domains {
@@ -37,7 +41,12 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "primary = {}", quoted_list(&domain.primaries))?;
             writeln!(out, "recipients = \"any\"\nwhen_up = \"relay\"")?;
             writeln!(out, "retry_interval = {}", quoted(format_duration(domain.retry_interval)))?;
+            writeln!(out, "retention = {}", quoted(format_duration(domain.retention)))?;
+            writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;
+            writeln!(out, "held_retention = {}", quoted(format_duration(domain.held_retention)))?;
             writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(domain.on_reject))?;
+            let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
+            writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
         }
         Ok(())
     }
@@ -81,6 +90,10 @@ mod tests {
             [delivery]
             retry_interval = "61s"
             on_reject = "discard"
+            retention = "8d"
+            held_retention = "1s"
+            on_expiry = "discard"
+            expiry_clock = "trusted"
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
             [[domain]]
@@ -91,6 +104,10 @@ mod tests {
             name = "two.test"
             primary = ["mail_2.two.test:65535"]
             retry_interval = "1d"
+            retention = "3650d"
+            on_expiry = "hold"
+            held_retention = "90s"
+            quota = { messages = 17, bytes = "3GiB" }
         "#;
         for config in [Config::embedded(), Config::parse(odd, "odd.toml").unwrap()] {
             let text = config.effective().to_string();

@@ -9,24 +9,21 @@ use std::path::PathBuf;
 use super::host::{Primary, parse_domain, parse_mailbox};
 use super::reader::{ConfigError, Document, Table, Value};
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
-use super::{Config, Cores, Delivery, Dns, Domain, OnReject, Smtp, Storage, machine_name};
+use super::{
+    Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, Quota, Smtp, Storage,
+    machine_name,
+};
 use crate::limits;
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 /// Keys of `[delivery]` and of `[[domain]]` that are not built, and what holds without them.
-const DELIVERY_UNBUILT: [(&str, &str); 5] = [
-    ("retention", "mail is kept until it is delivered"),
-    ("held_retention", "held mail is kept"),
-    ("on_expiry", "nothing expires"),
-    ("max_connections", "one connection a domain is in force"),
-    ("smarthost", "no notices are sent"),
-];
+const DELIVERY_UNBUILT: [(&str, &str); 2] =
+    [("max_connections", "one connection a domain is in force"), ("smarthost", "no notices are sent")];
 /// The same for what only a domain has.
-const DOMAIN_UNBUILT: [(&str, &str); 4] = [
+const DOMAIN_UNBUILT: [(&str, &str); 3] = [
     ("recipient_list", "recipients = \"any\" is in force"),
     ("etrn_from", "ETRN is not offered"),
-    ("quota", "no quota is in force"),
     ("unknown_during_outage", "every recipient is accepted"),
 ];
 
@@ -130,34 +127,62 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
 }
 
 fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
-    table.expect_keys(&["retry_interval", "on_reject", "tls"], &DELIVERY_UNBUILT)?;
-    read_policy(table, &Delivery::default())
+    table.expect_keys(&[&POLICY_KEYS[..], &["expiry_clock"]].concat(), &DELIVERY_UNBUILT)?;
+    let default = Delivery::default();
+    let expiry_clock = match table.value("expiry_clock") {
+        Some(value) => value.choice(
+            &[("synchronised", ExpiryClockTrust::Synchronised), ("trusted", ExpiryClockTrust::Trusted)],
+            &[],
+        )?,
+        None => default.expiry_clock,
+    };
+    Ok(Delivery { expiry_clock, ..read_policy(table, &default)? })
 }
+
+/// See [`read_policy`].
+const POLICY_KEYS: [&str; 6] =
+    ["retry_interval", "retention", "on_expiry", "held_retention", "on_reject", "tls"];
 
 /// The keys that `[delivery]` and each `[[domain]]` share.
 fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigError> {
     if let Some(value) = table.value("tls") {
         value.choice(&[("none", ())], &["opportunistic", "require", "mta-sts", "dane"])?;
     }
+    let kept = limits::RETENTION_MIN..=limits::RETENTION_MAX;
+    let probed = limits::RETRY_INTERVAL_MIN..=limits::RETRY_INTERVAL_MAX;
     Ok(Delivery {
-        retry_interval: match table.value("retry_interval") {
-            Some(value) => read_retry_interval(&value)?,
-            None => default.retry_interval,
+        retry_interval: read_duration(table, "retry_interval", probed, default.retry_interval)?,
+        retention: read_duration(table, "retention", kept.clone(), default.retention)?,
+        on_expiry: match table.value("on_expiry") {
+            // Notices come with bounces; until then `hold` is the choice that loses nothing.
+            Some(value) => {
+                value.choice(&[("hold", OnExpiry::Hold), ("discard", OnExpiry::Discard)], &["bounce"])?
+            }
+            None => default.on_expiry,
         },
+        held_retention: read_duration(table, "held_retention", kept, default.held_retention)?,
         on_reject: match table.value("on_reject") {
             Some(value) => {
                 value.choice(&[("hold", OnReject::Hold), ("discard", OnReject::Discard)], &["bounce"])?
             }
             None => default.on_reject,
         },
+        expiry_clock: default.expiry_clock,
     })
 }
 
-fn read_retry_interval(value: &Value) -> Result<Duration, ConfigError> {
-    let interval = parse_duration(value.string()?).map_err(|error| value.error(error))?;
-    let bounds = limits::RETRY_INTERVAL_MIN..=limits::RETRY_INTERVAL_MAX;
-    if bounds.contains(&interval) {
-        return Ok(interval);
+fn read_duration(
+    table: &Table,
+    key: &str,
+    bounds: RangeInclusive<Duration>,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    let Some(value) = table.value(key) else {
+        return Ok(default);
+    };
+    let duration = parse_duration(value.string()?).map_err(|error| value.error(error))?;
+    if bounds.contains(&duration) {
+        return Ok(duration);
     }
     let (shortest, longest) = (format_duration(*bounds.start()), format_duration(*bounds.end()));
     Err(value.error(format!("is not within {shortest} and {longest}")))
@@ -190,7 +215,7 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 }
 
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
-    let keys = ["name", "primary", "recipients", "when_up", "retry_interval", "on_reject", "tls"];
+    let keys = [&["name", "primary", "recipients", "when_up", "quota"], &POLICY_KEYS[..]].concat();
     table.expect_keys(&keys, &[DELIVERY_UNBUILT.as_slice(), DOMAIN_UNBUILT.as_slice()].concat())?;
     let name = table.required("name")?;
     if let Some(value) = table.value("recipients") {
@@ -199,12 +224,27 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
     if let Some(value) = table.value("when_up") {
         value.choice(&[("relay", ())], &["proxy", "defer"])?;
     }
-    let Delivery { retry_interval, on_reject } = read_policy(table, delivery)?;
+    let policy = read_policy(table, delivery)?;
     Ok(Domain {
         name: parse_domain(name.string()?).map_err(|error| name.error(error))?,
         primaries: read_primaries(&table.required("primary")?)?,
-        retry_interval,
-        on_reject,
+        retry_interval: policy.retry_interval,
+        retention: policy.retention,
+        on_expiry: policy.on_expiry,
+        held_retention: policy.held_retention,
+        on_reject: policy.on_reject,
+        quota: read_quota(&table.table("quota")?)?,
+    })
+}
+
+fn read_quota(table: &Table) -> Result<Quota, ConfigError> {
+    table.expect_keys(&["messages", "bytes"], &[])?;
+    Ok(Quota {
+        messages: match table.value("messages") {
+            Some(value) => value.integer(0..=limits::QUOTA_MESSAGES_MAX)?,
+            None => 0,
+        },
+        octets: read_size(table, "bytes", 0..=limits::QUOTA_OCTETS_MAX, 0)?,
     })
 }
 
@@ -298,6 +338,26 @@ mod tests {
         assert_eq!(config.dns.nameservers, []);
         let domain = &config.domains[0];
         assert_eq!((domain.retry_interval, domain.on_reject), (Duration::from_secs(300), OnReject::Hold));
+        let month = Duration::from_secs(30 * 86_400);
+        assert_eq!((domain.retention, domain.held_retention), (month, month));
+        assert_eq!((domain.on_expiry, domain.quota), (OnExpiry::Hold, Quota { messages: 0, octets: 0 }));
+    }
+
+    #[test]
+    fn what_is_kept_for_how_long_and_how_much_of_it() {
+        let text = "[delivery]\nretention = \"7d\"\non_expiry = \"discard\"\nexpiry_clock = \"trusted\"\n[[domain]]\n\
+                    name = \"a.test\"\nprimary = [\"a\"]\nquota = { messages = 5 }\n[[domain]]\nname = \"b.test\"\n\
+                    primary = [\"b\"]\nretention = \"2s\"\nheld_retention = \"3s\"\non_expiry = \"hold\"\n\
+                    quota = { bytes = \"1MiB\" }\n";
+        let config = Config::parse(text, "t").unwrap();
+        assert_eq!(config.delivery.expiry_clock, ExpiryClockTrust::Trusted);
+        let kept = |index: usize| {
+            let domain: &Domain = &config.domains[index];
+            (domain.retention.as_secs(), domain.held_retention.as_secs(), domain.on_expiry, domain.quota)
+        };
+        let week = 7 * 86_400;
+        assert_eq!(kept(0), (week, 30 * 86_400, OnExpiry::Discard, Quota { messages: 5, octets: 0 }));
+        assert_eq!(kept(1), (2, 3, OnExpiry::Hold, Quota { messages: 0, octets: 1 << 20 }));
     }
 
     #[test]
@@ -365,6 +425,10 @@ mod tests {
                 "on_reject = \"bounce\"",
                 "domain[0].on_reject: \"bounce\" is not built yet; \"hold\" is in force",
             ),
+            (
+                "on_expiry = \"bounce\"",
+                "domain[0].on_expiry: \"bounce\" is not built yet; \"hold\" is in force",
+            ),
             ("tls = \"mta-sts\"", "domain[0].tls: \"mta-sts\" is not built yet; \"none\" is in force"),
             ("when_up = \"always\"", "domain[0].when_up: \"always\" is not one of \"relay\""),
         ] {
@@ -375,6 +439,10 @@ mod tests {
             error(&text),
             "t:3: domain[0].primary: \"mx\" is not built yet; a list of hosts is in force"
         );
+        let quota = format!("{DOMAIN}quota = {{ messages = -1 }}");
+        assert_eq!(error(&quota), "t:4: domain[0].quota.messages: -1 is not within 0 and 1000000000");
+        let quota = format!("{DOMAIN}quota = {{ mails = 1 }}");
+        assert!(error(&quota).starts_with("t:4: domain[0].quota.mails: unknown key; known here: messages, "));
     }
 
     #[test]
@@ -418,6 +486,15 @@ mod tests {
             (
                 "[delivery]\nretry_interval = \"5 min\"",
                 "t:2: delivery.retry_interval: \"5 min\" is not a duration",
+            ),
+            ("[delivery]\nretention = \"0s\"", "t:2: delivery.retention: \"0s\" is not within 1s and 3650d"),
+            (
+                "[delivery]\nheld_retention = \"11y\"",
+                "t:2: delivery.held_retention: \"11y\" is not a duration",
+            ),
+            (
+                "[delivery]\nexpiry_clock = \"ntp\"",
+                "t:2: delivery.expiry_clock: \"ntp\" is not one of \"synchronised\", \"trusted\"",
             ),
             ("[dns]\nnameservers = [\"one.test\"]", "t:2: dns.nameservers[0]: \"one.test\" is not \"ip\" or"),
             ("postmaster = \"me@two.test\"", "t:1: postmaster: \"me@two.test\" is not built yet outside of"),

@@ -107,9 +107,10 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     }
                 }
                 ServerEvent::Recipient => {
+                    let free = self.shard.free_octets().await;
                     let snapshot = self.shard.snapshot.borrow().clone();
                     let candidate = self.session.transaction().candidate();
-                    let verdict = verdict::recipient(candidate, &snapshot);
+                    let verdict = verdict::recipient(candidate, free, &snapshot);
                     self.session.handle_recipient(verdict, self.shard.clock.now());
                 }
                 ServerEvent::Sender => {

@@ -11,7 +11,7 @@ use super::mesh::Mesh;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
-use super::{accept, housekeeping};
+use super::{accept, expiry_clock, housekeeping};
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
@@ -98,6 +98,10 @@ pub struct Summary {
     pub delivered: u64,
     /// Units held.
     pub held: u64,
+    /// Units that were past their time.
+    pub expired: u64,
+    /// Units whose record is damaged.
+    pub damaged: u64,
 }
 
 impl Summary {
@@ -107,6 +111,8 @@ impl Summary {
         self.accepted += other.accepted;
         self.delivered += other.delivered;
         self.held += other.held;
+        self.expired += other.expired;
+        self.damaged += other.damaged;
     }
 }
 
@@ -200,6 +206,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
     };
     let listeners = start.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let lanes = Lanes::new(Arc::clone(&start.snapshot.usage));
     let shard = Rc::new(Shard {
         id: start.id,
         shards: start.shards,
@@ -215,7 +222,9 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         mesh: start.mesh,
         lookup: start.lookup,
         chores: Notify::default(),
-        lanes: Lanes::default(),
+        lanes,
+        expiry_clock: RefCell::default(),
+        synchronisation: expiry_clock::synchronisation,
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
         store: start.store.store,
@@ -243,6 +252,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
     glommio::spawn_local(housekeeping::unlink(Rc::clone(&shard))).detach();
     glommio::spawn_local(housekeeping::read_inbox(Rc::clone(&shard))).detach();
     glommio::spawn_local(housekeeping::sweep(Rc::clone(&shard))).detach();
+    glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     for listener in listeners {
         let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&caps), LocalSpawn);
@@ -260,6 +270,8 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
         accepted: counters.accepted.value(),
         delivered: counters.delivered.value(),
         held: counters.held.value(),
+        expired: counters.expired.value(),
+        damaged: counters.damaged.value(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The standing tasks of a shard: commits, indexes, unlinks, the inbox, the sweep of deadlines.
 
+use super::backlog::stored_octets;
 use super::mesh::{Note, owner};
 use super::state::Shard;
 use crate::limits::{DISK_RETRY_PAUSE, SWEEP_INTERVAL};
@@ -71,6 +72,8 @@ async fn raise_ceiling<D: Disk, C: Clock>(shard: &Shard<D, C>) {
 async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arrival>) {
     let mut by_owner: BTreeMap<ShardId, Vec<Arrival>> = BTreeMap::new();
     for arrival in arrivals {
+        // Before the 250, so that the next RCPT of the same sender is judged by it.
+        shard.snapshot.borrow().usage_of(&arrival.domain).raise(stored_octets(&arrival.entry));
         by_owner.entry(owner(&arrival.domain, shard.shards)).or_default().push(arrival);
     }
     for (owner, arrivals) in by_owner {

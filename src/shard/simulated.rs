@@ -2,11 +2,12 @@
 //! What no test with real processes can do: look at the disk at the very instant at which a reply leaves.
 
 use super::backlog::Lanes;
+use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
 use super::link::{Dialer, Link, Spawn};
 use super::state::Shard;
 use super::{connection, housekeeping, mesh, replay};
-use crate::bridge::{Snapshot, lookup_channel};
+use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
@@ -21,7 +22,7 @@ use storage::clock::Clock;
 use storage::format::segment_header::Purpose;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
-use storage::position::ShardId;
+use storage::position::{ShardId, UnixMillis};
 use storage::sim::executor::Spawner;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 use storage::store::{self, StoreOptions};
@@ -195,6 +196,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     let mut config = Config::embedded();
     config.storage.min_free_space_bytes = 0;
     config.domains[0].retry_interval = Duration::from_secs(1);
+    let usage = Arc::<Usage>::default();
     let shard = Rc::new(Shard {
         id: ShardId(0),
         shards: 1,
@@ -204,13 +206,15 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         journal: Rc::clone(&logs[1]),
         shelf: RefCell::new(opened.shelves.into_iter().next().unwrap_or_default()),
         frontier: opened.frontier,
-        snapshot: RefCell::new(Arc::new(Snapshot::new(config))),
+        snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
         counters: Counters::default(),
         interrupts: Interrupts::default(),
         mesh: mesh::mesh(1).remove(0),
         lookup: lookup_channel().0,
         chores: Notify::default(),
-        lanes: Lanes::default(),
+        lanes: Lanes::new(usage),
+        expiry_clock: RefCell::default(),
+        synchronisation: || Synchronisation::Synchronised,
         shutting_down: Cell::new(false),
         shutdown: Notify::default(),
         store: opened.store.store,
@@ -228,6 +232,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     spawn.spawn(housekeeping::unlink(Rc::clone(&shard)));
     spawn.spawn(housekeeping::sweep(Rc::clone(&shard)));
     spawn.spawn(housekeeping::keep_house(Rc::clone(&shard), Rc::clone(&logs[0]), Purpose::Mail));
+    spawn.spawn(replay::expire(Rc::clone(&shard)));
     spawn.spawn(replay::start_lanes(Rc::clone(&shard), primary, spawn.clone()));
     shard
 }
@@ -394,4 +399,60 @@ fn lives_that_end_anywhere_keep_every_promise_in_order() {
         promised += acknowledged.len();
     }
     assert!(promised > 500, "a test in which little happens proves little: {promised}");
+}
+
+/// Steps until `time` has passed by monotonic time.
+fn pass(executor: &mut Executor, clock: &SimClock, time: Duration) {
+    let end = clock.now() + time;
+    while clock.now() < end {
+        assert!(executor.step(), "the standing tasks go on");
+    }
+}
+
+#[test]
+fn h5_a_month_forward_and_back_lets_nothing_expire_until_the_operator_looked() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const MONTH_MS: u64 = 31 * 86_400_000;
+    const START_MS: u64 = 1_800_000_000_000;
+    let clock = SimClock::default();
+    clock.set_wall(UnixMillis(START_MS));
+    let mut executor = Executor::new(1, clock.clone());
+    let spawn = SimSpawn(executor.spawner());
+    let primary = primary_of(&clock, &spawn, false);
+    let (disk, running) = (SimDisk::new(1, DISK_OCTETS), Rc::<RefCell<Option<Rc<SimShard>>>>::default());
+    let (clock_of_life, started) = (clock.clone(), Rc::clone(&running));
+    spawn.clone().spawn(async move {
+        let shard = start(disk, clock_of_life, spawn.clone(), primary).await;
+        let (mut ours, theirs) = MemoryLink::pair();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 25_000));
+        spawn.spawn(connection::serve(Rc::clone(&shard), theirs, peer));
+        converse(&mut ours, b"", "220 ").await;
+        converse(&mut ours, b"EHLO sender.test\r\n", "250 ").await;
+        let envelope = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n";
+        converse(&mut ours, envelope, "354 ").await;
+        assert!(converse(&mut ours, b"Subject: 1\r\n\r\n.\r\n", "250 2.0.0").await);
+        *started.borrow_mut() = Some(shard);
+    });
+    pass(&mut executor, &clock, HOUR);
+    let shard = running.take().expect("the message was acknowledged");
+    let wall = |ahead_ms: u64| {
+        let elapsed = u64::try_from(clock.now().as_millis()).expect("small");
+        clock.set_wall(UnixMillis(START_MS + elapsed + ahead_ms));
+    };
+    let counts = || (shard.counters.held.value(), shard.counters.expired.value());
+    for ahead_ms in [MONTH_MS, 0, MONTH_MS] {
+        wall(ahead_ms);
+        pass(&mut executor, &clock, HOUR);
+        assert_eq!(counts(), (0, 0), "{ahead_ms} ms ahead");
+    }
+    // The operator says that this is the time: the message is older than 30 days.
+    let snapshot = Arc::clone(&shard.snapshot.borrow());
+    shard.take_note(mesh::Note::Configuration(snapshot, async_channel::bounded(1).0));
+    pass(&mut executor, &clock, HOUR);
+    assert_eq!(counts(), (1, 0));
+    // From then on it is held for 30 days, and counted; then it expires by itself, since the clocks agree.
+    let usage = shard.snapshot.borrow().usage_of("example.test");
+    assert_eq!(usage.messages(), 1);
+    pass(&mut executor, &clock, Duration::from_secs(30 * 86_400));
+    assert_eq!((counts(), usage.messages(), usage.octets()), ((1, 1), 0, 0));
 }

@@ -2,6 +2,7 @@
 //! but the question for free space.
 
 use super::backlog::Lanes;
+use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
 use crate::bridge::{Lookup, Snapshot};
@@ -54,6 +55,10 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) chores: Notify,
     /// What its domains have queued.
     pub(super) lanes: Lanes,
+    /// Whether mail may expire (H5).
+    pub(super) expiry_clock: RefCell<ExpiryClock>,
+    /// Asks the system about its clock.
+    pub(super) synchronisation: fn() -> Synchronisation,
     pub(super) shutting_down: Cell<bool>,
     pub(super) shutdown: Notify,
     /// The identity of the data directory.
@@ -72,6 +77,11 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     pub(super) fn next_queue_id(&self) -> QueueId {
         self.numbers.set(self.numbers.get() + 1);
         QueueId::new(self.incarnation, self.id, self.numbers.get())
+    }
+
+    /// Wall time in seconds since 1970, as an entry has it.
+    pub(super) fn wall_s(&self) -> u32 {
+        u32::try_from(self.clock.wall().0 / 1000).unwrap_or(u32::MAX)
     }
 
     /// Free octets of the data directory, asked for once a second at most.
@@ -107,6 +117,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
             Note::Arrivals(arrivals) => self.lanes.take_arrivals(arrivals),
             Note::Configuration(snapshot, _taken) => {
                 *self.snapshot.borrow_mut() = snapshot;
+                self.expiry_clock.borrow_mut().reload();
                 self.lanes.stir();
             }
             Note::Settled(units) => self.settle(&units),

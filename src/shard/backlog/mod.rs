@@ -3,29 +3,39 @@
 //! One lane a domain: its queue, the facts on their way to the journal, and who is to be woken. Tasks that work on
 //! it are in `replay`.
 
+mod deferred;
 mod queue;
 mod schedule;
 mod settlements;
+mod sorted;
+mod untried;
+mod waiting;
 
+use crate::bridge::{DomainUsage, Usage};
 use crate::limits::DELIVERIES_A_SHARD_MAX;
 use core::cell::{Cell, RefCell};
-pub(super) use queue::{Due, Place, Queue};
+pub(super) use queue::{Due, Ended, Queue, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::Settlements;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use storage::format::index_file::IndexEntry;
 use storage::log::Arrival;
 use storage::notify::Notify;
 use storage::store::Backlog;
+pub(super) use waiting::Place;
 
 /// The lanes of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
+    usage: Arc<Usage>,
     lanes: RefCell<HashMap<Arc<str>, Rc<Lane>>>,
     /// Lanes that have mail and no task.
     waiting: RefCell<Vec<Rc<Lane>>>,
     starter: Notify,
+    /// The configuration changed, or the shard shuts down.
+    pub(super) stirred: Notify,
     /// Sessions with primaries that are open, or being opened.
     deliveries: Cell<u32>,
     delivery_ends: Notify,
@@ -36,6 +46,8 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     pub(super) domain: Arc<str>,
     pub(super) queue: RefCell<Queue>,
+    /// What is queued and held of it.
+    pub(super) usage: Arc<DomainUsage>,
     /// A task runs, or is about to.
     pub(super) running: Cell<bool>,
     /// Mail arrived.
@@ -48,30 +60,62 @@ pub(super) struct Lane {
     pub(super) settled: Notify,
 }
 
+/// Octets of storage that an entry keeps: what usage is raised by when it is stored, and lowered by in the end.
+pub(super) fn stored_octets(entry: &IndexEntry) -> u64 {
+    entry.stored_octets()
+}
+
 impl Lanes {
-    /// Queues mail that is durable. Never waits.
+    /// No lanes yet; what they will hold is counted in `usage`.
+    pub(super) fn new(usage: Arc<Usage>) -> Self {
+        Self {
+            usage,
+            lanes: RefCell::default(),
+            waiting: RefCell::default(),
+            starter: Notify::default(),
+            stirred: Notify::default(),
+            deliveries: Cell::new(0),
+            delivery_ends: Notify::default(),
+        }
+    }
+
+    /// Queues mail that is durable and counted. Never waits.
     pub(super) fn take_arrivals(&self, arrivals: Vec<Arrival>) {
         for arrival in arrivals {
             let lane = self.lane(&arrival.domain);
-            lane.queue.borrow_mut().arrive(arrival.shard, arrival.entry, Vec::new());
+            lane.queue.borrow_mut().arrive(arrival.shard, arrival.entry, &[]);
             lane.arrived.notify_all();
             self.wake(lane);
         }
     }
 
-    /// Queues what a start found.
+    /// Queues what a start found, and counts it.
     pub(super) fn take_backlog(&self, backlog: Backlog) {
         let lane = self.lane(&backlog.domain.as_str().into());
         let directory = backlog.shard;
+        let mut queue = lane.queue.borrow_mut();
         for queued in backlog.into_queued() {
-            if queued.open_units().is_empty() {
-                // All that is left of it is held.
+            let entry = queued.entry;
+            if queue.knows(entry.stamp) {
+                // A copy of the record in another directory (H10).
                 continue;
             }
-            let decided = queued.decided.iter().map(|known| known.fact.ordinal).collect();
-            lane.queue.borrow_mut().arrive(directory, queued.entry, decided);
-            self.wake(Rc::clone(&lane));
+            lane.usage.raise(stored_octets(&entry));
+            for held in queued.held_units() {
+                queue.hold((directory, entry), &[held.fact.ordinal], held.since_s);
+            }
+            // Else all that is left of it is held.
+            if queued.decided.len() < usize::from(entry.count) {
+                let decided: Vec<u16> = queued.decided.iter().map(|known| known.fact.ordinal).collect();
+                queue.arrive(directory, entry, &decided);
+                self.wake(Rc::clone(&lane));
+            }
         }
+    }
+
+    /// All lanes there are.
+    pub(super) fn all(&self) -> Vec<Rc<Lane>> {
+        self.lanes.borrow().values().map(Rc::clone).collect()
     }
 
     /// All lanes look at their circumstances again.
@@ -80,6 +124,7 @@ impl Lanes {
             lane.stirred.notify_all();
         }
         self.starter.notify_all();
+        self.stirred.notify_all();
     }
 
     /// Facts that are not durable yet.
@@ -121,6 +166,7 @@ impl Lanes {
         let lane = Rc::new(Lane {
             domain: Arc::clone(domain),
             queue: RefCell::default(),
+            usage: self.usage.domain(domain),
             running: Cell::new(false),
             arrived: Notify::default(),
             stirred: Notify::default(),

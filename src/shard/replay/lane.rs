@@ -1,12 +1,13 @@
 //! The task of one lane: connect, send in order, write down what became of it, pause when nobody answers.
 
+use super::damage::Remains;
 use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
-use super::{route, settle};
+use super::{damage, route, settle};
 use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
-use crate::shard::backlog::{Due, Lane, Place, probe_pause};
+use crate::shard::backlog::{Due, Lane, Place, probe_pause, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use core::cell::Cell;
@@ -159,7 +160,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         {
             let queue = self.lane.queue.borrow();
             let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            tracing::info!(domain = %domain.name, queued = queue.len(), cursor, "the primary is up: handing over");
+            let (queued, memory_octets) = (queue.len(), queue.memory_octets());
+            tracing::info!(domain = %domain.name, queued, memory_octets, cursor, "the primary is up: handing over");
         }
         let mut held_back = Duration::from_millis(1);
         let ended = loop {
@@ -226,24 +228,26 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let ordinals = self.lane.queue.borrow().open_units(&entry);
         let frame = match self.reader.read_entry(shard, &entry).await {
             Ok(frame) => frame,
-            Err(error) => return self.unreadable(place, &ordinals, error, domain),
+            Err(error) => return self.unreadable(place, &ordinals, error, domain).await,
         };
         let Ok(message) = frame.message() else {
-            return self.unreadable(place, &ordinals, ReadError::Damaged("message payload"), domain);
+            let error = ReadError::Damaged("message payload");
+            return self.unreadable(place, &ordinals, error, domain).await;
         };
         let recipients: Vec<&str> = ordinals
             .iter()
             .filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied())
             .collect();
         if recipients.len() != ordinals.len() {
-            return self.unreadable(place, &ordinals, ReadError::Damaged("recipients"), domain);
+            let error = ReadError::Damaged("recipients");
+            return self.unreadable(place, &ordinals, error, domain).await;
         }
         let sent = delivery.send(&message, &recipients, &self.reader, shard).await;
         let outcome = match sent {
             Ok(outcome) => outcome,
             Err(SendError::Read(error)) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
-                let _ = self.unreadable(place, &ordinals, error, domain);
+                let _ = self.unreadable(place, &ordinals, error, domain).await;
                 return Some(Ended::Cut);
             }
         };
@@ -296,6 +300,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         for fact in &verdict.facts {
             queue.decide(&entry, fact.ordinal);
         }
+        let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
+        let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
+        queue.hold(place, &held, self.shard.wall_s());
         if got_through {
             self.progressed.set(true);
             queue.got_through(now, retry_interval);
@@ -306,7 +313,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.record(place, verdict.facts);
         }
         if !is_open {
-            queue.finish(&entry);
+            if queue.finish(&entry) {
+                self.lane.usage.lower(stored_octets(&entry));
+            }
             return None;
         }
         match broke {
@@ -336,28 +345,40 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// A record that cannot be read costs itself, never the lane.
-    fn unreadable(&self, place: Place, ordinals: &[u16], error: ReadError, domain: &Domain) -> Option<Ended> {
-        let (shard, entry) = place;
-        tracing::error!(%error, %shard, segment = entry.segment.0, offset = entry.offset().0, "unreadable record");
-        let now = self.shard.clock.now();
-        match error {
-            ReadError::Disk(_) | ReadError::Key(_) => {
-                self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
-                None
-            }
-            ReadError::Damaged(_) => {
-                self.shard.counters.damaged.add(ordinals.len() as u64);
-                let fact = |ordinal: &u16| Fact {
-                    stamp: entry.stamp,
-                    ordinal: *ordinal,
-                    outcome: Outcome::Damaged,
-                    code: 0,
-                };
-                self.lane.queue.borrow_mut().finish(&entry);
-                self.record(place, ordinals.iter().map(fact).collect());
-                None
-            }
+    async fn unreadable(
+        &self,
+        place: Place,
+        ordinals: &[u16],
+        error: ReadError,
+        domain: &Domain,
+    ) -> Option<Ended> {
+        let (directory, entry) = place;
+        let (domain_name, segment, offset) = (&domain.name, entry.segment.0, entry.offset().0);
+        if !matches!(error, ReadError::Damaged(_)) {
+            tracing::error!(domain = domain_name, %error, %directory, segment, offset, "a record cannot be read; it steps aside");
+            let now = self.shard.clock.now();
+            self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
+            return None;
         }
+        let Remains { queue_id, unverified_recipients } =
+            damage::remains(&self.shard.disk, place, ordinals).await;
+        let units = ordinals.len();
+        tracing::error!(
+            domain = domain_name, queue_id, %error, %directory, segment, offset, units, ?unverified_recipients,
+            "a damaged record: its mail is lost"
+        );
+        self.shard.counters.damaged.add(units as u64);
+        let fact = |ordinal: &u16| Fact {
+            stamp: entry.stamp,
+            ordinal: *ordinal,
+            outcome: Outcome::Damaged,
+            code: 0,
+        };
+        if self.lane.queue.borrow_mut().finish(&entry) {
+            self.lane.usage.lower(stored_octets(&entry));
+        }
+        self.record(place, ordinals.iter().map(fact).collect());
+        None
     }
 
     /// Hands facts over to the journal, beside the delivery that goes on.

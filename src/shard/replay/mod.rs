@@ -7,14 +7,18 @@
 //!
 //! Not built yet: parallel lanes, the bounce guard, canaries; they grow here.
 
+mod damage;
 mod delivery;
+mod expiry;
 mod lane;
+mod names;
 mod outcome;
 mod route;
 mod settle;
 
 use super::link::{Dialer, Spawn};
 use super::state::Shard;
+pub(super) use expiry::run as expire;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;

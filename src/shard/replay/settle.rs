@@ -20,12 +20,21 @@ pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<La
     let enough = lane.settlements.enough();
     or(shard.clock.sleep(SETTLEMENT_PAUSE), enough).await;
     let gathered = lane.settlements.take();
-    let facts: Vec<Fact> = gathered.iter().flat_map(|(_, facts)| facts).copied().collect();
-    if journal(&shard, &lane.domain, &facts).await {
-        tell_keepers(&shard, &lane.domain, &gathered).await;
-    }
+    settle(&shard, &lane.domain, &gathered).await;
     lane.settlements.written(gathered.len());
     lane.settled.notify_all();
+}
+
+/// Makes facts durable, then tells the keepers of their segments. All of them must fit one frame.
+pub(super) async fn settle<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    domain: &Arc<str>,
+    gathered: &[(Place, Vec<Fact>)],
+) {
+    let facts: Vec<Fact> = gathered.iter().flat_map(|(_, facts)| facts).copied().collect();
+    if journal(shard, domain, &facts).await {
+        tell_keepers(shard, domain, gathered).await;
+    }
 }
 
 /// Returns whether the facts are durable: always, but at the very end of the process.

@@ -110,24 +110,26 @@ pub struct Settings<'a> {
     pub primary: SocketAddr,
     pub listen: SocketAddr,
     pub smtp: &'a str,
+    pub delivery: &'a str,
     pub rest: &'a str,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
         // Port 9 discards, where anybody listens at all: a primary that is down.
-        Self { named_primary: None, primary: loopback(9), listen: loopback(0), smtp: "", rest: "" }
+        let (named_primary, primary, listen) = (None, loopback(9), loopback(0));
+        Self { named_primary, primary, listen, smtp: "", delivery: "", rest: "" }
     }
 }
 
 /// Writes `stratamx.toml` into `directory`.
 pub fn configure(directory: &Scratch, settings: &Settings<'_>) -> PathBuf {
     let path = directory.path("stratamx.toml");
-    let Settings { named_primary, primary, listen, smtp, rest } = settings;
+    let Settings { named_primary, primary, listen, smtp, delivery, rest } = settings;
     let primary = named_primary.clone().unwrap_or_else(|| primary.to_string());
     let text = format!(
         "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"{listen}\"]\n{smtp}\n\
-         [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
+         [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n{delivery}\n\
          [[domain]]\nname = \"example.test\"\nprimary = [\"{primary}\"]\n{rest}\n",
         directory.path("data").display()
     );

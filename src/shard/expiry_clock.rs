@@ -1,0 +1,181 @@
+//! Whether the clock is good enough to let mail expire: a pure state machine (H5).
+//!
+//! Wall time decides when mail expires, and wall time can be wrong by a month. Two rules:
+//! - the system says that wall time is synchronised, or the operator does (`expiry_clock = "trusted"`);
+//! - wall and monotonic time agree: after a jump of more than [`CLOCK_JUMP_MAX`] nothing expires until both have
+//!   agreed for [`CLOCK_AGREEMENT`], or the operator has looked and reloads the configuration.
+//!
+//! A machine that slept looks as if its clock had jumped: nothing expires for a day then, which loses nothing.
+
+use crate::config::ExpiryClockTrust;
+use crate::limits::{CLOCK_AGREEMENT, CLOCK_JUMP_MAX};
+use crate::smtp::Moment;
+use core::time::Duration;
+use std::path::Path;
+use storage::position::UnixMillis;
+
+/// What the system says about wall time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Synchronisation {
+    /// It was synchronised since the machine started.
+    Synchronised,
+    /// Not yet, or nobody told us.
+    Unknown,
+}
+
+/// See the module. Observed now and then.
+#[derive(Debug, Default)]
+pub(super) struct ExpiryClock {
+    /// Wall time minus monotonic time when they last began to agree; none before the first look.
+    offset_ms: Option<i128>,
+    /// Since when they agree, after a jump.
+    suspended_since: Option<Moment>,
+    /// That the clock is not known to be synchronised was told.
+    doubt_told: bool,
+}
+
+/// What changed, to be told once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum News {
+    /// Wall time jumped by so many milliseconds against monotonic time.
+    Jumped(i128),
+    /// Nobody says that wall time is synchronised.
+    NotSynchronised,
+    /// They have agreed for long enough again.
+    Resumed,
+}
+
+impl ExpiryClock {
+    /// Looks at the clocks. Returns whether mail may expire now, and what to tell.
+    pub(super) fn observe(
+        &mut self,
+        now: Moment,
+        wall: UnixMillis,
+        synchronisation: Synchronisation,
+        trust: ExpiryClockTrust,
+    ) -> (bool, Option<News>) {
+        let now_ms = i128::try_from(now.as_millis()).unwrap_or(i128::MAX);
+        let offset_ms = i128::from(wall.0) - now_ms;
+        let jump_ms = offset_ms - *self.offset_ms.get_or_insert(offset_ms);
+        if jump_ms.unsigned_abs() > CLOCK_JUMP_MAX.as_millis() {
+            self.offset_ms = Some(offset_ms);
+            self.suspended_since = Some(now);
+            return (false, Some(News::Jumped(jump_ms)));
+        }
+        if let Some(since) = self.suspended_since {
+            if now < since + CLOCK_AGREEMENT {
+                return (false, None);
+            }
+            self.suspended_since = None;
+            return (false, Some(News::Resumed));
+        }
+        let trusted = trust == ExpiryClockTrust::Trusted || synchronisation == Synchronisation::Synchronised;
+        let told = core::mem::replace(&mut self.doubt_told, !trusted);
+        (trusted, (!trusted && !told).then_some(News::NotSynchronised))
+    }
+
+    /// The operator has looked: wall time as it is now is the right one.
+    pub(super) fn reload(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// How often a shard looks for mail to expire: often enough for the shortest time that any is kept.
+pub(super) fn interval(shortest: Duration) -> Duration {
+    (shortest / 4).clamp(crate::limits::EXPIRY_INTERVAL_MIN, crate::limits::EXPIRY_INTERVAL_MAX)
+}
+
+/// Asks the system. systemd-timesyncd leaves a file each time that it has set the clock, on a file system that does
+/// not outlive the machine's start. Other services leave nothing that can be read without privileges or `unsafe`: there the
+/// operator says `expiry_clock = "trusted"`.
+pub(super) fn synchronisation() -> Synchronisation {
+    if Path::new(TIMESYNC_FILE).exists() { Synchronisation::Synchronised } else { Synchronisation::Unknown }
+}
+
+const TIMESYNC_FILE: &str = "/run/systemd/timesync/synchronized";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const DAY: Duration = Duration::from_secs(86_400);
+    const START_MS: u64 = 1_800_000_000_000;
+
+    /// Looks at a clock that is wrong by so much, an hour later than before.
+    struct Clocks {
+        clock: ExpiryClock,
+        now: Moment,
+        wrong_by: i64,
+    }
+
+    impl Clocks {
+        fn new() -> Self {
+            let mut clocks = Self { clock: ExpiryClock::default(), now: DAY, wrong_by: 0 };
+            assert_eq!(clocks.after(HOUR), (true, None));
+            clocks
+        }
+
+        fn after(&mut self, time: Duration) -> (bool, Option<News>) {
+            self.now += time;
+            let millis = u64::try_from(self.now.as_millis()).unwrap() + START_MS;
+            let wall = UnixMillis(millis.checked_add_signed(self.wrong_by * 1_000).unwrap());
+            self.clock.observe(self.now, wall, Synchronisation::Synchronised, ExpiryClockTrust::Synchronised)
+        }
+    }
+
+    #[test]
+    fn h5_a_clock_that_jumps_31_days_lets_nothing_expire() {
+        for jump_s in [31 * 86_400, -31 * 86_400] {
+            let mut clocks = Clocks::new();
+            clocks.wrong_by = jump_s;
+            assert_eq!(clocks.after(HOUR), (false, Some(News::Jumped(i128::from(jump_s) * 1_000))));
+            for _ in 0..23 {
+                assert_eq!(clocks.after(HOUR), (false, None), "told once");
+            }
+            // Back again: another jump, another day.
+            clocks.wrong_by = 0;
+            assert_eq!(clocks.after(HOUR), (false, Some(News::Jumped(i128::from(-jump_s) * 1_000))));
+            assert_eq!(clocks.after(DAY - HOUR), (false, None));
+            assert_eq!(clocks.after(HOUR), (false, Some(News::Resumed)));
+            assert_eq!(clocks.after(HOUR), (true, None));
+        }
+    }
+
+    #[test]
+    fn h5_an_hour_is_no_jump_and_many_small_steps_are_one() {
+        let mut clocks = Clocks::new();
+        clocks.wrong_by = 3_600;
+        assert_eq!(clocks.after(HOUR), (true, None));
+        clocks.wrong_by = 3_601;
+        assert!(matches!(clocks.after(HOUR), (false, Some(News::Jumped(_)))));
+    }
+
+    #[test]
+    fn h5_the_operator_ends_a_suspension() {
+        let mut clocks = Clocks::new();
+        clocks.wrong_by = -40_000;
+        assert!(!clocks.after(HOUR).0);
+        clocks.clock.reload();
+        assert_eq!(clocks.after(HOUR), (true, None));
+    }
+
+    #[test]
+    fn h5_nothing_expires_by_a_clock_that_nobody_vouches_for() {
+        let mut clock = ExpiryClock::default();
+        let mut observe = |trust| clock.observe(DAY, UnixMillis(START_MS), Synchronisation::Unknown, trust);
+        let (asked, trusted) = (ExpiryClockTrust::Synchronised, ExpiryClockTrust::Trusted);
+        assert_eq!(observe(asked), (false, Some(News::NotSynchronised)));
+        assert_eq!(observe(asked), (false, None), "told once");
+        assert_eq!(observe(trusted), (true, None));
+        assert_eq!(observe(asked), (false, Some(News::NotSynchronised)), "and again when it is new");
+    }
+
+    #[test]
+    fn mail_is_looked_at_as_often_as_its_time_asks() {
+        let second = Duration::from_secs(1);
+        assert_eq!(interval(30 * DAY), 60 * second);
+        assert_eq!(interval(20 * second), 5 * second);
+        assert_eq!(interval(second), second);
+    }
+}
