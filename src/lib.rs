@@ -60,6 +60,19 @@
 //!   entry is 32 octets, and a unit's bit follows from it without reading the record.
 //! - **Settled entries are gone, not marked**: the owner's memory holds what is unsettled, so millions of
 //!   delivered messages behind one stuck one cost a bit each (H11).
+//! - **What waits is 40 octets in a sorted list of small chunks**, whatever it waits for: maps of the standard library
+//!   cost three times that, and a vector that doubles costs as much while it grows. Deferred messages are swept
+//!   together, so that their order stays and no timer is theirs. A message with more than 16 recipients in a domain
+//!   that is partly decided costs a bit a unit and an allocation more (64 octets a message, [`shard`]).
+//! - **Mail expires by a fact, never by its age** (H4): what is past its retention is taken out of the queue, journalled,
+//!   and only then told to the keeper of its segment. What is in flight waits for the next round; mail of a domain
+//!   that is not configured waits for ever (H14).
+//! - **Nothing expires by a doubtful clock** (H5). Whether it is synchronised is read from what systemd-timesyncd leaves in
+//!   /run: the kernel's own word needs a system call that no safe crate offers. Not known means no. `expiry_clock =
+//!   "trusted"` is the operator's word instead. A jump against monotonic time suspends expiry whoever vouches.
+//! - **Usage is counted a domain in one table of atomics**, raised when a batch is durable and before its 250, lowered with the
+//!   last final fact. A message in two domains counts in both. A verdict reads counts, so messages that are on their
+//!   way at the same time may pass a quota together.
 //! - **A message steps aside only for its own sake**: it was put off and the primary took something else, or three
 //!   sessions broke over its data, a 421 in reply to its dot among them. Three in a row put off, over distinct
 //!   recipients, mean that it is the primary, and then everything stays in order (H23); each pause looks twice as
@@ -79,7 +92,8 @@
 //! # Not built yet
 //! TLS, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
-//! no TLS, no admin listener. A refused message is held; nothing releases it before the admin side is there.
+//! no TLS, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
+//! alert tells that its retention is about to end.
 //! The journal is checkpointed at start only; while the server runs it grows by a block of 4 KiB a write, which is
 //! 512 octets a delivery in a full drain and 4 KiB for a delivery by itself.
 

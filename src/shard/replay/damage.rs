@@ -1,7 +1,7 @@
 //! What can still be told about a record that is damaged: for the operator, who may know the sender.
 //!
 //! The record is read once more and decoded as far as it goes. Nothing of it is believed by anybody but the reader
-//! of the log: its checksum is wrong, so each word of it may be.
+//! of the log: its checksum is wrong, so each word of it may be. An encrypted payload does not decode.
 
 use super::names::Names;
 use crate::limits::DAMAGED_RECIPIENTS_SHOWN;
