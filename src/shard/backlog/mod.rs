@@ -61,7 +61,7 @@ pub(super) struct Lane {
 }
 
 /// Octets of storage that an entry keeps: what usage is raised by when it is stored, and lowered by in the end.
-pub(super) fn stored_octets(entry: &IndexEntry) -> u64 {
+pub(super) const fn stored_octets(entry: &IndexEntry) -> u64 {
     entry.stored_octets()
 }
 
