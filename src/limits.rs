@@ -152,6 +152,19 @@ pub const CLIENT_INPUT_OCTETS: usize = 16 * 1024;
 /// Octets of a journal segment.
 pub const JOURNAL_SEGMENT_OCTETS: u64 = 4 << 20;
 
+/// Journals of a shard, besides the one that it writes, before a checkpoint restates what they say.
+pub const OLDER_JOURNALS_MAX: u32 = 4;
+/// Shortest pause between two checkpoints.
+pub const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
+/// How often a shard looks for segments that are worth a rewrite, and how long one must have been quiet for that.
+pub const COMPACTION_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while space is short.
+pub const COMPACTION_INTERVAL_PRESSED: Duration = Duration::from_secs(5);
+/// Octets a second that a rewrite writes at most, beside mail that comes in.
+pub const COMPACTION_OCTETS_A_SECOND: u64 = 32 << 20;
+/// Units of a segment that must have ended, in percent, before its index is looked into for a rewrite.
+pub const COMPACTION_ENDED_PERCENT: u64 = 25;
+
 /// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
 pub const OUTSTANDING_MAX: u32 = 16;
 /// Settlements that gather for one write of the journal, while as many may be on their way: a block of the

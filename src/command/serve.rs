@@ -162,6 +162,7 @@ impl Server {
                 chains,
                 keys: Arc::default(),
                 incomplete: opened.incomplete,
+                last_stamps: opened.last_stamps.iter().copied().collect(),
                 shelf,
                 backlogs: backlogs.pop_front().unwrap_or_default(),
                 snapshot: Arc::clone(&snapshot),

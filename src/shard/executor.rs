@@ -6,12 +6,14 @@
 
 use super::backlog::Lanes;
 use super::caps::Caps;
+use super::checkpoint::{self, Checkpoints};
+use super::epoch::Epochs;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
-use super::{accept, expiry_clock, housekeeping};
+use super::{accept, compaction, expiry_clock, housekeeping};
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
@@ -19,6 +21,7 @@ use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,7 +34,7 @@ use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
-use storage::position::ShardId;
+use storage::position::{ShardId, Stamp};
 use storage::shelf::Shelf;
 use storage::store::{self, Backlog, Chain, Chains, Opened, StoreOptions};
 
@@ -68,6 +71,8 @@ pub struct ShardStart {
     pub caps: Arc<Caps>,
     /// Notes.
     pub mesh: Mesh,
+    /// The highest stamp that each directory holds.
+    pub last_stamps: BTreeMap<ShardId, Stamp>,
     /// Names.
     pub lookup: Lookup,
     /// Told once: the addresses that it listens on, or why not.
@@ -233,6 +238,10 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         identity: Cell::new(start.identity),
         numbers: Cell::new(0),
         free: Cell::new((Duration::ZERO, 0)),
+        last_stamps: RefCell::new(start.last_stamps),
+        checkpoints: Checkpoints::new(start.chains.oldest_journal, start.incomplete),
+        telling: Epochs::default(),
+        looking: Epochs::default(),
     });
     for backlog in start.backlogs {
         shard.lanes.take_backlog(backlog);
@@ -252,6 +261,11 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
     glommio::spawn_local(housekeeping::unlink(Rc::clone(&shard))).detach();
     glommio::spawn_local(housekeeping::read_inbox(Rc::clone(&shard))).detach();
     glommio::spawn_local(housekeeping::sweep(Rc::clone(&shard))).detach();
+    glommio::spawn_local(compaction::run(Rc::clone(&shard))).detach();
+    glommio::spawn_local(checkpoint::follow(Rc::clone(&shard))).detach();
+    if shard.id == ShardId(0) {
+        glommio::spawn_local(checkpoint::lead(Rc::clone(&shard))).detach();
+    }
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     for listener in listeners {

@@ -21,6 +21,9 @@ pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     loop {
         match shard.mail.commit().await {
             Progress::Committed(mut commit) => {
+                if let Some(last) = commit.arrivals.last() {
+                    shard.last_stamps.borrow_mut().insert(shard.id, last.entry.stamp);
+                }
                 tell_owners(&shard, core::mem::take(&mut commit.arrivals)).await;
                 shard.mail.release(commit);
             }
@@ -36,7 +39,10 @@ pub(super) async fn commit_journal<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
         match shard.journal.commit().await {
             Progress::Committed(commit) => shard.journal.release(commit),
             Progress::Closed => return,
-            other => report(&shard, other).await,
+            other => {
+                report(&shard, other).await;
+                shard.consider_checkpoint(false).await;
+            }
         }
     }
 }
@@ -97,6 +103,10 @@ pub(super) async fn keep_house<D: Disk, C: Clock>(
             Chore::Closed => return,
             Chore::Failed(error) => {
                 tracing::warn!(%error, "an index or the next segment cannot be made; trying again");
+                if purpose == Purpose::Journal && error == DiskError::NoSpace {
+                    // There is room in the journals that a checkpoint makes needless.
+                    shard.consider_checkpoint(true).await;
+                }
                 shard.clock.sleep(DISK_RETRY_PAUSE).await;
                 if shard.is_shutting_down() {
                     return;
@@ -154,6 +164,7 @@ async fn unlink_one<D: Disk, C: Clock>(
     let index = segment::index_of(&shard.disk, shard.store, &shard.keys, directory, segment).await?;
     let tally = shard.shelf.borrow().tally(directory, segment, &index)?;
     shard.journal.append_tally(&tally).await?.await?;
+    shard.checkpoints.has_left(directory, segment);
     let name = directory.to_string();
     // The index goes last: a segment without an index is scanned, an index without a segment is nothing.
     let log = segment::path(directory, Purpose::Mail, segment);

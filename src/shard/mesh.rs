@@ -3,13 +3,15 @@
 //! Whoever empties an inbox only changes memory and never waits, so a shard that waits for room in another's
 //! inbox cannot be waited for in a circle.
 
+use super::checkpoint::Begin;
 use crate::bridge::Snapshot;
 use crate::limits::SHARD_INBOX;
 use async_channel::{Receiver, Sender};
 use std::sync::Arc;
+use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Outcome;
 use storage::log::Arrival;
-use storage::position::{SegmentId, ShardId};
+use storage::position::{SegmentId, ShardId, Stamp};
 
 /// A unit has a durable final outcome: told to the shard that keeps its segment.
 #[derive(Clone, Debug)]
@@ -20,10 +22,17 @@ pub struct SettledUnit {
     pub segment: SegmentId,
     /// The unit's number in it.
     pub unit: u32,
-    /// Its domain.
-    pub domain: Arc<str>,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+/// Where a rewrite put messages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// The directory of sources and copy.
+    pub shard: ShardId,
+    /// The new places, by domain.
+    pub domains: Vec<(Arc<str>, Vec<IndexEntry>)>,
 }
 
 /// A note to a shard.
@@ -31,9 +40,19 @@ pub struct SettledUnit {
 pub enum Note {
     /// Mail for domains that the shard owns is durable.
     Arrivals(Vec<Arrival>),
+    /// A checkpoint begins: do your part.
+    CheckpointBegins(Begin),
+    /// The checkpoint with this sequence is complete: older journals may go.
+    CheckpointComplete(Stamp),
+    /// A shard has told you all that its older journals say about your segments.
+    CheckpointMark(Stamp),
+    /// A shard has too many journals; shard 0 begins.
+    CheckpointWanted,
     /// A new configuration. The sender is dropped with the note: who waits at its other end knows that all
     /// shards work by it.
     Configuration(Arc<Snapshot>, Sender<()>),
+    /// Mail of domains lies elsewhere now. The sender is dropped when nobody uses the old places any more.
+    Moved(Arc<Moved>, Sender<()>),
     /// Units in segments that the shard keeps are settled.
     Settled(Vec<SettledUnit>),
     /// Take leave of all sessions, make everything durable, end.

@@ -20,7 +20,10 @@
 mod accept;
 mod backlog;
 pub mod caps;
+mod checkpoint;
+mod compaction;
 mod connection;
+mod epoch;
 pub mod executor;
 mod expiry_clock;
 mod housekeeping;

@@ -4,11 +4,13 @@
 mod clock_jump;
 
 use super::backlog::Lanes;
+use super::checkpoint::{self, Checkpoints};
+use super::epoch::Epochs;
 use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
 use super::link::{Dialer, Link, Spawn};
 use super::state::Shard;
-use super::{connection, housekeeping, mesh, replay};
+use super::{compaction, connection, housekeeping, mesh, replay};
 use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
@@ -225,6 +227,10 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         identity: Cell::new(Some(opened.store)),
         numbers: Cell::new(0),
         free: Cell::new((Duration::ZERO, 0)),
+        last_stamps: RefCell::default(),
+        checkpoints: Checkpoints::new(chains.oldest_journal, opened.incomplete),
+        telling: Epochs::default(),
+        looking: Epochs::default(),
     });
     for backlog in opened.backlogs {
         shard.lanes.take_backlog(backlog);
@@ -234,6 +240,11 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     spawn.spawn(housekeeping::unlink(Rc::clone(&shard)));
     spawn.spawn(housekeeping::sweep(Rc::clone(&shard)));
     spawn.spawn(housekeeping::keep_house(Rc::clone(&shard), Rc::clone(&logs[0]), Purpose::Mail));
+    spawn.spawn(housekeeping::keep_house(Rc::clone(&shard), Rc::clone(&logs[1]), Purpose::Journal));
+    spawn.spawn(housekeeping::read_inbox(Rc::clone(&shard)));
+    spawn.spawn(compaction::run(Rc::clone(&shard)));
+    spawn.spawn(checkpoint::lead(Rc::clone(&shard)));
+    spawn.spawn(checkpoint::follow(Rc::clone(&shard)));
     spawn.spawn(replay::expire(Rc::clone(&shard)));
     spawn.spawn(replay::start_lanes(Rc::clone(&shard), primary, spawn.clone()));
     shard

@@ -2,6 +2,8 @@
 //! but the question for free space.
 
 use super::backlog::Lanes;
+use super::checkpoint::{Checkpoints, Step};
+use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
@@ -10,6 +12,7 @@ use crate::limits::FREE_SPACE_INTERVAL;
 use crate::metrics::Counters;
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -19,7 +22,7 @@ use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::Log;
 use storage::notify::Notify;
-use storage::position::{QueueId, ShardId, StoreId};
+use storage::position::{QueueId, ShardId, Stamp, StoreId};
 use storage::shelf::Shelf;
 
 /// What the tasks of a shard share.
@@ -70,6 +73,14 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) identity: Cell<Option<StoreFile>>,
     pub(super) numbers: Cell<u64>,
     pub(super) free: Cell<(Moment, u64)>,
+    /// The highest stamp that each directory holds, as far as this shard knows; exact for its own.
+    pub(super) last_stamps: RefCell<BTreeMap<ShardId, Stamp>>,
+    /// Checkpoints of the journals.
+    pub(super) checkpoints: Checkpoints,
+    /// Facts that are being journalled, and told to the keepers.
+    pub(super) telling: Epochs,
+    /// Deliveries and settlements that name places of records.
+    pub(super) looking: Epochs,
 }
 
 impl<D: Disk, C: Clock> Shard<D, C> {
@@ -119,6 +130,15 @@ impl<D: Disk, C: Clock> Shard<D, C> {
                 *self.snapshot.borrow_mut() = snapshot;
                 self.expiry_clock.borrow_mut().reload();
                 self.lanes.stir();
+            }
+            Note::CheckpointBegins(begin) => self.checkpoints.take_step(Step::Begin(begin)),
+            Note::CheckpointComplete(sequence) => self.checkpoints.take_step(Step::Forget(sequence)),
+            Note::CheckpointMark(sequence) => self.checkpoints.take_mark(sequence),
+            Note::CheckpointWanted => self.checkpoints.want(),
+            Note::Moved(moved, unused) => {
+                self.lanes.relocate(&moved);
+                // Whoever works on an old place began before this.
+                self.looking.end(unused);
             }
             Note::Settled(units) => self.settle(&units),
             Note::Shutdown => self.shut_down(),

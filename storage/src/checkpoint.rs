@@ -3,12 +3,12 @@
 //! Facts about units are journalled by the shard that owns their domain, while the shard that keeps their segment
 //! knows which of them still matter. So a checkpoint is one cycle over all shards, under one sequence S, taken first:
 //!
-//! 1. Each shard goes on in a fresh journal ([`Log::roll_over`](crate::log::Log::roll_over)), waits until the keepers were told
-//!    of every fact in the older ones, and says so to each keeper behind that.
+//! 1. Each shard waits until the keepers were told of every fact in the journals before its active one, and then says so to
+//!    each keeper, behind these.
 //! 2. A keeper that heard it from all restates how the units of its segments ended, and its ledgers; an owner
 //!    restates what it holds. All under the sequence S, durable.
 //! 3. When all have, the end of the checkpoint is journalled with S. From here facts of holding and releasing below S
-//!    mean nothing, and the journals before step 1 go, oldest first.
+//!    mean nothing, and the journals that were meant in step 1 go, oldest first.
 //!
 //! A crash on the way leaves both, which is the same union (H10). Opening a store does the same for all journals that
 //! it finds, in one.

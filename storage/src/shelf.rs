@@ -84,6 +84,7 @@ impl Holding {
     fn facts(&self) -> SegmentFacts {
         SegmentFacts {
             sealed: self.units.is_some(),
+            ended: self.settled,
             unsettled: self.units.unwrap_or(0).saturating_sub(self.settled),
             pins: self.pins,
             moving: !self.moves.is_empty(),

@@ -11,15 +11,17 @@ mod sorted;
 mod untried;
 mod waiting;
 
+use super::mesh::Moved;
 use crate::bridge::{DomainUsage, Usage};
 use crate::limits::DELIVERIES_A_SHARD_MAX;
 use core::cell::{Cell, RefCell};
 pub(super) use queue::{Due, Ended, Queue, Walk};
 pub(super) use schedule::probe_pause;
-pub(super) use settlements::Settlements;
+pub(super) use settlements::{Settlement, Settlements};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use storage::format::checkpoint::HeldUnit;
 use storage::format::index_file::IndexEntry;
 use storage::log::Arrival;
 use storage::notify::Notify;
@@ -111,6 +113,24 @@ impl Lanes {
                 self.wake(Rc::clone(&lane));
             }
         }
+    }
+
+    /// Records lie elsewhere now.
+    pub(super) fn relocate(&self, moved: &Moved) {
+        let lanes = self.lanes.borrow();
+        for (domain, entries) in &moved.domains {
+            let Some(lane) = lanes.get(domain) else { continue };
+            let mut queue = lane.queue.borrow_mut();
+            for entry in entries {
+                // Those that it does not know ended while they were copied.
+                queue.relocate(moved.shard, *entry);
+            }
+        }
+    }
+
+    /// Everything that is held, as a checkpoint restates it.
+    pub(super) fn held(&self) -> Vec<HeldUnit> {
+        self.lanes.borrow().values().flat_map(|lane| lane.queue.borrow().held()).collect()
     }
 
     /// All lanes there are.

@@ -21,6 +21,7 @@ use crate::smtp::Moment;
 use core::time::Duration;
 pub(in crate::shard) use expiry::{Ended, Walk};
 use std::collections::BTreeSet;
+use storage::format::checkpoint::HeldUnit;
 use storage::format::index_file::IndexEntry;
 use storage::position::{Position, ShardId, Stamp};
 
@@ -80,6 +81,21 @@ impl Queue {
             self.held_units.mark(&mut held, *ordinal);
         }
         self.held.insert(held);
+    }
+
+    /// Units that are held. Which reply decided that stands in the journal only.
+    pub(in crate::shard) fn held(&self) -> Vec<HeldUnit> {
+        let mut all = Vec::new();
+        for held in self.held.iter() {
+            let unit = |ordinal: &u16| HeldUnit {
+                stamp: held.entry.stamp,
+                ordinal: *ordinal,
+                code: 0,
+                since_s: held.moment_s,
+            };
+            all.extend(self.held_units.ordinals(held, true).iter().map(unit));
+        }
+        all
     }
 
     /// Whether any unit of a message is without a final outcome.
@@ -255,7 +271,6 @@ impl Queue {
     /// A record lies elsewhere now: its segment, offset and unit base are others, perhaps its directory. Returns
     /// whether the queue knows it. A caller that has the entry out goes on with the old place for this once,
     /// so facts on their way may still name it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "compaction by rewriting calls it"))]
     pub(in crate::shard) fn relocate(&mut self, directory: ShardId, entry: IndexEntry) -> bool {
         let (stamp, place) = (entry.stamp, (directory, entry));
         let mut known = false;

@@ -5,14 +5,27 @@
 
 use super::Place;
 use crate::limits::SETTLEMENTS_A_WRITE;
+use crate::shard::epoch::Guard;
 use core::cell::{Cell, RefCell};
 use storage::format::journal_entry::Fact;
 use storage::notify::{Notify, Wait};
 
+/// The facts about one message.
+#[derive(Debug)]
+pub(in crate::shard) struct Settlement {
+    /// Where it was when they were found.
+    pub(in crate::shard) place: Place,
+    /// What is true.
+    pub(in crate::shard) facts: Vec<Fact>,
+    /// Until the keeper knows, somebody names this place.
+    #[expect(dead_code, reason = "it is held, never looked into")]
+    pub(in crate::shard) looking: Guard,
+}
+
 /// The settlements of one lane.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Settlements {
-    gathering: RefCell<Vec<(Place, Vec<Fact>)>>,
+    gathering: RefCell<Vec<Settlement>>,
     outstanding: Cell<u32>,
     enough: Notify,
 }
@@ -25,10 +38,10 @@ impl Settlements {
 
     /// Adds the facts about one message. Returns `true` when they are the first that gather: then the caller
     /// starts the task that writes them.
-    pub(in crate::shard) fn add(&self, place: Place, facts: Vec<Fact>) -> bool {
+    pub(in crate::shard) fn add(&self, settlement: Settlement) -> bool {
         self.outstanding.set(self.outstanding.get() + 1);
         let mut gathering = self.gathering.borrow_mut();
-        gathering.push((place, facts));
+        gathering.push(settlement);
         if gathering.len() >= SETTLEMENTS_A_WRITE {
             self.enough.notify_all();
         }
@@ -41,7 +54,7 @@ impl Settlements {
     }
 
     /// What has gathered.
-    pub(in crate::shard) fn take(&self) -> Vec<(Place, Vec<Fact>)> {
+    pub(in crate::shard) fn take(&self) -> Vec<Settlement> {
         self.gathering.take()
     }
 

@@ -41,6 +41,11 @@ impl<T: Stamped> Sorted<T> {
         self.length == 0
     }
 
+    /// All items in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+
     /// The first item.
     pub(super) fn first(&self) -> Option<&T> {
         self.chunks.front()?.front()

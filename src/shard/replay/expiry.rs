@@ -7,7 +7,8 @@
 use super::names::Names;
 use super::settle;
 use crate::limits::{EXPIRY_ENTRIES_A_STEP, EXPIRY_FACTS_A_WRITE};
-use crate::shard::backlog::{Ended, Lane, Place, Walk, stored_octets};
+use crate::shard::backlog::{Ended, Lane, Settlement, Walk, stored_octets};
+use crate::shard::epoch::Guard;
 use crate::shard::expiry_clock::{News, interval};
 use crate::shard::retention::Retention;
 use crate::shard::state::Shard;
@@ -72,6 +73,8 @@ fn may_expire<D: Disk, C: Clock>(shard: &Shard<D, C>) -> bool {
 async fn expire<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) {
     let mut walk = Walk::start();
     while !walk.is_over() && !shard.is_shutting_down() {
+        // From the decision on: a checkpoint, and a rewrite, wait until it is known.
+        let (_deciding, looking) = (shard.telling.guard(), shard.looking.guard());
         let ended = {
             let snapshot = shard.snapshot.borrow();
             // H14: mail of a domain that is not configured waits for it to come back, however long.
@@ -82,14 +85,14 @@ async fn expire<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) {
         if ended.is_empty() {
             yield_now().await;
         } else {
-            write(shard, lane, ended).await;
+            write(shard, lane, ended, &looking).await;
         }
     }
 }
 
 /// Makes facts of what ended, durable on return.
-async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<Ended>) {
-    let mut gathered: Vec<(Place, Vec<Fact>)> = Vec::new();
+async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<Ended>, looking: &Guard) {
+    let mut gathered: Vec<Settlement> = Vec::new();
     let mut facts = 0;
     let mut names = Names::new(&shard.disk);
     for Ended { place, ordinals, outcome, is_last } in ended {
@@ -116,7 +119,8 @@ async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<E
             facts = 0;
         }
         facts += units;
-        gathered.push((place, ordinals.iter().map(fact).collect()));
+        let facts = ordinals.iter().map(fact).collect();
+        gathered.push(Settlement { place, facts, looking: looking.clone() });
     }
     settle::settle(shard, &lane.domain, &gathered).await;
 }

@@ -7,7 +7,8 @@ use super::{damage, route, settle};
 use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
-use crate::shard::backlog::{Due, Lane, Place, probe_pause, stored_octets};
+use crate::shard::backlog::{Due, Lane, Place, Settlement, probe_pause, stored_octets};
+use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use core::cell::Cell;
@@ -169,6 +170,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if self.shard.is_shutting_down() || !Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
                 break Ended::Interrupted;
             }
+            let looking = self.shard.looking.guard();
             let Some(place) = self.next() else {
                 if !self.lane.queue.borrow().has_untried() {
                     tracing::info!(domain = %domain.name, "nothing is left to hand over now");
@@ -181,7 +183,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             };
             held_back = Duration::from_millis(1);
             self.wait_for_settlements().await;
-            match self.deliver(&mut delivery, place, domain).await {
+            match self.deliver(&mut delivery, place, &looking, domain).await {
                 Some(ended) => break ended,
                 None if !delivery.is_ready() => break self.session_failed(&delivery),
                 None => {}
@@ -222,17 +224,18 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         &self,
         delivery: &mut Delivery<N::Link, C>,
         place: Place,
+        looking: &Guard,
         domain: &Domain,
     ) -> Option<Ended> {
         let (shard, entry) = place;
         let ordinals = self.lane.queue.borrow().open_units(&entry);
         let frame = match self.reader.read_entry(shard, &entry).await {
             Ok(frame) => frame,
-            Err(error) => return self.unreadable(place, &ordinals, error, domain).await,
+            Err(error) => return self.unreadable(place, looking, &ordinals, error, domain).await,
         };
         let Ok(message) = frame.message() else {
             let error = ReadError::Damaged("message payload");
-            return self.unreadable(place, &ordinals, error, domain).await;
+            return self.unreadable(place, looking, &ordinals, error, domain).await;
         };
         let recipients: Vec<&str> = ordinals
             .iter()
@@ -240,14 +243,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             .collect();
         if recipients.len() != ordinals.len() {
             let error = ReadError::Damaged("recipients");
-            return self.unreadable(place, &ordinals, error, domain).await;
+            return self.unreadable(place, looking, &ordinals, error, domain).await;
         }
         let sent = delivery.send(&message, &recipients, &self.reader, shard).await;
         let outcome = match sent {
             Ok(outcome) => outcome,
             Err(SendError::Read(error)) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
-                let _ = self.unreadable(place, &ordinals, error, domain).await;
+                let _ = self.unreadable(place, looking, &ordinals, error, domain).await;
                 return Some(Ended::Cut);
             }
         };
@@ -260,7 +263,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         } else {
             Broke::Before
         };
-        self.apply(place, verdict, &recipients, broke, domain)
+        self.apply(place, looking, verdict, &recipients, broke, domain)
     }
 
     fn tell(&self, queue_id: &str, message: &MessageView<'_>, verdict: &Verdict) {
@@ -288,6 +291,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     fn apply(
         &self,
         place: Place,
+        looking: &Guard,
         verdict: Verdict,
         recipients: &[&str],
         broke: Broke,
@@ -310,7 +314,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (code, is_open) = (verdict.code, verdict.is_open());
         let is_deferred = !verdict.deferred.is_empty();
         if !verdict.facts.is_empty() {
-            self.record(place, verdict.facts);
+            self.record(place, looking, verdict.facts);
         }
         if !is_open {
             if queue.finish(&entry) {
@@ -348,6 +352,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     async fn unreadable(
         &self,
         place: Place,
+        looking: &Guard,
         ordinals: &[u16],
         error: ReadError,
         domain: &Domain,
@@ -377,13 +382,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if self.lane.queue.borrow_mut().finish(&entry) {
             self.lane.usage.lower(stored_octets(&entry));
         }
-        self.record(place, ordinals.iter().map(fact).collect());
+        self.record(place, looking, ordinals.iter().map(fact).collect());
         None
     }
 
     /// Hands facts over to the journal, beside the delivery that goes on.
-    fn record(&self, place: Place, facts: Vec<Fact>) {
-        if self.lane.settlements.add(place, facts) {
+    fn record(&self, place: Place, looking: &Guard, facts: Vec<Fact>) {
+        let settlement = Settlement { place, facts, looking: looking.clone() };
+        if self.lane.settlements.add(settlement) {
             let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
             self.spawn.spawn(settle::write(shard, lane));
         }

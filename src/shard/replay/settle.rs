@@ -2,7 +2,7 @@
 //! segments are told.
 
 use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
-use crate::shard::backlog::{Lane, Place};
+use crate::shard::backlog::{Lane, Settlement};
 use crate::shard::mesh::{Note, SettledUnit};
 use crate::shard::state::Shard;
 use futures_lite::future::or;
@@ -29,9 +29,10 @@ pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<La
 pub(super) async fn settle<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     domain: &Arc<str>,
-    gathered: &[(Place, Vec<Fact>)],
+    gathered: &[Settlement],
 ) {
-    let facts: Vec<Fact> = gathered.iter().flat_map(|(_, facts)| facts).copied().collect();
+    let _telling = shard.telling.guard();
+    let facts: Vec<Fact> = gathered.iter().flat_map(|settlement| &settlement.facts).copied().collect();
     if journal(shard, domain, &facts).await {
         tell_keepers(shard, domain, gathered).await;
     }
@@ -55,18 +56,13 @@ async fn journal<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>, fact
     }
 }
 
-async fn tell_keepers<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    domain: &Arc<str>,
-    gathered: &[(Place, Vec<Fact>)],
-) {
+async fn tell_keepers<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>, gathered: &[Settlement]) {
     let mut by_keeper: BTreeMap<ShardId, Vec<SettledUnit>> = BTreeMap::new();
-    for ((directory, entry), facts) in gathered {
+    for Settlement { place: (directory, entry), facts, .. } in gathered {
         let units = facts.iter().filter(|fact| fact.outcome.is_final()).map(|fact| SettledUnit {
             shard: *directory,
             segment: entry.segment,
             unit: entry.unit_base + u32::from(fact.ordinal),
-            domain: Arc::clone(domain),
             outcome: fact.outcome,
         });
         by_keeper.entry(ShardId(directory.0 % shard.shards)).or_default().extend(units);

@@ -8,7 +8,9 @@
 pub struct SegmentFacts {
     /// It has its index and is not written any more.
     pub sealed: bool,
-    /// Units without a final outcome.
+    /// Units with a final outcome.
+    pub ended: u64,
+    /// Units without one.
     pub unsettled: u64,
     /// Messages, queued or arriving, that have chunks in it.
     pub pins: u64,
@@ -40,7 +42,11 @@ mod tests {
             ("sealed, all settled while its copies are being made known", true, 0, 0, true, false),
         ];
         for (name, sealed, unsettled, pins, moving, expected) in rows {
-            assert_eq!(may_unlink(SegmentFacts { sealed, unsettled, pins, moving }), expected, "{name}");
+            assert_eq!(
+                may_unlink(SegmentFacts { sealed, ended: 0, unsettled, pins, moving }),
+                expected,
+                "{name}"
+            );
         }
     }
 }

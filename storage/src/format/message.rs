@@ -115,9 +115,7 @@ pub fn encode_head(
 ) {
     out.clear();
     out.resize(FIXED_OCTETS, 0);
-    for chunk in chunks {
-        Writer(out).u32(chunk.segment.0).u32(chunk.octets).u64(chunk.offset.0);
-    }
+    encode_chunks(out, chunks);
     let envelope_start = out.len();
     encode_envelope(out, envelope);
     let envelope_octets = out.len() - envelope_start;
@@ -131,6 +129,12 @@ pub fn encode_head(
     writer.u32(flags).u32(length(chunks.len())).u32(length(tail_octets));
     writer.u32(length(envelope.recipients.len())).zeros(FIXED_OCTETS - 48);
     out[..FIXED_OCTETS].copy_from_slice(&fixed);
+}
+
+fn encode_chunks(out: &mut Vec<u8>, chunks: &[ChunkReference]) {
+    for chunk in chunks {
+        Writer(out).u32(chunk.segment.0).u32(chunk.octets).u64(chunk.offset.0);
+    }
 }
 
 fn encode_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
@@ -194,6 +198,16 @@ impl<'a> MessageView<'a> {
         let chunked: u64 = view.chunks.iter().map(|chunk| u64::from(chunk.octets)).sum();
         let whole = chunked.checked_add(tail_octets as u64)? == stored_octets;
         (whole && view.recipients.len() == recipient_count && reader.rest().is_empty()).then_some(view)
+    }
+
+    /// The payload of a message with as many other chunks: of a record that lies elsewhere now.
+    #[must_use]
+    pub fn with_chunks(payload: &[u8], chunks: &[ChunkReference]) -> Vec<u8> {
+        let mut table = Vec::with_capacity(chunks.len() * CHUNK_OCTETS);
+        encode_chunks(&mut table, chunks);
+        let mut out = payload.to_vec();
+        out[FIXED_OCTETS..FIXED_OCTETS + table.len()].copy_from_slice(&table);
+        out
     }
 
     fn decode_envelope(&mut self, envelope: &'a [u8]) -> Option<()> {

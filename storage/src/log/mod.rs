@@ -18,6 +18,7 @@ mod roll;
 
 pub use append::{Message, Place, Receipt};
 pub use roll::Chore;
+pub(crate) use roll::random_salt;
 
 use crate::clock::Clock;
 use crate::commit::{Batch, Fate};

@@ -119,32 +119,6 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.state.borrow_mut().previous = Some(segment);
     }
 
-    /// Goes on in a fresh segment: on return all that was appended before is in segments up to the one returned.
-    ///
-    /// # Errors
-    /// See [`AppendError`].
-    pub async fn roll_over(&self) -> Result<Option<SegmentId>, AppendError> {
-        let Some(before) = self.active_segment() else { return Ok(None) };
-        self.state.borrow_mut().roll_wanted = true;
-        self.work.notify_all();
-        loop {
-            let room = self.room.wait();
-            {
-                let state = self.state.borrow();
-                if state.active.as_ref().is_some_and(|active| active.header.segment != before) {
-                    return Ok(Some(before));
-                }
-                if state.closing {
-                    return Err(AppendError::Closed);
-                }
-                if let Some(refusal) = state.refusal {
-                    return Err(refusal);
-                }
-            }
-            room.await;
-        }
-    }
-
     fn install(&self, next: ActiveSegment<D::File>) {
         let mut state = self.state.borrow_mut();
         assert!(state.filling.is_empty() || state.latched);

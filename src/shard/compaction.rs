@@ -1,0 +1,179 @@
+//! Rewriting sparse segments, beside everything else: a task of each shard, over the directories that it keeps.
+//!
+//! Now and then it looks at the sealed segments, asks the plan, and has at most one copy made, at a bounded rate. The order
+//! of the steps behind the copy stands in [`storage::compaction`].
+
+use super::mesh::{Moved, Note, owner};
+use super::state::Shard;
+use crate::limits::{
+    COMPACTION_ENDED_PERCENT, COMPACTION_INTERVAL, COMPACTION_INTERVAL_PRESSED, COMPACTION_OCTETS_A_SECOND,
+};
+use core::time::Duration;
+use futures_lite::future::or;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::compaction::plan::{Bounds, Candidate, Job, plan};
+use storage::compaction::rewrite::{Copy, RewriteError, Target, Workshop};
+use storage::disk::{Disk, File};
+use storage::format::BLOCK_OCTETS;
+use storage::format::segment_header::{Purpose, SegmentHeader};
+use storage::position::{SegmentId, ShardId};
+use storage::segment;
+
+/// Compacts until the shard shuts down.
+pub(super) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    let mut compactor = Compactor {
+        workshop: Workshop { disk: shard.disk.clone(), store: shard.store, keys: Arc::clone(&shard.keys) },
+        shard,
+        ended: HashMap::new(),
+        refused: HashMap::new(),
+    };
+    loop {
+        let shutdown = compactor.shard.shutdown.wait();
+        if compactor.shard.is_shutting_down() {
+            return;
+        }
+        let pressed = compactor.is_pressed().await;
+        let pause = if pressed { COMPACTION_INTERVAL_PRESSED } else { COMPACTION_INTERVAL };
+        or(compactor.shard.clock.sleep(pause), shutdown).await;
+        while !compactor.shard.is_shutting_down() && compactor.step().await {}
+    }
+}
+
+struct Compactor<D: Disk, C: Clock> {
+    shard: Rc<Shard<D, C>>,
+    workshop: Workshop<D>,
+    /// Units that had ended at the last look, by segment: a segment that loses more is not quiet.
+    ended: HashMap<(ShardId, SegmentId), u64>,
+    /// Segments that could not be rewritten, with the units that had ended then.
+    refused: HashMap<(ShardId, SegmentId), u64>,
+}
+
+impl<D: Disk, C: Clock> Compactor<D, C> {
+    async fn is_pressed(&self) -> bool {
+        let wanted = self.shard.snapshot.borrow().config.storage.min_free_space_bytes;
+        self.shard.free_octets().await < wanted.saturating_mul(2)
+    }
+
+    /// One look, and one copy if it is worth it. Returns whether there was one.
+    async fn step(&mut self) -> bool {
+        let pressed = self.is_pressed().await;
+        let free = self.shard.free_octets().await;
+        let candidates = self.candidates().await;
+        let copy_octets = self.shard.snapshot.borrow().config.storage.segment_size_bytes;
+        let Some(job) = plan(&candidates, &Bounds { copy_octets, free, pressed }) else { return false };
+        match self.rewrite(&job).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, shard = %job.shard, "sparse segments stay as they are");
+                for segment in &job.segments {
+                    let place = (job.shard, *segment);
+                    let ended = self.ended.get(&place).copied().unwrap_or(0);
+                    self.refused.insert(place, ended);
+                }
+                false
+            }
+        }
+    }
+
+    /// What is worth a closer look.
+    async fn candidates(&mut self) -> Vec<Candidate> {
+        let sealed: Vec<_> = {
+            let shelf = self.shard.shelf.borrow();
+            let all = shelf.sealed().filter(|(_, _, facts)| facts.sealed && facts.pins == 0 && !facts.moving);
+            // A directory whose shard does not run has no log that numbers: its segments drain and go.
+            all.filter(|(shard, _, facts)| *shard == self.shard.id && facts.unsettled > 0).collect()
+        };
+        let mut candidates = Vec::new();
+        let mut seen = HashMap::new();
+        for (shard, segment, facts) in sealed {
+            let place = (shard, segment);
+            let quiet = self.ended.get(&place) == Some(&facts.ended);
+            seen.insert(place, facts.ended);
+            if self.refused.get(&place) == Some(&facts.ended) {
+                continue;
+            }
+            let units = facts.ended + facts.unsettled;
+            let Some((octets, current_key)) = self.file_of(shard, segment).await else { continue };
+            let many_ended = facts.ended * 100 >= units * COMPACTION_ENDED_PERCENT;
+            if current_key && !many_ended {
+                continue;
+            }
+            let is_open = |unit| self.shard.shelf.borrow().outcome(shard, segment, unit).is_none();
+            let Ok(live) = self.workshop.live_octets(shard, segment, is_open).await else { continue };
+            candidates.push(Candidate { shard, segment, octets, live, quiet, current_key });
+        }
+        self.ended = seen;
+        candidates
+    }
+
+    /// The size of a segment's file, and whether it is encrypted as new ones are.
+    async fn file_of(&self, shard: ShardId, segment: SegmentId) -> Option<(u64, bool)> {
+        let file = self.shard.disk.open(&segment::path(shard, Purpose::Mail, segment)).await.ok()?;
+        let header = SegmentHeader::decode(&file.read(0, BLOCK_OCTETS).await.ok()?).ok()?;
+        Some((header.size, header.key == self.shard.keys.mark(self.shard.store)))
+    }
+
+    async fn rewrite(&self, job: &Job) -> Result<(), RewriteError> {
+        let shard = &self.shard;
+        let (segment, previous) = shard.mail.next_number();
+        let target = Target { shard: job.shard, segment, previous, created: shard.clock.wall() };
+        let is_open = |source, unit| shard.shelf.borrow().outcome(job.shard, source, unit).is_none();
+        let pause = async |octets: u64| {
+            let millis = octets.saturating_mul(1000) / COMPACTION_OCTETS_A_SECOND;
+            shard.clock.sleep(Duration::from_millis(millis)).await;
+        };
+        let copy = self.workshop.rewrite(target, &job.segments, is_open, pause).await?;
+        shard.mail.made(segment);
+        tracing::info!(
+            shard = %job.shard, segment = segment.0, sources = job.segments.len(), messages = copy.moves.len(),
+            octets = copy.octets, "sparse segments are rewritten"
+        );
+        self.commit(job, segment, copy).await;
+        Ok(())
+    }
+
+    /// From the copy on disk to sources that may go.
+    async fn commit(&self, job: &Job, to: SegmentId, copy: Copy) {
+        let shard = &self.shard;
+        shard.checkpoints.begin_to_leave(job.shard, &job.segments);
+        shard.shelf.borrow_mut().copied(job.shard, to, &copy.index, &copy.moves);
+        let (guard, unused) = async_channel::bounded::<()>(1);
+        for (owner, moved) in by_owner(job.shard, copy, shard.shards) {
+            let note = Note::Moved(Arc::new(moved), guard.clone());
+            if usize::from(owner.0) == usize::from(shard.id.0) {
+                shard.take_note(note);
+            } else if shard.mesh.senders[usize::from(owner.0)].send(note).await.is_err() {
+                tracing::debug!(%owner, "the owner has ended");
+            }
+        }
+        drop(guard);
+        // Nothing is ever sent: it ends when nobody is at the old places any more.
+        let shutdown = shard.shutdown.wait();
+        let over = async {
+            let _ = unused.recv().await;
+        };
+        or(over, shutdown).await;
+        if shard.is_shutting_down() {
+            // The sources have no tally: the next start removes the copy.
+            return;
+        }
+        // What they told about the old places comes before that.
+        shard.empty_inbox();
+        for source in &job.segments {
+            shard.shelf.borrow_mut().leave(job.shard, *source);
+        }
+        shard.chores.notify_all();
+    }
+}
+
+fn by_owner(shard: ShardId, copy: Copy, shards: u16) -> HashMap<ShardId, Moved> {
+    let mut owners: HashMap<ShardId, Moved> = HashMap::new();
+    for (domain, entries) in copy.index.domains {
+        let moved = owners.entry(owner(&domain, shards)).or_insert(Moved { shard, domains: Vec::new() });
+        moved.domains.push((domain.into(), entries));
+    }
+    owners
+}
