@@ -7,17 +7,21 @@ use super::mesh::{Moved, Note, owner};
 use super::state::Shard;
 use crate::limits::{
     COMPACTION_ENDED_PERCENT, COMPACTION_INTERVAL, COMPACTION_INTERVAL_PRESSED, COMPACTION_OCTETS_A_SECOND,
+    DISK_RETRY_PAUSE,
 };
 use core::time::Duration;
 use futures_lite::future::or;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use storage::checkpoint;
 use storage::clock::Clock;
 use storage::compaction::plan::{Bounds, Candidate, Job, plan};
 use storage::compaction::rewrite::{Copy, RewriteError, Target, Workshop};
 use storage::disk::{Disk, File};
+use storage::error::AppendError;
 use storage::format::BLOCK_OCTETS;
+use storage::format::checkpoint::Outcomes;
 use storage::format::segment_header::{Purpose, SegmentHeader};
 use storage::position::{SegmentId, ShardId};
 use storage::segment;
@@ -135,6 +139,11 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         Ok(())
     }
 
+    async fn restate(&self, ended: &[Outcomes]) -> Result<(), AppendError> {
+        let sequence = self.shard.frontier.sequence()?;
+        checkpoint::restate(&self.shard.journal, sequence, ended, &BTreeMap::new(), &[]).await
+    }
+
     /// From the copy on disk to sources that may go.
     async fn commit(&self, job: &Job, to: SegmentId, copy: Copy) {
         let shard = &self.shard;
@@ -162,6 +171,14 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         }
         // What they told about the old places comes before that.
         shard.empty_inbox();
+        let ended = shard.shelf.borrow().outcomes_of(job.shard, to);
+        while let Err(error) = self.restate(&ended).await {
+            if shard.is_shutting_down() {
+                return;
+            }
+            tracing::error!(%error, "how mail ended cannot be journalled; sparse segments stay until it can");
+            shard.clock.sleep(DISK_RETRY_PAUSE).await;
+        }
         for source in &job.segments {
             shard.shelf.borrow_mut().leave(job.shard, *source);
         }

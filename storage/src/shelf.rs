@@ -371,15 +371,33 @@ impl Shelf {
     /// How units ended, of all segments that are here: what a checkpoint restates.
     #[must_use]
     pub fn outcomes(&self) -> Vec<Outcomes> {
-        let mut all = Vec::new();
-        for ((shard, segment), holding) in self.holdings.iter().filter(|(_, holding)| holding.settled > 0) {
-            let octets_a_frame = UNITS_A_FRAME as usize / 2;
-            for (number, halves) in (0..).zip(holding.halves.chunks(octets_a_frame)) {
-                let first = number * UNITS_A_FRAME;
-                all.push(Outcomes { shard: *shard, segment: *segment, first, halves: halves.to_vec() });
-            }
-        }
-        all
+        let settled = self.holdings.iter().filter(|(_, holding)| holding.settled > 0);
+        settled.flat_map(|((shard, segment), _)| self.outcomes_of(*shard, *segment)).collect()
+    }
+
+    /// How units of one segment ended: a rewrite journals those of its copy before a source goes, since what an earlier
+    /// checkpoint restated names the source.
+    #[must_use]
+    pub fn outcomes_of(&self, shard: ShardId, segment: SegmentId) -> Vec<Outcomes> {
+        let halves = self.holdings.get(&(shard, segment)).map_or(&[][..], |holding| &holding.halves);
+        let frames = (0..).zip(halves.chunks(UNITS_A_FRAME as usize / 2));
+        let outcomes = |(number, halves): (u32, &[u8])| Outcomes {
+            shard,
+            segment,
+            first: number * UNITS_A_FRAME,
+            halves: halves.to_vec(),
+        };
+        frames.map(outcomes).collect()
+    }
+
+    /// Units in sealed segments, those that ended among them; what a rewrite moved away is counted where it is now.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        let counted = |holding: &Holding| {
+            let halves = holding.halves.iter().flat_map(|octet| [octet & 15, octet >> 4]);
+            holding.units.unwrap_or(0).saturating_sub(halves.filter(|half| *half == MOVED).count() as u64)
+        };
+        self.holdings.values().map(counted).sum()
     }
 
     /// Segments on the shelf.

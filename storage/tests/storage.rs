@@ -26,3 +26,5 @@ mod lookup;
 mod node;
 #[path = "storage/recovery_rows.rs"]
 mod recovery_rows;
+#[path = "storage/upkeep.rs"]
+mod upkeep;

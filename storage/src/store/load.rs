@@ -251,17 +251,12 @@ impl<D: Disk> Context<'_, D> {
                 self.remove(shard, *segment).await;
                 continue;
             }
-            let Some(mut found) = self.load_segment(shard, *segment, loaded).await? else { continue };
+            let unmoved = |source: &SegmentId| mail.contains(source) && !facts.is_gone(shard, *source);
+            let Some(mut found) = self.load_segment(shard, *segment, unmoved, loaded).await? else {
+                continue;
+            };
             let header = found.header.as_ref();
-            if let Some(sources) = header.map(|header| &header.sources).filter(|sources| !sources.is_empty())
-            {
-                let unmoved = |source: &SegmentId| mail.contains(source) && !facts.is_gone(shard, *source);
-                if sources.iter().all(unmoved) {
-                    // A crash cut the rewrite off: its sources have all of it, and every fact about it.
-                    self.remove(shard, *segment).await;
-                    loaded.shelves[keeper].cover(shard, *segment);
-                    continue;
-                }
+            if let Some(sources) = header.map(|header| &header.sources) {
                 behind.note_rewrite(sources, &found.index);
             }
             behind.previous.extend(header.and_then(|header| header.previous));
@@ -294,6 +289,7 @@ impl<D: Disk> Context<'_, D> {
         &self,
         shard: ShardId,
         segment: SegmentId,
+        unmoved: impl Fn(&SegmentId) -> bool,
         loaded: &mut Loaded,
     ) -> Result<Option<Segment>, OpenError> {
         let path = path(shard, Purpose::Mail, segment);
@@ -304,6 +300,14 @@ impl<D: Disk> Context<'_, D> {
         if let Some(mark) = header.as_ref().and_then(|header| header.key) {
             let known = self.options.keys.verify(mark, self.store.store);
             known.map_err(|error| OpenError::Key { path: path.clone(), error })?;
+        }
+        let sources = header.as_ref().map(|header| &header.sources).filter(|sources| !sources.is_empty());
+        if sources.is_some_and(|sources| sources.iter().all(unmoved)) {
+            // A crash cut the rewrite off: its sources have all of it, and every fact about it. It must be gone for good before
+            // one of them is.
+            self.remove_durably(shard, segment).await.map_err(|error| at(&path, error))?;
+            loaded.shelves[usize::from(shard.0 % self.options.shards)].cover(shard, segment);
+            return Ok(None);
         }
         let index = self.load_index(shard, segment, header.as_ref()).await;
         let index_state = if index.is_some() { IndexState::Valid } else { IndexState::Unusable };
@@ -378,9 +382,18 @@ impl<D: Disk> Context<'_, D> {
 
     /// Removes a segment in which nothing is. What fails here is tried again at the next start.
     async fn remove(&self, shard: ShardId, segment: SegmentId) {
-        let _ = self.disk.remove(&path(shard, Purpose::Mail, segment)).await;
-        let _ = self.disk.remove(&format!("{shard}/{}", index_name(segment))).await;
-        let _ = self.disk.sync_directory(&shard.to_string()).await;
+        let _ = self.remove_durably(shard, segment).await;
+    }
+
+    async fn remove_durably(&self, shard: ShardId, segment: SegmentId) -> Result<(), DiskError> {
+        // The index first: without its segment it would look like the trace of a loss.
+        for path in [format!("{shard}/{}", index_name(segment)), path(shard, Purpose::Mail, segment)] {
+            match self.disk.remove(&path).await {
+                Ok(()) | Err(DiskError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.disk.sync_directory(&shard.to_string()).await
     }
 
     /// Indexes without their segment: an unlink that a crash cut off, or a segment that was lost.

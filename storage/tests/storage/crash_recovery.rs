@@ -1,12 +1,14 @@
 //! Crashes at random instants, life after life: nothing promised is lost, altered or out of order, and a
 //! checker that could not fail is shown to fail on a disk that lies.
 
-use super::checker::{check, check_on};
+use super::checker::{check, check_accounts, check_on};
 use super::node::*;
+use super::upkeep::{checkpoint_all, compact, hold, refresh_places};
 use std::cell::RefCell;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::sim::disk::Faults;
+use storage::sim::executor::yield_now;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 use storage::store::{Finding, FindingKind};
 
@@ -64,7 +66,9 @@ async fn one_life(
         Ok(opened) => opened,
         Err(error) => return vec![error.to_string()],
     };
+    refresh_places(&opened, &world);
     let mut wrong = check(&disk, &opened, &world).await;
+    wrong.extend(check_accounts(&opened, &world.borrow()));
     wrong.extend(opened.findings.iter().filter(|finding| is_damage(finding)).map(|f| format!("{f:?}")));
     if !wrong.is_empty() {
         return wrong;
@@ -72,6 +76,7 @@ async fn one_life(
     drop(opened);
     let node = Node::start(&disk, &clock, shards, &spawner).await;
     let mut random = Random::new(seed);
+    spawner.spawn(upkeep(node.clone(), Rc::clone(&world), random.next()));
     for _ in 0..6 {
         let shard = node.shards[usize::try_from(random.below(shards.into())).unwrap()].clone();
         spawner.spawn(writer(node.clone(), shard, Rc::clone(&world), random.next()));
@@ -110,6 +115,34 @@ async fn writer(node: Node, shard: Shard, world: World, seed: u64) {
     }
 }
 
+/// Holds, releases, checkpoints and compacts until the life ends.
+async fn upkeep(node: Node, world: World, seed: u64) {
+    let mut random = Random::new(seed);
+    loop {
+        for _ in 0..random.below(300) {
+            yield_now().await;
+        }
+        let shard = node.shards[usize::try_from(random.below(node.shards.len() as u64)).unwrap()].clone();
+        let unit = {
+            let world = world.borrow();
+            let latest = world.acknowledged.values().next_back().cloned();
+            latest
+                .filter(|latest| !world.settling.contains(&(latest.stamp, 0)))
+                .map(|latest| (latest.stamp, 0))
+        };
+        match (random.below(4), unit) {
+            (0, Some(unit)) => {
+                hold(&node, &node.shards[0], &world, unit, true).await;
+                if random.one_in(2) {
+                    hold(&node, &node.shards[0], &world, unit, false).await;
+                }
+            }
+            (1, _) => drop(compact(&node, &shard, &world).await),
+            _ => drop(checkpoint_all(&node, &world).await),
+        }
+    }
+}
+
 /// Lives through all seeds, on every core.
 fn live_all(base: u64, seeds: u64) -> Vec<(u64, Story)> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
@@ -125,7 +158,7 @@ fn live_all(base: u64, seeds: u64) -> Vec<(u64, Story)> {
 
 #[test]
 fn nothing_promised_is_lost_in_crashes_at_random_instants() {
-    let seeds = 60;
+    let seeds = 100;
     let base: u64 = std::env::var("STRATAMX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let (mut acknowledged, mut torn) = (0, 0);
     for (seed, story) in live_all(base, seeds) {

@@ -1,7 +1,8 @@
 //! A small storage node on the simulated machine: shards with a mail log, a journal and a shelf, writers, and a
 //! memory of what was promised, which outlives its crashes. It does with segments what a shard does.
 
-use std::cell::RefCell;
+use super::upkeep::Operations;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
@@ -39,6 +40,12 @@ pub(crate) struct Promises {
     pub(crate) settled: BTreeSet<(Stamp, u16)>,
     /// Settlements that were begun: after a crash they may hold or not.
     pub(crate) settling: BTreeSet<(Stamp, u16)>,
+    /// Units that an acknowledged fact holds, and no acknowledged one released.
+    pub(crate) held: BTreeSet<(Stamp, u16)>,
+    /// Units that may be held: a fact to hold was begun, and no fact to release is acknowledged.
+    pub(crate) holding: BTreeSet<(Stamp, u16)>,
+    /// Units of all messages that were ever begun.
+    pub(crate) begun_units: u64,
     /// Stamps of acknowledged messages, to see that none returns.
     pub(crate) stamps: BTreeSet<Stamp>,
     pub(crate) largest_acknowledged: Stamp,
@@ -46,6 +53,7 @@ pub(crate) struct Promises {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
+    pub(crate) number: u64,
     pub(crate) stamp: Stamp,
     pub(crate) shard: ShardId,
     pub(crate) place: Place,
@@ -63,6 +71,8 @@ pub(crate) struct Shard {
     pub(crate) mail: Rc<SimLog>,
     pub(crate) journal: Rc<SimLog>,
     pub(crate) shelf: Rc<RefCell<Shelf>>,
+    /// The first journal that the next checkpoint removes.
+    pub(crate) oldest_journal: Rc<Cell<SegmentId>>,
 }
 
 /// One life of the node.
@@ -75,6 +85,12 @@ pub(crate) struct Node {
     pub(crate) shards: Vec<Shard>,
     /// What the commit tasks met besides commits.
     pub(crate) troubles: Rc<RefCell<Vec<String>>>,
+    /// Who names places of records.
+    pub(crate) looking: Rc<Operations>,
+    /// A checkpoint is under way: one at a time.
+    pub(crate) busy: Rc<Cell<bool>>,
+    /// Sources of rewrites that have no tally yet.
+    pub(crate) leaving: Rc<RefCell<BTreeSet<(ShardId, SegmentId)>>>,
 }
 
 pub(crate) fn store_options(shards: u16) -> StoreOptions {
@@ -106,6 +122,9 @@ impl Node {
             opened: Rc::new(open_nothing(&opened)),
             shards: Vec::new(),
             troubles: Rc::default(),
+            looking: Rc::default(),
+            busy: Rc::default(),
+            leaving: Rc::default(),
         };
         for (shard, shelf) in std::mem::take(&mut opened.shelves).into_iter().enumerate() {
             let id = ShardId(u16::try_from(shard).unwrap());
@@ -121,7 +140,9 @@ impl Node {
                 pair.push(log);
             }
             let journal = pair.pop().unwrap();
-            node.shards.push(Shard { id, disk: disk.clone(), mail: pair.pop().unwrap(), journal, shelf });
+            let oldest_journal = Rc::new(Cell::new(opened.chains[shard].oldest_journal));
+            let mail = pair.pop().unwrap();
+            node.shards.push(Shard { id, disk: disk.clone(), mail, journal, shelf, oldest_journal });
         }
         node.opened = Rc::new(opened);
         // Until all is at rest: the journals have their next segments.
@@ -136,6 +157,9 @@ impl Node {
 
     /// Delivers a unit: its owner journals it, the keeper of its segment hears of it.
     pub(crate) async fn deliver(&self, owner: &Shard, world: &World, promise: &Promise, ordinal: u16) {
+        // A rewrite may have moved it since it was promised.
+        let _looking = self.looking.begin();
+        let promise = Rc::clone(&world.borrow().acknowledged[&promise.number]);
         if settle(&owner.journal, world, promise.stamp, ordinal).await {
             let unit = promise.place.unit_base + u32::from(ordinal);
             let mut shelf = self.keeper(promise.shard).shelf.borrow_mut();
@@ -157,6 +181,7 @@ impl Node {
                 if ticket.await.is_err() {
                     break;
                 }
+                self.leaving.borrow_mut().remove(&(tally.shard, tally.segment));
                 let directory = tally.shard.to_string();
                 let log = segment::path(tally.shard, Purpose::Mail, tally.segment);
                 let index = format!("{directory}/{}", segment::index_name(tally.segment));
@@ -284,6 +309,7 @@ impl Arriving {
     /// Appends the closing record and waits; `true` if the message was promised.
     pub(crate) async fn close(mut self, world: &World, recipients: &[&str], tail: &[u8]) -> bool {
         let before = world.borrow().largest_acknowledged;
+        world.borrow_mut().begun_units += recipients.len() as u64;
         self.data.extend_from_slice(tail);
         let stored_octets = self.data.len() as u64;
         let facts = DataFacts { stored_octets, unstuffed_octets: stored_octets, ..DataFacts::default() };
@@ -312,8 +338,9 @@ impl Arriving {
         assert!(world.stamps.insert(stamp), "H1: stamp {stamp:?} was given twice");
         world.largest_acknowledged = world.largest_acknowledged.max(stamp);
         let recipients = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
-        let promise = Promise { stamp, shard: self.shard.id, place, recipients, data: self.data };
-        world.acknowledged.insert(self.number, Rc::new(promise));
+        let number = self.number;
+        let promise = Promise { number, stamp, shard: self.shard.id, place, recipients, data: self.data };
+        world.acknowledged.insert(number, Rc::new(promise));
         true
     }
 

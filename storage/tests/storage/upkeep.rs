@@ -1,0 +1,197 @@
+//! What a node does beside taking and delivering: holding, checkpoints, rewrites. As the shards do it, on one thread.
+
+use super::node::*;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::checkpoint;
+use storage::clock::Clock;
+use storage::compaction::plan::{Bounds, Candidate, plan};
+use storage::compaction::rewrite::{Target, Workshop};
+use storage::format::checkpoint::HeldUnit;
+use storage::format::journal_entry::{Fact, Outcome};
+use storage::log::Place;
+use storage::position::{SegmentId, ShardId, Stamp};
+use storage::sim::executor::yield_now;
+use storage::store::Opened;
+
+/// Operations that are under way.
+#[derive(Default)]
+pub(crate) struct Operations {
+    next: Cell<u64>,
+    active: RefCell<BTreeSet<u64>>,
+}
+
+/// One of them; it is over when this is dropped.
+pub(crate) struct Operation(Rc<Operations>, u64);
+
+impl Operations {
+    pub(crate) fn begin(self: &Rc<Self>) -> Operation {
+        self.next.set(self.next.get() + 1);
+        self.active.borrow_mut().insert(self.next.get());
+        Operation(Rc::clone(self), self.next.get())
+    }
+
+    /// Waits for all that have begun.
+    pub(crate) async fn settle(&self) {
+        let last = self.next.get();
+        while self.active.borrow().range(..=last).next().is_some() {
+            yield_now().await;
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        self.0.active.borrow_mut().remove(&self.1);
+    }
+}
+
+/// A start knows where messages lie: a rewrite that a crash cut off never happened.
+pub(crate) fn refresh_places(opened: &Opened, world: &World) {
+    let mut world = world.borrow_mut();
+    for backlog in &opened.backlogs {
+        for queued in backlog.clone().into_queued() {
+            let stamp = queued.entry.stamp;
+            let mut promises = world.acknowledged.values_mut();
+            let Some(promise) = promises.find(|promise| promise.stamp == stamp) else { continue };
+            let place = Place { segment: queued.entry.segment, unit_base: queued.entry.unit_base };
+            *promise = Rc::new(Promise { place, shard: backlog.shard, ..Promise::clone(promise) });
+        }
+    }
+}
+
+/// Holds a unit, or lets it go again; `true` once that is durable.
+pub(crate) async fn hold(node: &Node, owner: &Shard, world: &World, unit: (Stamp, u16), held: bool) -> bool {
+    let _looking = node.looking.begin();
+    {
+        let mut world = world.borrow_mut();
+        if held {
+            world.holding.insert(unit);
+        } else {
+            world.held.remove(&unit);
+        }
+    }
+    let outcome = if held { Outcome::Held } else { Outcome::Released };
+    let fact = Fact { stamp: unit.0, ordinal: unit.1, outcome, code: 0 };
+    let Ok(ticket) = owner.journal.append_facts(&[fact]).await else { return false };
+    if ticket.await.is_err() {
+        return false;
+    }
+    let mut world = world.borrow_mut();
+    if held {
+        world.held.insert(unit);
+    } else {
+        world.holding.remove(&unit);
+    }
+    true
+}
+
+/// A whole cycle over all shards; `false` if another one is under way or it failed.
+pub(crate) async fn checkpoint_all(node: &Node, world: &World) -> bool {
+    if node.opened.incomplete || node.busy.replace(true) {
+        return false;
+    }
+    let done = checkpoint_cycle(node, world).await.is_some();
+    node.busy.set(false);
+    done
+}
+
+async fn checkpoint_cycle(node: &Node, world: &World) -> Option<()> {
+    let sequence = node.opened.frontier.sequence().ok()?;
+    let up_to: Vec<SegmentId> = node
+        .shards
+        .iter()
+        .map(|shard| Some(SegmentId(shard.journal.active_segment()?.0 - 1)))
+        .collect::<Option<_>>()?;
+    node.looking.settle().await;
+    for shard in &node.shards {
+        // Until its sources have their tallies a copy means nothing to a start, nor do outcomes in it.
+        while !node.leaving.borrow().is_empty() {
+            yield_now().await;
+        }
+        let (outcomes, ledgers) = {
+            let shelf = shard.shelf.borrow();
+            (shelf.outcomes(), shelf.ledgers().clone())
+        };
+        // The first one owns every domain, as far as holding goes.
+        let held = if shard.id == ShardId(0) { held_units(world) } else { Vec::new() };
+        checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &held).await.ok()?;
+    }
+    node.looking.settle().await;
+    let last = world.borrow().largest_acknowledged;
+    let first = &node.shards[0];
+    checkpoint::complete(&first.journal, sequence, vec![(first.id, last)]).await.ok()?;
+    for (shard, up_to) in node.shards.iter().zip(up_to) {
+        let range = shard.oldest_journal.get()..=up_to;
+        checkpoint::remove_journals(&shard.disk, shard.id, range).await.ok()?;
+        shard.oldest_journal.set(SegmentId(up_to.0 + 1));
+    }
+    Some(())
+}
+
+/// What an owner would have in memory: all that was decided to be held, durable or on its way.
+fn held_units(world: &World) -> Vec<HeldUnit> {
+    let world = world.borrow();
+    let unit =
+        |(stamp, ordinal): &(Stamp, u16)| HeldUnit { stamp: *stamp, ordinal: *ordinal, code: 0, since_s: 1 };
+    world.held.iter().map(unit).collect()
+}
+
+/// One rewrite of what is sparse in the shard's directory; tells the sources.
+pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<SegmentId> {
+    let workshop = Workshop { disk: node.disk.clone(), store: node.opened.store.store, keys: Arc::default() };
+    let mut candidates = Vec::new();
+    let sealed: Vec<_> = shard.shelf.borrow().sealed().collect();
+    for (directory, segment, facts) in sealed {
+        let fit = facts.sealed && facts.pins == 0 && !facts.moving && facts.unsettled > 0;
+        if directory != shard.id || !fit {
+            continue;
+        }
+        let is_open = |unit| shard.shelf.borrow().outcome(directory, segment, unit).is_none();
+        let Ok(live) = workshop.live_octets(directory, segment, is_open).await else { continue };
+        let octets = SEGMENT_OCTETS;
+        candidates.push(Candidate {
+            shard: directory,
+            segment,
+            octets,
+            live,
+            quiet: true,
+            current_key: true,
+        });
+    }
+    let bounds = Bounds { copy_octets: SEGMENT_OCTETS, free: u64::MAX, pressed: false };
+    let Some(job) = plan(&candidates, &bounds) else { return Vec::new() };
+    let (segment, previous) = shard.mail.next_number();
+    let target = Target { shard: shard.id, segment, previous, created: node.clock.wall() };
+    let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
+    let copied = workshop.rewrite(target, &job.segments, is_open, async |_| yield_now().await).await;
+    let Ok(copy) = copied else { return Vec::new() };
+    shard.mail.made(segment);
+    node.leaving.borrow_mut().extend(job.segments.iter().map(|source| (shard.id, *source)));
+    shard.shelf.borrow_mut().copied(shard.id, segment, &copy.index, &copy.moves);
+    {
+        let mut world = world.borrow_mut();
+        for promise in world.acknowledged.values_mut().filter(|promise| promise.shard == shard.id) {
+            let from = (promise.place.segment, promise.place.unit_base);
+            let moved = copy.moves.iter().find(|(source, moved)| (*source, moved.from_base) == from);
+            if let Some((_, moved)) = moved {
+                let place = Place { segment: moved.to, unit_base: moved.to_base };
+                *promise = Rc::new(Promise { place, ..Promise::clone(promise) });
+            }
+        }
+    }
+    node.looking.settle().await;
+    let ended = shard.shelf.borrow().outcomes_of(shard.id, segment);
+    let Ok(sequence) = node.opened.frontier.sequence() else { return Vec::new() };
+    let restated = checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &[]).await;
+    if restated.is_err() {
+        return Vec::new();
+    }
+    for source in &job.segments {
+        shard.shelf.borrow_mut().leave(shard.id, *source);
+    }
+    node.reclaim().await;
+    job.segments
+}
