@@ -87,6 +87,8 @@ pub struct Storage {
     pub segment_size_bytes: u64,
     /// With less free space than this, new mail gets `452 4.3.1`.
     pub min_free_space_bytes: u64,
+    /// The file with the keys of mail at rest; none: it is not encrypted.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The `[delivery]` table. `tls = "none"` is all that is built, so it has no field.
@@ -271,7 +273,7 @@ impl Default for Smtp {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30 }
+        Self { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30, key_file: None }
     }
 }
 

@@ -21,7 +21,13 @@ enum Command {
     /// An outage from end to end in less than a minute: load, kill -9, restart, return, verdict
     Demo,
     /// Take mail for protected domains, keep it, hand it over
-    Serve(Configuration),
+    Serve {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// Start though the directory of this shard is missing: mail that came after its last known message waits
+        #[arg(long, value_name = "N")]
+        without_shard: Vec<u16>,
+    },
 }
 
 #[derive(Args)]
@@ -35,7 +41,9 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
         Command::Demo => demo::run(),
-        Command::Serve(Configuration { config }) => serve::run(config.as_deref()),
+        Command::Serve { configuration: Configuration { config }, without_shard } => {
+            serve::run(config.as_deref(), &without_shard)
+        }
     }
     .into()
 }

@@ -15,6 +15,10 @@ pub fn run(file: Option<&Path>) -> Exit {
         Ok(found) => found,
         Err(exit) => return exit,
     };
+    if let Err(error) = super::keys::load(&config.storage) {
+        eprintln!("{error}");
+        return Exit::Usage;
+    }
     eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
     for note in notes(&config) {
         eprintln!("note: {note}");

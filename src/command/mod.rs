@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod demo;
+mod keys;
 mod logging;
 pub mod serve;
 

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use storage::clock::SystemClock;
+use storage::crypt::Keys;
 use storage::disk::dma::DirectoryLock;
 use storage::position::ShardId;
 use storage::store::{Finding, FindingKind, Opened, StoreOptions};
@@ -37,15 +38,23 @@ pub struct Server {
     usage: Arc<Usage>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
+    keys: Arc<Keys>,
     _lock: DirectoryLock,
 }
 
 /// Runs the command.
 #[must_use]
-pub fn run(file: Option<&Path>) -> Exit {
+pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     let (mut config, source) = match super::configuration(file) {
         Ok(found) => found,
         Err(exit) => return exit,
+    };
+    let keys = match super::keys::load(&config.storage) {
+        Ok(keys) => Arc::new(keys),
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Usage;
+        }
     };
     let _log = logging::start();
     end_with_a_panic();
@@ -55,7 +64,8 @@ pub fn run(file: Option<&Path>) -> Exit {
         Err(error) => return fail(&format!("signals cannot be had: {error}")),
     };
     fit_descriptors(&mut config);
-    match Server::start(config, source) {
+    let without = without.iter().copied().map(ShardId).collect();
+    match Server::start(config, source, keys, without) {
         Ok(server) => {
             introduce(&server);
             server.run(signals)
@@ -104,13 +114,18 @@ impl Server {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn start(config: Config, source: Source) -> Result<Self, String> {
+    pub fn start(
+        config: Config,
+        source: Source,
+        keys: Arc<Keys>,
+        without: Vec<ShardId>,
+    ) -> Result<Self, String> {
         let lock = DirectoryLock::acquire(&config.data_dir).map_err(|error| error.to_string())?;
         let cpus = cpus(config.cores);
         let shards = u16::try_from(cpus.len()).map_err(|_| "too many cores".to_owned())?;
         let clock = SystemClock::start();
         let options =
-            StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS, ..StoreOptions::default() };
+            StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS, keys: Arc::clone(&keys), without };
         let opened = executor::open_store(config.data_dir.clone(), options, clock)?;
         report(&opened);
         let (lookup, asked) = lookup_channel();
@@ -125,6 +140,7 @@ impl Server {
             config,
             source,
             usage: Arc::default(),
+            keys,
             _lock: lock,
         };
         server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
@@ -160,7 +176,7 @@ impl Server {
                 identity: identity.take(),
                 frontier: Arc::clone(&opened.frontier),
                 chains,
-                keys: Arc::default(),
+                keys: Arc::clone(&self.keys),
                 incomplete: opened.incomplete,
                 last_stamps: opened.last_stamps.iter().copied().collect(),
                 shelf,
@@ -245,6 +261,13 @@ impl Server {
                 return;
             }
         };
+        let added = super::keys::load(&new.storage).and_then(|keys| {
+            self.keys.extend(&keys).map_err(|error| format!("storage.key_file: mail is {error}"))
+        });
+        if let Err(error) = added {
+            tracing::error!(error, "SIGHUP: the configuration in force stays");
+            return;
+        }
         self.config = keep_fixed(&self.config, new);
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
@@ -313,6 +336,17 @@ fn report(opened: &Opened) {
             FindingKind::Missing => tracing::error!(path, "a segment is missing: the mail in it is lost"),
             FindingKind::Unreadable => tracing::error!(path, "a segment whose header is lost is left alone"),
         }
+    }
+    if let Some(above) = opened.frontier.held_back_above() {
+        tracing::error!(
+            above = above.0,
+            "a shard is missing: mail is taken, what came after its last known message waits for its return"
+        );
+    }
+    if opened.incomplete {
+        tracing::error!(
+            "not all of the data directory could be read: journals are kept, and grow until it can"
+        );
     }
     tracing::info!(messages = opened.messages, incarnation = opened.store.incarnation, "store opened");
 }

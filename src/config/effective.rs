@@ -1,6 +1,7 @@
 //! From a [`Config`] to TOML text that reads back to the same configuration.
 
 use core::fmt;
+use std::path::Path;
 
 use super::Config;
 use super::unit::{format_duration, format_size};
@@ -29,6 +30,8 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "max_connections_per_ip = {}", smtp.max_connections_per_ip)?;
         writeln!(out, "\n[storage]\nsegment_size = {}", quoted(format_size(storage.segment_size_bytes)))?;
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
+        let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
+        writeln!(out, "key_file = {}", quoted(key_file.display()))?;
         writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
         writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
         writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;

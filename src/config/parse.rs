@@ -106,7 +106,7 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
 }
 
 fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
-    table.expect_keys(&["segment_size", "min_free_space"], &[("key_file", "segments are not encrypted")])?;
+    table.expect_keys(&["segment_size", "min_free_space", "key_file"], &[])?;
     let default = Storage::default();
     let sizes = limits::SEGMENT_OCTETS_MIN..=limits::SEGMENT_OCTETS_MAX;
     let segment_size_bytes = read_size(table, "segment_size", sizes, default.segment_size_bytes)?;
@@ -116,6 +116,10 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
         }
         _ => Ok(Storage {
             segment_size_bytes,
+            key_file: match table.value("key_file") {
+                Some(value) => Some(value.string()?).filter(|path| !path.is_empty()).map(PathBuf::from),
+                None => None,
+            },
             min_free_space_bytes: read_size(
                 table,
                 "min_free_space",
@@ -334,7 +338,10 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("/var/lib/stratamx"));
         assert_eq!(config.cores, Cores::All);
         assert_eq!(config.smtp, Smtp::default());
-        assert_eq!(config.storage, Storage { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30 });
+        assert_eq!(
+            config.storage,
+            Storage { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30, key_file: None }
+        );
         assert_eq!(config.dns.nameservers, []);
         let domain = &config.domains[0];
         assert_eq!((domain.retry_interval, domain.on_reject), (Duration::from_secs(300), OnReject::Hold));
@@ -394,10 +401,6 @@ mod tests {
             (
                 "[delivery]\n\non_reject = \"bounce\"",
                 "t:3: delivery.on_reject: \"bounce\" is not built yet; \"hold\" is in force",
-            ),
-            (
-                "[storage]\nkey_file = \"k\"",
-                "t:2: storage.key_file: is not built yet; segments are not encrypted",
             ),
         ] {
             assert_eq!(error(&format!("{text}\n{DOMAIN}")), expected);

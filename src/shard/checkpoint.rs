@@ -186,8 +186,8 @@ async fn take_part<D: Disk, C: Clock>(shard: &Shard<D, C>, begin: Begin) {
         // Nobody is to wait for us: the cycle is given up anyway.
         mark(shard, sequence).await;
     }
-    let last = shard.last_stamps.borrow().get(&shard.id).copied().unwrap_or_default();
-    let _ = done.send(result.map(|()| (shard.id, last))).await;
+    let last = shard.last_stamps.borrow().get(&shard.directory).copied().unwrap_or_default();
+    let _ = done.send(result.map(|()| (shard.directory, last))).await;
 }
 
 async fn restate<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) -> Result<(), AppendError> {
@@ -239,7 +239,7 @@ async fn wait_until<D: Disk, C: Clock>(
 async fn forget<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) {
     let Some((_, up_to)) = shard.checkpoints.up_to.get().filter(|(of, _)| *of == sequence) else { return };
     let oldest = shard.checkpoints.oldest.get();
-    match checkpoint::remove_journals(&shard.disk, shard.id, oldest..=up_to).await {
+    match checkpoint::remove_journals(&shard.disk, shard.directory, oldest..=up_to).await {
         Ok(()) => shard.checkpoints.oldest.set(SegmentId(up_to.0 + 1)),
         Err(error) => tracing::warn!(%error, "an older journal cannot be removed; the next checkpoint does"),
     }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::checkpoint;
 use storage::clock::Clock;
+use storage::compaction::horizon::SegmentFacts;
 use storage::compaction::plan::{Bounds, Candidate, Job, plan};
 use storage::compaction::rewrite::{Copy, RewriteError, Target, Workshop};
 use storage::disk::{Disk, File};
@@ -50,9 +51,9 @@ struct Compactor<D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
     workshop: Workshop<D>,
     /// Units that had ended at the last look, by segment: a segment that loses more is not quiet.
-    ended: HashMap<(ShardId, SegmentId), u64>,
+    ended: HashMap<SegmentId, u64>,
     /// Segments that could not be rewritten, with the units that had ended then.
-    refused: HashMap<(ShardId, SegmentId), u64>,
+    refused: HashMap<SegmentId, u64>,
 }
 
 impl<D: Disk, C: Clock> Compactor<D, C> {
@@ -73,9 +74,8 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
             Err(error) => {
                 tracing::warn!(%error, shard = %job.shard, "sparse segments stay as they are");
                 for segment in &job.segments {
-                    let place = (job.shard, *segment);
-                    let ended = self.ended.get(&place).copied().unwrap_or(0);
-                    self.refused.insert(place, ended);
+                    let ended = self.ended.get(segment).copied().unwrap_or(0);
+                    self.refused.insert(*segment, ended);
                 }
                 false
             }
@@ -84,33 +84,52 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
 
     /// What is worth a closer look.
     async fn candidates(&mut self) -> Vec<Candidate> {
-        let sealed: Vec<_> = {
+        // A directory whose shard does not run has no log that numbers: its segments drain and go.
+        let own = self.shard.directory;
+        let sealed: BTreeMap<SegmentId, SegmentFacts> = {
             let shelf = self.shard.shelf.borrow();
-            let all = shelf.sealed().filter(|(_, _, facts)| facts.sealed && facts.pins == 0 && !facts.moving);
-            // A directory whose shard does not run has no log that numbers: its segments drain and go.
-            all.filter(|(shard, _, facts)| *shard == self.shard.id && facts.unsettled > 0).collect()
+            let all =
+                shelf.sealed().filter(|(shard, _, facts)| *shard == own && facts.sealed && !facts.moving);
+            all.map(|(_, segment, facts)| (segment, facts)).collect()
         };
-        let mut candidates = Vec::new();
-        let mut seen = HashMap::new();
-        for (shard, segment, facts) in sealed {
-            let place = (shard, segment);
-            let quiet = self.ended.get(&place) == Some(&facts.ended);
-            seen.insert(place, facts.ended);
-            if self.refused.get(&place) == Some(&facts.ended) {
+        let before = core::mem::replace(
+            &mut self.ended,
+            sealed.iter().map(|(segment, facts)| (*segment, facts.ended)).collect(),
+        );
+        let mut wanted: Vec<SegmentId> = Vec::new();
+        let mut files = HashMap::new();
+        for (segment, facts) in &sealed {
+            if self.refused.get(segment) == Some(&facts.ended) || facts.unsettled + facts.pins == 0 {
                 continue;
             }
+            let Some((octets, current_key)) = self.file_of(own, *segment).await else { continue };
+            files.insert(*segment, (octets, current_key));
             let units = facts.ended + facts.unsettled;
-            let Some((octets, current_key)) = self.file_of(shard, segment).await else { continue };
             let many_ended = facts.ended * 100 >= units * COMPACTION_ENDED_PERCENT;
-            if current_key && !many_ended {
-                continue;
+            if many_ended || !current_key || facts.pins > 0 {
+                wanted.push(*segment);
             }
-            let is_open = |unit| self.shard.shelf.borrow().outcome(shard, segment, unit).is_none();
-            let Ok(live) = self.workshop.live_octets(shard, segment, is_open).await else { continue };
-            candidates.push(Candidate { shard, segment, octets, live, quiet, current_key });
         }
-        self.ended = seen;
-        candidates
+        let mut candidates = BTreeMap::new();
+        while let Some(segment) = wanted.pop() {
+            let (Some(facts), Some((octets, current_key))) =
+                (sealed.get(&segment), files.get(&segment).copied())
+            else {
+                continue;
+            };
+            let closers = self.shard.shelf.borrow().closers(own, segment);
+            let Some(closers) = closers.filter(|_| !candidates.contains_key(&segment)) else { continue };
+            let is_open = |unit| self.shard.shelf.borrow().outcome(own, segment, unit).is_none();
+            let Ok(live) = self.workshop.live_octets(own, segment, is_open).await else { continue };
+            let quiet = before.get(&segment) == Some(&facts.ended);
+            // What it cannot go without is looked at too, however full it is.
+            wanted.extend(&closers);
+            candidates.insert(
+                segment,
+                Candidate { shard: own, segment, octets, live, quiet, current_key, closers },
+            );
+        }
+        candidates.into_values().collect()
     }
 
     /// The size of a segment's file, and whether it is encrypted as new ones are.
@@ -152,7 +171,7 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         let (guard, unused) = async_channel::bounded::<()>(1);
         for (owner, moved) in by_owner(job.shard, copy, shard.shards) {
             let note = Note::Moved(Arc::new(moved), guard.clone());
-            if usize::from(owner.0) == usize::from(shard.id.0) {
+            if owner == shard.id {
                 shard.take_note(note);
             } else if shard.mesh.senders[usize::from(owner.0)].send(note).await.is_err() {
                 tracing::debug!(%owner, "the owner has ended");

@@ -15,7 +15,7 @@ use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
 use super::{accept, compaction, expiry_clock, housekeeping};
 use crate::bridge::{Lookup, Snapshot};
-use crate::limits::{JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
+use crate::limits::{JOURNAL_RESERVE_OCTETS, JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
@@ -194,9 +194,10 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
     let open = async |purpose, chain: Chain, segment_octets| {
         let options = LogOptions {
             purpose,
-            shard: start.id,
+            shard: start.chains.directory,
             store: start.store.store,
             segment_octets,
+            reserve_octets: if purpose == Purpose::Mail { JOURNAL_RESERVE_OCTETS } else { 0 },
             first_segment: chain.first,
             previous: chain.previous,
             frontier: Arc::clone(&start.frontier),
@@ -205,8 +206,9 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         Log::open(disk.clone(), start.clock, options).await.map(Rc::new).map_err(StartError::Disk)
     };
     let segment_octets = start.snapshot.config.storage.segment_size_bytes;
-    let mail = open(Purpose::Mail, start.chains.mail, segment_octets).await?;
+    // The journal first: its room is not mail's.
     let journal = open(Purpose::Journal, start.chains.journal, JOURNAL_SEGMENT_OCTETS).await?;
+    let mail = open(Purpose::Mail, start.chains.mail, segment_octets).await?;
     let bind = |address: &SocketAddr| {
         Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
     };
@@ -214,6 +216,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
     let lanes = Lanes::new(Arc::clone(&start.snapshot.usage));
     let shard = Rc::new(Shard {
         id: start.id,
+        directory: start.chains.directory,
         shards: start.shards,
         clock: start.clock,
         disk,

@@ -22,7 +22,7 @@ pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
         match shard.mail.commit().await {
             Progress::Committed(mut commit) => {
                 if let Some(last) = commit.arrivals.last() {
-                    shard.last_stamps.borrow_mut().insert(shard.id, last.entry.stamp);
+                    shard.last_stamps.borrow_mut().insert(shard.directory, last.entry.stamp);
                 }
                 tell_owners(&shard, core::mem::take(&mut commit.arrivals)).await;
                 shard.mail.release(commit);
@@ -114,7 +114,7 @@ pub(super) async fn keep_house<D: Disk, C: Clock>(
             }
             Chore::Indexed(sealed) => {
                 if purpose == Purpose::Mail {
-                    shard.shelf.borrow_mut().seal(shard.id, sealed.segment, &sealed.index);
+                    shard.shelf.borrow_mut().seal(shard.directory, sealed.segment, &sealed.index);
                     shard.chores.notify_all();
                 }
             }

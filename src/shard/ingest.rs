@@ -61,7 +61,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let queue_id = self.queue_id();
         match self.shard.mail.append_chunk(queue_id, data).await {
             Ok(chunk) => {
-                self.shard.shelf.borrow_mut().pin(self.shard.id, chunk.segment);
+                self.shard.shelf.borrow_mut().pin(self.shard.directory, chunk.segment);
                 self.chunks.push(chunk);
             }
             Err(error) => self.refusal = Some(reply_of(error)),
@@ -95,7 +95,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     pub(super) fn abandon(&mut self) {
         let mut shelf = self.shard.shelf.borrow_mut();
         for chunk in self.chunks.drain(..) {
-            shelf.unpin(self.shard.id, chunk.segment);
+            shelf.unpin(self.shard.directory, chunk.segment);
         }
         drop(shelf);
         self.shard.chores.notify_all();
@@ -180,13 +180,13 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         for chunk in self.chunks.drain(..) {
             // One pin a segment is enough, and none for its own.
             if chunk.segment == segment || kept.contains(&chunk.segment) {
-                shelf.unpin(self.shard.id, chunk.segment);
+                shelf.unpin(self.shard.directory, chunk.segment);
             } else {
                 kept.push(chunk.segment);
             }
         }
         if !kept.is_empty() {
-            shelf.keep_pins(self.shard.id, segment, unit_base, units, kept);
+            shelf.keep_pins(self.shard.directory, segment, unit_base, units, kept);
         }
     }
 

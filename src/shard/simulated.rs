@@ -190,6 +190,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
             shard: ShardId(0),
             store: opened.store.store,
             segment_octets: SEGMENT_OCTETS,
+            reserve_octets: 0,
             first_segment: chain.first,
             previous: chain.previous,
             frontier: Arc::clone(&opened.frontier),
@@ -203,6 +204,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     let usage = Arc::<Usage>::default();
     let shard = Rc::new(Shard {
         id: ShardId(0),
+        directory: ShardId(0),
         shards: 1,
         clock,
         disk,

@@ -30,6 +30,8 @@ use storage::shelf::Shelf;
 pub(super) struct Shard<D: Disk, C: Clock> {
     /// Its number.
     pub(super) id: ShardId,
+    /// The directory that it writes into.
+    pub(super) directory: ShardId,
     /// Shards that run.
     pub(super) shards: u16,
     /// Time.
@@ -87,7 +89,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     /// The name of the next message.
     pub(super) fn next_queue_id(&self) -> QueueId {
         self.numbers.set(self.numbers.get() + 1);
-        QueueId::new(self.incarnation, self.id, self.numbers.get())
+        QueueId::new(self.incarnation, self.directory, self.numbers.get())
     }
 
     /// Wall time in seconds since 1970, as an entry has it.

@@ -18,17 +18,23 @@ use core::fmt;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Okm, Salt as HkdfSalt};
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// Octets that encryption adds to a payload.
 pub const TAG_OCTETS: usize = MAX_TAG_LEN;
+/// The same, as it stands in lengths of frames.
+pub(crate) const TAG_OCTETS_U32: u32 = 16;
+const _: () = assert!(TAG_OCTETS_U32 as usize == TAG_OCTETS);
 /// Octets of a master key.
 pub const KEY_OCTETS: usize = 32;
 
-/// The master keys of a store, by number.
-#[derive(Clone, Default)]
+/// The master keys of a store, by number. Keys can be added while segments are written.
+#[derive(Default)]
 pub struct Keys {
-    keys: BTreeMap<u32, [u8; KEY_OCTETS]>,
+    keys: RwLock<BTreeMap<u32, MasterKey>>,
 }
+
+type MasterKey = [u8; KEY_OCTETS];
 
 /// What is wrong with a key file.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -48,7 +54,7 @@ pub enum KeyFileError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyError {
     /// There is no key with this number.
-    #[error("encrypted with key {0}, which the key file does not hold")]
+    #[error("encrypted with key {0}, which the key file (storage.key_file) does not hold")]
     Missing(u32),
     /// The key with this number is another one.
     #[error("encrypted with another key {0} than the one in the key file")]
@@ -83,19 +89,42 @@ impl Keys {
         if keys.is_empty() {
             return Err(KeyFileError::None);
         }
-        Ok(Self { keys })
+        Ok(Self { keys: RwLock::new(keys) })
+    }
+
+    /// Takes over `others`, which hold all of these too.
+    ///
+    /// # Errors
+    /// See [`KeyError`]: one of these is not among them, or is another one; then nothing changes.
+    pub fn extend(&self, others: &Self) -> Result<(), KeyError> {
+        let others = others.read().clone();
+        for (id, key) in &*self.read() {
+            match others.get(id) {
+                Some(other) if other == key => {}
+                Some(_) => return Err(KeyError::Wrong(*id)),
+                None => return Err(KeyError::Missing(*id)),
+            }
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = others;
+        Ok(())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<u32, MasterKey>> {
+        // Nothing panics while it is held.
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is no key: nothing is encrypted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.read().is_empty()
     }
 
     /// The mark of the key that new segments are encrypted with; `None` without keys.
     #[must_use]
     pub fn mark(&self, store: StoreId) -> Option<KeyMark> {
-        let (key_id, key) = self.keys.last_key_value()?;
+        let keys = self.read();
+        let (key_id, key) = keys.last_key_value()?;
         Some(KeyMark { key_id: *key_id, check: derive(key, &store.0, &[CHECK_INFO]) })
     }
 
@@ -104,7 +133,8 @@ impl Keys {
     /// # Errors
     /// See [`KeyError`].
     pub fn verify(&self, mark: KeyMark, store: StoreId) -> Result<(), KeyError> {
-        let key = self.keys.get(&mark.key_id).ok_or(KeyError::Missing(mark.key_id))?;
+        let keys = self.read();
+        let key = keys.get(&mark.key_id).ok_or(KeyError::Missing(mark.key_id))?;
         let check: [u8; 16] = derive(key, &store.0, &[CHECK_INFO]);
         if check == mark.check { Ok(()) } else { Err(KeyError::Wrong(mark.key_id)) }
     }
@@ -114,7 +144,8 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Missing`].
     pub fn cipher(&self, key_id: u32, place: &CipherPlace) -> Result<Cipher, KeyError> {
-        let key = self.keys.get(&key_id).ok_or(KeyError::Missing(key_id))?;
+        let keys = self.read();
+        let key = keys.get(&key_id).ok_or(KeyError::Missing(key_id))?;
         let info: [&[u8]; 4] =
             [SEGMENT_INFO, &place.store.0, &place.shard.0.to_le_bytes(), &place.segment.0.to_le_bytes()];
         let subkey: [u8; KEY_OCTETS] = derive(key, &place.salt.0, &info);
@@ -237,7 +268,7 @@ fn parse_hex(hex: &str) -> Option<[u8; KEY_OCTETS]> {
 // Keys stay out of logs.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.keys.keys()).finish()
+        f.debug_set().entries(self.read().keys()).finish()
     }
 }
 
@@ -314,6 +345,16 @@ mod tests {
         assert_eq!(keys(&key_line(1, 'b')).verify(mark, PLACE.store), Err(KeyError::Wrong(1)));
         assert_eq!(keys(&key_line(2, 'a')).verify(mark, PLACE.store), Err(KeyError::Missing(1)));
         assert_eq!(keys(&(key_line(2, 'c') + &key_line(1, 'a'))).mark(PLACE.store).unwrap().key_id, 2);
+    }
+
+    #[test]
+    fn keys_are_added_and_never_taken_away() {
+        let ours = keys(&key_line(1, 'a'));
+        assert_eq!(ours.extend(&keys(&key_line(2, 'b'))), Err(KeyError::Missing(1)));
+        assert_eq!(ours.extend(&keys(&(key_line(1, 'c') + &key_line(2, 'b')))), Err(KeyError::Wrong(1)));
+        assert_eq!(ours.mark(PLACE.store).unwrap().key_id, 1);
+        assert_eq!(ours.extend(&keys(&(key_line(1, 'a') + &key_line(2, 'b')))), Ok(()));
+        assert_eq!(ours.mark(PLACE.store).unwrap().key_id, 2);
     }
 
     #[test]

@@ -82,18 +82,23 @@ impl Frontier {
     /// Publishes that this shard may take stamps from here on.
     pub fn publish_pending(&self, shard: ShardId) {
         let next = self.next.load(Ordering::SeqCst);
-        self.floors[shard.0 as usize].store(next, Ordering::SeqCst);
+        self.slot(shard).store(next, Ordering::SeqCst);
     }
 
     /// Publishes the lowest stamp of this shard that is not yet durable, or [`IDLE`].
     pub fn publish(&self, shard: ShardId, floor: Stamp) {
-        self.floors[shard.0 as usize].store(floor.0, Ordering::SeqCst);
+        self.slot(shard).store(floor.0, Ordering::SeqCst);
     }
 
     /// This shard's floor.
     #[must_use]
     pub fn floor(&self, shard: ShardId) -> Stamp {
-        Stamp(self.floors[shard.0 as usize].load(Ordering::SeqCst))
+        Stamp(self.slot(shard).load(Ordering::SeqCst))
+    }
+
+    /// The floor of the running shard that writes into this directory, which need not have its number (H2).
+    fn slot(&self, shard: ShardId) -> &AtomicU64 {
+        &self.floors[usize::from(shard.0) % self.floors.len()]
     }
 
     /// Stamps below this are durable on every shard; the owner reads it *before* it empties its inbox.

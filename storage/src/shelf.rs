@@ -351,9 +351,28 @@ impl Shelf {
         self.ledgers.entry(shard).or_default().cover(segment);
     }
 
-    /// What is known of each sealed segment that nobody pins: for the plan of the compaction.
+    /// What is known of each segment: for the plan of the compaction.
     pub fn sealed(&self) -> impl Iterator<Item = (ShardId, SegmentId, SegmentFacts)> {
         self.holdings.iter().map(|((shard, segment), holding)| (*shard, *segment, holding.facts()))
+    }
+
+    /// The segments with the closing records of all queued messages that have chunks in this one; `None` if others pin it:
+    /// messages that are arriving, voids, or closing records in the active segment.
+    #[must_use]
+    pub fn closers(&self, shard: ShardId, segment: SegmentId) -> Option<Vec<SegmentId>> {
+        let pins = self.holdings.get(&(shard, segment))?.pins;
+        let (mut closers, mut known) = (Vec::new(), 0);
+        if pins > 0 {
+            for ((_, closer), holding) in self.holdings.iter().filter(|((other, _), _)| *other == shard) {
+                let pinning = holding.pinning.values().filter(|pinning| pinning.segments.contains(&segment));
+                let count = pinning.count() as u64;
+                if count > 0 && holding.units.is_some() {
+                    closers.push(*closer);
+                    known += count;
+                }
+            }
+        }
+        (known == pins).then_some(closers)
     }
 
     /// How a unit ended, as far as it did.

@@ -76,6 +76,8 @@ pub struct Chain {
 /// Where a shard goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Chains {
+    /// The directory that it writes into: its own, or one in place of its own that is missing (H2).
+    pub directory: ShardId,
     /// Mail.
     pub mail: Chain,
     /// The journal.
@@ -133,13 +135,14 @@ pub async fn open<D: Disk, C: Clock>(
     let mut loaded = load::load(disk, &store, &found, options).await?;
     loaded.incomplete |= !missing.is_empty();
     let next = Stamp(store.stamp_ceiling.0.max(loaded.last_stamp.0 + 1));
-    save_identity(disk, options, &found, &missing, next, &mut store).await?;
+    let directories = writers(options.shards, &found, &missing, store.shards);
+    save_identity(disk, &directories, &found, next, &mut store).await?;
     let frontier = Arc::new(Frontier::new(options.shards, next, store.stamp_ceiling));
     for shard in &missing {
         frontier.hold_back(loaded.last_stamp_of(*shard));
     }
     let oldest = checkpoint(disk, clock, options, &store, &frontier, &mut loaded).await?;
-    let chains = (0..options.shards).map(|shard| loaded.chains(ShardId(shard), oldest)).collect();
+    let chains = directories.iter().map(|directory| loaded.chains(*directory, oldest)).collect();
     let messages = loaded.backlogs.iter().map(|backlog| backlog.messages() as u64).sum();
     Ok(Opened {
         store,
@@ -154,12 +157,24 @@ pub async fn open<D: Disk, C: Clock>(
     })
 }
 
-/// Raises incarnation and ceiling, and makes the directories of new shards known.
+/// The directory that each running shard writes into: its own; or, where that is missing, one whose number leaves the same
+/// rest, so that the same shard keeps it. A missing directory is not made anew: its disk may be mounted over it.
+fn writers(shards: u16, found: &[ShardId], missing: &[ShardId], known: u16) -> Vec<ShardId> {
+    let stand_in = |shard: u16| {
+        let same = |number: &u16| number % shards == shard;
+        let there = found.iter().map(|directory| directory.0).filter(|number| *number >= shards);
+        let fresh = known.max(shards)..;
+        ShardId(there.clone().find(same).or_else(|| fresh.clone().find(same)).unwrap_or(shard))
+    };
+    let writer = |shard| if missing.contains(&ShardId(shard)) { stand_in(shard) } else { ShardId(shard) };
+    (0..shards).map(writer).collect()
+}
+
+/// Raises incarnation and ceiling, and makes the directories that are new.
 async fn save_identity<D: Disk>(
     disk: &D,
-    options: &StoreOptions,
+    writers: &[ShardId],
     found: &[ShardId],
-    missing: &[ShardId],
     next: Stamp,
     store: &mut StoreFile,
 ) -> Result<(), OpenError> {
@@ -167,10 +182,10 @@ async fn save_identity<D: Disk>(
     store.incarnation += 1;
     store.stamp_ceiling = Stamp(next.0 + CEILING_STEP);
     identity::save(disk, store).await.map_err(|error| at("store", error))?;
-    // A directory that is missed must not be made anew: its disk would be mounted over it.
-    let fresh = |shard: &ShardId| !found.contains(shard) && !missing.contains(shard);
-    let fresh: Vec<ShardId> = (0..options.shards).map(ShardId).filter(fresh).collect();
-    if fresh.is_empty() {
+    let known = writers.iter().map(|directory| directory.0 + 1).max().unwrap_or(0).max(store.shards);
+    let fresh = (store.shards..known).map(ShardId).filter(|shard| !found.contains(shard));
+    let fresh: Vec<ShardId> = fresh.collect();
+    if fresh.is_empty() && known == store.shards {
         return Ok(());
     }
     // The directories first: a store that knows a shard refuses to start without it (H2).
@@ -179,7 +194,7 @@ async fn save_identity<D: Disk>(
     }
     disk.sync_directory("").await.map_err(|error| at("", error))?;
     store.sequence += 1;
-    store.shards = store.shards.max(options.shards);
+    store.shards = known;
     identity::save(disk, store).await.map_err(|error| at("store", error))
 }
 
@@ -195,15 +210,13 @@ async fn checkpoint<D: Disk, C: Clock>(
 ) -> Result<Option<(ShardId, SegmentId)>, OpenError> {
     let Some(shard) = loaded.first_directory().filter(|_| !loaded.incomplete) else { return Ok(None) };
     remove_journals(disk, core::mem::take(&mut loaded.empty_journals)).await?;
-    if loaded.journals.is_empty() {
-        return Ok(None);
-    }
     let chain = loaded.chains(shard, None).journal;
     let log_options = LogOptions {
         purpose: Purpose::Journal,
         shard,
         store: store.store,
         segment_octets: options.journal_octets,
+        reserve_octets: 0,
         first_segment: chain.first,
         previous: chain.previous,
         frontier: Arc::clone(frontier),

@@ -12,6 +12,8 @@ mod checker;
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]
 mod disk_contract;
+#[path = "storage/encryption.rs"]
+mod encryption;
 #[path = "storage/failure.rs"]
 mod failure;
 #[path = "storage/format_golden.rs"]

@@ -78,6 +78,7 @@ impl Data {
                 shard: ShardId(0),
                 store: opened.store.store,
                 segment_octets: 256 * 1024,
+                reserve_octets: 0,
                 first_segment: opened.chains[0].mail.first,
                 previous: None,
                 keys: Default::default(),

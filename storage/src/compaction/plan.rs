@@ -1,14 +1,16 @@
 //! Which segments to rewrite: a pure function of what is known about them.
 //!
-//! Worth it is a sealed segment of which little is left, that nobody pins, and that has been quiet: one that is being drained
-//! will soon be gone by itself. The sparsest come first, as many as one copy takes. What is encrypted with an older
-//! key, or not at all though there is a key, is rewritten whatever is left of it, one at a time.
+//! Worth it is a sealed segment of which little is left and that has been quiet: one that is being drained will soon be gone by
+//! itself. A segment with chunks goes together with those that hold the closing records of their messages: such a *group* is
+//! weighed as one. The sparsest come first, as many as one copy takes. What is encrypted with an older key, or not at all
+//! though there is a key, is rewritten whatever is left of it, one group at a time.
 
 use crate::format::segment_header::SOURCES_MAX;
 use crate::position::{SegmentId, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What is known about a segment that may be rewritten: sealed, unpinned, with something unsettled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What is known about a segment that may be rewritten: sealed, pinned by queued messages only.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// Its directory.
     pub shard: ShardId,
@@ -22,6 +24,8 @@ pub struct Candidate {
     pub quiet: bool,
     /// It is encrypted as new segments are.
     pub current_key: bool,
+    /// The segments that it cannot go without: they hold the closing records of chunks in it.
+    pub closers: Vec<SegmentId>,
 }
 
 /// What a rewrite may take.
@@ -49,39 +53,76 @@ pub const SPARSE_PERCENT: u64 = 50;
 /// The least that a rewrite gives back.
 pub const GAIN_OCTETS_MIN: u64 = 64 * 1024;
 
+/// Segments that go together.
+#[derive(Debug)]
+struct Group {
+    shard: ShardId,
+    segments: BTreeSet<SegmentId>,
+    octets: u64,
+    live: u64,
+    quiet: bool,
+    current_key: bool,
+}
+
 /// The next rewrite, if any is worth it.
 #[must_use]
 pub fn plan(candidates: &[Candidate], bounds: &Bounds) -> Option<Job> {
     let room = bounds.copy_octets.min(bounds.free);
-    let mut sparse: Vec<&Candidate> = candidates.iter().filter(|c| is_sparse(c, bounds)).collect();
-    sparse.sort_by_key(|c| (per_mille(c), c.shard, c.segment));
-    let mut job: Option<Job> = None;
+    let groups = groups(candidates);
+    let mut sparse: Vec<&Group> = groups.iter().filter(|group| is_sparse(group, bounds)).collect();
+    sparse.sort_by_key(|group| (per_mille(group), group.shard, group.segments.first().copied()));
+    let mut job: Option<(ShardId, BTreeSet<SegmentId>)> = None;
     let mut taken = 0;
-    for candidate in sparse.into_iter().filter(|c| c.live <= room) {
-        let job = job.get_or_insert_with(|| Job { shard: candidate.shard, segments: Vec::new() });
-        let fits = taken + candidate.live <= room && job.segments.len() < SOURCES_MAX;
-        if job.shard == candidate.shard && fits {
-            taken += candidate.live;
-            job.segments.push(candidate.segment);
+    for group in sparse.into_iter().filter(|group| group.live <= room) {
+        let (shard, segments) = job.get_or_insert_with(|| (group.shard, BTreeSet::new()));
+        let fits = taken + group.live <= room && segments.len() + group.segments.len() <= SOURCES_MAX;
+        if *shard == group.shard && fits && segments.is_disjoint(&group.segments) {
+            taken += group.live;
+            segments.extend(&group.segments);
         }
     }
-    let mut job = job.or_else(|| {
-        let stale = candidates.iter().filter(|c| !c.current_key && c.live <= room);
-        let first = stale.min_by_key(|c| (c.shard, c.segment))?;
-        Some(Job { shard: first.shard, segments: vec![first.segment] })
+    let (shard, segments) = job.or_else(|| {
+        // One that is full makes a copy that is a little larger.
+        let stale = groups.iter().filter(|group| !group.current_key && group.live <= bounds.free);
+        let first = stale.min_by_key(|group| (group.shard, group.segments.first().copied()))?;
+        Some((first.shard, first.segments.clone()))
     })?;
-    job.segments.sort_unstable();
-    Some(job)
+    Some(Job { shard, segments: segments.into_iter().collect() })
 }
 
-fn is_sparse(candidate: &Candidate, bounds: &Bounds) -> bool {
-    let Candidate { octets, live, quiet, .. } = *candidate;
+/// Each candidate with all that it cannot go without; those for which something of that is no candidate stay.
+fn groups(candidates: &[Candidate]) -> Vec<Group> {
+    let known: BTreeMap<(ShardId, SegmentId), &Candidate> =
+        candidates.iter().map(|candidate| ((candidate.shard, candidate.segment), candidate)).collect();
+    candidates.iter().filter_map(|candidate| group(candidate, &known)).collect()
+}
+
+fn group(first: &Candidate, known: &BTreeMap<(ShardId, SegmentId), &Candidate>) -> Option<Group> {
+    let shard = first.shard;
+    let (octets, live) = (0, 0);
+    let mut group = Group { shard, segments: BTreeSet::new(), octets, live, quiet: true, current_key: true };
+    let mut open = vec![first.segment];
+    while let Some(segment) = open.pop() {
+        let candidate = known.get(&(shard, segment))?;
+        if group.segments.insert(segment) {
+            group.octets = group.octets.saturating_add(candidate.octets);
+            group.live = group.live.saturating_add(candidate.live);
+            group.quiet &= candidate.quiet;
+            group.current_key &= candidate.current_key;
+            open.extend(&candidate.closers);
+        }
+    }
+    (group.segments.len() <= SOURCES_MAX).then_some(group)
+}
+
+fn is_sparse(group: &Group, bounds: &Bounds) -> bool {
+    let Group { octets, live, quiet, .. } = *group;
     let sparse = live.saturating_mul(100) <= octets.saturating_mul(SPARSE_PERCENT);
     sparse && octets - live >= GAIN_OCTETS_MIN && (quiet || bounds.pressed)
 }
 
-fn per_mille(candidate: &Candidate) -> u64 {
-    candidate.live.saturating_mul(1000) / candidate.octets.max(1)
+fn per_mille(group: &Group) -> u64 {
+    group.live.saturating_mul(1000) / group.octets.max(1)
 }
 
 #[cfg(test)]
@@ -99,6 +140,7 @@ mod tests {
             live: live_mib * MIB,
             quiet: true,
             current_key: true,
+            closers: Vec::new(),
         }
     }
 
@@ -110,17 +152,32 @@ mod tests {
     #[test]
     fn table_of_the_plan() {
         let busy = Candidate { quiet: false, ..candidate(1, 4) };
-        let stale = Candidate { current_key: false, ..candidate(5, 60) };
+        let stale = Candidate { current_key: false, ..candidate(5, 65) };
         let small = Candidate { octets: 80_000, live: 39_999, ..candidate(6, 0) };
         let elsewhere = Candidate { shard: ShardId(1), ..candidate(7, 3) };
+        let chunks = Candidate { closers: vec![SegmentId(9)], ..candidate(8, 0) };
         let narrow = Bounds { free: 3 * MIB, ..BOUNDS };
         let pressed = Bounds { pressed: true, ..BOUNDS };
-        let rows: [(&str, &[Candidate], Bounds, &[u32]); 12] = [
+        let rows: [(&str, &[Candidate], Bounds, &[u32]); 16] = [
             ("nothing", &[], BOUNDS, &[]),
             ("half is live", &[candidate(1, 32)], BOUNDS, &[1]),
             ("more than half is live", &[candidate(1, 33)], BOUNDS, &[]),
-            ("it is being drained", &[busy], BOUNDS, &[]),
+            ("it is being drained", &[busy.clone()], BOUNDS, &[]),
             ("it is being drained, and the disk is full", &[busy], pressed, &[1]),
+            ("chunks, and their closing record", &[chunks.clone(), candidate(9, 20)], BOUNDS, &[8, 9]),
+            (
+                "chunks whose closing record is nearly alone",
+                &[chunks.clone(), candidate(9, 60)],
+                BOUNDS,
+                &[8, 9],
+            ),
+            (
+                "both are full",
+                &[chunks.clone(), Candidate { live: 129 * MIB, ..candidate(9, 0) }],
+                BOUNDS,
+                &[],
+            ),
+            ("chunks whose closing record stays", &[chunks], BOUNDS, &[]),
             ("many into one", &[candidate(3, 2), candidate(1, 4), candidate(2, 1)], BOUNDS, &[1, 2, 3]),
             (
                 "as many as one takes",

@@ -1,7 +1,7 @@
 //! The walk itself: reads every file once and keeps what listing and verification need.
 
 use super::{Directory, Known, LogFile, Problem, Walked};
-use crate::crypt::Keys;
+use crate::crypt::{Keys, TAG_OCTETS_U32};
 use crate::disk::{Disk, File, read_whole};
 use crate::error::DiskError;
 use crate::facts::Facts;
@@ -203,6 +203,10 @@ impl<D: Disk> Directory<D> {
             Found::Locked { offset, header } => {
                 walked.shown.frames += 1;
                 walked.locked += 1;
+                if header.kind == FrameKind::Chunk {
+                    let octets = header.payload_length.saturating_sub(TAG_OCTETS_U32);
+                    self.chunks.insert((walked.shard, walked.segment, offset.0), octets);
+                }
                 note_locked(walked, &mut contents, offset, &header);
             }
             Found::Frame { offset, header, payload } => {
@@ -242,7 +246,8 @@ impl<D: Disk> Directory<D> {
         match header.kind {
             FrameKind::Message => return note_message(walked, contents, offset, header, payload),
             FrameKind::Chunk => {
-                self.chunks.insert((walked.shard, walked.segment, offset.0), header.payload_length);
+                let octets = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                self.chunks.insert((walked.shard, walked.segment, offset.0), octets);
             }
             FrameKind::Void => {
                 let Some(void) = Void::decode(payload) else { return false };

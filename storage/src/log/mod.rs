@@ -50,6 +50,8 @@ pub struct LogOptions {
     pub store: StoreId,
     /// Octets of a segment.
     pub segment_octets: u64,
+    /// Octets that must stay free for others when a segment is made: mail leaves the journals their room.
+    pub reserve_octets: u64,
     /// The first segment to make.
     pub first_segment: SegmentId,
     /// The segment of this chain that was made last, by an earlier life.

@@ -32,6 +32,12 @@ pub(super) async fn create<D: Disk, C: Clock>(
     segment: SegmentId,
     previous: Option<SegmentId>,
 ) -> Result<ActiveSegment<D::File>, DiskError> {
+    if options.reserve_octets > 0 {
+        let free = disk.free_octets().await?;
+        if free < options.segment_octets.saturating_add(options.reserve_octets) {
+            return Err(DiskError::NoSpace);
+        }
+    }
     let mail = options.purpose == Purpose::Mail;
     let header = SegmentHeader {
         purpose: options.purpose,

@@ -50,7 +50,7 @@ impl Loaded {
         };
         let (mail, journal) = (chain(Purpose::Mail), chain(Purpose::Journal));
         let oldest = restated.filter(|(directory, _)| *directory == shard).map(|(_, first)| first);
-        Chains { mail, journal, oldest_journal: oldest.unwrap_or(journal.first) }
+        Chains { directory: shard, mail, journal, oldest_journal: oldest.unwrap_or(journal.first) }
     }
 
     /// The directory that the checkpoint of this start is written into.

@@ -268,7 +268,7 @@ fn h8_a_void_covers_just_its_range() {
 #[test]
 fn a_full_disk_refuses_and_settled_space_is_used_again() {
     // In the first case a segment is sealed while there is no room for its index.
-    for free in [SEGMENT_OCTETS, 3 * SEGMENT_OCTETS + 100_000] {
+    for (free, index_fits) in [(3 * SEGMENT_OCTETS, false), (5 * SEGMENT_OCTETS + 100_000, true)] {
         let disk = SimDisk::new(14, DISK_OCTETS);
         let world = World::default();
         live_on(&disk, 1, {
@@ -276,13 +276,20 @@ fn a_full_disk_refuses_and_settled_space_is_used_again() {
             move |node| async move {
                 node.disk.set_free(free);
                 let shard = &node.shards[0];
-                while send(shard, &world, &["a@one.test"], 30_000, 0).await {}
+                while send(shard, &world, &["a@one.test"], 30_000, 0).await {
+                    if !index_fits && shard.mail.active_segment() == Some(SegmentId(2)) {
+                        node.disk.set_free(0);
+                    }
+                }
                 node.clock.sleep(Duration::from_secs(5)).await;
                 let queue_id = QueueId(1);
                 let refused = shard.mail.append_chunk(queue_id, b"more").await.unwrap_err();
                 assert_eq!(refused, AppendError::NoSpace);
                 deliver_all(&node, 0, &world).await;
                 node.clock.sleep(Duration::from_secs(5)).await;
+                if !index_fits {
+                    node.disk.set_free(2 * SEGMENT_OCTETS);
+                }
                 assert!(!node.reclaim().await.is_empty());
                 node.clock.sleep(Duration::from_secs(5)).await;
                 assert!(send(shard, &world, &["a@one.test"], 30_000, 0).await, "there is room again");

@@ -3,6 +3,7 @@
 
 use super::checker::{check_on, entries_of, open_on};
 use super::node::*;
+use super::upkeep::checkpoint_all;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use storage::frontier::{CEILING_STEP, Frontier, IDLE};
 use storage::position::{SegmentId, ShardId, Stamp, UnixMillis};
 use storage::segment;
 use storage::sim::SimDisk;
+use storage::store::StoreOptions;
 
 pub(crate) fn promise_of(world: &World, number: u64) -> Rc<Promise> {
     Rc::clone(&world.borrow().acknowledged[&number])
@@ -417,4 +419,83 @@ fn h19_a_slow_sender_holds_no_frontier() {
         assert!(node.opened.frontier.horizon() > world.borrow().largest_acknowledged);
     });
     assert_eq!(entries_of(&open_on(&disk, 2).unwrap()).len(), 2);
+}
+
+#[test]
+fn h2_without_a_shard_mail_is_taken_and_what_came_after_its_last_message_waits() {
+    let disk = SimDisk::new(40, DISK_OCTETS);
+    let world = World::default();
+    live_on(&disk, 2, {
+        let world = Rc::clone(&world);
+        move |node| async move {
+            for shard in [0, 1, 0] {
+                assert!(send(&node.shards[shard], &world, &["a@one.test"], 1_000, 0).await);
+            }
+        }
+    });
+    // A start writes down what each directory holds.
+    open_on(&disk, 2).unwrap();
+    let unmounted = disk.unmount("shard-01");
+    assert_eq!(open_on(&disk, 2).unwrap_err(), OpenError::MissingShard(ShardId(1)));
+    let without = StoreOptions { without: vec![ShardId(1)], ..store_options(2) };
+    for _ in 0..2 {
+        live_with(&disk, without.clone(), {
+            let world = Rc::clone(&world);
+            move |node| async move {
+                assert!(node.opened.incomplete, "what journals say about the missing shard stays");
+                let [first, second, third] = [1, 2, 3].map(|number| promise_of(&world, number).stamp);
+                let horizon = node.opened.frontier.horizon();
+                assert!(first < horizon && second < horizon, "up to its last known message");
+                assert!(third >= horizon, "{third:?} came after it");
+                assert_ne!(node.shards[1].id, ShardId(1), "the missing directory is not made anew");
+                for shard in &node.shards {
+                    assert!(send(shard, &world, &["a@one.test"], 1_000, 0).await);
+                    assert!(promise_of(&world, world.borrow().next_number).stamp >= horizon);
+                }
+            }
+        });
+    }
+    disk.mount(unmounted);
+    assert_eq!(check_on(&disk, 2, &world), Vec::<String>::new());
+    assert!(!open_on(&disk, 2).unwrap().incomplete);
+}
+
+#[test]
+fn a_full_disk_settles_and_drains_by_itself() {
+    let disk = SimDisk::new(41, DISK_OCTETS);
+    let world = World::default();
+    live_on(&disk, 1, {
+        let world = Rc::clone(&world);
+        move |node| async move {
+            let shard = &node.shards[0];
+            for _ in 0..600 {
+                assert!(send(shard, &world, &["a@one.test"], 1_000, 0).await);
+            }
+            node.fill(shard, &world).await;
+        }
+    });
+    // Not an octet is left, before the start and after it: what there is must do.
+    disk.set_free(0);
+    live_on(&disk, 1, {
+        let world = Rc::clone(&world);
+        move |node| async move {
+            let shard = &node.shards[0];
+            assert!(!send(shard, &world, &["a@one.test"], 1_000, 0).await, "there is no room for mail");
+            let all: Vec<_> = world.borrow().acknowledged.values().cloned().collect();
+            for (number, promise) in all.iter().enumerate() {
+                // One write each: the journal fills several times over.
+                node.deliver(shard, &world, promise, 0).await;
+                if number % 50 == 49 {
+                    checkpoint_all(&node, &world).await;
+                    node.clock.sleep(Duration::from_secs(2)).await;
+                }
+            }
+            assert!(!node.reclaim().await.is_empty());
+            node.clock.sleep(Duration::from_secs(5)).await;
+            assert!(send(shard, &world, &["a@one.test"], 1_000, 0).await, "there is room again");
+        }
+    });
+    assert_eq!(check_on(&disk.crash(), 1, &world), Vec::<String>::new());
+    let settled = world.borrow().settled.len();
+    assert!(settled >= 600, "all of it was settled durably: {settled}");
 }

@@ -80,6 +80,7 @@ fn real_directory(scratch: &Scratch, sealed: bool) -> Vec<Stamp> {
             shard: ShardId(0),
             store: opened.store.store,
             segment_octets: SEGMENT_OCTETS,
+            reserve_octets: 0,
             first_segment: opened.chains[0].mail.first,
             previous: None,
             keys: Arc::default(),

@@ -20,7 +20,7 @@ use storage::segment;
 use storage::shelf::Shelf;
 use storage::sim::executor::Spawner;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
-use storage::store::{Opened, StoreOptions, open};
+use storage::store::{Chains, Opened, StoreOptions, open};
 
 pub(crate) const SEGMENT_OCTETS: u64 = 256 * 1024;
 pub(crate) const DISK_OCTETS: u64 = 512 << 20;
@@ -91,30 +91,40 @@ pub(crate) struct Node {
     pub(crate) busy: Rc<Cell<bool>>,
     /// Sources of rewrites that have no tally yet.
     pub(crate) leaving: Rc<RefCell<BTreeSet<(ShardId, SegmentId)>>>,
+    pub(crate) keys: Arc<Keys>,
 }
 
 pub(crate) fn store_options(shards: u16) -> StoreOptions {
     StoreOptions { shards, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() }
 }
 
-fn log_options(purpose: Purpose, shard: ShardId, opened: &Opened) -> LogOptions {
-    let chains = opened.chains[usize::from(shard.0)];
+fn log_options(purpose: Purpose, chains: &Chains, opened: &Opened, keys: &Arc<Keys>) -> LogOptions {
     let chain = if purpose == Purpose::Mail { chains.mail } else { chains.journal };
     LogOptions {
         purpose,
-        shard,
+        shard: chains.directory,
         store: opened.store.store,
         segment_octets: SEGMENT_OCTETS,
+        reserve_octets: if purpose == Purpose::Mail { 2 * SEGMENT_OCTETS } else { 0 },
         first_segment: chain.first,
         previous: chain.previous,
-        keys: Arc::default(),
+        keys: Arc::clone(keys),
         frontier: Arc::clone(&opened.frontier),
     }
 }
 
 impl Node {
     pub(crate) async fn start(disk: &SimDisk, clock: &SimClock, shards: u16, spawner: &Spawner) -> Self {
-        let mut opened = open(disk, clock, &store_options(shards)).await.expect("a store that crashed opens");
+        Self::start_with(disk, clock, &store_options(shards), spawner).await
+    }
+
+    pub(crate) async fn start_with(
+        disk: &SimDisk,
+        clock: &SimClock,
+        options: &StoreOptions,
+        spawner: &Spawner,
+    ) -> Self {
+        let mut opened = open(disk, clock, options).await.expect("a store that crashed opens");
         let mut node = Self {
             disk: disk.clone(),
             clock: clock.clone(),
@@ -125,13 +135,16 @@ impl Node {
             looking: Rc::default(),
             busy: Rc::default(),
             leaving: Rc::default(),
+            keys: Arc::clone(&options.keys),
         };
         for (shard, shelf) in std::mem::take(&mut opened.shelves).into_iter().enumerate() {
-            let id = ShardId(u16::try_from(shard).unwrap());
+            let chains = opened.chains[shard];
+            let id = chains.directory;
             let shelf = Rc::new(RefCell::new(shelf));
             let mut pair = Vec::new();
-            for purpose in [Purpose::Mail, Purpose::Journal] {
-                let options = log_options(purpose, id, &opened);
+            // The journal first: its room is not mail's.
+            for purpose in [Purpose::Journal, Purpose::Mail] {
+                let options = log_options(purpose, &chains, &opened, &node.keys);
                 let log = Log::open(disk.clone(), clock.clone(), options).await.expect("a log opens");
                 let log = Rc::new(log);
                 spawner.spawn(drive(Rc::clone(&log), clock.clone(), Rc::clone(&node.troubles)));
@@ -139,9 +152,9 @@ impl Node {
                 spawner.spawn(housekeep(Rc::clone(&log), clock.clone(), kept));
                 pair.push(log);
             }
-            let journal = pair.pop().unwrap();
-            let oldest_journal = Rc::new(Cell::new(opened.chains[shard].oldest_journal));
             let mail = pair.pop().unwrap();
+            let oldest_journal = Rc::new(Cell::new(chains.oldest_journal));
+            let journal = pair.pop().unwrap();
             node.shards.push(Shard { id, disk: disk.clone(), mail, journal, shelf, oldest_journal });
         }
         node.opened = Rc::new(opened);
@@ -175,7 +188,7 @@ impl Node {
                 let removable = shard.shelf.borrow_mut().take_removable();
                 let Some((directory, segment)) = removable else { break };
                 let store = self.opened.store.store;
-                let index = segment::index_of(&shard.disk, store, &Keys::default(), directory, segment).await;
+                let index = segment::index_of(&shard.disk, store, &self.keys, directory, segment).await;
                 let tally = shard.shelf.borrow().tally(directory, segment, &index.unwrap()).unwrap();
                 let Ok(ticket) = shard.journal.append_tally(&tally).await else { break };
                 if ticket.await.is_err() {
@@ -405,10 +418,23 @@ where
     T: 'static,
     F: Future<Output = T> + 'static,
 {
+    live_with(disk, store_options(shards), story)
+}
+
+/// The same with other options.
+pub(crate) fn live_with<T, F>(
+    disk: &SimDisk,
+    options: StoreOptions,
+    story: impl FnOnce(Node) -> F + 'static,
+) -> T
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
     let clock = SimClock::default();
     let mut executor = Executor::new(1, clock.clone());
     let (spawner, disk) = (executor.spawner(), disk.clone());
     executor
-        .run(u64::MAX, async move { story(Node::start(&disk, &clock, shards, &spawner).await).await })
+        .run(u64::MAX, async move { story(Node::start_with(&disk, &clock, &options, &spawner).await).await })
         .expect("the story ends")
 }

@@ -334,6 +334,7 @@ fn a_walk_meets_frames_across_its_windows() {
         shard: SHARD,
         store: opened.store.store,
         segment_octets: 12 << 20,
+        reserve_octets: 0,
         first_segment: SegmentId(1),
         previous: None,
         keys: Default::default(),

@@ -9,10 +9,14 @@ use storage::checkpoint;
 use storage::clock::Clock;
 use storage::compaction::plan::{Bounds, Candidate, plan};
 use storage::compaction::rewrite::{Target, Workshop};
+use storage::disk::{Disk, File};
+use storage::format::BLOCK_OCTETS;
 use storage::format::checkpoint::HeldUnit;
 use storage::format::journal_entry::{Fact, Outcome};
+use storage::format::segment_header::{Purpose, SegmentHeader};
 use storage::log::Place;
 use storage::position::{SegmentId, ShardId, Stamp};
+use storage::segment::path;
 use storage::sim::executor::yield_now;
 use storage::store::Opened;
 
@@ -139,27 +143,29 @@ fn held_units(world: &World) -> Vec<HeldUnit> {
     world.held.iter().map(unit).collect()
 }
 
+/// The size of a segment's file, and whether it is encrypted as new ones are.
+async fn file_of(node: &Node, shard: ShardId, segment: SegmentId) -> (u64, bool) {
+    let file = node.disk.open(&path(shard, Purpose::Mail, segment)).await.unwrap();
+    let header = SegmentHeader::decode(&file.read(0, BLOCK_OCTETS).await.unwrap());
+    let mark = node.keys.mark(node.opened.store.store);
+    (file.length().await.unwrap(), header.is_ok_and(|header| header.key == mark))
+}
+
 /// One rewrite of what is sparse in the shard's directory; tells the sources.
 pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<SegmentId> {
-    let workshop = Workshop { disk: node.disk.clone(), store: node.opened.store.store, keys: Arc::default() };
+    let workshop =
+        Workshop { disk: node.disk.clone(), store: node.opened.store.store, keys: Arc::clone(&node.keys) };
     let mut candidates = Vec::new();
     let sealed: Vec<_> = shard.shelf.borrow().sealed().collect();
     for (directory, segment, facts) in sealed {
-        let fit = facts.sealed && facts.pins == 0 && !facts.moving && facts.unsettled > 0;
-        if directory != shard.id || !fit {
-            continue;
-        }
+        let fit = facts.sealed && !facts.moving && (facts.unsettled > 0 || facts.pins > 0);
+        let closers = shard.shelf.borrow().closers(directory, segment);
+        let Some(closers) = closers.filter(|_| directory == shard.id && fit) else { continue };
         let is_open = |unit| shard.shelf.borrow().outcome(directory, segment, unit).is_none();
         let Ok(live) = workshop.live_octets(directory, segment, is_open).await else { continue };
-        let octets = SEGMENT_OCTETS;
-        candidates.push(Candidate {
-            shard: directory,
-            segment,
-            octets,
-            live,
-            quiet: true,
-            current_key: true,
-        });
+        let (octets, current_key) = file_of(node, directory, segment).await;
+        let quiet = true;
+        candidates.push(Candidate { shard: directory, segment, octets, live, quiet, current_key, closers });
     }
     let bounds = Bounds { copy_octets: SEGMENT_OCTETS, free: u64::MAX, pressed: false };
     let Some(job) = plan(&candidates, &bounds) else { return Vec::new() };
