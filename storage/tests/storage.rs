@@ -12,6 +12,8 @@ mod checker;
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]
 mod disk_contract;
+#[path = "storage/disk_faults.rs"]
+mod disk_faults;
 #[path = "storage/failure.rs"]
 mod failure;
 #[path = "storage/format_golden.rs"]
