@@ -6,6 +6,8 @@
     reason = "tests use the machine as it is, and a panic is how they fail"
 )]
 
+#[path = "storage/call_by_call.rs"]
+mod call_by_call;
 #[path = "storage/checker.rs"]
 mod checker;
 #[path = "storage/crash_recovery.rs"]

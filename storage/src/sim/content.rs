@@ -18,8 +18,8 @@ pub(super) struct Content {
     unsynced: BTreeMap<usize, Sector>,
     /// Sectors that a failed write or sync gave up, as stable storage may have them.
     forsaken: BTreeMap<usize, Sector>,
-    /// Writes behind these sectors, in order.
-    writes: Vec<Range<usize>>,
+    /// Writes behind these sectors, each with its number among all of the disk.
+    writes: Vec<(u64, Range<usize>)>,
     /// Sectors that a sync has made durable, ever.
     durable: Vec<bool>,
 }
@@ -33,8 +33,8 @@ impl Content {
         Self { seen: vec![0; octets], durable, ..Self::default() }
     }
 
-    pub(super) fn write(&mut self, sectors: Range<usize>, octets: &[u8]) {
-        self.writes.push(sectors.clone());
+    pub(super) fn write(&mut self, number: u64, sectors: Range<usize>, octets: &[u8]) {
+        self.writes.push((number, sectors.clone()));
         for (sector, new) in sectors.zip(octets.chunks_exact(SECTOR_OCTETS)) {
             let range = range_of(sector);
             let before =
@@ -44,15 +44,15 @@ impl Content {
         }
     }
 
-    /// A write that failed on the way: each sector arrived or not.
+    /// A write that failed on the way: each sector arrived or not. Returns whether some did and some did not.
     pub(super) fn tear(
         &mut self,
+        number: u64,
         sectors: Range<usize>,
         octets: &[u8],
         random: &mut Random,
-        fired: &mut Fired,
-    ) {
-        self.writes.push(sectors.clone());
+    ) -> bool {
+        self.writes.push((number, sectors.clone()));
         let mut arrived = 0;
         for (sector, new) in sectors.clone().zip(octets.chunks_exact(SECTOR_OCTETS)) {
             let range = range_of(sector);
@@ -64,7 +64,7 @@ impl Content {
                 arrived += 1;
             }
         }
-        fired.torn_writes += u64::from(arrived > 0 && arrived < sectors.len());
+        arrived > 0 && arrived < sectors.len()
     }
 
     /// What was written is durable, but for what is forsaken. Returns whether anything is.
@@ -73,7 +73,7 @@ impl Content {
             self.durable[sector] = true;
         }
         let forsaken = &self.forsaken;
-        self.writes.retain(|sectors| forsaken.range(sectors.clone()).next().is_some());
+        self.writes.retain(|(_, sectors)| forsaken.range(sectors.clone()).next().is_some());
         !self.forsaken.is_empty()
     }
 
@@ -88,13 +88,18 @@ impl Content {
         self.unsynced.len() * SECTOR_OCTETS
     }
 
-    /// The power is cut: what is not known to be durable is there or not.
-    pub(super) fn crash(&mut self, faults: &Faults, random: &mut Random, fired: &mut Fired) {
+    /// The power is cut: what is not known to be durable is there or not. Returns what became of each unsynced write.
+    pub(super) fn crash(
+        &mut self,
+        faults: &Faults,
+        random: &mut Random,
+        fired: &mut Fired,
+    ) -> Vec<WriteFate> {
         let mut unknown = core::mem::take(&mut self.unsynced);
         unknown.append(&mut self.forsaken);
         let writes = core::mem::take(&mut self.writes);
         if !writes.is_empty() && faults.misdirect_one_in.is_some_and(|times| random.one_in(times)) {
-            let write = &writes[index_below(writes.len(), random)];
+            let (_, write) = &writes[index_below(writes.len(), random)];
             fired.misdirected_writes += u64::from(self.misdirect(write, &mut unknown, random));
         }
         let mut lost = Vec::new();
@@ -104,7 +109,12 @@ impl Content {
                 lost.push(sector);
             }
         }
-        count(&writes, &lost, fired);
+        fired.lost_sectors += lost.len() as u64;
+        let fate = |(number, sectors): (u64, Range<usize>)| {
+            let gone = lost.iter().filter(|sector| sectors.contains(sector)).count();
+            WriteFate { number, sectors: sectors.len(), gone }
+        };
+        writes.into_iter().map(fate).collect()
     }
 
     /// What `write` wrote stands elsewhere in the file, in one piece, and where it belongs stands what stood there before. It lands
@@ -151,15 +161,23 @@ impl Content {
 
 const MISDIRECTION_TRIES: u32 = 8;
 
-/// What a crash did to the writes of one file, given the sectors that it took back, in order.
-fn count(writes: &[Range<usize>], lost: &[usize], fired: &mut Fired) {
-    fired.lost_sectors += lost.len() as u64;
+/// What a crash did to an unsynced write.
+pub(super) struct WriteFate {
+    number: u64,
+    sectors: usize,
+    /// Sectors that were taken back.
+    gone: usize,
+}
+
+/// Counts what a crash did to the writes of all files.
+pub(super) fn count(mut writes: Vec<WriteFate>, fired: &mut Fired) {
+    writes.sort_by_key(|write| write.number);
     let mut earlier_lost = false;
     for write in writes {
-        let gone = lost.iter().filter(|sector| write.contains(sector)).count();
-        fired.torn_writes += u64::from(gone > 0 && gone < write.len());
-        fired.reordered_writes += u64::from(earlier_lost && gone < write.len());
-        earlier_lost |= gone > 0;
+        let kept = write.gone < write.sectors;
+        fired.torn_writes += u64::from(write.gone > 0 && kept);
+        fired.reordered_writes += u64::from(earlier_lost && kept);
+        earlier_lost |= write.gone > 0;
     }
 }
 

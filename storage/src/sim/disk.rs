@@ -13,7 +13,7 @@
 pub use super::content::SECTOR_OCTETS;
 pub use super::fault::{Faults, Fired, Operation};
 
-use super::content::Content;
+use super::content::{self, Content};
 use super::executor::yield_now;
 use super::random::Random;
 use crate::disk::{ALIGNMENT_OCTETS, Block, Disk, File};
@@ -42,6 +42,7 @@ struct State {
     calls: u64,
     readings: u64,
     fired: Fired,
+    writes: u64,
     free: u64,
     syncs_after_failure: u64,
     /// Memory that was written and may be allocated again.
@@ -88,6 +89,7 @@ impl SimDisk {
             calls: 0,
             readings: 0,
             fired: Fired::default(),
+            writes: 0,
             free: octets,
             syncs_after_failure: 0,
             spare: Vec::new(),
@@ -144,9 +146,11 @@ impl SimDisk {
         let empty = Self::new(0, 0).state;
         let mut state = self.state.replace(Rc::into_inner(empty).expect("just made").into_inner());
         let faults = state.faults;
+        let mut writes = Vec::new();
         for file in &mut state.files {
-            file.crash(&faults, &mut state.random, &mut state.fired);
+            writes.append(&mut file.crash(&faults, &mut state.random, &mut state.fired));
         }
+        content::count(writes, &mut state.fired);
         let mut names = BTreeMap::new();
         let all: BTreeSet<&String> = state.names.keys().chain(state.durable_names.keys()).collect();
         for name in all {
@@ -362,9 +366,13 @@ impl File for SimFile {
         let end = start + block.octets;
         assert!(end <= content.seen.len(), "write behind the preallocated end");
         let sectors = start / SECTOR_OCTETS..end / SECTOR_OCTETS;
+        state.writes += 1;
         match called {
-            Ok(()) => content.write(sectors, block.as_ref()),
-            Err(_) => content.tear(sectors, block.as_ref(), &mut state.random, &mut state.fired),
+            Ok(()) => content.write(state.writes, sectors, block.as_ref()),
+            Err(_) => {
+                let torn = content.tear(state.writes, sectors, block.as_ref(), &mut state.random);
+                state.fired.torn_writes += u64::from(torn);
+            }
         }
         if state.spare.len() < SPARE_BLOCKS_MAX {
             state.spare.push(block.memory);

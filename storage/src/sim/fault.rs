@@ -78,7 +78,7 @@ pub struct Fired {
     pub lost_sectors: u64,
     /// Unsynced writes of which a crash, or their own failure, kept a part.
     pub torn_writes: u64,
-    /// Unsynced writes that a crash kept, at least in part, though it took back of an earlier one to the same file.
+    /// Unsynced writes that a crash kept, at least in part, though it took back of an earlier one, to any file.
     pub reordered_writes: u64,
     /// Unsynced writes that landed elsewhere.
     pub misdirected_writes: u64,

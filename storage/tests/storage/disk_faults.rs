@@ -3,7 +3,7 @@
 use super::disk_contract::{SEEDS, SIZE, block_of, kept, made};
 use super::node::{DISK_OCTETS, block_on};
 use std::cell::RefCell;
-use storage::disk::{ALIGNMENT_OCTETS, Disk, File};
+use storage::disk::{ALIGNMENT_OCTETS, Disk, File, read_whole};
 use storage::error::DiskError;
 use storage::sim::disk::{Faults, Fired, Operation};
 use storage::sim::{SimClock, SimDisk};
@@ -189,6 +189,8 @@ fn a_short_read_gives_half_of_what_is_there() {
             assert_eq!(file.read(0, 4096).await.unwrap().len(), expected);
         }
         assert_eq!((disk.fired().short_reads, disk.readings()), (1, 3));
+        disk.set_faults(Faults { short_reading: Some(2), ..Faults::default() });
+        assert!(matches!(read_whole(&disk, "file").await, Err(DiskError::Io { .. })), "half is not whole");
         disk.rot("file", 10, &[1, 2, 3]);
         assert_eq!(disk.fired().rotten_octets, 3);
     });
