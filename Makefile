@@ -3,7 +3,7 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .ONESHELL:
-.PHONY: run test fmt lint doc
+.PHONY: run test fmt lint doc bench bars
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
@@ -31,3 +31,11 @@ lint:
 
 doc:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
+
+# Figures; benches/README.md says how to read them. STRATAMX_BENCH_DIR says on which disk, else target/bench-data.
+bench:
+	cargo bench --bench log_append --bench log_recover --bench merge --bench index_lookup
+
+# The bars, as ratios within one run: a table, and exit status 1 when one is missed.
+bars:
+	cargo bench --bench bars

@@ -6,12 +6,16 @@
     reason = "tests use the machine as it is, and a panic is how they fail"
 )]
 
+#[path = "storage/call_by_call.rs"]
+mod call_by_call;
 #[path = "storage/checker.rs"]
 mod checker;
 #[path = "storage/crash_recovery.rs"]
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]
 mod disk_contract;
+#[path = "storage/disk_faults.rs"]
+mod disk_faults;
 #[path = "storage/encryption.rs"]
 mod encryption;
 #[path = "storage/failure.rs"]

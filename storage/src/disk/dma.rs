@@ -188,6 +188,13 @@ impl File for DmaSegmentFile {
             return Ok(DmaOctets(None));
         }
         let read = self.file.read_at(offset, octets).await.map_err(|error| from_glommio("read", error))?;
+        if read.len() < octets {
+            // The file was cut off behind our back: what is missing is not the end of it.
+            return Err(DiskError::Io {
+                operation: "read",
+                reason: format!("short: {} of {octets}", read.len()),
+            });
+        }
         Ok(DmaOctets(Some(read)))
     }
 

@@ -96,5 +96,11 @@ pub async fn read_whole<D: Disk>(disk: &D, path: &str) -> Result<<D::File as Fil
     let file = disk.open(path).await?;
     let length = file.length().await?;
     let octets = usize::try_from(length).map_err(|_| DiskError::NoSpace)?;
-    file.read(0, octets).await
+    let content = file.read(0, octets).await?;
+    if content.len() == octets {
+        return Ok(content);
+    }
+    // Half of the store file is its older state: stamps and queue ids of the newer one would return (H1).
+    let reason = format!("short: {} of {octets}", content.len());
+    Err(DiskError::Io { operation: "read", reason })
 }

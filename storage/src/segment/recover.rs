@@ -14,7 +14,7 @@
 //! | G | newer version | any | this program must not touch it: the store does not open |
 //! | H | blank | valid | the content was lost after the seal: as C |
 //!
-//! *Blank* is a file without a header and with nothing but zeros behind it: what a crash leaves of one that was
+//! *Blank* is a file without a header and with nothing but zeros behind it, or a header that landed there by mistake: what a crash leaves of one that was
 //! being made, its first block torn or not there at all. *Damaged* has something behind it: the header was durable
 //! before the first record was, so these records may have been promised.
 
@@ -167,7 +167,7 @@ pub async fn first_block<D: Disk>(
     let block = file.read(0, BLOCK_OCTETS).await?.to_vec();
     let (mut state, header) = header_state(&block, store);
     if matches!(state, HeaderState::Blank | HeaderState::Damaged) {
-        let blank = is_blank_behind(&file).await?;
+        let blank = is_blank_behind(&file, store).await?;
         state = if blank { HeaderState::Blank } else { HeaderState::Damaged };
     }
     Ok(FirstBlock { file, block, state, header })
@@ -186,20 +186,25 @@ pub struct FirstBlock<F> {
     pub header: Option<SegmentHeader>,
 }
 
-/// Whether there is nothing but zeros behind the first block.
-async fn is_blank_behind<F: File>(file: &F) -> Result<bool, DiskError> {
+/// Whether there is nothing behind the first block: zeros, and headers of this store. A header is the first write of a file, alone
+/// until it is durable, so one that stands elsewhere was misdirected by the disk, and the file never held a record. What cannot be
+/// read to its end is not known to be blank.
+async fn is_blank_behind<F: File>(file: &F, store: StoreId) -> Result<bool, DiskError> {
     const WINDOW_OCTETS: usize = 1 << 20;
+    let length = file.length().await?;
     let mut at = BLOCK_OCTETS as u64;
-    loop {
+    while at < length {
         let window = file.read(at, WINDOW_OCTETS).await?;
-        if window.is_empty() {
-            return Ok(true);
-        }
-        if window.iter().any(|octet| *octet != 0) {
+        let is_nothing = |block: &[u8]| {
+            block.iter().all(|octet| *octet == 0)
+                || SegmentHeader::decode(block).is_ok_and(|header| header.store == store)
+        };
+        if window.is_empty() || !window.chunks(BLOCK_OCTETS).all(is_nothing) {
             return Ok(false);
         }
         at += window.len() as u64;
     }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -5,18 +5,22 @@
 //! After a failed write or sync its sectors are *forsaken*: the system took them for clean, so no later sync saves
 //! them, though they may be on stable storage already. Only writing them again helps. A sync of a file with
 //! forsaken sectors is what nobody may do who wants to know what is durable; it is counted.
+//!
+//! [`Faults`] says what else goes wrong, [`SimDisk::fired`] how often each kind did. A **misdirected** write, an unsynced one
+//! that lands elsewhere, stays within its file and spares what was ever durable: a write that destroys durable octets
+//! is bit rot, and for that there is [`SimDisk::rot`].
 
+pub use super::content::SECTOR_OCTETS;
+pub use super::fault::{Faults, Fired, Operation};
+
+use super::content::{self, Content};
 use super::executor::yield_now;
 use super::random::Random;
 use crate::disk::{ALIGNMENT_OCTETS, Block, Disk, File};
 use crate::error::DiskError;
 use core::cell::RefCell;
-use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-
-/// What a power cut keeps or loses by itself.
-pub const SECTOR_OCTETS: usize = 512;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -36,78 +40,17 @@ struct State {
     files: Vec<Content>,
     faults: Faults,
     calls: u64,
+    readings: u64,
+    fired: Fired,
+    writes: u64,
     free: u64,
     syncs_after_failure: u64,
     /// Memory that was written and may be allocated again.
     spare: Vec<Vec<u8>>,
 }
 
-#[derive(Debug, Default)]
-struct Content {
-    seen: Vec<u8>,
-    /// Sectors that were written since the last sync, as stable storage has them.
-    unsynced: BTreeMap<usize, Sector>,
-    /// Sectors that a failed write or sync gave up, as stable storage may have them.
-    forsaken: BTreeMap<usize, Sector>,
-}
-
-type Sector = Box<[u8]>;
-
 /// Blocks of memory that are kept for the next write.
 const SPARE_BLOCKS_MAX: usize = 16;
-
-impl Content {
-    fn write(&mut self, sectors: Range<usize>, octets: &[u8]) {
-        for (sector, new) in sectors.zip(octets.chunks_exact(SECTOR_OCTETS)) {
-            let range = range_of(sector);
-            let before =
-                self.forsaken.remove(&sector).unwrap_or_else(|| Box::from(&self.seen[range.clone()]));
-            self.unsynced.entry(sector).or_insert(before);
-            self.seen[range].copy_from_slice(new);
-        }
-    }
-
-    /// A write that failed on the way: each sector arrived or not.
-    fn tear(&mut self, sectors: Range<usize>, octets: &[u8], random: &mut Random) {
-        for (sector, new) in sectors.zip(octets.chunks_exact(SECTOR_OCTETS)) {
-            let range = range_of(sector);
-            let seen = Box::from(&self.seen[range.clone()]);
-            let before = self.unsynced.remove(&sector).unwrap_or(seen);
-            self.forsaken.entry(sector).or_insert(before);
-            if random.one_in(2) {
-                self.seen[range].copy_from_slice(new);
-            }
-        }
-    }
-
-    /// The power is cut: what is not known to be durable is there or not.
-    fn crash(&mut self, random: &mut Random) {
-        let unknown =
-            core::mem::take(&mut self.unsynced).into_iter().chain(core::mem::take(&mut self.forsaken));
-        for (sector, before) in unknown {
-            if random.one_in(2) {
-                self.seen[range_of(sector)].copy_from_slice(&before);
-            }
-        }
-    }
-}
-
-fn range_of(sector: usize) -> Range<usize> {
-    sector * SECTOR_OCTETS..(sector + 1) * SECTOR_OCTETS
-}
-
-/// Faults to be injected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// The call (write, sync, create, remove, directory sync) with this number fails with EIO.
-    pub fail_call: Option<u64>,
-    /// And so does this one.
-    pub fail_later_call: Option<u64>,
-    /// A canary: syncs are accepted and ignored.
-    pub ignore_syncs: bool,
-    /// A canary: directory syncs are accepted and ignored.
-    pub ignore_directory_syncs: bool,
-}
 
 /// An open simulated file.
 #[derive(Debug)]
@@ -144,6 +87,9 @@ impl SimDisk {
             files: Vec::new(),
             faults: Faults::default(),
             calls: 0,
+            readings: 0,
+            fired: Fired::default(),
+            writes: 0,
             free: octets,
             syncs_after_failure: 0,
             spare: Vec::new(),
@@ -156,18 +102,31 @@ impl SimDisk {
         let mut state = self.state.borrow_mut();
         state.faults = faults;
         state.calls = 0;
+        state.readings = 0;
     }
 
-    /// Calls since the last [`Self::set_faults`].
+    /// Calls since the last [`Self::set_faults`] that change something.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.state.borrow().calls
     }
 
+    /// Calls since the last [`Self::set_faults`] that only read.
+    #[must_use]
+    pub fn readings(&self) -> u64 {
+        self.state.borrow().readings
+    }
+
+    /// How often each kind of fault fired, over all crashes.
+    #[must_use]
+    pub fn fired(&self) -> Fired {
+        self.state.borrow().fired.clone()
+    }
+
     /// Octets written and not synced.
     #[must_use]
     pub fn unsynced_octets(&self) -> usize {
-        self.state.borrow().files.iter().map(|file| file.unsynced.len() * SECTOR_OCTETS).sum()
+        self.state.borrow().files.iter().map(Content::unsynced_octets).sum()
     }
 
     /// Syncs of files that had forsaken sectors, over all crashes.
@@ -186,19 +145,23 @@ impl SimDisk {
     pub fn crash(&self) -> Self {
         let empty = Self::new(0, 0).state;
         let mut state = self.state.replace(Rc::into_inner(empty).expect("just made").into_inner());
+        let faults = state.faults;
+        let mut writes = Vec::new();
         for file in &mut state.files {
-            file.crash(&mut state.random);
+            writes.append(&mut file.crash(&faults, &mut state.random, &mut state.fired));
         }
+        content::count(writes, &mut state.fired);
         let mut names = BTreeMap::new();
         let all: BTreeSet<&String> = state.names.keys().chain(state.durable_names.keys()).collect();
         for name in all {
             let (seen, durable) = (state.names.get(name), state.durable_names.get(name));
             let kept = if state.random.one_in(2) { seen } else { durable };
+            let kept = kept.filter(|_| state.durable_directories.contains(directory_of(name)));
+            state.fired.lost_directory_entries += u64::from(kept != seen);
             if let Some(file) = kept {
                 names.insert(name.clone(), *file);
             }
         }
-        names.retain(|name, _| state.durable_directories.contains(directory_of(name)));
         for (number, file) in state.files.iter_mut().enumerate() {
             if !names.values().any(|kept| *kept == number) {
                 *file = Content::default();
@@ -209,6 +172,7 @@ impl SimDisk {
         state.directories.clone_from(&state.durable_directories);
         state.faults = Faults::default();
         state.calls = 0;
+        state.readings = 0;
         Self { state: Rc::new(RefCell::new(state)) }
     }
 
@@ -219,13 +183,8 @@ impl SimDisk {
     pub fn rot(&self, path: &str, offset: usize, octets: &[u8]) {
         let mut state = self.state.borrow_mut();
         let file = state.names[path];
-        let content = &mut state.files[file];
-        content.seen[offset..offset + octets.len()].copy_from_slice(octets);
-        let last = (offset + octets.len()).div_ceil(SECTOR_OCTETS);
-        for sector in offset / SECTOR_OCTETS..last {
-            content.unsynced.remove(&sector);
-            content.forsaken.remove(&sector);
-        }
+        state.files[file].rot(offset, octets);
+        state.fired.rotten_octets += octets.len() as u64;
     }
 
     /// All files, by path.
@@ -267,7 +226,7 @@ impl SimDisk {
         state.durable_names.extend(unmounted.names);
     }
 
-    async fn call(&self, operation: &'static str) -> Result<(), DiskError> {
+    async fn call(&self, operation: Operation) -> Result<(), DiskError> {
         call(&self.state, operation).await
     }
 }
@@ -278,7 +237,7 @@ fn directory_of(path: &str) -> &str {
 }
 
 /// Takes a while, as a disk does, and fails if it is this call's turn.
-async fn call(state: &RefCell<State>, operation: &'static str) -> Result<(), DiskError> {
+async fn call(state: &RefCell<State>, operation: Operation) -> Result<(), DiskError> {
     let pauses = state.borrow_mut().random.below(3);
     for _ in 0..pauses {
         yield_now().await;
@@ -287,16 +246,34 @@ async fn call(state: &RefCell<State>, operation: &'static str) -> Result<(), Dis
     state.calls += 1;
     let call = Some(state.calls);
     if state.faults.fail_call == call || state.faults.fail_later_call == call {
-        return Err(DiskError::Io { operation, reason: "injected".to_owned() });
+        return Err(state.fail(operation));
+    }
+    if state.faults.no_space_call == call && operation != Operation::Remove {
+        state.fired.no_space += 1;
+        return Err(DiskError::NoSpace);
     }
     Ok(())
+}
+
+impl State {
+    /// Counts a call that only reads; fails if it is its turn.
+    fn reading(&mut self, operation: Operation) -> Result<(), DiskError> {
+        debug_assert!(operation.is_reading());
+        self.readings += 1;
+        if self.faults.fail_reading == Some(self.readings) { Err(self.fail(operation)) } else { Ok(()) }
+    }
+
+    fn fail(&mut self, operation: Operation) -> DiskError {
+        *self.fired.eio.entry(operation).or_default() += 1;
+        DiskError::Io { operation: operation.word(), reason: "injected".to_owned() }
+    }
 }
 
 impl Disk for SimDisk {
     type File = SimFile;
 
     async fn create(&self, path: &str, size: u64) -> Result<SimFile, DiskError> {
-        self.call("create").await?;
+        self.call(Operation::Create).await?;
         let mut state = self.state.borrow_mut();
         if state.names.contains_key(path) {
             return Err(DiskError::Exists);
@@ -306,19 +283,22 @@ impl Disk for SimDisk {
         }
         state.free = state.free.checked_sub(size).ok_or(DiskError::NoSpace)?;
         let octets = usize::try_from(size).map_err(|_| DiskError::NoSpace)?;
-        state.files.push(Content { seen: vec![0; octets], ..Content::default() });
+        state.files.push(Content::zeros(octets));
         let file = state.files.len() - 1;
         state.names.insert(path.to_owned(), file);
         Ok(SimFile { state: Rc::clone(&self.state), file })
     }
 
     async fn open(&self, path: &str) -> Result<SimFile, DiskError> {
-        let file = *self.state.borrow().names.get(path).ok_or(DiskError::NotFound)?;
+        let mut state = self.state.borrow_mut();
+        state.reading(Operation::Open)?;
+        let file = *state.names.get(path).ok_or(DiskError::NotFound)?;
         Ok(SimFile { state: Rc::clone(&self.state), file })
     }
 
     async fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.reading(Operation::List)?;
         if !state.directories.contains(directory) {
             return Err(DiskError::NotFound);
         }
@@ -329,13 +309,13 @@ impl Disk for SimDisk {
     }
 
     async fn create_directory(&self, directory: &str) -> Result<(), DiskError> {
-        self.call("create directory").await?;
+        self.call(Operation::CreateDirectory).await?;
         self.state.borrow_mut().directories.insert(directory.to_owned());
         Ok(())
     }
 
     async fn sync_directory(&self, directory: &str) -> Result<(), DiskError> {
-        self.call("sync directory").await?;
+        self.call(Operation::SyncDirectory).await?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if state.faults.ignore_directory_syncs {
@@ -351,7 +331,7 @@ impl Disk for SimDisk {
     }
 
     async fn remove(&self, path: &str) -> Result<(), DiskError> {
-        self.call("remove").await?;
+        self.call(Operation::Remove).await?;
         let mut state = self.state.borrow_mut();
         let file = state.names.remove(path).ok_or(DiskError::NotFound)?;
         state.free += state.files[file].seen.len() as u64;
@@ -376,7 +356,7 @@ impl File for SimFile {
     }
 
     async fn write(&self, block: SimBlock, offset: u64) -> Result<(), DiskError> {
-        let called = call(&self.state, "write").await;
+        let called = call(&self.state, Operation::Write).await;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let start = usize::try_from(offset).map_err(|_| DiskError::NoSpace)?;
@@ -386,9 +366,13 @@ impl File for SimFile {
         let end = start + block.octets;
         assert!(end <= content.seen.len(), "write behind the preallocated end");
         let sectors = start / SECTOR_OCTETS..end / SECTOR_OCTETS;
+        state.writes += 1;
         match called {
-            Ok(()) => content.write(sectors, block.as_ref()),
-            Err(_) => content.tear(sectors, block.as_ref(), &mut state.random),
+            Ok(()) => content.write(state.writes, sectors, block.as_ref()),
+            Err(_) => {
+                let torn = content.tear(state.writes, sectors, block.as_ref(), &mut state.random);
+                state.fired.torn_writes += u64::from(torn);
+            }
         }
         if state.spare.len() < SPARE_BLOCKS_MAX {
             state.spare.push(block.memory);
@@ -397,26 +381,27 @@ impl File for SimFile {
     }
 
     async fn read(&self, offset: u64, octets: usize) -> Result<Vec<u8>, DiskError> {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.reading(Operation::Read)?;
+        let is_short = state.faults.short_reading == Some(state.readings);
+        state.fired.short_reads += u64::from(is_short);
         let content = &state.files[self.file].seen;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let end = start.saturating_add(octets).min(content.len());
+        let end = if is_short { start + (end - start) / 2 } else { end };
         Ok(content[start..end].to_vec())
     }
 
     async fn sync(&self) -> Result<(), DiskError> {
-        let called = call(&self.state, "sync").await;
+        let called = call(&self.state, Operation::Sync).await;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if state.faults.ignore_syncs {
             return Ok(());
         }
         let content = &mut state.files[self.file];
-        state.syncs_after_failure += u64::from(!content.forsaken.is_empty());
-        let unsynced = core::mem::take(&mut content.unsynced);
-        if called.is_err() {
-            content.forsaken.extend(unsynced);
-        }
+        let after_failure = if called.is_ok() { content.sync() } else { content.forsake() };
+        state.syncs_after_failure += u64::from(after_failure);
         called
     }
 

@@ -30,8 +30,8 @@ pub struct Meter {
     pub reads: u64,
     /// Octets that the device has to give for them: whole blocks.
     pub octets_read: u64,
-    /// The lengths of all writes to files named `.log`, in order. Headers are among them.
-    pub log_writes: Vec<u32>,
+    /// The lengths of all commits, in order: writes to files named `.log`, behind their headers.
+    pub commits: Vec<u32>,
     /// Syncs of files.
     pub syncs: u64,
 }
@@ -96,9 +96,9 @@ impl<F: File> File for MeteredFile<F> {
     }
 
     async fn write(&self, block: F::Block, offset: u64) -> Result<(), DiskError> {
-        if self.log {
+        if self.log && offset != 0 {
             let octets = u32::try_from(block.as_ref().len()).expect("a batch is far below 4 GiB");
-            self.meter.borrow_mut().log_writes.push(octets);
+            self.meter.borrow_mut().commits.push(octets);
         }
         self.file.write(block, offset).await
     }

@@ -2,8 +2,10 @@
 //! choices come from one seed. Seen by tests and benches only.
 
 pub mod clock;
+mod content;
 pub mod disk;
 pub mod executor;
+mod fault;
 pub mod meter;
 pub mod random;
 

@@ -7,7 +7,7 @@ use super::upkeep::{checkpoint_all, compact, hold, refresh_places};
 use std::cell::RefCell;
 use std::rc::Rc;
 use storage::clock::Clock;
-use storage::sim::disk::Faults;
+use storage::sim::disk::{Faults, Fired};
 use storage::sim::executor::yield_now;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 use storage::store::{Finding, FindingKind};
@@ -18,6 +18,7 @@ struct Story {
     acknowledged: usize,
     crashes_with_unsynced_octets: usize,
     wrong: Vec<String>,
+    fired: Fired,
 }
 
 /// One world, several lives, each cut off after a number of steps that the seed draws.
@@ -42,6 +43,7 @@ fn live(seed: u64, lives: u64, faults: Faults) -> Story {
         drop(executor);
         disk = disk.crash();
     }
+    story.fired = disk.fired();
     story.wrong.extend(check_on(&disk, 1, &world));
     // The offline tool agrees that nothing is wrong.
     if let Ok(directory) =
@@ -143,13 +145,25 @@ async fn upkeep(node: Node, world: World, seed: u64) {
     }
 }
 
+/// What may go wrong at a crash, besides what always does.
+const MISDIRECTING: Faults = Faults {
+    misdirect_one_in: Some(2),
+    fail_call: None,
+    fail_later_call: None,
+    no_space_call: None,
+    fail_reading: None,
+    short_reading: None,
+    ignore_syncs: false,
+    ignore_directory_syncs: false,
+};
+
 /// Lives through all seeds, on every core.
 fn live_all(base: u64, seeds: u64) -> Vec<(u64, Story)> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     std::thread::scope(|scope| {
         let run = |first: u64| {
             let mine = (base + first..base + seeds).step_by(usize::try_from(threads).unwrap());
-            mine.map(|seed| (seed, live(seed, 5, Faults::default()))).collect::<Vec<_>>()
+            mine.map(|seed| (seed, live(seed, 5, MISDIRECTING))).collect::<Vec<_>>()
         };
         let running: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
@@ -161,6 +175,7 @@ fn nothing_promised_is_lost_in_crashes_at_random_instants() {
     let seeds = 100;
     let base: u64 = std::env::var("STRATAMX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let (mut acknowledged, mut torn) = (0, 0);
+    let mut fired = Fired::default();
     for (seed, story) in live_all(base, seeds) {
         assert!(
             story.wrong.is_empty(),
@@ -169,13 +184,23 @@ fn nothing_promised_is_lost_in_crashes_at_random_instants() {
         );
         acknowledged += story.acknowledged;
         torn += story.crashes_with_unsynced_octets;
+        fired.add(&story.fired);
     }
     println!("seeds {base}..{}: {acknowledged} promised, {torn} crashes with unsynced octets", base + seeds);
+    println!("{fired}");
     assert!(acknowledged > 2_000, "a test in which little happens proves little: {acknowledged}");
     assert!(
         torn * 10 > 5 * usize::try_from(seeds).unwrap() * 3,
         "at least 30 % of crashes tear something: {torn}"
     );
+    let counts = [
+        fired.lost_sectors,
+        fired.torn_writes,
+        fired.reordered_writes,
+        fired.misdirected_writes,
+        fired.lost_directory_entries,
+    ];
+    assert!(counts.iter().all(|count| *count >= 20), "a fault that does not fire proves nothing: {fired}");
 }
 
 #[test]

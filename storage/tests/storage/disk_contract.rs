@@ -10,10 +10,10 @@ use storage::error::DiskError;
 use storage::sim::disk::{Faults, SECTOR_OCTETS};
 use storage::sim::{SimClock, SimDisk};
 
-const SIZE: u64 = 256 * 1024;
+pub(crate) const SIZE: u64 = 256 * 1024;
 
 /// A block of `octets` that all are `value`.
-fn block_of<F: File>(file: &F, octets: usize, value: u8) -> F::Block {
+pub(crate) fn block_of<F: File>(file: &F, octets: usize, value: u8) -> F::Block {
     let mut block = file.allocate(octets + ALIGNMENT_OCTETS);
     block.truncate(octets);
     assert_eq!(block.as_ref().len(), octets, "a block is as long as it was cut");
@@ -188,7 +188,7 @@ fn one_process_at_a_time_holds_a_directory() {
 }
 
 /// Runs `before` on a disk, cuts the power, runs `after`; many times, and tells how often `after` said yes.
-fn kept<F, G>(seeds: u64, before: impl Fn(SimDisk) -> F, after: impl Fn(SimDisk) -> G) -> u64
+pub(crate) fn kept<F, G>(seeds: u64, before: impl Fn(SimDisk) -> F, after: impl Fn(SimDisk) -> G) -> u64
 where
     F: Future<Output = ()> + 'static,
     G: Future<Output = u64> + 'static,
@@ -202,7 +202,7 @@ where
     lives.sum()
 }
 
-async fn made(disk: &SimDisk) -> <SimDisk as Disk>::File {
+pub(crate) async fn made(disk: &SimDisk) -> <SimDisk as Disk>::File {
     let file = disk.create("file", SIZE).await.unwrap();
     file.sync().await.unwrap();
     disk.sync_directory("").await.unwrap();
@@ -221,7 +221,7 @@ async fn sectors(disk: &SimDisk, value: u8) -> u64 {
     sectors.filter(whole).count() as u64
 }
 
-const SEEDS: u64 = 100;
+pub(crate) const SEEDS: u64 = 100;
 const SECTORS: u64 = SEEDS * (ALIGNMENT_OCTETS / SECTOR_OCTETS) as u64;
 
 #[test]

@@ -38,7 +38,7 @@ async fn workload(node: Node, world: World) {
 }
 
 /// Messages on `disk` that were answered with an error.
-fn returned(disk: &SimDisk, world: &World) -> Vec<QueueId> {
+pub(crate) fn returned(disk: &SimDisk, world: &World) -> Vec<QueueId> {
     let opened = open_on(disk, 1).unwrap();
     let (disk, world) = (disk.clone(), Rc::clone(world));
     block_on(&SimClock::default(), async move {

@@ -124,7 +124,18 @@ impl Node {
         options: &StoreOptions,
         spawner: &Spawner,
     ) -> Self {
-        let mut opened = open(disk, clock, options).await.expect("a store that crashed opens");
+        let opened = open(disk, clock, options).await.expect("a store that crashed opens");
+        Self::over(opened, options, disk, clock, spawner).await.expect("logs open")
+    }
+
+    /// A node over a store that is open; `None` if a log cannot be made.
+    pub(crate) async fn over(
+        mut opened: Opened,
+        options: &StoreOptions,
+        disk: &SimDisk,
+        clock: &SimClock,
+        spawner: &Spawner,
+    ) -> Option<Self> {
         let mut node = Self {
             disk: disk.clone(),
             clock: clock.clone(),
@@ -145,8 +156,8 @@ impl Node {
             // The journal first: its room is not mail's.
             for purpose in [Purpose::Journal, Purpose::Mail] {
                 let options = log_options(purpose, &chains, &opened, &node.keys);
-                let log = Log::open(disk.clone(), clock.clone(), options).await.expect("a log opens");
-                let log = Rc::new(log);
+                let log = Log::open(disk.clone(), clock.clone(), options).await;
+                let log = Rc::new(log.ok()?);
                 spawner.spawn(drive(Rc::clone(&log), clock.clone(), Rc::clone(&node.troubles)));
                 let kept = (purpose == Purpose::Mail).then(|| Rc::clone(&shelf));
                 spawner.spawn(housekeep(Rc::clone(&log), clock.clone(), kept));
@@ -160,7 +171,7 @@ impl Node {
         node.opened = Rc::new(opened);
         // Until all is at rest: the journals have their next segments.
         clock.sleep(std::time::Duration::from_millis(1)).await;
-        node
+        Some(node)
     }
 
     /// The shelf that keeps the segments of directory `shard`.
@@ -189,7 +200,8 @@ impl Node {
                 let Some((directory, segment)) = removable else { break };
                 let store = self.opened.store.store;
                 let index = segment::index_of(&shard.disk, store, &self.keys, directory, segment).await;
-                let tally = shard.shelf.borrow().tally(directory, segment, &index.unwrap()).unwrap();
+                let Ok(index) = index else { break };
+                let tally = shard.shelf.borrow().tally(directory, segment, &index).unwrap();
                 let Ok(ticket) = shard.journal.append_tally(&tally).await else { break };
                 if ticket.await.is_err() {
                     break;
@@ -201,7 +213,9 @@ impl Node {
                 for path in [log, index] {
                     let _ = shard.disk.remove(&path).await;
                 }
-                shard.disk.sync_directory(&directory).await.unwrap();
+                if shard.disk.sync_directory(&directory).await.is_err() {
+                    break;
+                }
                 shard.shelf.borrow_mut().removed(&tally);
                 gone.push((tally.shard, tally.segment));
             }

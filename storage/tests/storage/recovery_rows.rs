@@ -153,6 +153,19 @@ fn row_d_a_header_that_a_crash_tore_is_no_damage() {
 }
 
 #[test]
+fn row_d_a_header_that_landed_elsewhere_is_no_damage() {
+    // Found by the simulator (seed 11): the header of a segment in the making, misdirected, made a file that never held
+    // a record look like one whose header was lost, and no checkpoint was made as long as it was there.
+    let (disk, world) = store_with(3, false);
+    let header = disk.content(&mail(1)).unwrap()[..BLOCK_OCTETS].to_vec();
+    create(&disk, &mail(0x77));
+    disk.rot(&mail(0x77), 5 * BLOCK_OCTETS, &header);
+    assert_eq!(open_on(&disk, 1).unwrap().findings, []);
+    assert!(disk.content(&mail(0x77)).is_none(), "nothing was ever in it");
+    assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
+}
+
+#[test]
 fn row_e_without_header_and_index_a_segment_is_kept_and_reported() {
     for damage in [&b"rot"[..], &[0; BLOCK_OCTETS]] {
         let (disk, _) = store_with(3, true);

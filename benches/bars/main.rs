@@ -1,0 +1,88 @@
+//! The bars that the storage engine is held to, as ratios within one run on one disk: `make bars`. Prints a line of key=value a
+//! figure and a table; exit status 1 when a bar is missed.
+//!
+//! Under the test command everything runs once, small, for its answer; no time is judged then.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod queue;
+mod writers;
+
+use common::is_small;
+use peak_alloc::PeakAlloc;
+use std::process::ExitCode;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// A figure and what it is held to.
+pub(crate) struct Bar {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    bound: Bound,
+}
+
+/// What a figure must be.
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    Below(f64),
+    /// Told, not judged.
+    None,
+}
+
+impl Bar {
+    pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str, bound: Bound) -> Self {
+        Self { name: name.into(), value, unit, bound }
+    }
+
+    fn holds(&self) -> bool {
+        match self.bound {
+            Bound::AtLeast(least) => self.value >= least,
+            Bound::Below(most) => self.value < most,
+            Bound::None => true,
+        }
+    }
+
+    fn verdict(&self) -> String {
+        match self.bound {
+            _ if is_small() => "not judged: small".to_owned(),
+            Bound::None => String::new(),
+            Bound::AtLeast(least) => format!("{} (at least {least})", self.word()),
+            Bound::Below(most) => format!("{} (below {most})", self.word()),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        if self.holds() { "held" } else { "MISSED" }
+    }
+}
+
+fn main() -> ExitCode {
+    // As a test runner asks for the tests of a program without a harness.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_said = |word: &str| arguments.iter().any(|argument| argument == word);
+    if is_said("--list") {
+        if !is_said("--ignored") {
+            println!("bars: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let mut bars = writers::bars();
+    bars.append(&mut queue::bars());
+    println!();
+    for bar in &bars {
+        println!("{:<58} {:>12.3} {:<10} {}", bar.name, bar.value, bar.unit, bar.verdict());
+    }
+    let held = bars.iter().all(Bar::holds);
+    if held || is_small() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The middle one.
+pub(crate) fn median<T: PartialOrd + Copy>(values: &[T]) -> T {
+    assert!(!values.is_empty());
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
+    sorted[sorted.len() / 2]
+}
