@@ -334,9 +334,9 @@ fn machine_name() -> String {
     name.and_then(|name| parse_domain(name.trim()).ok()).unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// Reads a file, at most one octet more than a configuration may have.
+/// Reads a file, at most one octet more than a configuration may have; also the key file, which it names.
 #[expect(clippy::disallowed_methods, reason = "the one place where a configuration file is read")]
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limits::CONFIG_OCTETS_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

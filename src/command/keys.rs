@@ -1,11 +1,10 @@
 //! Reading the key file of mail at rest.
 
-use crate::config::Storage;
-use crate::limits::CONFIG_OCTETS_MAX;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use crate::config::{self, Storage};
 use storage::crypt::Keys;
+
+/// The permissions of anybody but the owner.
+const OTHERS: u32 = 0o077;
 
 /// The keys that the configuration names; none without a key file.
 ///
@@ -13,14 +12,12 @@ use storage::crypt::Keys;
 /// A sentence for the operator: the file cannot be read, others can read it, or what is wrong in which line.
 pub(super) fn load(storage: &Storage) -> Result<Keys, String> {
     let Some(path) = &storage.key_file else { return Ok(Keys::default()) };
-    let failed = |what: String| format!("{}: {what}", path.display());
-    let io = |error: std::io::Error| failed(error.to_string());
-    #[expect(clippy::disallowed_methods, reason = "the one place where a key file is read")]
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.mode() & 0o077 != 0 {
-        return Err(failed("others may read the keys: chmod 600".to_owned()));
+    let failed = |what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
+    let status = rustix::fs::stat(path).map_err(|error| failed(&error))?;
+    if status.st_mode & OTHERS != 0 {
+        return Err(failed(&"others may read the keys: chmod 600"));
     }
-    let mut text = String::new();
-    file.take(CONFIG_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
-    Keys::parse(&text).map_err(|error| failed(error.to_string()))
+    let octets = config::read(path).map_err(|error| failed(&error))?;
+    let text = core::str::from_utf8(&octets).map_err(|error| failed(&error))?;
+    Keys::parse(text).map_err(|error| failed(&error))
 }

@@ -6,7 +6,8 @@
 
 use super::backlog::Lanes;
 use super::caps::Caps;
-use super::checkpoint::{self, Checkpoints};
+use super::checkpoint;
+use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;

@@ -3,11 +3,11 @@
 //! Whoever empties an inbox only changes memory and never waits, so a shard that waits for room in another's
 //! inbox cannot be waited for in a circle.
 
-use super::checkpoint::Begin;
 use crate::bridge::Snapshot;
 use crate::limits::SHARD_INBOX;
 use async_channel::{Receiver, Sender};
 use std::sync::Arc;
+use storage::error::AppendError;
 use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Outcome;
 use storage::log::Arrival;
@@ -24,6 +24,15 @@ pub struct SettledUnit {
     pub unit: u32,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+/// A checkpoint begins.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Its sequence.
+    pub sequence: Stamp,
+    /// Told by each shard: all that is its is restated, with the highest stamp that its directory holds; or why not.
+    pub done: Sender<Result<(ShardId, Stamp), AppendError>>,
 }
 
 /// Where a rewrite put messages.

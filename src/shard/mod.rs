@@ -21,6 +21,7 @@ mod accept;
 mod backlog;
 pub mod caps;
 mod checkpoint;
+mod checkpoints;
 mod compaction;
 mod connection;
 mod epoch;

@@ -4,7 +4,8 @@
 mod clock_jump;
 
 use super::backlog::Lanes;
-use super::checkpoint::{self, Checkpoints};
+use super::checkpoint;
+use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
 use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
@@ -237,19 +238,25 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     for backlog in opened.backlogs {
         shard.lanes.take_backlog(backlog);
     }
-    spawn.spawn(housekeeping::commit_mail(Rc::clone(&shard)));
-    spawn.spawn(housekeeping::commit_journal(Rc::clone(&shard)));
-    spawn.spawn(housekeeping::unlink(Rc::clone(&shard)));
-    spawn.spawn(housekeeping::sweep(Rc::clone(&shard)));
-    spawn.spawn(housekeeping::keep_house(Rc::clone(&shard), Rc::clone(&logs[0]), Purpose::Mail));
-    spawn.spawn(housekeeping::keep_house(Rc::clone(&shard), Rc::clone(&logs[1]), Purpose::Journal));
-    spawn.spawn(housekeeping::read_inbox(Rc::clone(&shard)));
-    spawn.spawn(compaction::run(Rc::clone(&shard)));
-    spawn.spawn(checkpoint::lead(Rc::clone(&shard)));
-    spawn.spawn(checkpoint::follow(Rc::clone(&shard)));
-    spawn.spawn(replay::expire(Rc::clone(&shard)));
-    spawn.spawn(replay::start_lanes(Rc::clone(&shard), primary, spawn.clone()));
+    stand(&shard, primary, &spawn);
     shard
+}
+
+/// Starts the standing tasks.
+fn stand(shard: &Rc<SimShard>, primary: Primary, spawn: &SimSpawn) {
+    spawn.spawn(housekeeping::commit_mail(Rc::clone(shard)));
+    spawn.spawn(housekeeping::commit_journal(Rc::clone(shard)));
+    spawn.spawn(housekeeping::unlink(Rc::clone(shard)));
+    spawn.spawn(housekeeping::sweep(Rc::clone(shard)));
+    for (log, purpose) in [(&shard.mail, Purpose::Mail), (&shard.journal, Purpose::Journal)] {
+        spawn.spawn(housekeeping::keep_house(Rc::clone(shard), Rc::clone(log), purpose));
+    }
+    spawn.spawn(housekeeping::read_inbox(Rc::clone(shard)));
+    spawn.spawn(compaction::run(Rc::clone(shard)));
+    spawn.spawn(checkpoint::lead(Rc::clone(shard)));
+    spawn.spawn(checkpoint::follow(Rc::clone(shard)));
+    spawn.spawn(replay::expire(Rc::clone(shard)));
+    spawn.spawn(replay::start_lanes(Rc::clone(shard), primary, spawn.clone()));
 }
 
 /// What the world outside saw.

@@ -2,7 +2,7 @@
 //! but the question for free space.
 
 use super::backlog::Lanes;
-use super::checkpoint::{Checkpoints, Step};
+use super::checkpoints::{Checkpoints, Step};
 use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::interrupt::Interrupts;

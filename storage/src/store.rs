@@ -8,6 +8,8 @@
 //! is done without, and a log that has no room for a segment starts without one.
 
 mod backlog;
+mod behind;
+mod gather;
 mod load;
 
 pub use backlog::{Backlog, Decided, Queued};

@@ -162,8 +162,8 @@ mod tests {
             ("nothing", &[], BOUNDS, &[]),
             ("half is live", &[candidate(1, 32)], BOUNDS, &[1]),
             ("more than half is live", &[candidate(1, 33)], BOUNDS, &[]),
-            ("it is being drained", &[busy.clone()], BOUNDS, &[]),
-            ("it is being drained, and the disk is full", &[busy], pressed, &[1]),
+            ("it is being drained", std::slice::from_ref(&busy), BOUNDS, &[]),
+            ("it is being drained, and the disk is full", std::slice::from_ref(&busy), pressed, &[1]),
             ("chunks, and their closing record", &[chunks.clone(), candidate(9, 20)], BOUNDS, &[8, 9]),
             (
                 "chunks whose closing record is nearly alone",

@@ -3,18 +3,19 @@
 //! Segments of a directory are read from the last to the first: a void speaks of an earlier segment, and so does the
 //! header of a rewrite. Each index is taken apart as it comes, so that only what is queued stays in memory.
 
-use super::backlog::{Backlog, Decided, in_order};
+use super::backlog::{Backlog, Decided};
+use super::behind::Behind;
+use super::gather::Gathered;
 use super::{Chain, Chains, Finding, FindingKind, StoreOptions, at};
 use crate::disk::{Disk, read_whole, write_whole};
 use crate::error::{DiskError, OpenError};
 use crate::facts::Facts;
 use crate::format::checkpoint::HeldUnit;
-use crate::format::index_file::{IndexEntry, SegmentIndex};
-use crate::format::journal_entry::{Outcome, Void};
+use crate::format::index_file::SegmentIndex;
+use crate::format::journal_entry::Outcome;
 use crate::format::segment_header::{HeaderError, Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
-use crate::segment::contents::leave_out;
 use crate::segment::recover::{FirstBlock, HeaderState, IndexState, Row, decide, first_block, scan};
 use crate::segment::scan::{Found, walk};
 use crate::segment::{index_name, parse_name, path};
@@ -140,12 +141,12 @@ pub(super) async fn load<D: Disk>(
     }
     facts.finish();
     take_ledgers(&mut facts, options.shards, &mut loaded);
-    let mut queue = Queue::default();
+    let mut queue = Gathered::default();
     for (shard, mail) in segments {
         context.load_directory(shard, mail, &facts, &mut queue, &mut loaded).await?;
     }
     context.stray_indexes(indexes, &mut loaded).await;
-    queue.finish(&mut loaded);
+    loaded.backlogs = queue.finish();
     Ok(loaded)
 }
 
@@ -239,7 +240,7 @@ impl<D: Disk> Context<'_, D> {
         shard: ShardId,
         mail: BTreeSet<SegmentId>,
         facts: &Facts,
-        queue: &mut Queue,
+        queue: &mut Gathered,
         loaded: &mut Loaded,
     ) -> Result<(), OpenError> {
         let keeper = usize::from(shard.0 % self.options.shards);
@@ -421,120 +422,6 @@ fn unreadable(path: String, loaded: &mut Loaded) -> Option<Segment> {
     loaded.incomplete = true;
     loaded.found(path, FindingKind::Unreadable);
     None
-}
-
-/// What later segments of a directory say about earlier ones.
-#[derive(Default)]
-struct Behind {
-    voids: Vec<Void>,
-    /// Messages that a rewrite took out of a source, and that are found in its copy.
-    moved: BTreeMap<SegmentId, BTreeSet<Stamp>>,
-    previous: BTreeSet<SegmentId>,
-}
-
-impl Behind {
-    /// A rewrite that some of its sources were tallied for: the others are at an end too.
-    fn note_rewrite(&mut self, sources: &[SegmentId], index: &SegmentIndex) {
-        let entries = index.domains.iter().flat_map(|(_, entries)| entries);
-        let stamps: BTreeSet<Stamp> = entries.map(|entry| entry.stamp).collect();
-        for source in sources {
-            self.moved.entry(*source).or_default().extend(&stamps);
-        }
-    }
-
-    /// Takes out entries that a void record of a later segment covers (H8).
-    fn apply(&mut self, segment: SegmentId, index: &mut SegmentIndex) {
-        for void in self.voids.iter().filter(|void| void.segment == segment) {
-            leave_out(index, void);
-        }
-        self.voids.extend(&index.voids);
-    }
-
-    /// Marks what a rewrite moved away, and takes it out.
-    fn leave(&self, shelf: &mut Shelf, shard: ShardId, segment: SegmentId, index: &mut SegmentIndex) {
-        let Some(moved) = self.moved.get(&segment) else { return };
-        for (_, entries) in &mut index.domains {
-            for entry in entries.iter().filter(|entry| moved.contains(&entry.stamp)) {
-                shelf.moved_away(shard, segment, entry.units());
-            }
-            entries.retain(|entry| !moved.contains(&entry.stamp));
-        }
-    }
-}
-
-/// What is queued, by domain and directory.
-#[derive(Default)]
-struct Queue {
-    backlogs: BTreeMap<(String, ShardId), (Vec<Vec<IndexEntry>>, Vec<Decided>)>,
-}
-
-impl Queue {
-    /// Puts facts onto the units of a segment, and what is open into the queue.
-    fn take(
-        &mut self,
-        (shard, segment): (ShardId, SegmentId),
-        index: SegmentIndex,
-        facts: &Facts,
-        shelf: &mut Shelf,
-    ) {
-        for (domain, mut entries) in index.domains {
-            let mut decided = Vec::new();
-            entries.retain(|entry| {
-                let before = decided.len();
-                decide_units(shard, segment, entry, facts, &mut decided);
-                let known = &decided[before..];
-                for Decided { fact, .. } in known {
-                    shelf.settle(shard, segment, entry.unit_base + u32::from(fact.ordinal), fact.outcome);
-                }
-                let ended = known.iter().filter(|known| known.fact.outcome.is_final()).count();
-                let is_open = ended < usize::from(entry.count);
-                if !is_open {
-                    decided.truncate(before);
-                }
-                is_open
-            });
-            if entries.is_empty() {
-                continue;
-            }
-            entries.shrink_to_fit();
-            let (runs, known) = self.backlogs.entry((domain, shard)).or_default();
-            runs.push(entries);
-            known.extend(decided);
-        }
-    }
-
-    fn finish(self, loaded: &mut Loaded) {
-        for ((domain, shard), (runs, mut decided)) in self.backlogs {
-            decided.sort_unstable_by_key(|known| (known.fact.stamp, known.fact.ordinal));
-            decided.shrink_to_fit();
-            loaded.backlogs.push(Backlog { domain, shard, runs: in_order(runs), decided });
-        }
-    }
-}
-
-/// Adds what is known about the units of an entry.
-fn decide_units(
-    shard: ShardId,
-    segment: SegmentId,
-    entry: &IndexEntry,
-    facts: &Facts,
-    decided: &mut Vec<Decided>,
-) {
-    let range = entry.first..entry.first + entry.count;
-    let told = facts.of(entry.stamp).filter(|told| range.contains(&told.fact.ordinal));
-    let from = decided.len();
-    decided.extend(told.map(|told| Decided { fact: told.fact, since_s: told.since_s }));
-    for ordinal in range {
-        let unit = entry.unit_base + u32::from(ordinal);
-        let Some(outcome) = facts.restated(shard, segment, unit) else { continue };
-        // It came first: checkpoints restate what was told before them.
-        let fact = crate::format::journal_entry::Fact { stamp: entry.stamp, ordinal, outcome, code: 0 };
-        match decided[from..].iter_mut().find(|known| known.fact.ordinal == ordinal) {
-            Some(known) if known.fact.outcome == outcome => {}
-            Some(known) => known.fact = fact,
-            None => decided.push(Decided { fact, since_s: 0 }),
-        }
-    }
 }
 
 fn newer(path: &str, block: &[u8]) -> OpenError {

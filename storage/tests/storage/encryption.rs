@@ -53,13 +53,13 @@ fn check_all(disk: &SimDisk, world: &World, keys: &Arc<Keys>) -> usize {
     let reader = Reader::new(disk.clone(), opened.store.store, Arc::clone(keys));
     let world = Rc::clone(world);
     block_on(&SimClock::default(), async move {
-        for promise in world.borrow().acknowledged.values() {
+        let promises: Vec<_> = world.borrow().acknowledged.values().cloned().collect();
+        for promise in &promises {
             let (shard, entry) = places[&promise.stamp];
             let read = read_back(&reader, shard, &entry).await.unwrap();
             assert_eq!((read.recipients, read.data), (promise.recipients.clone(), promise.data.clone()));
         }
-        let messages = world.borrow().acknowledged.len();
-        messages
+        promises.len()
     })
 }
 
@@ -126,7 +126,8 @@ fn h9_a_new_key_encrypts_what_comes_and_compaction_brings_the_rest_over() {
                     compact(&node, &shard, &world).await;
                 }
                 let mut marks = Vec::new();
-                for (_, segment, facts) in shard.shelf.borrow().sealed().collect::<Vec<_>>() {
+                let sealed: Vec<_> = shard.shelf.borrow().sealed().collect();
+                for (_, segment, facts) in sealed {
                     if facts.unsettled == 0 {
                         continue;
                     }

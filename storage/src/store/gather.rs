@@ -1,0 +1,93 @@
+//! From indexes and facts to what is queued, segment by segment.
+
+use super::backlog::{Backlog, Decided, in_order};
+use crate::facts::Facts;
+use crate::format::index_file::{IndexEntry, SegmentIndex};
+use crate::format::journal_entry::Fact;
+use crate::position::{SegmentId, ShardId};
+use crate::shelf::Shelf;
+use std::collections::BTreeMap;
+
+/// What is queued, by domain and directory.
+#[derive(Default)]
+pub(super) struct Gathered {
+    domains: BTreeMap<(String, ShardId), Domain>,
+}
+
+/// One domain's mail in one directory: entries, a run a segment, and what is decided about their units.
+#[derive(Default)]
+struct Domain {
+    runs: Vec<Vec<IndexEntry>>,
+    decided: Vec<Decided>,
+}
+
+impl Gathered {
+    /// Puts facts onto the units of a segment, and what is open into the queue.
+    pub(super) fn take(
+        &mut self,
+        (shard, segment): (ShardId, SegmentId),
+        index: SegmentIndex,
+        facts: &Facts,
+        shelf: &mut Shelf,
+    ) {
+        for (domain, mut entries) in index.domains {
+            let mut decided = Vec::new();
+            entries.retain(|entry| {
+                let before = decided.len();
+                decide_units(shard, segment, entry, facts, &mut decided);
+                let known = &decided[before..];
+                for Decided { fact, .. } in known {
+                    shelf.settle(shard, segment, entry.unit_base + u32::from(fact.ordinal), fact.outcome);
+                }
+                let ended = known.iter().filter(|known| known.fact.outcome.is_final()).count();
+                let is_open = ended < usize::from(entry.count);
+                if !is_open {
+                    decided.truncate(before);
+                }
+                is_open
+            });
+            if entries.is_empty() {
+                continue;
+            }
+            entries.shrink_to_fit();
+            let known = self.domains.entry((domain, shard)).or_default();
+            known.runs.push(entries);
+            known.decided.extend(decided);
+        }
+    }
+
+    /// All of it, by domain and directory.
+    pub(super) fn finish(self) -> Vec<Backlog> {
+        let backlog = |((domain, shard), Domain { runs, mut decided })| {
+            decided.sort_unstable_by_key(|known: &Decided| (known.fact.stamp, known.fact.ordinal));
+            decided.shrink_to_fit();
+            Backlog { domain, shard, runs: in_order(runs), decided }
+        };
+        self.domains.into_iter().map(backlog).collect()
+    }
+}
+
+/// Adds what is known about the units of an entry.
+fn decide_units(
+    shard: ShardId,
+    segment: SegmentId,
+    entry: &IndexEntry,
+    facts: &Facts,
+    decided: &mut Vec<Decided>,
+) {
+    let range = entry.first..entry.first + entry.count;
+    let told = facts.of(entry.stamp).filter(|told| range.contains(&told.fact.ordinal));
+    let from = decided.len();
+    decided.extend(told.map(|told| Decided { fact: told.fact, since_s: told.since_s }));
+    for ordinal in range {
+        let unit = entry.unit_base + u32::from(ordinal);
+        let Some(outcome) = facts.restated(shard, segment, unit) else { continue };
+        // It came first: checkpoints restate what was told before them.
+        let fact = Fact { stamp: entry.stamp, ordinal, outcome, code: 0 };
+        match decided[from..].iter_mut().find(|known| known.fact.ordinal == ordinal) {
+            Some(known) if known.fact.outcome == outcome => {}
+            Some(known) => known.fact = fact,
+            None => decided.push(Decided { fact, since_s: 0 }),
+        }
+    }
+}
