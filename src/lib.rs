@@ -85,6 +85,8 @@
 //!   timer a shard looks at all of them. A thousand idle sessions cost one wake-up in two seconds.
 //! - **Facts gather before they are journalled**, up to 8 messages or 20 ms, within what P4 allows: else each
 //!   delivery would cost a block.
+//! - **Who waits for what is under way waits for an epoch** (`shard::epoch`): a rewrite until nobody names the old places,
+//!   a checkpoint until every durable fact was told. New work belongs to the next epoch and starves nobody.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
@@ -94,8 +96,6 @@
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
 //! no TLS, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
 //! alert tells that its retention is about to end.
-//! The journal is checkpointed at start only; while the server runs it grows by a block of 4 KiB a write, which is
-//! 512 octets a delivery in a full drain and 4 KiB for a delivery by itself.
 
 pub mod bridge;
 pub mod command;
