@@ -128,6 +128,14 @@ impl Keys {
         Some(KeyMark { key_id: *key_id, check: derive(key, &store.0, &[CHECK_INFO]) })
     }
 
+    /// The mark of key `key_id`; `None` if it is not here.
+    #[must_use]
+    pub fn mark_of(&self, key_id: u32, store: StoreId) -> Option<KeyMark> {
+        let keys = self.read();
+        let key = keys.get(&key_id)?;
+        Some(KeyMark { key_id, check: derive(key, &store.0, &[CHECK_INFO]) })
+    }
+
     /// Whether the key that `mark` speaks of is here.
     ///
     /// # Errors

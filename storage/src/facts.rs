@@ -170,8 +170,26 @@ impl Facts {
     /// The final outcome of a unit that a checkpoint restated.
     #[must_use]
     pub fn restated(&self, shard: ShardId, segment: SegmentId, unit: u32) -> Option<Outcome> {
-        let octet = self.outcomes.get(&(shard, segment))?.get(unit as usize / 2)?;
-        final_outcome(if unit.is_multiple_of(2) { octet & 15 } else { octet >> 4 })
+        final_outcome(self.half(shard, segment, unit))
+    }
+
+    /// Half an octet of a restated unit, as `FORMAT.md` has it under "Outcomes"; 0 where nothing was restated.
+    #[must_use]
+    pub fn half(&self, shard: ShardId, segment: SegmentId, unit: u32) -> u8 {
+        let octet = self.outcomes.get(&(shard, segment)).and_then(|halves| halves.get(unit as usize / 2));
+        octet.map_or(0, |octet| if unit.is_multiple_of(2) { octet & 15 } else { octet >> 4 })
+    }
+
+    /// What was restated of a segment, two units an octet, the lower one in the lower half.
+    #[must_use]
+    pub fn halves(&self, shard: ShardId, segment: SegmentId) -> &[u8] {
+        self.outcomes.get(&(shard, segment)).map_or(&[], Vec::as_slice)
+    }
+
+    /// One fact a unit, in the order of messages and recipients.
+    #[must_use]
+    pub fn all(&self) -> &[Told] {
+        &self.rows
     }
 
     /// What each directory has lost.

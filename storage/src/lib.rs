@@ -41,12 +41,14 @@
 //! | [`compaction`], [`checkpoint`] | which segments go or are rewritten, and the rewriting; journals that get short |
 //! | [`store`] | opening all of it, once |
 //! | [`reader`], [`merge`] | a record back from disk; one domain's queue over all directories |
-//! | [`inspect`] | a read-only walk over a directory, for the offline tool |
+//! | [`ledger`] | P2 as arithmetic |
+//! | [`inspect`] | a read-only walk over a directory, for the offline tool: what is there, what is wrong, the ledger recounted |
+//! | [`repair`] | a copy of a damaged directory that opens again |
 //! | `sim` | the simulated disk, clock and executor (feature `sim`: tests and benches) |
 //!
 //! Never: [`mod@format`] names anything but [`position`]; anything but `disk/dma.rs` and the real clock names glommio;
 //! `sim` names more than the traits and types of [`disk`], [`clock`], [`error`] and [`position`]; [`inspect`] opens a file
-//! for writing.
+//! for writing. [`repair`] writes only into the copy that it makes, and its source is a walk of [`inspect`].
 //!
 //! # Decisions
 //!
@@ -102,11 +104,13 @@ pub mod format;
 pub mod frontier;
 mod identity;
 pub mod inspect;
+pub mod ledger;
 pub mod log;
 pub mod merge;
 pub mod notify;
 pub mod position;
 pub mod reader;
+pub mod repair;
 pub mod segment;
 pub mod shelf;
 pub mod store;

@@ -6,6 +6,8 @@
     reason = "tests use the machine as it is, and a panic is how they fail"
 )]
 
+#[path = "storage/audit.rs"]
+mod audit;
 #[path = "storage/call_by_call.rs"]
 mod call_by_call;
 #[path = "storage/checker.rs"]
@@ -32,5 +34,7 @@ mod lookup;
 mod node;
 #[path = "storage/recovery_rows.rs"]
 mod recovery_rows;
+#[path = "storage/repair.rs"]
+mod repair;
 #[path = "storage/upkeep.rs"]
 mod upkeep;

@@ -38,9 +38,24 @@ async fn drive(log: &SimLog) {
 
 async fn write(mail: &SimLog, journal: &SimLog) {
     for number in 1..=3_u64 {
+        let data =
+            format!("Subject: {number}\r\nX-Dot: yes\r\n\r\nFrom the start\r\n..dot\r\n>From me\r\nend\r\n");
+        // The data of the third went ahead in part.
+        let (ahead, tail) = data.as_bytes().split_at(if number == 3 { 30 } else { 0 });
+        let queue_id = QueueId::new(1, ShardId(0), number);
+        let chunks = match ahead {
+            [] => Vec::new(),
+            ahead => vec![mail.append_chunk(queue_id, ahead).await.unwrap()],
+        };
+        let facts = DataFacts {
+            stored_octets: data.len() as u64,
+            unstuffed_octets: data.len() as u64 - 1,
+            stuffed_lines: 1,
+            ..DataFacts::default()
+        };
         let message = Message {
-            queue_id: QueueId::new(1, ShardId(0), number),
-            received: UnixMillis(1_767_225_600_000),
+            queue_id,
+            received: UnixMillis(1_767_225_600_000 + (number - 1) * 1000),
             envelope: &Envelope {
                 reverse_path: "sender@example.org",
                 recipients: &["a@one.test", "b@two.test"],
@@ -49,10 +64,10 @@ async fn write(mail: &SimLog, journal: &SimLog) {
                 protocol: Protocol::Esmtp,
                 body_8bit: false,
             },
-            data: &DataFacts { stored_octets: 6, ..DataFacts::default() },
-            chunks: &[],
+            data: &facts,
+            chunks: &chunks,
             trace: b"Received: by test\r\n",
-            tail: b"body\r\n",
+            tail,
         };
         let receipt = mail.append_message(&message).await.unwrap();
         let fact = Fact { stamp: receipt.stamp, ordinal: 0, outcome: Outcome::Delivered, code: 250 };
@@ -105,6 +120,13 @@ impl Data {
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Where the record of a message is.
+    fn offset_of(&self, number: u64) -> usize {
+        let id = QueueId::new(1, ShardId(0), number).to_string();
+        let records = json_lines(&self.run("dump", &["--json", "--queue-id", &id, "--domain", "one.test"]).1);
+        usize::try_from(records[0]["offset"].as_u64().unwrap()).unwrap()
+    }
+
     fn flip(&self, path: &str, offset: usize) {
         let mut content = fs::read(self.0.join(path)).unwrap();
         content[offset] ^= 1;
@@ -151,7 +173,7 @@ fn a_clean_directory_is_listed_dumped_and_verified() {
     let queue_id = QueueId::new(1, ShardId(0), 2).to_string();
     let records = json_lines(&data.run("dump", &["--json", "--queue-id", &queue_id]).1);
     assert_eq!(records.len(), 1);
-    assert_eq!((&records[0]["queue_id"], &records[0]["data_octets"]), (&queue_id.into(), &6.into()));
+    assert_eq!((&records[0]["queue_id"], &records[0]["data_octets"]), (&queue_id.into(), &64.into()));
     assert_eq!(records[0]["recipients"][1]["state"], "queued");
 }
 
@@ -196,4 +218,226 @@ fn a_reader_that_leaves_is_no_error() {
         .unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
+}
+
+const SECOND: &str = "shard-00/segment-00000002.log";
+
+/// The queue id of message `number`.
+fn id(number: u64) -> String {
+    QueueId::new(1, ShardId(0), number).to_string()
+}
+
+#[test]
+fn the_ledger_is_shown_and_a_lost_record_breaks_it() {
+    let data = Data::new("segment-audit");
+    let (status, shown) = data.run("audit", &[]);
+    assert_eq!(status, 0, "{shown}");
+    let row = shown.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(row, ["one.test", "3", "3", "0", "0", "0", "0", "0", "0", "0", "balanced"]);
+    let rows = json_lines(&data.run("audit", &["--json"]).1);
+    assert_eq!((&rows[1]["domain"], &rows[1]["backlog"]), (&"two.test".into(), &3.into()));
+    assert_eq!((&rows[1]["lost"], &rows[1]["balances"]), (&0.into(), &true.into()));
+    data.flip(SEGMENT, data.offset_of(2) + 80);
+    let (status, shown) = data.run("audit", &[]);
+    assert_eq!(status, 1);
+    assert!(shown.contains("1 LOST") && shown.contains(&format!("{SEGMENT}: offset ")), "{shown}");
+    fs::remove_file(data.0.join(SEGMENT)).unwrap();
+    let (status, shown) = data.run("audit", &["--json"]);
+    assert_eq!(status, 1);
+    assert!(json_lines(&shown).iter().any(|line| line["problem"]["path"] == SEGMENT), "{shown}");
+}
+
+#[test]
+fn one_message_is_shown_with_all_that_is_known() {
+    let data = Data::new("segment-show");
+    let (status, shown) = data.run("show", &[&id(2)]);
+    assert_eq!(status, 0);
+    let parts = [
+        "received  2026-01-01T00:00:01.000Z",
+        "from      <sender@example.org>",
+        "to        <a@one.test> delivered",
+        "to        <b@two.test> queued",
+        "client    [127.0.0.1] called itself client.example, ESMTP",
+        "trace     Received: by test",
+        "header    Subject: 2",
+        "          X-Dot: yes",
+    ];
+    for part in parts {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    assert!(!shown.contains("From the start"), "the body is not shown: {shown}");
+    let object = &json_lines(&data.run("show", &["--json", &id(3).to_lowercase()]).1)[0];
+    assert_eq!((&object["queue_id"], &object["headers"][0]), (&id(3).into(), &"Subject: 3".into()));
+    assert_eq!((&object["chunks"][0]["path"], &object["chunks"][0]["octets"]), (&SEGMENT.into(), &30.into()));
+    assert_eq!(data.run("show", &["0000000000009"]), (1, String::new()));
+    data.flip(SEGMENT, data.offset_of(2) + 80);
+    let output = segment(&["show", data.0.to_str().unwrap(), &id(2)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("lost: "), "{output:?}");
+}
+
+#[test]
+fn dump_filters_agree_on_one_recipient() {
+    let data = Data::new("segment-filters");
+    let count = |arguments: &[&str]| {
+        let (status, shown) = data.run("dump", arguments);
+        assert_eq!(status, 0);
+        shown.lines().count()
+    };
+    assert_eq!(count(&["--domain", "two.test"]), 3);
+    assert_eq!(count(&["--domain", "two.test", "--state", "delivered"]), 0);
+    assert_eq!(count(&["--domain", "one.test", "--state", "delivered"]), 3);
+    assert_eq!(count(&["--recipient", "<B@two.test>", "--state", "queued"]), 3);
+    assert_eq!(count(&["--recipient", "a@two.test"]), 0);
+    // Messages come a second apart.
+    let message = |arguments: &[&str]| count(&[arguments, &["--domain", "one.test"]].concat());
+    assert_eq!(message(&["--since", "2026-01-01T00:00:01Z"]), 2);
+    assert_eq!(message(&["--until", "2026-01-01T00:00:01Z"]), 1);
+    assert_eq!(message(&["--since", "2026-01-01T01:00:01+01:00", "--until", "2026-01-01T00:00:02Z"]), 1);
+    assert_eq!(message(&["--since", "2025-12-31"]), 3);
+    let output = segment(&["dump", data.0.to_str().unwrap(), "--since", "soon"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = segment(&["dump", data.0.to_str().unwrap(), "--state", "lost"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A message as it must come out, with these line ends and this mark in front of what looks like a separator.
+fn expected(number: u64, to: &str, end: &str, mark: &str) -> String {
+    let lines = [
+        "Return-Path: <sender@example.org>".to_owned(),
+        format!("Delivered-To: {to}"),
+        "Received: by test".to_owned(),
+        format!("Subject: {number}"),
+        "X-Dot: yes".to_owned(),
+        String::new(),
+        format!("{mark}From the start"),
+        ".dot".to_owned(),
+        format!("{mark}>From me"),
+        "end".to_owned(),
+    ];
+    lines.iter().map(|line| format!("{line}{end}")).collect()
+}
+
+#[test]
+fn messages_are_exported_as_files_and_nothing_is_overwritten() {
+    let data = Data::new("segment-eml");
+    let target = data.0.join("../").join(format!("segment-eml-out-{}", std::process::id()));
+    let to = target.to_str().unwrap();
+    let arguments = [to, "--domain", "two.test", "--state", "queued"];
+    assert_eq!(data.run("export", &arguments).0, 0);
+    let mut names: Vec<_> = fs::read_dir(&target)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, [1, 2, 3].map(|number| format!("{}.eml", id(number))));
+    for number in 1..=3 {
+        let content = fs::read_to_string(target.join(format!("{}.eml", id(number)))).unwrap();
+        assert_eq!(content, expected(number, "b@two.test", "\r\n", ""), "chunked or not");
+    }
+    fs::write(target.join(format!("{}.eml", id(2))), "mine").unwrap();
+    assert_eq!(data.run("export", &arguments).0, 1);
+    assert_eq!(fs::read_to_string(target.join(format!("{}.eml", id(2)))).unwrap(), "mine");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 3, "nothing half-made is left");
+    fs::remove_dir_all(&target).unwrap();
+}
+
+#[test]
+fn an_mbox_is_quoted_and_separated() {
+    let data = Data::new("segment-mbox");
+    let target = data.0.with_extension("mbox");
+    let arguments = [target.to_str().unwrap(), "--format", "mbox", "--recipient", "b@two.test"];
+    // The second cannot be read: the others are there whole.
+    data.flip(SEGMENT, data.offset_of(2) + 80);
+    assert_eq!(data.run("export", &arguments).0, 1);
+    let one = |number, time| {
+        let separator = format!("From sender@example.org Thu Jan  1 00:00:0{time} 2026\n");
+        separator + &expected(number, "b@two.test", "\n", ">") + "\n"
+    };
+    assert_eq!(fs::read_to_string(&target).unwrap(), one(1, 0) + &one(3, 2));
+    assert_eq!(data.run("export", &arguments), (1, String::new()), "it is there");
+    fs::remove_file(&target).unwrap();
+}
+
+#[test]
+fn a_maildir_has_each_message_once_also_when_it_was_seen() {
+    let data = Data::new("segment-maildir");
+    let target = data.0.with_extension("maildir");
+    let arguments = [target.to_str().unwrap(), "--format", "maildir", "--queue-id", &id(3)];
+    assert_eq!(data.run("export", &arguments).0, 0);
+    let new =
+        || fs::read_dir(target.join("new")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let first = new().remove(0);
+    assert_eq!(first.file_name().unwrap().to_str().unwrap(), format!("1767225602.{}.stratamx", id(3)));
+    let content = fs::read_to_string(&first).unwrap();
+    assert!(content.contains("Delivered-To: a@one.test\nDelivered-To: b@two.test\n"), "{content}");
+    assert!(content.ends_with("\n.dot\n>From me\nend\n"), "{content}");
+    assert_eq!(fs::read_dir(target.join("tmp")).unwrap().count(), 0);
+    assert_eq!(data.run("export", &arguments).0, 1);
+    let seen = target.join("cur").join(format!("{}:2,S", first.file_name().unwrap().to_str().unwrap()));
+    fs::rename(&first, seen).unwrap();
+    assert_eq!(data.run("export", &arguments).0, 1);
+    assert_eq!(new().len(), 0);
+    fs::remove_dir_all(&target).unwrap();
+}
+
+#[test]
+fn cursors_and_layout_tell_what_is_settled() {
+    let data = Data::new("segment-cursors");
+    let rows = json_lines(&data.run("cursors", &["--json"]).1);
+    assert_eq!(
+        (&rows[0]["domain"], &rows[0]["settled"], &rows[0]["oldest"]),
+        (&"one.test".into(), &3.into(), &serde_json::Value::Null)
+    );
+    assert_eq!((&rows[1]["queued"], &rows[1]["oldest"]["queue_id"]), (&3.into(), &id(1).into()));
+    let (status, shown) = data.run("cursors", &[]);
+    assert!(status == 0 && shown.contains("two.test") && shown.contains(&id(1)), "{shown}");
+    let (status, drawn) = data.run("layout", &[]);
+    assert!(status == 0 && drawn.contains("[H") && drawn.contains("live "), "{drawn}");
+    let layout = &json_lines(&data.run("layout", &["--json", "--file", SEGMENT]).1)[0];
+    let extents = layout["extents"].as_array().unwrap();
+    let mut end = 0;
+    for extent in extents {
+        assert_eq!(extent["offset"], end, "without overlap or omission: {layout}");
+        end += extent["octets"].as_u64().unwrap();
+    }
+    assert_eq!(layout["octets"], end);
+    let count = |kind: &str| extents.iter().filter(|extent| extent["kind"] == kind).count();
+    assert_eq!((count("header"), count("live"), count("chunk"), count("unused")), (1, 3, 1, 1), "{layout}");
+    assert_eq!(data.run("layout", &["--file", "no such"]).0, 1);
+}
+
+#[test]
+fn a_damaged_directory_is_repaired_into_a_copy() {
+    let data = Data::new("segment-repair");
+    let target = data.0.with_extension("copy");
+    let to = target.to_str().unwrap();
+    data.flip(SEGMENT, data.offset_of(2) + 80);
+    assert_eq!(data.run("verify", &[]).0, 1);
+    let (status, left_out) = data.run("repair", &[to]);
+    assert_eq!(status, 0, "{left_out}");
+    assert!(
+        left_out.contains(SEGMENT) && left_out.contains(&id(2)) && left_out.contains("two.test"),
+        "{left_out}"
+    );
+    let copy = Data(target.clone());
+    assert_eq!((copy.run("verify", &[]).0, copy.run("audit", &[]).0), (0, 0));
+    let rows = json_lines(&copy.run("audit", &["--json"]).1);
+    assert_eq!(
+        (&rows[1]["accepted"], &rows[1]["damaged"], &rows[1]["backlog"]),
+        (&3.into(), &1.into(), &2.into())
+    );
+    assert_eq!(json_lines(&copy.run("dump", &["--json", "--domain", "two.test"]).1).len(), 2);
+    assert!(copy.0.join(SECOND).exists(), "the segment that takes back the numbers");
+    assert_eq!(data.run("repair", &[to]).0, 1, "never into what is there");
+    assert_eq!(data.run("repair", &[]).0, 2);
+}
+
+#[test]
+fn every_command_tells_how_it_is_used() {
+    for command in ["list", "dump", "show", "export", "verify", "audit", "cursors", "layout", "repair"] {
+        let output = segment(&[command, "--help"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("Example: stratamx-segment "), "{command}: {text}");
+    }
 }

@@ -13,6 +13,7 @@
 //!
 //! Offsets and lengths of writes are multiples of [`ALIGNMENT_OCTETS`]; reads may start and end anywhere. Paths are relative to the data directory.
 
+pub mod copy;
 #[cfg(feature = "glommio")]
 pub mod dma;
 pub mod plain;

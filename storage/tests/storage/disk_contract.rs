@@ -22,7 +22,7 @@ pub(crate) fn block_of<F: File>(file: &F, octets: usize, value: u8) -> F::Block 
 }
 
 /// The body: everything that an implementation must do.
-async fn contract<D: Disk>(disk: D) {
+pub(crate) async fn contract<D: Disk>(disk: D) {
     names(&disk).await;
     content(&disk).await;
     whole_files(&disk).await;

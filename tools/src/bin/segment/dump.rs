@@ -67,7 +67,10 @@ fn line(record: &Record) -> String {
 }
 
 fn object(record: &Record) -> serde_json::Value {
-    let recipient = |recipient: &Recipient| json!({"mailbox": recipient.mailbox, "state": recipient.state});
+    let recipient = |recipient: &Recipient| {
+        let code = (recipient.code != 0).then_some(recipient.code);
+        json!({"mailbox": recipient.mailbox, "state": recipient.state, "code": code})
+    };
     json!({
         "path": record.path,
         "shard": record.shard,

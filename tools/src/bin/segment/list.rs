@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use serde_json::json;
 use storage::inspect::{Directory, LogFile, ReadOnly};
 
+use super::text::table;
+
 pub(crate) fn list(
     directory: &Directory<ReadOnly>,
     as_json: bool,
@@ -21,23 +23,7 @@ pub(crate) fn list(
         "file", "purpose", "header", "index", "octets", "frames", "messages", "units", "settled", "first",
         "last",
     ];
-    let mut rows = vec![heads.map(str::to_owned)];
-    rows.extend(directory.files().map(row));
-    let mut widths = [0; 11];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    for row in &rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Words to the left, numbers to the right.
-            let cell = if column < 4 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
-            line.push_str(&cell);
-        }
-        writeln!(output, "{}", line.trim_end())?;
-    }
+    table(output, &heads, directory.files().map(|file| row(file).to_vec()))?;
     let (units, settled) = directory
         .files()
         .filter(|file| file.purpose == "mail")

@@ -1,4 +1,9 @@
-//! Words for a terminal.
+//! Words for a terminal: names without control characters, times, tables.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// `text` without what a terminal would obey: names on disk come from strangers.
 pub(crate) fn plain(text: &str) -> String {
@@ -13,27 +18,44 @@ pub(crate) fn plain(text: &str) -> String {
     out
 }
 
-/// Milliseconds since 1970 as RFC 3339, in UTC.
+/// Milliseconds since 1970 as RFC 3339, in UTC; what no calendar has is shown as it is.
 pub(crate) fn utc(milliseconds: u64) -> String {
-    let (seconds, milliseconds) = (milliseconds / 1000, milliseconds % 1000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
+    let time = i64::try_from(milliseconds).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+    time.map_or_else(|| format!("{milliseconds}ms"), |time| format!("{time:.3}"))
 }
 
-/// The date that lies `days` behind 1970-01-01: years are counted from March, so that the leap day is the last.
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_400_YEARS: u64 = 146_097;
-    const DAYS_TO_1970: u64 = 719_468;
-    let days = days + DAYS_TO_1970;
-    let (cycle, day) = (days / DAYS_400_YEARS, days % DAYS_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (cycle * 400 + year + carry, month, day)
+/// The time of a From_ line (RFC 4155): as asctime has it, in UTC.
+pub(crate) fn asctime(milliseconds: u64) -> String {
+    let time = i64::try_from(milliseconds).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+    let time = time.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC);
+    time.strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
+/// Lines with columns below each other: words to the left, numbers to the right.
+pub(crate) fn table(
+    output: &mut impl Write,
+    heads: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> io::Result<()> {
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let rows: Vec<Vec<String>> = [heads].into_iter().chain(rows).collect();
+    let columns = rows[0].len();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let is_number = |cell: &String| cell == "-" || cell.bytes().all(|octet| octet.is_ascii_digit());
+    let numbers: Vec<bool> =
+        (0..columns).map(|column| rows[1..].iter().all(|row| is_number(&row[column]))).collect();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            let cell =
+                if numbers[column] { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+            line.push_str(&cell);
+        }
+        writeln!(output, "{}", line.trim_end())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -43,20 +65,28 @@ mod tests {
     #[test]
     fn times_read_as_they_do_elsewhere() {
         let table = [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_767_225_599_999, "2025-12-31T23:59:59.999Z"),
-            (4_107_542_399_001, "2100-02-28T23:59:59.001Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (0, "1970-01-01T00:00:00.000Z", "Thu Jan  1 00:00:00 1970"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z", "Tue Feb 29 00:00:00 2000"),
+            (1_767_225_599_999, "2025-12-31T23:59:59.999Z", "Wed Dec 31 23:59:59 2025"),
+            (4_107_542_400_001, "2100-03-01T00:00:00.001Z", "Mon Mar  1 00:00:00 2100"),
         ];
-        for (milliseconds, text) in table {
-            assert_eq!(utc(milliseconds), text);
+        for (milliseconds, text, from) in table {
+            assert_eq!((utc(milliseconds).as_str(), asctime(milliseconds).as_str()), (text, from));
         }
-        utc(u64::MAX);
+        assert_eq!(utc(u64::MAX), format!("{}ms", u64::MAX));
+        asctime(u64::MAX);
     }
 
     #[test]
     fn a_terminal_obeys_nothing() {
         assert_eq!(plain("a\u{1b}[2J\nü@x"), "a\\u{1b}[2J\\nü@x");
+    }
+
+    #[test]
+    fn numbers_stand_below_each_other() {
+        let mut out = Vec::new();
+        let rows = [["ü.test", "7"], ["b", "100"]].map(|row| row.map(str::to_owned).to_vec());
+        table(&mut out, &["domain", "units"], rows).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "domain  units\nü.test      7\nb         100\n");
     }
 }
