@@ -35,6 +35,10 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
         ended: HashMap::new(),
         refused: HashMap::new(),
     };
+    if compactor.shard.checkpoints.suspended {
+        // A journal may say how mail ended, by segment, that nobody could read: where that mail lies must not change.
+        return;
+    }
     loop {
         let shutdown = compactor.shard.shutdown.wait();
         if compactor.shard.is_shutting_down() {

@@ -21,6 +21,7 @@ use crate::disk::Disk;
 use crate::error::{DiskError, OpenError};
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
+use crate::format::tally::Tally;
 use crate::frontier::{CEILING_STEP, Frontier};
 use crate::identity;
 use crate::log::{Log, LogOptions, Progress};
@@ -210,8 +211,11 @@ async fn checkpoint<D: Disk, C: Clock>(
     frontier: &Arc<Frontier>,
     loaded: &mut load::Loaded,
 ) -> Result<Option<(ShardId, SegmentId)>, OpenError> {
-    let Some(shard) = loaded.first_directory().filter(|_| !loaded.incomplete) else { return Ok(None) };
-    remove_journals(disk, core::mem::take(&mut loaded.empty_journals)).await?;
+    let needed = !loaded.incomplete || !loaded.cut_off.is_empty();
+    let Some(shard) = loaded.first_directory().filter(|_| needed) else { return Ok(None) };
+    if !loaded.incomplete {
+        remove_journals(disk, core::mem::take(&mut loaded.empty_journals)).await?;
+    }
     let chain = loaded.chains(shard, None).journal;
     let log_options = LogOptions {
         purpose: Purpose::Journal,
@@ -232,7 +236,12 @@ async fn checkpoint<D: Disk, C: Clock>(
     if let Some(last) = last {
         loaded.journals_end(shard, last);
     }
+    for (shard, segment) in core::mem::take(&mut loaded.cut_off) {
+        let path = crate::segment::path(shard, Purpose::Mail, segment);
+        load::remove_durably(disk, shard, segment).await.map_err(|error| at(&path, error))?;
+    }
     match written {
+        (Ok(()), Ok(())) if loaded.incomplete => return Ok(None),
         (Ok(()), Ok(())) => {}
         (_, Err(DiskError::NoSpace)) => return Ok(Some((shard, chain.first))),
         (Err(error), Ok(())) => {
@@ -259,6 +268,13 @@ async fn restate<D: Disk, C: Clock>(
     loaded: &load::Loaded,
 ) -> Result<(), crate::error::AppendError> {
     let result = async {
+        for (shard, segment) in &loaded.cut_off {
+            let tally = Tally { shard: *shard, segment: *segment, rows: Vec::new() };
+            log.append_tally(&tally).await?.await?;
+        }
+        if loaded.incomplete {
+            return Ok(());
+        }
         let sequence = frontier.sequence()?;
         let held = loaded.held();
         for (number, shelf) in loaded.shelves.iter().enumerate() {

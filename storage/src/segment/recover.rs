@@ -165,6 +165,9 @@ pub async fn first_block<D: Disk>(
 ) -> Result<FirstBlock<D::File>, DiskError> {
     let file = disk.open(path).await?;
     let block = file.read(0, BLOCK_OCTETS).await?.to_vec();
+    if (block.len() as u64) < file.length().await?.min(BLOCK_OCTETS as u64) {
+        return Err(DiskError::Io { operation: "read", reason: format!("short: {} octets", block.len()) });
+    }
     let (mut state, header) = header_state(&block, store);
     if matches!(state, HeaderState::Blank | HeaderState::Damaged) {
         let blank = is_blank_behind(&file, store).await?;

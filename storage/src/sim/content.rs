@@ -4,7 +4,7 @@ use super::fault::{Faults, Fired};
 use super::random::Random;
 use crate::disk::ALIGNMENT_OCTETS;
 use core::ops::Range;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a power cut keeps or loses by itself.
 pub const SECTOR_OCTETS: usize = 512;
@@ -42,6 +42,14 @@ impl Content {
             self.unsynced.entry(sector).or_insert(before);
             self.seen[range].copy_from_slice(new);
         }
+    }
+
+    /// The block before `sectors` is written once more, as it is.
+    pub(super) fn write_tail_again(&mut self, number: u64, sectors: &Range<usize>) {
+        let Some(start) = sectors.start.checked_sub(SECTORS_A_BLOCK) else { return };
+        let tail = start..sectors.start;
+        let octets = self.seen[octets_of(&tail)].to_vec();
+        self.write(number, tail, &octets);
     }
 
     /// A write that failed on the way: each sector arrived or not. Returns whether some did and some did not.
@@ -96,10 +104,15 @@ impl Content {
         fired: &mut Fired,
     ) -> Vec<WriteFate> {
         let mut unknown = core::mem::take(&mut self.unsynced);
+        let forsaken: BTreeSet<usize> = self.forsaken.keys().copied().collect();
+        let failed = |sectors: &Range<usize>| forsaken.range(sectors.clone()).next().is_some();
         unknown.append(&mut self.forsaken);
         let writes = core::mem::take(&mut self.writes);
-        if !writes.is_empty() && faults.misdirect_one_in.is_some_and(|times| random.one_in(times)) {
-            let (_, write) = &writes[index_below(writes.len(), random)];
+        // One that failed has its own fault.
+        let whole: Vec<&Range<usize>> =
+            writes.iter().map(|(_, sectors)| sectors).filter(|sectors| !failed(sectors)).collect();
+        if !whole.is_empty() && faults.misdirect_one_in.is_some_and(|times| random.one_in(times)) {
+            let write = whole[index_below(whole.len(), random)];
             fired.misdirected_writes += u64::from(self.misdirect(write, &mut unknown, random));
         }
         let mut lost = Vec::new();
@@ -107,6 +120,9 @@ impl Content {
             if random.one_in(2) {
                 self.seen[range_of(sector)].copy_from_slice(&before);
                 lost.push(sector);
+            } else if faults.shear_one_in.is_some_and(|times| random.one_in(times)) {
+                self.seen[range_of(sector)].fill_with(|| random.next().to_le_bytes()[0]);
+                fired.sheared_sectors += 1;
             }
         }
         fired.lost_sectors += lost.len() as u64;

@@ -367,6 +367,9 @@ impl File for SimFile {
         assert!(end <= content.seen.len(), "write behind the preallocated end");
         let sectors = start / SECTOR_OCTETS..end / SECTOR_OCTETS;
         state.writes += 1;
+        if state.faults.rewrite_tail_blocks {
+            content.write_tail_again(state.writes, &sectors);
+        }
         match called {
             Ok(()) => content.write(state.writes, sectors, block.as_ref()),
             Err(_) => {

@@ -20,6 +20,10 @@ pub struct Faults {
     pub short_reading: Option<u64>,
     /// At a crash, once in so many files with unsynced writes, one of these lands elsewhere.
     pub misdirect_one_in: Option<u64>,
+    /// At a crash, once in so many unsynced sectors, one was just being written: it is neither what it was nor what it should be.
+    pub shear_one_in: Option<u64>,
+    /// A canary: a write behind durable octets writes the block before it once more, as a log that fills its tail block up would.
+    pub rewrite_tail_blocks: bool,
     /// A canary: syncs are accepted and ignored.
     pub ignore_syncs: bool,
     /// A canary: directory syncs are accepted and ignored.
@@ -76,6 +80,8 @@ pub struct Fired {
     pub short_reads: u64,
     /// Unsynced sectors that a crash took back.
     pub lost_sectors: u64,
+    /// Unsynced sectors of which a crash left neither the old nor the new octets.
+    pub sheared_sectors: u64,
     /// Unsynced writes of which a crash, or their own failure, kept a part.
     pub torn_writes: u64,
     /// Unsynced writes that a crash kept, at least in part, though it took back of an earlier one, to any file.
@@ -97,6 +103,7 @@ impl Fired {
         self.no_space += other.no_space;
         self.short_reads += other.short_reads;
         self.lost_sectors += other.lost_sectors;
+        self.sheared_sectors += other.sheared_sectors;
         self.torn_writes += other.torn_writes;
         self.reordered_writes += other.reordered_writes;
         self.misdirected_writes += other.misdirected_writes;
@@ -106,11 +113,12 @@ impl Fired {
 
     /// Every kind but EIO, which has kinds of its own, with its count.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 8] {
+    pub const fn rows(&self) -> [(&'static str, u64); 9] {
         [
             ("ENOSPC", self.no_space),
             ("short read", self.short_reads),
             ("lost sector", self.lost_sectors),
+            ("sheared sector", self.sheared_sectors),
             ("torn write", self.torn_writes),
             ("reordered write", self.reordered_writes),
             ("misdirected write", self.misdirected_writes),

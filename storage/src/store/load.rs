@@ -35,6 +35,10 @@ pub(super) struct Loaded {
     pub(super) journals: Vec<(ShardId, SegmentId)>,
     /// Journals with nothing in them.
     pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
+    /// Copies whose rewrite a crash cut off.
+    pub(super) cut_off: Vec<(ShardId, SegmentId)>,
+    /// Tallies may be unknown: neither a copy nor its sources may go in this life.
+    journals_unread: bool,
     directories: Vec<ShardId>,
     /// The highest number in use per directory and purpose.
     numbers: BTreeMap<(ShardId, Purpose), SegmentId>,
@@ -140,6 +144,7 @@ pub(super) async fn load<D: Disk>(
         segments.push((*shard, mail));
     }
     facts.finish();
+    loaded.journals_unread = loaded.incomplete;
     take_ledgers(&mut facts, options.shards, &mut loaded);
     let mut queue = Gathered::default();
     for (shard, mail) in segments {
@@ -224,6 +229,8 @@ impl<D: Disk> Context<'_, D> {
         };
         loaded.note_made(shard, Purpose::Journal, segment);
         lost.extend(walked.gaps.iter().map(|gap| gap.range.start));
+        // What could not be read today may be read tomorrow: no checkpoint may put itself in its place.
+        loaded.incomplete |= walked.unreadable > 0;
         damaged |= walked.unreadable > 0 || lost.iter().any(|offset| *offset < walked.durable_before);
         if damaged {
             loaded.found(path, FindingKind::Journal);
@@ -246,6 +253,9 @@ impl<D: Disk> Context<'_, D> {
         let keeper = usize::from(shard.0 % self.options.shards);
         let mut behind = Behind::default();
         let mut shelved = Vec::new();
+        // The highest segment whose pins are not known.
+        let mut unread = loaded.journals_unread.then_some(SegmentId(u32::MAX));
+        let was_incomplete = core::mem::take(&mut loaded.incomplete);
         for segment in mail.iter().rev() {
             if facts.is_gone(shard, *segment) {
                 // A crash came between its tally and its unlink.
@@ -253,9 +263,9 @@ impl<D: Disk> Context<'_, D> {
                 continue;
             }
             let unmoved = |source: &SegmentId| mail.contains(source) && !facts.is_gone(shard, *source);
-            let Some(mut found) = self.load_segment(shard, *segment, unmoved, loaded).await? else {
-                continue;
-            };
+            let found = self.load_segment(shard, *segment, unmoved, loaded).await?;
+            unread = unread.or(loaded.incomplete.then_some(*segment));
+            let Some(mut found) = found else { continue };
             let header = found.header.as_ref();
             if let Some(sources) = header.map(|header| &header.sources) {
                 behind.note_rewrite(sources, &found.index);
@@ -273,13 +283,21 @@ impl<D: Disk> Context<'_, D> {
             shelved.push((*segment, core::mem::take(&mut found.index.voids)));
             queue.take((shard, *segment), found.index, facts, shelf);
         }
-        for (segment, voids) in shelved {
-            loaded.shelves[keeper].restore_voids(shard, segment, &voids);
-        }
         for previous in behind.previous {
             if !mail.contains(&previous) && !facts.is_gone(shard, previous) {
                 loaded.incomplete = true;
+                unread = unread.max(Some(previous));
                 loaded.found(path(shard, Purpose::Mail, previous), FindingKind::Missing);
+            }
+        }
+        loaded.incomplete |= was_incomplete;
+        let shelf = &mut loaded.shelves[keeper];
+        for (segment, voids) in shelved {
+            shelf.restore_voids(shard, segment, &voids);
+            if Some(segment) < unread {
+                // H3: what could not be read may be the closing records of chunks, or the copies of messages, in earlier
+                // segments. These stay for this life.
+                shelf.pin(shard, segment);
             }
         }
         Ok(())
@@ -303,10 +321,10 @@ impl<D: Disk> Context<'_, D> {
             known.map_err(|error| OpenError::Key { path: path.clone(), error })?;
         }
         let sources = header.as_ref().map(|header| &header.sources).filter(|sources| !sources.is_empty());
-        if sources.is_some_and(|sources| sources.iter().all(unmoved)) {
-            // A crash cut the rewrite off: its sources have all of it, and every fact about it. It must be gone for good before
-            // one of them is.
-            self.remove_durably(shard, segment).await.map_err(|error| at(&path, error))?;
+        if !loaded.journals_unread && sources.is_some_and(|sources| sources.iter().all(unmoved)) {
+            // A crash cut the rewrite off: its sources have all of it, and every fact about it. It goes before this start ends,
+            // but behind the word that it does: a later header may name it.
+            loaded.cut_off.push((shard, segment));
             loaded.shelves[usize::from(shard.0 % self.options.shards)].cover(shard, segment);
             return Ok(None);
         }
@@ -383,18 +401,7 @@ impl<D: Disk> Context<'_, D> {
 
     /// Removes a segment in which nothing is. What fails here is tried again at the next start.
     async fn remove(&self, shard: ShardId, segment: SegmentId) {
-        let _ = self.remove_durably(shard, segment).await;
-    }
-
-    async fn remove_durably(&self, shard: ShardId, segment: SegmentId) -> Result<(), DiskError> {
-        // The index first: without its segment it would look like the trace of a loss.
-        for path in [format!("{shard}/{}", index_name(segment)), path(shard, Purpose::Mail, segment)] {
-            match self.disk.remove(&path).await {
-                Ok(()) | Err(DiskError::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.disk.sync_directory(&shard.to_string()).await
+        let _ = remove_durably(self.disk, shard, segment).await;
     }
 
     /// Indexes without their segment: an unlink that a crash cut off, or a segment that was lost.
@@ -415,6 +422,22 @@ impl<D: Disk> Context<'_, D> {
             }
         }
     }
+}
+
+/// Removes a mail segment and its index.
+pub(super) async fn remove_durably<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+    segment: SegmentId,
+) -> Result<(), DiskError> {
+    // The index first: without its segment it would look like the trace of a loss.
+    for path in [format!("{shard}/{}", index_name(segment)), path(shard, Purpose::Mail, segment)] {
+        match disk.remove(&path).await {
+            Ok(()) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    disk.sync_directory(&shard.to_string()).await
 }
 
 /// The file stays, and so does all that journals say: a device may read again tomorrow.

@@ -64,7 +64,8 @@ fn opens_and_lives(disk: &SimDisk, world: &World) -> bool {
     let (spawner, disk, world) = (executor.spawner(), disk.clone(), Rc::clone(world));
     let lived = async move {
         let Ok(opened) = open(&disk, &clock, &store_options(1)).await else { return false };
-        let Some(node) = Node::over(opened, &store_options(1), &disk, &clock, &spawner).await else {
+        let Some(node) = Node::over(opened, &(&store_options(1)).into(), &disk, &clock, &spawner).await
+        else {
             return false;
         };
         story(node, world).await;

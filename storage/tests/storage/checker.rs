@@ -30,6 +30,8 @@ pub(crate) async fn check(disk: &SimDisk, opened: &Opened, world: &World) -> Vec
         }
     }
     let places = entries_of(opened);
+    let returned = places.keys().filter(|stamp| world.borrow().voided.contains(stamp));
+    wrong.extend(returned.map(|stamp| format!("H8: {stamp:?} was refused, is void, and came back")));
     let reader = Reader::new(disk.clone(), opened.store.store, Arc::default());
     let acknowledged = world.borrow().acknowledged.clone();
     for (number, promise) in acknowledged {

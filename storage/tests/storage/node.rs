@@ -14,17 +14,21 @@ use storage::disk::Disk;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol};
 use storage::format::segment_header::Purpose;
+use storage::format::tally::Tally;
 use storage::log::{Chore, Log, LogOptions, Message, Place, Progress};
 use storage::position::{QueueId, SegmentId, ShardId, Stamp, UnixMillis};
 use storage::segment;
 use storage::shelf::Shelf;
-use storage::sim::executor::Spawner;
+use storage::sim::executor::{Spawner, yield_now};
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 use storage::store::{Chains, Opened, StoreOptions, open};
 
 pub(crate) const SEGMENT_OCTETS: u64 = 256 * 1024;
 pub(crate) const DISK_OCTETS: u64 = 512 << 20;
 pub(crate) const DOMAINS: [&str; 3] = ["one.test", "two.test", "three.test"];
+
+/// Polls that a note from one shard to another takes.
+const NOTE_POLLS: u32 = 150;
 
 pub(crate) type SimLog = Log<SimDisk, SimClock>;
 
@@ -36,6 +40,12 @@ pub(crate) struct Promises {
     pub(crate) acknowledged: BTreeMap<u64, Rc<Promise>>,
     /// Messages that were answered with an error.
     pub(crate) refused: BTreeSet<u64>,
+    /// Those of this life that have a stamp, and the shard that took it.
+    pub(crate) failed: BTreeSet<(ShardId, Stamp)>,
+    /// Those of them above which a later one was promised: they never come back (H8).
+    pub(crate) voided: BTreeSet<Stamp>,
+    /// The last promised stamp of each shard.
+    pub(crate) promised: BTreeMap<ShardId, Stamp>,
     /// Settlements that were acknowledged.
     pub(crate) settled: BTreeSet<(Stamp, u16)>,
     /// Settlements that were begun: after a crash they may hold or not.
@@ -51,6 +61,21 @@ pub(crate) struct Promises {
     pub(crate) largest_acknowledged: Stamp,
 }
 
+impl Promises {
+    /// H8: a failed range is void once something behind it is promised. A ticket may be looked at late, so stamps tell
+    /// what is behind.
+    fn void(&mut self) {
+        let Self { failed, voided, promised, .. } = self;
+        failed.retain(|(shard, stamp)| {
+            let is_void = promised.get(shard).is_some_and(|last| last > stamp);
+            if is_void {
+                voided.insert(*stamp);
+            }
+            !is_void
+        });
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
     pub(crate) number: u64,
@@ -63,10 +88,41 @@ pub(crate) struct Promise {
 
 pub(crate) type World = Rc<RefCell<Promises>>;
 
+/// What a canary does wrong: each breaks one rule of those who work with the storage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bug {
+    /// H3: the chunks of a message pin nothing.
+    MissingPin,
+    /// H12: whatever arrived is dispatched, not only what is below every shard's frontier.
+    DispatchAboveFrontier,
+    /// A checkpoint does not wait for those who are telling keepers of facts that are journalled.
+    HastyCheckpoint,
+    /// A rewrite does not journal how the units of its copy ended.
+    SilentCopy,
+    /// The sources of a rewrite get their tallies before its copy is durable.
+    HastyTally,
+}
+
+/// How a node is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) store: StoreOptions,
+    /// Octets of a mail segment.
+    pub(crate) mail_octets: u64,
+    pub(crate) bug: Option<Bug>,
+}
+
+impl From<&StoreOptions> for Shape {
+    fn from(store: &StoreOptions) -> Self {
+        Self { store: store.clone(), mail_octets: SEGMENT_OCTETS, bug: None }
+    }
+}
+
 /// One shard of a node.
 #[derive(Clone)]
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
+    pub(crate) bug: Option<Bug>,
     pub(crate) disk: SimDisk,
     pub(crate) mail: Rc<SimLog>,
     pub(crate) journal: Rc<SimLog>,
@@ -92,32 +148,36 @@ pub(crate) struct Node {
     /// Sources of rewrites that have no tally yet.
     pub(crate) leaving: Rc<RefCell<BTreeSet<(ShardId, SegmentId)>>>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) mail_octets: u64,
+    pub(crate) bug: Option<Bug>,
+    /// What became durable and was not dispatched yet, by domain.
+    pub(crate) inbox: Inbox,
 }
+
+/// The owners of all domains, as the dispatcher sees them.
+pub(crate) type Inbox = Rc<RefCell<BTreeSet<(Stamp, Arc<str>)>>>;
 
 pub(crate) fn store_options(shards: u16) -> StoreOptions {
     StoreOptions { shards, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() }
 }
 
-fn log_options(purpose: Purpose, chains: &Chains, opened: &Opened, keys: &Arc<Keys>) -> LogOptions {
-    let chain = if purpose == Purpose::Mail { chains.mail } else { chains.journal };
+fn log_options(purpose: Purpose, chains: &Chains, opened: &Opened, shape: &Shape) -> LogOptions {
+    let is_mail = purpose == Purpose::Mail;
+    let chain = if is_mail { chains.mail } else { chains.journal };
     LogOptions {
         purpose,
         shard: chains.directory,
         store: opened.store.store,
-        segment_octets: SEGMENT_OCTETS,
-        reserve_octets: if purpose == Purpose::Mail { 2 * SEGMENT_OCTETS } else { 0 },
+        segment_octets: if is_mail { shape.mail_octets } else { shape.store.journal_octets },
+        reserve_octets: if is_mail { 2 * shape.store.journal_octets } else { 0 },
         first_segment: chain.first,
         previous: chain.previous,
-        keys: Arc::clone(keys),
+        keys: Arc::clone(&shape.store.keys),
         frontier: Arc::clone(&opened.frontier),
     }
 }
 
 impl Node {
-    pub(crate) async fn start(disk: &SimDisk, clock: &SimClock, shards: u16, spawner: &Spawner) -> Self {
-        Self::start_with(disk, clock, &store_options(shards), spawner).await
-    }
-
     pub(crate) async fn start_with(
         disk: &SimDisk,
         clock: &SimClock,
@@ -125,13 +185,13 @@ impl Node {
         spawner: &Spawner,
     ) -> Self {
         let opened = open(disk, clock, options).await.expect("a store that crashed opens");
-        Self::over(opened, options, disk, clock, spawner).await.expect("logs open")
+        Self::over(opened, &options.into(), disk, clock, spawner).await.expect("logs open")
     }
 
     /// A node over a store that is open; `None` if a log cannot be made.
     pub(crate) async fn over(
         mut opened: Opened,
-        options: &StoreOptions,
+        shape: &Shape,
         disk: &SimDisk,
         clock: &SimClock,
         spawner: &Spawner,
@@ -146,7 +206,10 @@ impl Node {
             looking: Rc::default(),
             busy: Rc::default(),
             leaving: Rc::default(),
-            keys: Arc::clone(&options.keys),
+            keys: Arc::clone(&shape.store.keys),
+            mail_octets: shape.mail_octets,
+            bug: shape.bug,
+            inbox: Rc::default(),
         };
         for (shard, shelf) in std::mem::take(&mut opened.shelves).into_iter().enumerate() {
             let chains = opened.chains[shard];
@@ -155,10 +218,10 @@ impl Node {
             let mut pair = Vec::new();
             // The journal first: its room is not mail's.
             for purpose in [Purpose::Journal, Purpose::Mail] {
-                let options = log_options(purpose, &chains, &opened, &node.keys);
+                let options = log_options(purpose, &chains, &opened, shape);
                 let log = Log::open(disk.clone(), clock.clone(), options).await;
                 let log = Rc::new(log.ok()?);
-                spawner.spawn(drive(Rc::clone(&log), clock.clone(), Rc::clone(&node.troubles)));
+                spawner.spawn(drive(Rc::clone(&log), node.clone()));
                 let kept = (purpose == Purpose::Mail).then(|| Rc::clone(&shelf));
                 spawner.spawn(housekeep(Rc::clone(&log), clock.clone(), kept));
                 pair.push(log);
@@ -166,7 +229,8 @@ impl Node {
             let mail = pair.pop().unwrap();
             let oldest_journal = Rc::new(Cell::new(chains.oldest_journal));
             let journal = pair.pop().unwrap();
-            node.shards.push(Shard { id, disk: disk.clone(), mail, journal, shelf, oldest_journal });
+            let (disk, bug) = (disk.clone(), shape.bug);
+            node.shards.push(Shard { id, bug, disk, mail, journal, shelf, oldest_journal });
         }
         node.opened = Rc::new(opened);
         // Until all is at rest: the journals have their next segments.
@@ -181,13 +245,31 @@ impl Node {
 
     /// Delivers a unit: its owner journals it, the keeper of its segment hears of it.
     pub(crate) async fn deliver(&self, owner: &Shard, world: &World, promise: &Promise, ordinal: u16) {
+        self.end(owner, world, promise, ordinal, Outcome::Delivered).await;
+    }
+
+    /// The same with any final outcome.
+    pub(crate) async fn end(
+        &self,
+        owner: &Shard,
+        world: &World,
+        promise: &Promise,
+        ordinal: u16,
+        outcome: Outcome,
+    ) {
         // A rewrite may have moved it since it was promised.
         let _looking = self.looking.begin();
         let promise = Rc::clone(&world.borrow().acknowledged[&promise.number]);
-        if settle(&owner.journal, world, promise.stamp, ordinal).await {
+        if settle_as(&owner.journal, world, promise.stamp, ordinal, outcome).await {
+            if owner.id != self.keeper(promise.shard).id {
+                // The note takes a while from shard to shard.
+                for _ in 0..NOTE_POLLS {
+                    yield_now().await;
+                }
+            }
             let unit = promise.place.unit_base + u32::from(ordinal);
             let mut shelf = self.keeper(promise.shard).shelf.borrow_mut();
-            shelf.settle(promise.shard, promise.place.segment, unit, Outcome::Delivered);
+            shelf.settle(promise.shard, promise.place.segment, unit, outcome);
         }
     }
 
@@ -202,8 +284,8 @@ impl Node {
                 let index = segment::index_of(&shard.disk, store, &self.keys, directory, segment).await;
                 let Ok(index) = index else { break };
                 let tally = shard.shelf.borrow().tally(directory, segment, &index).unwrap();
-                let Ok(ticket) = shard.journal.append_tally(&tally).await else { break };
-                if ticket.await.is_err() {
+                if !journal_tally(shard, &tally).await {
+                    shard.shelf.borrow_mut().put_back(tally.shard, tally.segment);
                     break;
                 }
                 self.leaving.borrow_mut().remove(&(tally.shard, tally.segment));
@@ -234,6 +316,13 @@ impl Node {
     }
 }
 
+async fn journal_tally(shard: &Shard, tally: &Tally) -> bool {
+    match shard.journal.append_tally(tally).await {
+        Ok(ticket) => ticket.await.is_ok(),
+        Err(_) => false,
+    }
+}
+
 /// Stands in until the logs have been made.
 fn open_nothing(opened: &Opened) -> Opened {
     Opened {
@@ -249,10 +338,16 @@ fn open_nothing(opened: &Opened) -> Opened {
     }
 }
 
-async fn drive(log: Rc<SimLog>, clock: SimClock, troubles: Rc<RefCell<Vec<String>>>) {
+async fn drive(log: Rc<SimLog>, node: Node) {
+    let Node { clock, troubles, inbox, .. } = node;
     loop {
         match log.commit().await {
-            Progress::Committed(commit) => log.release(commit),
+            Progress::Committed(commit) => {
+                // The owners hear of it before the floor passes it (H12).
+                let told = commit.arrivals.iter();
+                inbox.borrow_mut().extend(told.map(|told| (told.entry.stamp, Arc::clone(&told.domain))));
+                log.release(commit);
+            }
             Progress::Rolled => {}
             Progress::Latched(segment, error) => {
                 troubles.borrow_mut().push(format!("latched {segment}: {error}"));
@@ -318,7 +413,9 @@ impl Arriving {
     pub(crate) async fn chunk(&mut self, data: &[u8]) -> bool {
         match self.shard.mail.append_chunk(QueueId(self.number), data).await {
             Ok(chunk) => {
-                self.shard.shelf.borrow_mut().pin(self.shard.id, chunk.segment);
+                if self.shard.bug != Some(Bug::MissingPin) {
+                    self.shard.shelf.borrow_mut().pin(self.shard.id, chunk.segment);
+                }
                 self.chunks.push(chunk);
                 self.data.extend_from_slice(data);
                 true
@@ -328,6 +425,9 @@ impl Arriving {
     }
 
     pub(crate) fn abandon(self) {
+        if self.shard.bug == Some(Bug::MissingPin) {
+            return;
+        }
         for chunk in self.chunks {
             self.shard.shelf.borrow_mut().unpin(self.shard.id, chunk.segment);
         }
@@ -349,12 +449,18 @@ impl Arriving {
             trace: b"Received: by test\r\n",
             tail,
         };
-        let taken = match self.shard.mail.append_message(&message).await {
-            Ok(receipt) => receipt.ticket.await.is_ok().then_some((receipt.stamp, receipt.place)),
-            Err(_) => None,
-        };
+        let (mut taken, mut failed) = (None, None);
+        if let Ok(receipt) = self.shard.mail.append_message(&message).await {
+            match receipt.ticket.await {
+                Ok(()) => taken = Some((receipt.stamp, receipt.place)),
+                Err(_) => failed = Some((self.shard.id, receipt.stamp)),
+            }
+        }
         let Some((stamp, place)) = taken else {
-            world.borrow_mut().refused.insert(self.number);
+            let mut world = world.borrow_mut();
+            world.refused.insert(self.number);
+            world.failed.extend(failed);
+            world.void();
             self.abandon();
             return false;
         };
@@ -367,11 +473,17 @@ impl Arriving {
         let recipients = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
         let number = self.number;
         let promise = Promise { number, stamp, shard: self.shard.id, place, recipients, data: self.data };
+        let promised = world.promised.entry(promise.shard).or_default();
+        *promised = (*promised).max(stamp);
+        world.void();
         world.acknowledged.insert(number, Rc::new(promise));
         true
     }
 
     fn keep_pins(&self, place: Place, units: usize) {
+        if self.shard.bug == Some(Bug::MissingPin) {
+            return;
+        }
         let mut shelf = self.shard.shelf.borrow_mut();
         let mut kept: Vec<SegmentId> = Vec::new();
         for chunk in &self.chunks {
@@ -409,10 +521,10 @@ pub(crate) async fn send(
     arriving.close(world, recipients, &data[chunk_octets * chunks..]).await
 }
 
-/// Journals that a unit was delivered; `true` once that is durable.
-pub(crate) async fn settle(journal: &SimLog, world: &World, stamp: Stamp, ordinal: u16) -> bool {
+/// Journals how a unit ended; `true` once that is durable.
+async fn settle_as(journal: &SimLog, world: &World, stamp: Stamp, ordinal: u16, outcome: Outcome) -> bool {
     world.borrow_mut().settling.insert((stamp, ordinal));
-    let fact = Fact { stamp, ordinal, outcome: Outcome::Delivered, code: 250 };
+    let fact = Fact { stamp, ordinal, outcome, code: 250 };
     let Ok(ticket) = journal.append_facts(&[fact]).await else { return false };
     if ticket.await.is_err() {
         return false;

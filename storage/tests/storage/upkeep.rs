@@ -10,6 +10,7 @@ use storage::clock::Clock;
 use storage::compaction::plan::{Bounds, Candidate, plan};
 use storage::compaction::rewrite::{Target, Workshop};
 use storage::disk::{Disk, File};
+use storage::error::DiskError;
 use storage::format::BLOCK_OCTETS;
 use storage::format::checkpoint::HeldUnit;
 use storage::format::journal_entry::{Fact, Outcome};
@@ -19,6 +20,70 @@ use storage::position::{SegmentId, ShardId, Stamp};
 use storage::segment::path;
 use storage::sim::executor::yield_now;
 use storage::store::Opened;
+
+/// A disk for a rewrite that is in too much of a hurry: nothing of the copy is synced, but its names.
+#[derive(Clone)]
+struct Hasty<D>(D);
+
+/// A file of it.
+struct HastyFile<F>(F);
+
+impl<D: Disk> Disk for Hasty<D> {
+    type File = HastyFile<D::File>;
+
+    async fn create(&self, path: &str, size: u64) -> Result<Self::File, DiskError> {
+        self.0.create(path, size).await.map(HastyFile)
+    }
+
+    async fn open(&self, path: &str) -> Result<Self::File, DiskError> {
+        self.0.open(path).await.map(HastyFile)
+    }
+
+    async fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
+        self.0.list(directory).await
+    }
+
+    async fn create_directory(&self, directory: &str) -> Result<(), DiskError> {
+        self.0.create_directory(directory).await
+    }
+
+    async fn sync_directory(&self, directory: &str) -> Result<(), DiskError> {
+        self.0.sync_directory(directory).await
+    }
+
+    async fn remove(&self, path: &str) -> Result<(), DiskError> {
+        self.0.remove(path).await
+    }
+
+    async fn free_octets(&self) -> Result<u64, DiskError> {
+        self.0.free_octets().await
+    }
+}
+
+impl<F: File> File for HastyFile<F> {
+    type Block = F::Block;
+    type Octets = F::Octets;
+
+    fn allocate(&self, octets: usize) -> F::Block {
+        self.0.allocate(octets)
+    }
+
+    async fn write(&self, block: F::Block, offset: u64) -> Result<(), DiskError> {
+        self.0.write(block, offset).await
+    }
+
+    async fn read(&self, offset: u64, octets: usize) -> Result<F::Octets, DiskError> {
+        self.0.read(offset, octets).await
+    }
+
+    async fn sync(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    async fn length(&self) -> Result<u64, DiskError> {
+        self.0.length().await
+    }
+}
 
 /// Operations that are under way.
 #[derive(Default)]
@@ -109,7 +174,9 @@ async fn checkpoint_cycle(node: &Node, world: &World) -> Option<()> {
         .iter()
         .map(|shard| Some(SegmentId(shard.journal.active_segment()?.0 - 1)))
         .collect::<Option<_>>()?;
-    node.looking.settle().await;
+    if node.bug != Some(Bug::HastyCheckpoint) {
+        node.looking.settle().await;
+    }
     for shard in &node.shards {
         // Until its sources have their tallies a copy means nothing to a start, nor do outcomes in it.
         while !node.leaving.borrow().is_empty() {
@@ -123,7 +190,9 @@ async fn checkpoint_cycle(node: &Node, world: &World) -> Option<()> {
         let held = if shard.id == ShardId(0) { held_units(world) } else { Vec::new() };
         checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &held).await.ok()?;
     }
-    node.looking.settle().await;
+    if node.bug != Some(Bug::HastyCheckpoint) {
+        node.looking.settle().await;
+    }
     let last = world.borrow().largest_acknowledged;
     let first = &node.shards[0];
     checkpoint::complete(&first.journal, sequence, vec![(first.id, last)]).await.ok()?;
@@ -144,15 +213,19 @@ fn held_units(world: &World) -> Vec<HeldUnit> {
 }
 
 /// The size of a segment's file, and whether it is encrypted as new ones are.
-async fn file_of(node: &Node, shard: ShardId, segment: SegmentId) -> (u64, bool) {
-    let file = node.disk.open(&path(shard, Purpose::Mail, segment)).await.unwrap();
-    let header = SegmentHeader::decode(&file.read(0, BLOCK_OCTETS).await.unwrap());
+async fn file_of(node: &Node, shard: ShardId, segment: SegmentId) -> Result<(u64, bool), DiskError> {
+    let file = node.disk.open(&path(shard, Purpose::Mail, segment)).await?;
+    let header = SegmentHeader::decode(&file.read(0, BLOCK_OCTETS).await?);
     let mark = node.keys.mark(node.opened.store.store);
-    (file.length().await.unwrap(), header.is_ok_and(|header| header.key == mark))
+    Ok((file.length().await?, header.is_ok_and(|header| header.key == mark)))
 }
 
 /// One rewrite of what is sparse in the shard's directory; tells the sources.
 pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<SegmentId> {
+    if node.opened.incomplete {
+        // How units of a source ended may stand in a journal that could not be read, and names the source.
+        return Vec::new();
+    }
     let workshop =
         Workshop { disk: node.disk.clone(), store: node.opened.store.store, keys: Arc::clone(&node.keys) };
     let mut candidates = Vec::new();
@@ -163,16 +236,23 @@ pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<Se
         let Some(closers) = closers.filter(|_| directory == shard.id && fit) else { continue };
         let is_open = |unit| shard.shelf.borrow().outcome(directory, segment, unit).is_none();
         let Ok(live) = workshop.live_octets(directory, segment, is_open).await else { continue };
-        let (octets, current_key) = file_of(node, directory, segment).await;
+        let Ok((octets, current_key)) = file_of(node, directory, segment).await else { continue };
         let quiet = true;
         candidates.push(Candidate { shard: directory, segment, octets, live, quiet, current_key, closers });
     }
-    let bounds = Bounds { copy_octets: SEGMENT_OCTETS, free: u64::MAX, pressed: false };
+    let bounds = Bounds { copy_octets: node.mail_octets, free: u64::MAX, pressed: false };
     let Some(job) = plan(&candidates, &bounds) else { return Vec::new() };
     let (segment, previous) = shard.mail.next_number();
     let target = Target { shard: shard.id, segment, previous, created: node.clock.wall() };
     let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
-    let copied = workshop.rewrite(target, &job.segments, is_open, async |_| yield_now().await).await;
+    let pause = async |_| yield_now().await;
+    let copied = if node.bug == Some(Bug::HastyTally) {
+        let Workshop { disk, store, keys } = workshop;
+        let hasty = Workshop { disk: Hasty(disk), store, keys };
+        hasty.rewrite(target, &job.segments, is_open, pause).await
+    } else {
+        workshop.rewrite(target, &job.segments, is_open, pause).await
+    };
     let Ok(copy) = copied else { return Vec::new() };
     shard.mail.made(segment);
     node.leaving.borrow_mut().extend(job.segments.iter().map(|source| (shard.id, *source)));
@@ -191,9 +271,10 @@ pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<Se
     node.looking.settle().await;
     let ended = shard.shelf.borrow().outcomes_of(shard.id, segment);
     let Ok(sequence) = node.opened.frontier.sequence() else { return Vec::new() };
-    let restated = checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &[]).await;
-    if restated.is_err() {
-        return Vec::new();
+    let ended = if node.bug == Some(Bug::SilentCopy) { Vec::new() } else { ended };
+    while checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &[]).await.is_err() {
+        // Until the outcomes of the copy are journalled its sources stay.
+        node.clock.sleep(std::time::Duration::from_secs(1)).await;
     }
     for source in &job.segments {
         shard.shelf.borrow_mut().leave(shard.id, *source);
