@@ -197,6 +197,11 @@ impl Walked {
         self.groups_of(message).iter().map(|group| u32::from(group.units)).sum()
     }
 
+    /// The numbers of a message's units.
+    fn numbers_of(&self, message: &Known) -> core::ops::Range<u32> {
+        message.unit_base..message.unit_base.saturating_add(self.units_of(message))
+    }
+
     fn chunks_of(&self, message: &Known) -> &[ChunkReference] {
         let first = message.first_chunk as usize;
         &self.chunk_table[first..first + message.chunks as usize]

@@ -94,18 +94,21 @@ impl Standing {
         !self.left_out.contains(&file)
     }
 
-    /// Whether a record of a file counts there.
+    /// Whether a record of a file counts there. A message moves whole, but what an older checkpoint says of a unit that had
+    /// ended before may still stand there.
     pub(crate) fn counts<D: Disk>(
         &self,
         directory: &Directory<D>,
         number: usize,
-        (stamp, unit_base, offset): (Stamp, u32, u64),
+        (stamp, units, offset): (Stamp, Range<u32>, u64),
     ) -> bool {
         let file = &directory.files[number];
         let place = (file.shard, file.segment);
         let moved = self.moved.get(&place).is_some_and(|moved| moved.contains(&stamp))
-            || directory.facts.half(file.shard, file.segment, unit_base) == MOVED
-                && !self.still_sources.contains(&place);
+            || !self.still_sources.contains(&place)
+                && units
+                    .into_iter()
+                    .any(|unit| directory.facts.half(file.shard, file.segment, unit) == MOVED);
         self.has(number) && !moved && !directory.is_void(file, offset)
     }
 }
@@ -119,7 +122,7 @@ impl<D: Disk> Directory<D> {
         let mut counted = Vec::new();
         for (number, file) in self.files.iter().enumerate().filter(|(number, _)| standing.has(*number)) {
             for (place, message) in file.messages.iter().enumerate() {
-                if standing.counts(self, number, (message.stamp, message.unit_base, message.offset)) {
+                if standing.counts(self, number, (message.stamp, file.numbers_of(message), message.offset)) {
                     let short = |n: usize| u32::try_from(n).expect("fewer files and messages than octets");
                     counted.push((message.stamp, short(number), short(place)));
                 }
@@ -173,7 +176,7 @@ impl<D: Disk> Directory<D> {
             let octets = entry.offset().0..entry.offset().0 + u64::from(entry.frame_octets());
             let whole = entry.units();
             numbered.push(Numbered { units: whole.clone(), octets: octets.clone() });
-            if standing.counts(self, number, (entry.stamp, entry.unit_base, entry.offset().0)) {
+            if standing.counts(self, number, (entry.stamp, entry.units(), entry.offset().0)) {
                 let message = lost_at(file, entry.offset().0);
                 losses.push(Loss {
                     stamp: Some(entry.stamp),
@@ -214,7 +217,7 @@ impl<D: Disk> Directory<D> {
             let by_facts = self.facts.of(message.stamp).map(|told| u32::from(told.fact.ordinal) + 1).max();
             let end = next.unwrap_or_else(|| base.saturating_add(by_envelope.max(by_facts.unwrap_or(1))));
             found.push(Numbered { units: base..end, octets: octets.clone() });
-            if !standing.counts(self, number, (message.stamp, base, lost.offset)) {
+            if !standing.counts(self, number, (message.stamp, base..end, lost.offset)) {
                 continue;
             }
             // A damaged envelope is believed no further than the numbers of the units agree.

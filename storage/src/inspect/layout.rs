@@ -106,7 +106,7 @@ impl<D: Disk> Directory<D> {
             let kind = match header.kind {
                 _ if damaged => "damaged",
                 FrameKind::Message => messages.get(&offset).map_or("damaged", |message| {
-                    if !standing.counts(self, number, (message.stamp, message.unit_base, offset)) {
+                    if !standing.counts(self, number, (message.stamp, file.numbers_of(message), offset)) {
                         "void"
                     } else if message.groups > 0 && self.is_settled(file, message) {
                         "settled"

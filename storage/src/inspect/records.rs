@@ -222,7 +222,9 @@ impl<D: Disk> Viewer<'_, D> {
         record.reverse_path = Some(view.reverse_path.to_owned());
         record.data_octets = view.data.stored_octets;
         let walked = &self.directory.files[self.number];
-        let place = (header.stamp, header.unit_base, record.offset);
+        let units = u32::try_from(view.recipients.len()).unwrap_or(u32::MAX);
+        let numbers = header.unit_base..header.unit_base.saturating_add(units);
+        let place = (header.stamp, numbers, record.offset);
         let unsettled = if self.directory.is_void(walked, record.offset) {
             "void"
         } else if self.standing.counts(self.directory, self.number, place) {

@@ -7,6 +7,7 @@ use super::node::*;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::disk::Disk;
+use storage::format::checkpoint::Outcomes;
 use storage::format::checksum::Seed;
 use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, frame_octets};
 use storage::format::journal_entry::{Fact, Outcome};
@@ -14,7 +15,7 @@ use storage::format::segment_header::SegmentHeader;
 use storage::format::tally::{Ledger, Tally, TallyRow};
 use storage::inspect::{Audit, Directory};
 use storage::ledger::Row;
-use storage::position::{Offset, Stamp};
+use storage::position::{Offset, SegmentId, ShardId, Stamp};
 use storage::sim::SimDisk;
 
 pub(crate) fn walk_on(disk: &SimDisk) -> Directory<SimDisk> {
@@ -194,10 +195,21 @@ fn an_off_by_one_in_a_ledger_is_found() {
     }
 }
 
+/// A busy store one life later: what was active is sealed, and the segments of that life name it.
+fn sealed_store() -> SimDisk {
+    let disk = busy_store();
+    live_on(&disk, 2, |node| async move {
+        for shard in &node.shards {
+            assert!(send(shard, &World::default(), &["a@one.test"], 1_000, 0).await);
+        }
+    });
+    disk
+}
+
 #[test]
 fn a_segment_that_is_lost_is_found_and_its_units_are_counted_by_its_index() {
     for with_index in [true, false] {
-        let disk = busy_store();
+        let disk = sealed_store();
         // Both shards hold several segments; the first of them are sealed, and the later ones name them.
         let mut lost_some = false;
         for path in mail_files(&disk) {
@@ -205,7 +217,7 @@ fn a_segment_that_is_lost_is_found_and_its_units_are_counted_by_its_index() {
             if !disk.paths().contains(&index) {
                 continue;
             }
-            let disk = busy_store();
+            let disk = sealed_store();
             let before = audit(&disk);
             let open =
                 walk_on(&disk).files().find(|file| file.path == path).map(|file| file.units - file.settled);
@@ -306,4 +318,26 @@ fn facts_about_segments_that_are_gone_are_no_more_than_tallies_count() {
         node.shards[0].journal.append_facts(&[fact(3)]).await.unwrap().await.unwrap();
     });
     assert!(!audit(&disk).balances(), "nothing expired, says every tally");
+}
+
+#[test]
+fn h10_what_a_rewrite_took_out_of_a_segment_that_stays_is_counted_where_it_went() {
+    let disk = small_store();
+    live_on(&disk, 1, move |node| async move {
+        let journal = &node.shards[0].journal;
+        let (shard, segment) = (ShardId(0), SegmentId(1));
+        let moved = Outcomes { shard, segment, first: 0, halves: vec![0xFF; 4] };
+        let sequence = node.opened.frontier.sequence().unwrap();
+        let restated = journal.append_restated(FrameKind::Outcomes, sequence, &moved.encode()).await;
+        restated.unwrap().await.unwrap();
+        // The copy has ended and is gone, while something still pins its source.
+        let row =
+            |domain: &str| TallyRow { domain: domain.to_owned(), accepted: 4, ended: [0, 0, 0, 4, 0, 0] };
+        let rows = vec![row("one.test"), row("two.test")];
+        let tally = Tally { shard, segment: SegmentId(9), rows };
+        journal.append_tally(&tally).await.unwrap().await.unwrap();
+    });
+    let audit = audit(&disk);
+    assert_eq!(audit.problems, []);
+    assert_eq!((sum(&audit, |row| row.accepted), sum(&audit, |row| row.delivered)), (8, 8));
 }
