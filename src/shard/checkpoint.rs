@@ -131,7 +131,11 @@ async fn mark<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) {
     }
 }
 
-async fn wait_until<D: Disk, C: Clock>(
+/// Completes when `holds`, which is looked at when the shard's checkpoints have news.
+///
+/// # Errors
+/// [`AppendError::Closed`]: the shard shuts down.
+pub(super) async fn wait_until<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     holds: impl Fn() -> bool,
 ) -> Result<(), AppendError> {

@@ -3,6 +3,7 @@
 //! Now and then it looks at the sealed segments, asks the plan, and has at most one copy made, at a bounded rate. The order
 //! of the steps behind the copy stands in [`storage::compaction`].
 
+use super::checkpoint::wait_until;
 use super::mesh::{Moved, Note, owner};
 use super::state::Shard;
 use crate::limits::{
@@ -76,6 +77,10 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         match self.rewrite(&job).await {
             Ok(()) => true,
             Err(error) => {
+                if matches!(error, RewriteError::Left(_)) {
+                    let mut shelf = self.shard.shelf.borrow_mut();
+                    job.segments.iter().for_each(|source| shelf.pin(job.shard, *source));
+                }
                 tracing::warn!(%error, shard = %job.shard, "sparse segments stay as they are");
                 for segment in &job.segments {
                     let ended = self.ended.get(segment).copied().unwrap_or(0);
@@ -171,6 +176,8 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
     async fn commit(&self, job: &Job, to: SegmentId, copy: Copy) {
         let shard = &self.shard;
         shard.checkpoints.begin_to_leave(job.shard, &job.segments);
+        // It outlives its sources: one that had no tally when the copy is gone would count for both.
+        shard.shelf.borrow_mut().pin(job.shard, to);
         shard.shelf.borrow_mut().copied(job.shard, to, &copy.index, &copy.moves);
         let (guard, unused) = async_channel::bounded::<()>(1);
         for (owner, moved) in by_owner(job.shard, copy, shard.shards) {
@@ -206,6 +213,10 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
             shard.shelf.borrow_mut().leave(job.shard, *source);
         }
         shard.chores.notify_all();
+        if wait_until(shard, || shard.checkpoints.leaving.borrow().is_empty()).await.is_ok() {
+            shard.shelf.borrow_mut().unpin(job.shard, to);
+            shard.chores.notify_all();
+        }
     }
 }
 

@@ -134,21 +134,31 @@ pub(super) async fn unlink<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
             wait.await;
             continue;
         };
-        if let Err(error) = unlink_one(&shard, directory, segment).await {
-            tracing::warn!(%error, "a settled segment cannot be removed; trying again");
+        if let Err(error) = tally(&shard, directory, segment).await {
+            tracing::warn!(%error, shard = %directory, segment = segment.0, "a settled segment cannot go; trying again");
             shard.shelf.borrow_mut().put_back(directory, segment);
             shard.clock.sleep(DISK_RETRY_PAUSE).await;
+            continue;
         }
+        while let Err(error) = segment::remove(&shard.disk, directory, segment).await {
+            tracing::warn!(%error, shard = %directory, segment = segment.0, "a file cannot be removed; trying again");
+            if shard.is_shutting_down() {
+                // The next start removes what was tallied.
+                return;
+            }
+            shard.clock.sleep(DISK_RETRY_PAUSE).await;
+        }
+        tracing::debug!(segment = segment.0, shard = %directory, "removed: all its mail is settled");
     }
 }
 
-/// Why a segment in which nothing is left stays for now.
+/// Why a settled segment has no tally.
 #[derive(Debug, thiserror::Error)]
-enum UnlinkError {
-    /// Its tally cannot be journalled.
+enum TallyError {
+    /// It cannot be journalled.
     #[error("the tally cannot be journalled: {0}")]
     Append(#[from] AppendError),
-    /// The disk failed.
+    /// Neither its index nor its records can be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Records and facts disagree about it.
@@ -156,28 +166,19 @@ enum UnlinkError {
     Unbalanced(#[from] Unbalanced),
 }
 
-async fn unlink_one<D: Disk, C: Clock>(
+/// Makes the tally of a settled segment durable: from there the segment is gone.
+async fn tally<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     directory: ShardId,
     segment: SegmentId,
-) -> Result<(), UnlinkError> {
+) -> Result<(), TallyError> {
     let index = segment::index_of(&shard.disk, shard.store, &shard.keys, directory, segment).await?;
     let tally = shard.shelf.borrow().tally(directory, segment, &index)?;
+    // A checkpoint that drops the journal with it waits until the shelf knows.
+    let _telling = shard.telling.guard();
     shard.journal.append_tally(&tally).await?.await?;
+    shard.shelf.borrow_mut().tallied(&tally);
     shard.checkpoints.has_left(directory, segment);
-    let name = directory.to_string();
-    // The index goes last: a segment without an index is scanned, an index without a segment is nothing.
-    let log = segment::path(directory, Purpose::Mail, segment);
-    let index = format!("{name}/{}", segment::index_name(segment));
-    for path in [log, index] {
-        match shard.disk.remove(&path).await {
-            Ok(()) | Err(DiskError::NotFound) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    shard.disk.sync_directory(&name).await?;
-    shard.shelf.borrow_mut().removed(&tally);
-    tracing::debug!(segment = segment.0, shard = %directory, "removed: all its mail is settled");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! often; the first final outcome stays. Hold and release, which are not final, take the highest sequence, and what a
 //! complete checkpoint restated counts instead of what came before it.
 
-use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes, final_outcome};
+use crate::format::checkpoint::{Checkpoint, HeldUnit, MOVED, Outcomes, final_outcome, half};
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::journal_entry::{Fact, Outcome};
 use crate::format::tally::{Ledger, Part, Tally};
@@ -116,10 +116,11 @@ impl Facts {
             known.resize(first + more.halves.len(), 0);
         }
         for (octet, new) in known[first..].iter_mut().zip(&more.halves) {
-            // Each half for itself: the first final outcome stays.
-            for mask in [0x0F, 0xF0] {
-                if *octet & mask == 0 {
-                    *octet |= new & mask;
+            // Each half for itself: the first final outcome stays, unless the message went elsewhere with it.
+            for shift in [0, 4] {
+                let (known, new) = (*octet >> shift & 15, new >> shift & 15);
+                if known == 0 || new == MOVED {
+                    *octet = *octet & !(15 << shift) | new << shift;
                 }
             }
         }
@@ -173,11 +174,16 @@ impl Facts {
         final_outcome(self.half(shard, segment, unit))
     }
 
+    /// Whether a checkpoint restated that a rewrite took the unit along: it is another segment's.
+    #[must_use]
+    pub fn is_moved(&self, shard: ShardId, segment: SegmentId, unit: u32) -> bool {
+        self.half(shard, segment, unit) == MOVED
+    }
+
     /// Half an octet of a restated unit, as `FORMAT.md` has it under "Outcomes"; 0 where nothing was restated.
     #[must_use]
     pub fn half(&self, shard: ShardId, segment: SegmentId, unit: u32) -> u8 {
-        let octet = self.outcomes.get(&(shard, segment)).and_then(|halves| halves.get(unit as usize / 2));
-        octet.map_or(0, |octet| if unit.is_multiple_of(2) { octet & 15 } else { octet >> 4 })
+        half(self.halves(shard, segment), unit)
     }
 
     /// What was restated of a segment, two units an octet, the lower one in the lower half.

@@ -25,7 +25,7 @@ use crate::format::store_file::StoreFile;
 use crate::frontier::{CEILING_STEP, Frontier};
 use crate::identity;
 use crate::inspect::{Directory, Problem};
-use crate::log::{Log, LogOptions, Progress};
+use crate::log::{Log, LogOptions};
 use crate::position::{SegmentId, ShardId, Stamp};
 use books::Books;
 use std::collections::HashMap;
@@ -189,24 +189,9 @@ async fn restate<D: Disk, E: Disk, C: Clock>(
         log.close();
         result
     };
-    let (written, driven) = futures_lite::future::zip(written, drive(&log)).await;
+    let (written, driven) = futures_lite::future::zip(written, log.drive()).await;
     driven.map_err(|error| at("journal", error))?;
     written.map_err(RepairError::Journal)
-}
-
-async fn drive<D: Disk, C: Clock>(log: &Log<D, C>) -> Result<(), DiskError> {
-    let mut result = Ok(());
-    loop {
-        match log.commit().await {
-            Progress::Committed(commit) => log.release(commit),
-            Progress::Rolled => {}
-            Progress::Closed => return result,
-            Progress::Latched(_, error) | Progress::Stopped(_, error) => {
-                result = Err(error);
-                log.close();
-            }
-        }
-    }
 }
 
 fn at(path: &str, error: DiskError) -> RepairError {

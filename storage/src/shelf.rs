@@ -9,7 +9,7 @@
 //! wait in the same halves.
 
 use crate::compaction::horizon::{SegmentFacts, may_unlink};
-use crate::format::checkpoint::{Outcomes, UNITS_A_FRAME, final_outcome};
+use crate::format::checkpoint::{MOVED, Outcomes, UNITS_A_FRAME, final_outcome, half, set_half};
 use crate::format::index_file::SegmentIndex;
 use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
 use crate::format::tally::{Ledger, Tally, TallyRow};
@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Shelf {
     holdings: BTreeMap<(ShardId, SegmentId), Holding>,
     removable: BTreeSet<(ShardId, SegmentId)>,
+    /// Those of them that could not be tallied: they come behind the others.
+    stuck: BTreeSet<(ShardId, SegmentId)>,
     ledgers: BTreeMap<ShardId, Ledger>,
 }
 
@@ -77,9 +79,6 @@ fn live_units(index: &SegmentIndex) -> u64 {
     index.domains.iter().flat_map(|(_, entries)| entries).map(|entry| u64::from(entry.count)).sum()
 }
 
-/// The half octet of a unit whose message is counted in another segment now.
-const MOVED: u8 = 15;
-
 impl Holding {
     fn facts(&self) -> SegmentFacts {
         SegmentFacts {
@@ -92,15 +91,14 @@ impl Holding {
     }
 
     fn half(&self, unit: u32) -> u8 {
-        let octet = self.halves.get(unit as usize / 2).copied().unwrap_or(0);
-        if unit.is_multiple_of(2) { octet & 15 } else { octet >> 4 }
+        half(&self.halves, unit)
     }
 
     /// Sets the half of a unit that is open; `false` if it had ended before.
     fn end(&mut self, unit: u32, half: u8) -> bool {
         let fresh = self.half(unit) == 0;
         if fresh {
-            self.set(unit, half);
+            set_half(&mut self.halves, unit, half);
             self.settled += 1;
         }
         fresh
@@ -109,16 +107,7 @@ impl Holding {
     /// The unit is counted elsewhere, however it ended.
     fn move_away(&mut self, unit: u32) {
         self.settled += u64::from(self.half(unit) == 0);
-        self.set(unit, MOVED);
-    }
-
-    fn set(&mut self, unit: u32, half: u8) {
-        let place = unit as usize / 2;
-        if self.halves.len() <= place {
-            self.halves.resize(place + 1, 0);
-        }
-        let shift = if unit.is_multiple_of(2) { 0 } else { 4 };
-        self.halves[place] = self.halves[place] & !(15 << shift) | half << shift;
+        set_half(&mut self.halves, unit, MOVED);
     }
 
     /// The pins of the message that `unit` belongs to count one unit less; those that are free then.
@@ -236,10 +225,10 @@ impl Shelf {
         self.consider(shard, segment);
     }
 
-    /// A segment that may go, once its tally is durable. It stays on the shelf until [`Self::removed`].
+    /// A segment that may go, once its tally is durable. It stays on the shelf until [`Self::tallied`].
     pub fn take_removable(&mut self) -> Option<(ShardId, SegmentId)> {
         loop {
-            let place = self.removable.pop_first()?;
+            let place = self.removable.pop_first().or_else(|| self.stuck.pop_first())?;
             // Pinned since it was listed, or listed at start before its pins were known: it comes back when
             // they go.
             if self.holdings.get(&place).is_some_and(|holding| may_unlink(holding.facts())) {
@@ -289,13 +278,14 @@ impl Shelf {
         Ok(Tally { shard, segment, rows })
     }
 
-    /// The unlink failed; it will be tried again.
+    /// It could not be tallied; it will be tried again.
     pub fn put_back(&mut self, shard: ShardId, segment: SegmentId) {
-        self.removable.insert((shard, segment));
+        self.stuck.insert((shard, segment));
     }
 
-    /// The segment's file is gone, and its tally is durable.
-    pub fn removed(&mut self, tally: &Tally) {
+    /// The tally is durable: from here the segment is gone, and its file is nobody's. Before anything else is awaited, so that
+    /// no checkpoint restates a ledger without it.
+    pub fn tallied(&mut self, tally: &Tally) {
         self.ledgers.entry(tally.shard).or_default().add(tally);
         let Some(holding) = self.holdings.remove(&(tally.shard, tally.segment)) else { return };
         for voider in holding.voided_by {
@@ -342,7 +332,16 @@ impl Shelf {
     /// Units that a rewrite moved elsewhere before a crash.
     pub fn moved_away(&mut self, shard: ShardId, segment: SegmentId, units: Range<u32>) {
         let holding = self.holdings.entry((shard, segment)).or_default();
-        units.for_each(|unit| holding.move_away(unit));
+        let mut unpinned = Vec::new();
+        for unit in units {
+            if holding.half(unit) == 0 {
+                unpinned.extend(holding.release_pins(unit));
+            }
+            holding.move_away(unit);
+        }
+        for chunk in unpinned {
+            self.unpin(shard, chunk);
+        }
         self.consider(shard, segment);
     }
 

@@ -24,7 +24,7 @@ use crate::format::store_file::StoreFile;
 use crate::format::tally::Tally;
 use crate::frontier::{CEILING_STEP, Frontier};
 use crate::identity;
-use crate::log::{Log, LogOptions, Progress};
+use crate::log::{Log, LogOptions};
 use crate::position::{SHARDS_MAX, SegmentId, ShardId, Stamp};
 use crate::segment::recover::DamagedRecord;
 use crate::shelf::Shelf;
@@ -230,7 +230,7 @@ async fn checkpoint<D: Disk, C: Clock>(
     };
     let log =
         Log::open(disk.clone(), clock.clone(), log_options).await.map_err(|error| at("journal", error))?;
-    let written = futures_lite::future::zip(restate(&log, frontier, loaded), drive(&log)).await;
+    let written = futures_lite::future::zip(restate(&log, frontier, loaded), log.drive()).await;
     // Where it stopped nothing is lost: the old journals say all of it, and a later start makes one of them.
     let last = log.active_segment();
     if let Some(last) = last {
@@ -238,7 +238,7 @@ async fn checkpoint<D: Disk, C: Clock>(
     }
     for (shard, segment) in core::mem::take(&mut loaded.cut_off) {
         let path = crate::segment::path(shard, Purpose::Mail, segment);
-        load::remove_durably(disk, shard, segment).await.map_err(|error| at(&path, error))?;
+        crate::segment::remove(disk, shard, segment).await.map_err(|error| at(&path, error))?;
     }
     match written {
         (Ok(()), Ok(())) if loaded.incomplete => return Ok(None),
@@ -287,22 +287,6 @@ async fn restate<D: Disk, C: Clock>(
     .await;
     log.close();
     result
-}
-
-/// Drives the commits of a log until it is closed.
-async fn drive<D: Disk, C: Clock>(log: &Log<D, C>) -> Result<(), DiskError> {
-    let mut result = Ok(());
-    loop {
-        match log.commit().await {
-            Progress::Committed(commit) => log.release(commit),
-            Progress::Rolled => {}
-            Progress::Closed => return result,
-            Progress::Latched(_, error) | Progress::Stopped(_, error) => {
-                result = Err(error);
-                log.close();
-            }
-        }
-    }
 }
 
 /// The shard directories there are.

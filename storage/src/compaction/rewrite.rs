@@ -19,7 +19,7 @@ use crate::position::{Offset, SegmentId, ShardId, Stamp, StoreId, UnixMillis};
 use crate::reader::Reader;
 use crate::segment::contents::Contents;
 use crate::segment::sealing::write_frame;
-use crate::segment::{ActiveSegment, index_name, index_of, path};
+use crate::segment::{ActiveSegment, index_name, index_of, remove};
 use crate::shelf::Move;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,12 +59,15 @@ pub struct Copy {
     pub octets: u64,
 }
 
-/// Why there is no copy. Nothing of it is left, as far as that is possible.
+/// Why there is no copy. Nothing of it is left, but for [`RewriteError::Left`].
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
     /// The disk failed, or is full.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// What was made of the copy cannot be removed: none of its sources may be tallied in this life.
+    #[error("a half-made copy cannot be removed: {0}")]
+    Left(DiskError),
     /// Everything in the sources ended meanwhile.
     #[error("nothing is left to copy")]
     Nothing,
@@ -114,30 +117,34 @@ impl<D: Disk> Workshop<D> {
         is_open: impl Fn(SegmentId, u32) -> bool,
         pause: impl AsyncFn(u64),
     ) -> Result<Copy, RewriteError> {
-        let result = self.copy(target, sources, is_open, pause).await;
-        if result.is_err() {
-            let _ = self.disk.remove(&path(target.shard, Purpose::Mail, target.segment)).await;
-            let _ = self.disk.remove(&format!("{}/{}", target.shard, index_name(target.segment))).await;
-        }
-        result
-    }
-
-    async fn copy(
-        &self,
-        target: Target,
-        sources: &[SegmentId],
-        is_open: impl Fn(SegmentId, u32) -> bool,
-        pause: impl AsyncFn(u64),
-    ) -> Result<Copy, RewriteError> {
         let mut live = Vec::new();
         for source in sources {
             let index = index_of(&self.disk, self.store, &self.keys, target.shard, *source).await?;
             live.extend(live_messages(*source, &index, &is_open));
         }
         live.sort_by_key(|live| live.entry.stamp);
-        let first = live.first().ok_or(RewriteError::Nothing)?.entry.stamp;
+        if live.is_empty() {
+            return Err(RewriteError::Nothing);
+        }
         let frames: u64 = live.iter().map(copy_octets).sum();
         let size = (BLOCK_OCTETS as u64 + frames).next_multiple_of(BLOCK_OCTETS as u64);
+        let copied = self.copy(target, sources, live, size, pause).await;
+        if copied.is_err() {
+            // For good: were it there again after a crash, a source that is tallied until then would vouch for it.
+            remove(&self.disk, target.shard, target.segment).await.map_err(RewriteError::Left)?;
+        }
+        copied
+    }
+
+    async fn copy(
+        &self,
+        target: Target,
+        sources: &[SegmentId],
+        live: Vec<Live>,
+        size: u64,
+        pause: impl AsyncFn(u64),
+    ) -> Result<Copy, RewriteError> {
+        let first = live.first().map_or(Stamp::NONE, |live| live.entry.stamp);
         let mut writer = self.start(target, sources, first, size).await?;
         let reader = Reader::new(self.disk.clone(), self.store, Arc::clone(&self.keys));
         let sources: BTreeSet<SegmentId> = sources.iter().copied().collect();

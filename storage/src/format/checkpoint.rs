@@ -69,6 +69,26 @@ impl Outcomes {
     }
 }
 
+/// The half octet of a unit whose message a rewrite took along: it is counted where it went.
+pub const MOVED: u8 = 15;
+
+/// The half octet of a unit; 0 behind their end.
+#[must_use]
+pub fn half(halves: &[u8], unit: u32) -> u8 {
+    let octet = halves.get(unit as usize / 2).copied().unwrap_or(0);
+    if unit.is_multiple_of(2) { octet & 15 } else { octet >> 4 }
+}
+
+/// Sets the half octet of a unit.
+pub fn set_half(halves: &mut Vec<u8>, unit: u32, half: u8) {
+    let place = unit as usize / 2;
+    if halves.len() <= place {
+        halves.resize(place + 1, 0);
+    }
+    let shift = if unit.is_multiple_of(2) { 0 } else { 4 };
+    halves[place] = halves[place] & !(15 << shift) | half << shift;
+}
+
 /// The final outcome that half an octet tells.
 #[must_use]
 pub fn final_outcome(half: u8) -> Option<Outcome> {

@@ -106,15 +106,10 @@ impl Standing {
         let place = (file.shard, file.segment);
         let moved = self.moved.get(&place).is_some_and(|moved| moved.contains(&stamp))
             || !self.still_sources.contains(&place)
-                && units
-                    .into_iter()
-                    .any(|unit| directory.facts.half(file.shard, file.segment, unit) == MOVED);
+                && units.into_iter().any(|unit| directory.facts.is_moved(file.shard, file.segment, unit));
         self.has(number) && !moved && !directory.is_void(file, offset)
     }
 }
-
-/// The half octet of a unit that is counted in another segment.
-const MOVED: u8 = 15;
 
 impl<D: Disk> Directory<D> {
     /// Every record that counts: stamp, file, place among its messages; sorted, so that two copies follow each other.

@@ -154,9 +154,7 @@ fn index_alone<D: Disk>(
 fn uncountable<D: Disk>(directory: &Directory<D>, number: usize, problems: &mut Vec<Problem>) {
     let file = &directory.files[number];
     let what = match file.shown.header {
-        "damaged" | "foreign" | "newer" | "unreadable"
-            if file.header.is_none() || file.shown.header == "foreign" =>
-        {
+        "damaged" | "foreign" | "newer" | "unreadable" if file.header.is_none() => {
             format!("nothing in it can be counted: its header is {}", file.shown.header)
         }
         _ if file.opaque > 0 => {

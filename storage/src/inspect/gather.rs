@@ -161,8 +161,8 @@ impl<D: Disk> Directory<D> {
             // Without an identity every header is taken for ours: better than nothing.
             first.state = HeaderState::Ours;
         }
-        walked.header = SegmentHeader::decode(&first.block).ok();
         walked.shown.octets = first.file.length().await?;
+
         walked.shown.header = match first.state {
             HeaderState::Blank => "blank",
             HeaderState::Damaged => "damaged",
@@ -170,6 +170,11 @@ impl<D: Disk> Directory<D> {
             HeaderState::Newer => "newer",
             HeaderState::Ours => "ours",
         };
+        if first.state == HeaderState::Foreign {
+            // Another store's stamps are not ours: nothing that it says is about our mail.
+            return Ok(());
+        }
+        walked.header = SegmentHeader::decode(&first.block).ok();
         let index = if walked.purpose == Purpose::Mail { self.read_index(walked).await } else { None };
         let mut contents = Contents::default();
         let mut result = Ok(());

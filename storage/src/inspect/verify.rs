@@ -1,5 +1,6 @@
 //! Everything held against everything: checksums, indexes against segments, order, facts against records.
 
+use super::account::Standing;
 use super::{Directory, Known, Lost, Walked};
 use crate::disk::Disk;
 use crate::format::journal_entry::{Fact, Outcome};
@@ -38,12 +39,13 @@ pub(super) fn verify<D: Disk>(directory: &Directory<D>) -> Vec<Problem> {
     let mut problems = directory.problems.clone();
     missing_shards(directory, &mut problems);
     lost_segments(directory, &mut problems);
-    for file in &directory.files {
+    let standing = Standing::of(directory);
+    for (number, file) in directory.files.iter().enumerate() {
         header(directory, file, &mut problems);
         frames(file, &mut problems);
         index(directory, file, &mut problems);
         stamps(directory, file, &mut problems);
-        chunks(directory, file, &mut problems);
+        chunks(directory, &standing, number, &mut problems);
         restated(directory, file, &mut problems);
     }
     let places = Places::of(directory);
@@ -179,14 +181,18 @@ fn stamps<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<P
     }
 }
 
-/// A message that is not settled has all its chunks.
-fn chunks<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<Problem>) {
-    if directory.facts.is_gone(file.shard, file.segment) {
-        return;
-    }
+/// A message that counts here and is not settled has all its chunks.
+fn chunks<D: Disk>(
+    directory: &Directory<D>,
+    standing: &Standing,
+    number: usize,
+    problems: &mut Vec<Problem>,
+) {
+    let file = &directory.files[number];
     let large = file.messages.iter().filter(|message| !file.chunks_of(message).is_empty());
     let live = large.filter(|message| !directory.is_settled(file, message));
-    for message in live.filter(|message| !directory.is_void(file, message.offset)) {
+    let place = |message: &Known| (message.stamp, file.numbers_of(message), message.offset);
+    for message in live.filter(|message| standing.counts(directory, number, place(message))) {
         for chunk in file.chunks_of(message) {
             let found = directory.chunks.get(&(file.shard, chunk.segment, chunk.offset.0));
             if found != Some(&chunk.octets) {

@@ -246,6 +246,25 @@ impl<D: Disk, C: Clock> Log<D, C> {
         Progress::Committed(Commit { arrivals, ticket: fate })
     }
 
+    /// Commits until the log is closed, for whoever writes one alone; the first failure closes it.
+    ///
+    /// # Errors
+    /// That failure.
+    pub async fn drive(&self) -> Result<(), DiskError> {
+        let mut result = Ok(());
+        loop {
+            match self.commit().await {
+                Progress::Committed(commit) => self.release(commit),
+                Progress::Rolled => {}
+                Progress::Closed => return result,
+                Progress::Latched(_, error) | Progress::Stopped(_, error) => {
+                    result = Err(error);
+                    self.close();
+                }
+            }
+        }
+    }
+
     /// The owners know what this commit holds: lets the frontier pass and completes the tickets.
     pub fn release(&self, commit: Commit) {
         if self.options.purpose == Purpose::Mail {

@@ -1,7 +1,7 @@
 //! What a copy must say about what it leaves out, and what journals said about what it takes along.
 
 use crate::disk::Disk;
-use crate::format::checkpoint::{HeldUnit, Outcomes, UNITS_A_FRAME};
+use crate::format::checkpoint::{HeldUnit, MOVED, Outcomes, UNITS_A_FRAME, set_half};
 use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
 use crate::format::segment_header::Purpose;
 use crate::format::tally::{Ledger, TallyRow};
@@ -26,9 +26,6 @@ pub(super) struct Books {
     pub(super) left_out: Vec<Problem>,
     pub(super) damaged: u64,
 }
-
-/// The half octet of a unit that is counted in another segment.
-const MOVED: u8 = 15;
 
 impl Books {
     pub(super) fn of<D: Disk>(source: &Directory<D>) -> Self {
@@ -156,11 +153,11 @@ impl Books {
                     let unit = message.unit_base + u32::from(ordinal);
                     let outcome = source.told_of(file, message.stamp, message.unit_base, ordinal);
                     let outcome = outcome.map(|told| told.fact.outcome).filter(|outcome| outcome.is_final());
-                    let moved = source.facts.half(file.shard, file.segment, unit) == MOVED
+                    let moved = source.facts.is_moved(file.shard, file.segment, unit)
                         && !standing.is_still_source(file.shard, file.segment);
                     match outcome {
-                        _ if moved => set(&mut halves, unit, MOVED),
-                        Some(outcome) => set(&mut halves, unit, outcome.code()),
+                        _ if moved => set_half(&mut halves, unit, MOVED),
+                        Some(outcome) => set_half(&mut halves, unit, outcome.code()),
                         None => {}
                     }
                 }
@@ -226,15 +223,6 @@ fn losses_of(number: usize, file: &Walked, message: &Known) -> Vec<Loss> {
         loss
     };
     file.groups_of(message).iter().map(of_group).collect()
-}
-
-fn set(halves: &mut Vec<u8>, unit: u32, half: u8) {
-    let place = unit as usize / 2;
-    if halves.len() <= place {
-        halves.resize(place + 1, 0);
-    }
-    let shift = if unit.is_multiple_of(2) { 0 } else { 4 };
-    halves[place] = halves[place] & !(15 << shift) | half << shift;
 }
 
 impl Books {

@@ -55,6 +55,21 @@ pub fn parse_name(name: &str) -> Option<(Purpose, SegmentId)> {
     u32::from_str_radix(number, 16).ok().map(|id| (purpose, SegmentId(id)))
 }
 
+/// Removes a mail segment and its index, durably; no error if they are not there.
+///
+/// # Errors
+/// The disk's.
+pub async fn remove<D: Disk>(disk: &D, shard: ShardId, segment: SegmentId) -> Result<(), DiskError> {
+    // The index first: without its segment it would look like the trace of a loss.
+    for path in [format!("{shard}/{}", index_name(segment)), path(shard, Purpose::Mail, segment)] {
+        match disk.remove(&path).await {
+            Ok(()) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    disk.sync_directory(&shard.to_string()).await
+}
+
 /// The index of a sealed segment: read, or else made from its records.
 ///
 /// # Errors

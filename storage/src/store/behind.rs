@@ -1,5 +1,6 @@
 //! What later segments of a directory say about earlier ones, while these are read from the last to the first.
 
+use crate::facts::Facts;
 use crate::format::index_file::SegmentIndex;
 use crate::format::journal_entry::Void;
 use crate::position::{SegmentId, ShardId, Stamp};
@@ -13,6 +14,8 @@ pub(super) struct Behind {
     voids: Vec<Void>,
     /// Messages that a rewrite took out of a source, and that are found in its copy.
     moved: BTreeMap<SegmentId, BTreeSet<Stamp>>,
+    /// Sources of rewrites that a crash cut off: they have all of it.
+    still_sources: BTreeSet<SegmentId>,
     pub(super) previous: BTreeSet<SegmentId>,
 }
 
@@ -26,6 +29,11 @@ impl Behind {
         }
     }
 
+    /// A rewrite that a crash cut off never happened.
+    pub(super) fn note_cut_off(&mut self, sources: &[SegmentId]) {
+        self.still_sources.extend(sources);
+    }
+
     /// Takes out entries that a void record of a later segment covers (H8).
     pub(super) fn apply(&mut self, segment: SegmentId, index: &mut SegmentIndex) {
         for void in self.voids.iter().filter(|void| void.segment == segment) {
@@ -34,20 +42,26 @@ impl Behind {
         self.voids.extend(&index.voids);
     }
 
-    /// Marks what a rewrite moved away, and takes it out.
+    /// Marks what a rewrite moved away, and takes it out: by its copy, or by what a checkpoint restated when the copy is
+    /// gone too.
     pub(super) fn leave(
         &self,
         shelf: &mut Shelf,
-        shard: ShardId,
-        segment: SegmentId,
+        facts: &Facts,
+        (shard, segment): (ShardId, SegmentId),
         index: &mut SegmentIndex,
     ) {
-        let Some(moved) = self.moved.get(&segment) else { return };
+        let copied = self.moved.get(&segment);
+        let is_restated = !self.still_sources.contains(&segment);
         for (_, entries) in &mut index.domains {
-            for entry in entries.iter().filter(|entry| moved.contains(&entry.stamp)) {
-                shelf.moved_away(shard, segment, entry.units());
-            }
-            entries.retain(|entry| !moved.contains(&entry.stamp));
+            entries.retain(|entry| {
+                let by_copy = copied.is_some_and(|moved| moved.contains(&entry.stamp));
+                let moved = by_copy || is_restated && facts.is_moved(shard, segment, entry.units().start);
+                if moved {
+                    shelf.moved_away(shard, segment, entry.units());
+                }
+                !moved
+            });
         }
     }
 }

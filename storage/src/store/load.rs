@@ -18,7 +18,7 @@ use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
 use crate::segment::recover::{FirstBlock, HeaderState, IndexState, Row, decide, first_block, scan};
 use crate::segment::scan::{Found, walk};
-use crate::segment::{index_name, parse_name, path};
+use crate::segment::{index_name, parse_name, path, remove};
 use crate::shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -263,7 +263,7 @@ impl<D: Disk> Context<'_, D> {
                 continue;
             }
             let unmoved = |source: &SegmentId| mail.contains(source) && !facts.is_gone(shard, *source);
-            let found = self.load_segment(shard, *segment, unmoved, loaded).await?;
+            let found = self.load_segment(shard, *segment, unmoved, &mut behind, loaded).await?;
             unread = unread.or(loaded.incomplete.then_some(*segment));
             let Some(mut found) = found else { continue };
             let header = found.header.as_ref();
@@ -279,7 +279,7 @@ impl<D: Disk> Context<'_, D> {
             }
             let shelf = &mut loaded.shelves[keeper];
             shelf.restore(shard, *segment, &found.index);
-            behind.leave(shelf, shard, *segment, &mut found.index);
+            behind.leave(shelf, facts, (shard, *segment), &mut found.index);
             shelved.push((*segment, core::mem::take(&mut found.index.voids)));
             queue.take((shard, *segment), found.index, facts, shelf);
         }
@@ -309,6 +309,7 @@ impl<D: Disk> Context<'_, D> {
         shard: ShardId,
         segment: SegmentId,
         unmoved: impl Fn(&SegmentId) -> bool,
+        behind: &mut Behind,
         loaded: &mut Loaded,
     ) -> Result<Option<Segment>, OpenError> {
         let path = path(shard, Purpose::Mail, segment);
@@ -320,8 +321,9 @@ impl<D: Disk> Context<'_, D> {
             let known = self.options.keys.verify(mark, self.store.store);
             known.map_err(|error| OpenError::Key { path: path.clone(), error })?;
         }
-        let sources = header.as_ref().map(|header| &header.sources).filter(|sources| !sources.is_empty());
-        if !loaded.journals_unread && sources.is_some_and(|sources| sources.iter().all(unmoved)) {
+        let sources = header.as_ref().map_or(&[][..], |header| &header.sources);
+        if !loaded.journals_unread && !sources.is_empty() && sources.iter().all(unmoved) {
+            behind.note_cut_off(sources);
             // A crash cut the rewrite off: its sources have all of it, and every fact about it. It goes before this start ends,
             // but behind the word that it does: a later header may name it.
             loaded.cut_off.push((shard, segment));
@@ -401,7 +403,7 @@ impl<D: Disk> Context<'_, D> {
 
     /// Removes a segment in which nothing is. What fails here is tried again at the next start.
     async fn remove(&self, shard: ShardId, segment: SegmentId) {
-        let _ = remove_durably(self.disk, shard, segment).await;
+        let _ = remove(self.disk, shard, segment).await;
     }
 
     /// Indexes without their segment: an unlink that a crash cut off, or a segment that was lost.
@@ -422,22 +424,6 @@ impl<D: Disk> Context<'_, D> {
             }
         }
     }
-}
-
-/// Removes a mail segment and its index.
-pub(super) async fn remove_durably<D: Disk>(
-    disk: &D,
-    shard: ShardId,
-    segment: SegmentId,
-) -> Result<(), DiskError> {
-    // The index first: without its segment it would look like the trace of a loss.
-    for path in [format!("{shard}/{}", index_name(segment)), path(shard, Purpose::Mail, segment)] {
-        match disk.remove(&path).await {
-            Ok(()) | Err(DiskError::NotFound) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    disk.sync_directory(&shard.to_string()).await
 }
 
 /// The file stays, and so does all that journals say: a device may read again tomorrow.

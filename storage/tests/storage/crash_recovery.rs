@@ -27,7 +27,6 @@ struct Story {
     crashes_with_unsynced_octets: usize,
     wrong: Vec<String>,
     /// What the offline tool complains about.
-    disputed: Vec<String>,
     fired: Fired,
 }
 
@@ -59,14 +58,12 @@ fn draw_faults(planted: &Planted, random: &mut Random) -> (Faults, Faults) {
     let kind = random.below(13);
     let calls = if random.one_in(3) { 40 } else { 250 };
     let call = Some(1 + random.below(calls));
-    // Off in CI: `call_by_call` has each of them once, and in combination they find what is not mended yet.
-    let reads_fail = number("STRATAMX_READING").is_some();
     let reading = Some(1 + random.below(60));
     let faults = match kind {
         0..=3 => Faults { fail_call: call, ..crash },
         4 | 5 => Faults { no_space_call: call, ..crash },
-        6 | 7 if reads_fail => Faults { fail_reading: reading, ..crash },
-        8 | 9 if reads_fail => Faults { short_reading: reading, ..crash },
+        6 | 7 => Faults { fail_reading: reading, ..crash },
+        8 | 9 => Faults { short_reading: reading, ..crash },
         _ => crash,
     };
     (crash, faults)
@@ -117,7 +114,7 @@ fn live(seed: u64, planted: &Planted) -> Story {
     if let Ok(directory) =
         block_on(&SimClock::default(), storage::inspect::Directory::walk(disk, Default::default()))
     {
-        story.disputed.extend(directory.verify().iter().map(ToString::to_string));
+        story.wrong.extend(directory.verify().iter().map(ToString::to_string));
     }
     story.acknowledged = world.borrow().acknowledged.len();
     story.voided = world.borrow().voided.len();
@@ -284,8 +281,6 @@ fn live_all(base: u64, seeds: u64) -> Vec<(u64, Story)> {
 const SEEDS: u64 = 2_000;
 /// Seeds whose last crash is audited and repaired too, which takes longer than living them.
 const AUDITED: u64 = 20;
-/// Seeds about which the offline tool may complain.
-const DISPUTED_MAX: usize = 8;
 /// How often each kind of fault has to fire in them.
 const FIRED_MIN: u64 = 100;
 
@@ -309,12 +304,6 @@ fn nothing_promised_is_lost_in_crashes_at_random_instants() {
     }
     let bad = stories.iter().filter(|(_, story)| !story.wrong.is_empty()).count();
     assert_eq!(bad, 0, "seeds that went wrong, of {seeds}");
-    let disputed: Vec<_> = stories.iter().filter(|(_, story)| !story.disputed.is_empty()).collect();
-    for (seed, story) in &disputed {
-        println!("seed {seed}: the offline tool: {:?}", story.disputed);
-    }
-    // An open defect, not a promise: behind failed calls it misses segments and chunks that nobody was promised. Only ever lower this.
-    assert!(disputed.len() <= DISPUTED_MAX, "{} seeds", disputed.len());
     for (_, story) in stories {
         acknowledged += story.acknowledged;
         voided += story.voided;

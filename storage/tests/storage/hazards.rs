@@ -3,7 +3,7 @@
 
 use super::checker::{check_on, entries_of, open_on};
 use super::node::*;
-use super::upkeep::checkpoint_all;
+use super::upkeep::{checkpoint_all, refresh_places, rewrite};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -498,4 +498,50 @@ fn a_full_disk_settles_and_drains_by_itself() {
     assert_eq!(check_on(&disk.crash(), 1, &world), Vec::<String>::new());
     let settled = world.borrow().settled.len();
     assert!(settled >= 600, "all of it was settled durably: {settled}");
+}
+
+#[test]
+fn h10_mail_that_a_rewrite_took_along_does_not_come_back_when_its_copy_is_gone() {
+    // A crash between the tallies of two sources; the second one stays, pinned by a reader, until the copy is drained,
+    // and a checkpoint has dropped the facts about it.
+    let disk = SimDisk::new(42, DISK_OCTETS);
+    let world = World::default();
+    let second = live_on(&disk, 1, {
+        let world = Rc::clone(&world);
+        move |node| async move {
+            let shard = &node.shards[0];
+            for _ in 0..2 {
+                node.fill(shard, &world).await;
+            }
+            let last = world.borrow().next_number;
+            for number in 1..last {
+                if number % 4 != 0 {
+                    node.deliver(shard, &world, &promise_of(&world, number), 0).await;
+                }
+            }
+            let (sources, _) = rewrite(&node, shard, &world).await.expect("both are sparse");
+            assert!(sources.len() >= 2, "{sources:?}");
+            let store = node.opened.store.store;
+            let first = segment::index_of(&node.disk, store, &node.keys, shard.id, sources[0]).await.unwrap();
+            let tally = shard.shelf.borrow().tally(shard.id, sources[0], &first).unwrap();
+            shard.journal.append_tally(&tally).await.unwrap().await.unwrap();
+            sources[1]
+        }
+    });
+    let disk = disk.crash();
+    live_on(&disk, 1, {
+        let world = Rc::clone(&world);
+        move |node| async move {
+            let shard = &node.shards[0];
+            refresh_places(&node.opened, &world);
+            shard.shelf.borrow_mut().pin(shard.id, second);
+            deliver_all(&node, 0, &world).await;
+            assert!(!node.reclaim().await.is_empty(), "the copy is gone");
+            assert!(checkpoint_all(&node, &world).await);
+        }
+    });
+    assert!(disk.content(&segment::path(ShardId(0), Purpose::Mail, second)).is_some());
+    for _ in 0..2 {
+        assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
+    }
 }

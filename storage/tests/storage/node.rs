@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::crypt::Keys;
-use storage::disk::Disk;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol};
 use storage::format::segment_header::Purpose;
@@ -284,22 +283,18 @@ impl Node {
                 let index = segment::index_of(&shard.disk, store, &self.keys, directory, segment).await;
                 let Ok(index) = index else { break };
                 let tally = shard.shelf.borrow().tally(directory, segment, &index).unwrap();
+                let telling = self.looking.begin();
                 if !journal_tally(shard, &tally).await {
                     shard.shelf.borrow_mut().put_back(tally.shard, tally.segment);
                     break;
                 }
+                shard.shelf.borrow_mut().tallied(&tally);
                 self.leaving.borrow_mut().remove(&(tally.shard, tally.segment));
-                let directory = tally.shard.to_string();
-                let log = segment::path(tally.shard, Purpose::Mail, tally.segment);
-                let index = format!("{directory}/{}", segment::index_name(tally.segment));
-                for path in [log, index] {
-                    let _ = shard.disk.remove(&path).await;
-                }
-                if shard.disk.sync_directory(&directory).await.is_err() {
+                drop(telling);
+                gone.push((tally.shard, tally.segment));
+                if segment::remove(&shard.disk, tally.shard, tally.segment).await.is_err() {
                     break;
                 }
-                shard.shelf.borrow_mut().removed(&tally);
-                gone.push((tally.shard, tally.segment));
             }
         }
         gone

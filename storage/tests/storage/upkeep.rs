@@ -8,7 +8,7 @@ use std::sync::Arc;
 use storage::checkpoint;
 use storage::clock::Clock;
 use storage::compaction::plan::{Bounds, Candidate, plan};
-use storage::compaction::rewrite::{Target, Workshop};
+use storage::compaction::rewrite::{RewriteError, Target, Workshop};
 use storage::disk::{Disk, File};
 use storage::error::DiskError;
 use storage::format::BLOCK_OCTETS;
@@ -222,9 +222,25 @@ async fn file_of(node: &Node, shard: ShardId, segment: SegmentId) -> Result<(u64
 
 /// One rewrite of what is sparse in the shard's directory; tells the sources.
 pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<SegmentId> {
+    let Some((sources, copy)) = rewrite(node, shard, world).await else { return Vec::new() };
+    node.reclaim().await;
+    while sources.iter().any(|source| node.leaving.borrow().contains(&(shard.id, *source))) {
+        node.clock.sleep(std::time::Duration::from_secs(1)).await;
+        node.reclaim().await;
+    }
+    shard.shelf.borrow_mut().unpin(shard.id, copy);
+    sources
+}
+
+/// The same as far as nobody looks for mail in the sources any more: these, and their copy, which is pinned.
+pub(crate) async fn rewrite(
+    node: &Node,
+    shard: &Shard,
+    world: &World,
+) -> Option<(Vec<SegmentId>, SegmentId)> {
     if node.opened.incomplete {
         // How units of a source ended may stand in a journal that could not be read, and names the source.
-        return Vec::new();
+        return None;
     }
     let workshop =
         Workshop { disk: node.disk.clone(), store: node.opened.store.store, keys: Arc::clone(&node.keys) };
@@ -241,7 +257,7 @@ pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<Se
         candidates.push(Candidate { shard: directory, segment, octets, live, quiet, current_key, closers });
     }
     let bounds = Bounds { copy_octets: node.mail_octets, free: u64::MAX, pressed: false };
-    let Some(job) = plan(&candidates, &bounds) else { return Vec::new() };
+    let Some(job) = plan(&candidates, &bounds) else { return None };
     let (segment, previous) = shard.mail.next_number();
     let target = Target { shard: shard.id, segment, previous, created: node.clock.wall() };
     let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
@@ -253,9 +269,18 @@ pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<Se
     } else {
         workshop.rewrite(target, &job.segments, is_open, pause).await
     };
-    let Ok(copy) = copied else { return Vec::new() };
+    let copy = match copied {
+        Ok(copy) => copy,
+        Err(RewriteError::Left(_)) => {
+            job.segments.iter().for_each(|source| shard.shelf.borrow_mut().pin(shard.id, *source));
+            return None;
+        }
+        Err(_) => return None,
+    };
     shard.mail.made(segment);
     node.leaving.borrow_mut().extend(job.segments.iter().map(|source| (shard.id, *source)));
+    // It outlives its sources.
+    shard.shelf.borrow_mut().pin(shard.id, segment);
     shard.shelf.borrow_mut().copied(shard.id, segment, &copy.index, &copy.moves);
     {
         let mut world = world.borrow_mut();
@@ -270,7 +295,7 @@ pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<Se
     }
     node.looking.settle().await;
     let ended = shard.shelf.borrow().outcomes_of(shard.id, segment);
-    let Ok(sequence) = node.opened.frontier.sequence() else { return Vec::new() };
+    let Ok(sequence) = node.opened.frontier.sequence() else { return None };
     let ended = if node.bug == Some(Bug::SilentCopy) { Vec::new() } else { ended };
     while checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &[]).await.is_err() {
         // Until the outcomes of the copy are journalled its sources stay.
@@ -279,6 +304,5 @@ pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<Se
     for source in &job.segments {
         shard.shelf.borrow_mut().leave(shard.id, *source);
     }
-    node.reclaim().await;
-    job.segments
+    Some((job.segments, segment))
 }
