@@ -34,15 +34,17 @@
 //!   deadlines out. Disk and clock enter by traits of `storage`, links and dialing by [`shard::link`].
 //!
 //! # What shards share, and why it is little
-//! Stamps, floors and connection counts; everything else is told by notes.
+//! Stamps, floors, connection counts, what each domain has stored (`bridge::usage`), and the keys of mail at rest; everything
+//! else is told by notes. Usage and keys have a lock each, taken when a domain is new or a segment is opened, never for a
+//! message.
 //! - A *stamp* orders messages over all shards and restarts. It is taken when the record enters a commit batch
 //!   (H19), below a ceiling that is persisted ahead of use (H1).
 //! - A shard publishes its *floor* before it takes a stamp. The owner of a domain reads the lowest floor, then
 //!   empties its inbox, then dispatches stamps below that floor only (H12). The order of these three is the
 //!   whole proof: an arrival is sent before the floor passes it.
 //! - The *owner* of a domain holds its queue and journals what became of each unit. The *keeper* of a segment
-//!   (the shard that wrote it, or `directory % shards` for directories of more shards than run) holds one
-//!   bit a unit and unlinks the segment when all are set, after a tally is durable.
+//!   (the shard that wrote it, or `directory % shards` for directories of more shards than run) holds half an
+//!   octet a unit and unlinks the segment when all are set, after a tally is durable.
 //!
 //! # Never-arrows
 //! `tests/integration/architecture` checks them, with a canary that must fail.
@@ -59,7 +61,7 @@
 //! - **Recipients are stored grouped by domain**: the units of one domain are a contiguous range, an index
 //!   entry is 32 octets, and a unit's bit follows from it without reading the record.
 //! - **Settled entries are gone, not marked**: the owner's memory holds what is unsettled, so millions of
-//!   delivered messages behind one stuck one cost a bit each (H11).
+//!   delivered messages behind one stuck one cost half an octet each (H11).
 //! - **What waits is 40 octets in a sorted list of small chunks**, whatever it waits for: maps of the standard library
 //!   cost three times that, and a vector that doubles costs as much while it grows. Deferred messages are swept
 //!   together, so that their order stays and no timer is theirs. A message with more than 16 recipients in a domain

@@ -24,7 +24,7 @@ use storage::disk::{Disk, File};
 use storage::error::AppendError;
 use storage::format::BLOCK_OCTETS;
 use storage::format::checkpoint::Outcomes;
-use storage::format::segment_header::{Purpose, SegmentHeader};
+use storage::format::segment_header::{KeyMark, Purpose, SegmentHeader};
 use storage::position::{SegmentId, ShardId};
 use storage::segment;
 
@@ -33,7 +33,8 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     let mut compactor = Compactor {
         workshop: Workshop { disk: shard.disk.clone(), store: shard.store, keys: Arc::clone(&shard.keys) },
         shard,
-        ended: HashMap::new(),
+        before: HashMap::new(),
+        files: HashMap::new(),
         refused: HashMap::new(),
     };
     if compactor.shard.checkpoints.suspended {
@@ -47,6 +48,7 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
         }
         let pressed = compactor.is_pressed().await;
         let pause = if pressed { COMPACTION_INTERVAL_PRESSED } else { COMPACTION_INTERVAL };
+        compactor.before = compactor.ended();
         or(compactor.shard.clock.sleep(pause), shutdown).await;
         while !compactor.shard.is_shutting_down() && compactor.step().await {}
     }
@@ -55,13 +57,21 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
 struct Compactor<D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
     workshop: Workshop<D>,
-    /// Units that had ended at the last look, by segment: a segment that loses more is not quiet.
-    ended: HashMap<SegmentId, u64>,
+    /// Units that had ended when the pause began, by segment: one that lost more since is not quiet.
+    before: HashMap<SegmentId, u64>,
+    /// Size of a segment's file, and the key of its mail.
+    files: HashMap<SegmentId, (u64, Option<KeyMark>)>,
     /// Segments that could not be rewritten, with the units that had ended then.
     refused: HashMap<SegmentId, u64>,
 }
 
 impl<D: Disk, C: Clock> Compactor<D, C> {
+    fn ended(&self) -> HashMap<SegmentId, u64> {
+        let shelf = self.shard.shelf.borrow();
+        let own = shelf.sealed().filter(|(shard, ..)| *shard == self.shard.directory);
+        own.map(|(_, segment, facts)| (segment, facts.ended)).collect()
+    }
+
     async fn is_pressed(&self) -> bool {
         let wanted = self.shard.snapshot.borrow().config.storage.min_free_space_bytes;
         self.shard.free_octets().await < wanted.saturating_mul(2)
@@ -83,7 +93,7 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
                 }
                 tracing::warn!(%error, shard = %job.shard, "sparse segments stay as they are");
                 for segment in &job.segments {
-                    let ended = self.ended.get(segment).copied().unwrap_or(0);
+                    let ended = self.before.get(segment).copied().unwrap_or(0);
                     self.refused.insert(*segment, ended);
                 }
                 false
@@ -101,18 +111,16 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
                 shelf.sealed().filter(|(shard, _, facts)| *shard == own && facts.sealed && !facts.moving);
             all.map(|(_, segment, facts)| (segment, facts)).collect()
         };
-        let before = core::mem::replace(
-            &mut self.ended,
-            sealed.iter().map(|(segment, facts)| (*segment, facts.ended)).collect(),
-        );
+        self.files.retain(|segment, _| sealed.contains_key(segment));
+        self.refused.retain(|segment, _| sealed.contains_key(segment));
         let mut wanted: Vec<SegmentId> = Vec::new();
-        let mut files = HashMap::new();
+        let newest = self.shard.keys.mark(self.shard.store);
         for (segment, facts) in &sealed {
             if self.refused.get(segment) == Some(&facts.ended) || facts.unsettled + facts.pins == 0 {
                 continue;
             }
-            let Some((octets, current_key)) = self.file_of(own, *segment).await else { continue };
-            files.insert(*segment, (octets, current_key));
+            let Some((_, key)) = self.file_of(own, *segment).await else { continue };
+            let current_key = key == newest;
             let units = facts.ended + facts.unsettled;
             let many_ended = facts.ended * 100 >= units * COMPACTION_ENDED_PERCENT;
             if many_ended || !current_key || facts.pins > 0 {
@@ -121,16 +129,17 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         }
         let mut candidates = BTreeMap::new();
         while let Some(segment) = wanted.pop() {
-            let (Some(facts), Some((octets, current_key))) =
-                (sealed.get(&segment), files.get(&segment).copied())
+            let (Some(facts), Some((octets, key))) =
+                (sealed.get(&segment), self.files.get(&segment).copied())
             else {
                 continue;
             };
+            let current_key = key == newest;
             let closers = self.shard.shelf.borrow().closers(own, segment);
             let Some(closers) = closers.filter(|_| !candidates.contains_key(&segment)) else { continue };
             let is_open = |unit| self.shard.shelf.borrow().outcome(own, segment, unit).is_none();
             let Ok(live) = self.workshop.live_octets(own, segment, is_open).await else { continue };
-            let quiet = before.get(&segment) == Some(&facts.ended);
+            let quiet = self.before.get(&segment) == Some(&facts.ended);
             // What it cannot go without is looked at too, however full it is.
             wanted.extend(&closers);
             candidates.insert(
@@ -141,11 +150,15 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         candidates.into_values().collect()
     }
 
-    /// The size of a segment's file, and whether it is encrypted as new ones are.
-    async fn file_of(&self, shard: ShardId, segment: SegmentId) -> Option<(u64, bool)> {
+    /// The size of a segment's file and the key of its mail: read once, they never change.
+    async fn file_of(&mut self, shard: ShardId, segment: SegmentId) -> Option<(u64, Option<KeyMark>)> {
+        if let Some(known) = self.files.get(&segment) {
+            return Some(*known);
+        }
         let file = self.shard.disk.open(&segment::path(shard, Purpose::Mail, segment)).await.ok()?;
         let header = SegmentHeader::decode(&file.read(0, BLOCK_OCTETS).await.ok()?).ok()?;
-        Some((header.size, header.key == self.shard.keys.mark(self.shard.store)))
+        self.files.insert(segment, (header.size, header.key));
+        Some((header.size, header.key))
     }
 
     async fn rewrite(&self, job: &Job) -> Result<(), RewriteError> {
@@ -175,7 +188,6 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
     /// From the copy on disk to sources that may go.
     async fn commit(&self, job: &Job, to: SegmentId, copy: Copy) {
         let shard = &self.shard;
-        shard.checkpoints.begin_to_leave(job.shard, &job.segments);
         // It outlives its sources: one that had no tally when the copy is gone would count for both.
         shard.shelf.borrow_mut().pin(job.shard, to);
         shard.shelf.borrow_mut().copied(job.shard, to, &copy.index, &copy.moves);
@@ -209,6 +221,8 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
             tracing::error!(%error, "how mail ended cannot be journalled; sparse segments stay until it can");
             shard.clock.sleep(DISK_RETRY_PAUSE).await;
         }
+        // From here until the tallies nothing is restated: it would say that the sources are left, and no start believed it.
+        shard.checkpoints.begin_to_leave(job.shard, &job.segments);
         for source in &job.segments {
             shard.shelf.borrow_mut().leave(job.shard, *source);
         }

@@ -74,9 +74,10 @@ impl ExpiryClock {
         (trusted, (!trusted && !told).then_some(News::NotSynchronised))
     }
 
-    /// The operator has looked: wall time as it is now is the right one.
+    /// The operator has looked, and wall time is the right one. A jump that nobody has seen yet still counts.
     pub(super) fn reload(&mut self) {
-        *self = Self::default();
+        self.suspended_since = None;
+        self.doubt_told = false;
     }
 }
 

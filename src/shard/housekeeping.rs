@@ -124,10 +124,17 @@ pub(super) async fn keep_house<D: Disk, C: Clock>(
 
 /// Unlinks segments in which nothing is left to do, each after its tally is durable.
 pub(super) async fn unlink<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
+    // Files that could not be removed; tried again before each further one.
+    let mut leftovers: Vec<(ShardId, SegmentId)> = Vec::new();
     loop {
         let wait = shard.chores.wait();
         if shard.is_shutting_down() {
             return;
+        }
+        for (directory, segment) in core::mem::take(&mut leftovers) {
+            if segment::remove(&shard.disk, directory, segment).await.is_err() {
+                leftovers.push((directory, segment));
+            }
         }
         let removable = shard.shelf.borrow_mut().take_removable();
         let Some((directory, segment)) = removable else {
@@ -140,13 +147,11 @@ pub(super) async fn unlink<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
             shard.clock.sleep(DISK_RETRY_PAUSE).await;
             continue;
         }
-        while let Err(error) = segment::remove(&shard.disk, directory, segment).await {
+        // What was tallied is gone whatever becomes of its file; the next start removes what is left here.
+        if let Err(error) = segment::remove(&shard.disk, directory, segment).await {
             tracing::warn!(%error, shard = %directory, segment = segment.0, "a file cannot be removed; trying again");
-            if shard.is_shutting_down() {
-                // The next start removes what was tallied.
-                return;
-            }
-            shard.clock.sleep(DISK_RETRY_PAUSE).await;
+            leftovers.push((directory, segment));
+            continue;
         }
         tracing::debug!(segment = segment.0, shard = %directory, "removed: all its mail is settled");
     }

@@ -39,7 +39,7 @@ struct Holding {
     voided_by: Vec<SegmentId>,
     /// Messages closed here with chunks elsewhere, by their first unit.
     pinning: BTreeMap<u32, Pinning>,
-    /// Where the messages of this segment went, by their first unit: a rewrite is under way.
+    /// Where the messages of this segment went, or came from, by their first unit: a rewrite is under way.
     moves: BTreeMap<u32, Move>,
 }
 
@@ -293,8 +293,8 @@ impl Shelf {
         }
     }
 
-    /// A rewrite made the segment `to` of copies, durable with its index. From here until [`Self::leave`] both count:
-    /// what is told about a unit in the segment that it leaves is told about its copy too.
+    /// A rewrite made the segment `to` of copies, durable with its index. From here until [`Self::leave`] both count: what is
+    /// told about a unit in one of them is told about it in the other too, so that a checkpoint may restate either.
     pub fn copied(
         &mut self,
         shard: ShardId,
@@ -312,6 +312,8 @@ impl Shelf {
             for (unit, outcome) in ended {
                 self.settle(shard, to, moved.to_base + unit, outcome);
             }
+            let back = Move { from_base: moved.to_base, to: *source, to_base: moved.from_base, ..*moved };
+            self.holdings.entry((shard, to)).or_default().moves.insert(moved.to_base, back);
         }
     }
 
@@ -319,9 +321,16 @@ impl Shelf {
     pub fn leave(&mut self, shard: ShardId, source: SegmentId) {
         let Some(holding) = self.holdings.get_mut(&(shard, source)) else { return };
         let mut unpinned = Vec::new();
-        for (base, moved) in core::mem::take(&mut holding.moves) {
-            (base..base + moved.units).for_each(|unit| holding.move_away(unit));
-            unpinned.extend(holding.pinning.remove(&base).into_iter().flat_map(|pinning| pinning.segments));
+        let moves = core::mem::take(&mut holding.moves);
+        for (base, moved) in &moves {
+            (*base..base + moved.units).for_each(|unit| holding.move_away(unit));
+            unpinned.extend(holding.pinning.remove(base).into_iter().flat_map(|pinning| pinning.segments));
+        }
+        for moved in moves.values() {
+            if let Some(copy) = self.holdings.get_mut(&(shard, moved.to)) {
+                copy.moves.remove(&moved.to_base);
+                self.consider(shard, moved.to);
+            }
         }
         for chunk in unpinned {
             self.unpin(shard, chunk);
@@ -503,6 +512,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_about_a_copy_is_told_about_its_source_until_that_is_left() {
+        let mut shelf = Shelf::default();
+        shelf.seal(SHARD, CLOSE, &index_of(2));
+        let moved = Move { from_base: 0, units: 2, to: COPY, to_base: 0 };
+        shelf.copied(SHARD, COPY, &index_of(2), &[(CLOSE, moved)]);
+        shelf.settle(SHARD, COPY, 1, Outcome::Delivered);
+        assert_eq!(
+            shelf.outcome(SHARD, CLOSE, 1),
+            Some(Outcome::Delivered),
+            "a start that removes the copy knows"
+        );
+        shelf.leave(SHARD, CLOSE);
+        shelf.settle(SHARD, COPY, 0, Outcome::Delivered);
+        assert_eq!(shelf.outcome(SHARD, CLOSE, 0), None, "it is moved");
+    }
+
+    #[test]
     fn h10_a_moved_message_counts_in_one_segment_only() {
         let mut shelf = Shelf::default();
         shelf.seal(SHARD, CLOSE, &index_of(2));
@@ -511,9 +537,11 @@ mod tests {
         shelf.copied(SHARD, COPY, &index_of(2), &[(CLOSE, moved)]);
         // An owner that has not heard of the move yet.
         shelf.settle(SHARD, CLOSE, 1, Outcome::Expired);
-        assert_eq!(shelf.take_removable(), Some((SHARD, COPY)), "both units ended there too");
+        assert_eq!(shelf.outcome(SHARD, COPY, 1), Some(Outcome::Expired), "there too");
+        assert_eq!(shelf.take_removable(), None, "as long as both count, none may go");
         shelf.leave(SHARD, CLOSE);
         assert_eq!(shelf.take_removable(), Some((SHARD, CLOSE)));
+        assert_eq!(shelf.take_removable(), Some((SHARD, COPY)));
         assert_eq!(shelf.tally(SHARD, CLOSE, &index_of(2)).unwrap().rows, [], "nothing of its own");
         let counted = shelf.tally(SHARD, COPY, &index_of(2)).unwrap();
         assert_eq!((counted.rows[0].accepted, counted.rows[0].ended), (2, [0, 0, 0, 1, 0, 1]));

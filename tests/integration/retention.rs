@@ -2,9 +2,11 @@
 
 use super::harness::client::Client;
 use super::harness::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What is looked for on the disk.
+const BODY: &[u8] = b"a body that stands nowhere else";
 const TRUSTED: &str = "expiry_clock = \"trusted\"";
 
 /// Brings a message; what the server says to its recipient, and then to its data.
@@ -17,7 +19,7 @@ fn bring(server: &Server, recipient: &str) -> String {
         return verdict;
     }
     client.say("DATA", "354");
-    client.say("Subject: kept\r\n\r\nbody\r\n.", "")
+    client.say(&format!("Subject: kept\r\n\r\n{}\r\n.", String::from_utf8_lossy(BODY)), "")
 }
 
 fn assert_kept(reply: &str) {
@@ -37,11 +39,16 @@ fn count(log: &[String], name: &str) -> u64 {
     stopped[name].as_u64().unwrap()
 }
 
-fn mail_segments(data: &Path) -> usize {
+/// Files of the data directory that hold these octets.
+fn holders(data: &Path, octets: &[u8]) -> Vec<PathBuf> {
     let shards = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
     let files = shards.filter(|path| path.is_dir()).flat_map(|path| std::fs::read_dir(path).unwrap());
-    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.starts_with("segment-") && name.ends_with(".log")).count()
+    let paths = files.map(|entry| entry.unwrap().path());
+    // One may be removed while we look.
+    let holds = |path: &PathBuf| {
+        std::fs::read(path).is_ok_and(|content| memchr::memmem::find(&content, octets).is_some())
+    };
+    paths.filter(holds).collect()
 }
 
 #[test]
@@ -57,15 +64,15 @@ fn h4_mail_that_nobody_took_is_held_then_expires_and_its_space_is_given_back() {
         let line = server.process.wait_for(event);
         assert!(line.contains(queue_id), "{line}");
     }
+    assert_eq!(holders(&directory.path("data"), BODY).len(), 1, "in the segment that is being written");
     let log = server.stop();
     assert_eq!((count(&log, "held"), count(&log, "expired")), (1, 1));
     // The facts are durable: nothing is queued, and what was kept on disk goes.
     let mut again = Server::start(&config);
     assert_messages(&mut again.process, 0);
-    let (data, end) = (directory.path("data"), Instant::now() + PATIENCE);
-    let fresh = again.process.seen.len();
-    while mail_segments(&data) > 4 {
-        assert!(Instant::now() < end, "{fresh}: segments whose mail has expired are unlinked");
+    let end = Instant::now() + PATIENCE;
+    while !holders(&directory.path("data"), BODY).is_empty() {
+        assert!(Instant::now() < end, "segments whose mail has expired are unlinked");
         std::thread::sleep(Duration::from_millis(20));
     }
     again.stop();
@@ -114,13 +121,18 @@ fn a_reload_changes_how_long_mail_is_kept_and_h14_an_unknown_domain_keeps_its_ma
     server.process.signal("-HUP");
     let expired = server.process.wait_for("past its retention");
     assert!(expired.contains("example.test"), "{expired}");
+    // A whole round later its mail is still there.
+    assert_kept(&bring(&server, "c@example.test"));
+    server.process.wait_for("past its retention");
+    let gone = server.process.seen.iter().filter(|line| line.contains("past its retention"));
+    assert!(gone.clone().count() == 2 && gone.clone().all(|line| line.contains("example.test")));
     // And comes back: its mail is the last to expire.
     settings(&two("1s"));
     server.process.signal("-HUP");
     let expired = server.process.wait_for("past its retention");
     assert!(expired.contains("two.test"), "{expired}");
     let log = server.stop();
-    assert_eq!((count(&log, "held"), count(&log, "expired")), (0, 2));
+    assert_eq!((count(&log, "held"), count(&log, "expired")), (0, 3));
 }
 
 #[test]

@@ -74,7 +74,10 @@ impl Queue {
         if ordinals.is_empty() {
             return;
         }
-        let mut held = self.held.remove(place.1.stamp).unwrap_or_else(|| Waiting::new(place));
+        // A rewrite may have moved an entry that is out since its place was told.
+        let out = self.out.iter().find(|out| out.entry.stamp == place.1.stamp).map(Waiting::place);
+        let known = self.held.remove(place.1.stamp);
+        let mut held = known.unwrap_or_else(|| Waiting::new(out.unwrap_or(place)));
         // Units of one message that were held one after the other go together, none before its time.
         held.moment_s = held.moment_s.max(since_s);
         for ordinal in ordinals {
@@ -107,9 +110,9 @@ impl Queue {
             || self.deferred.entries().get(stamp).is_some()
     }
 
-    /// What there is to do.
-    pub(in crate::shard) fn due(&self, now: Moment) -> Due {
-        if !self.untried.is_empty() || !self.suspects.is_empty() {
+    /// What there is to do, if nothing above `limit` may go.
+    pub(in crate::shard) fn due(&self, now: Moment, limit: Stamp) -> Due {
+        if self.has_untried(limit) || !self.suspects.is_empty() {
             return Due::Now;
         }
         match self.deferred.due() {
@@ -133,9 +136,9 @@ impl Queue {
         Some(waiting.place())
     }
 
-    /// Whether entries wait that were never tried.
-    pub(in crate::shard) fn has_untried(&self) -> bool {
-        !self.untried.is_empty()
+    /// Whether entries up to `limit` wait that were never tried.
+    pub(in crate::shard) fn has_untried(&self, limit: Stamp) -> bool {
+        self.untried.first().is_some_and(|stamp| stamp <= limit)
     }
 
     /// Entries that wait, untried and deferred.
@@ -317,6 +320,7 @@ mod tests {
 
     const SHARD: ShardId = ShardId(0);
     const MINUTE: Duration = Duration::from_secs(60);
+    const ALL: Stamp = Stamp(u64::MAX);
 
     fn queue_of(stamps: std::ops::RangeInclusive<u64>) -> Queue {
         let mut queue = Queue::default();
@@ -333,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn h2_what_is_held_back_is_not_due() {
+        let mut queue = queue_of(1..=3);
+        assert_eq!(queue.due(MINUTE, Stamp(1)), Due::Now);
+        let first = next(&mut queue, MINUTE);
+        assert!(queue.has_untried(ALL) && !queue.has_untried(Stamp(1)));
+        assert_eq!(queue.due(MINUTE, Stamp(1)), Due::Nothing);
+        queue.step_aside(first, MINUTE, MINUTE);
+        assert_eq!(queue.due(MINUTE, Stamp(1)), Due::At(2 * MINUTE));
+    }
+
+    #[test]
     fn one_message_that_is_put_off_steps_aside_when_the_next_gets_through() {
         let mut queue = queue_of(1..=2);
         let first = next(&mut queue, Moment::ZERO);
@@ -340,7 +355,7 @@ mod tests {
         let second = next(&mut queue, Moment::ZERO);
         queue.finish(&second.1);
         queue.got_through(Moment::ZERO, 5 * MINUTE);
-        assert_eq!(queue.due(Moment::ZERO), Due::At(5 * MINUTE));
+        assert_eq!(queue.due(Moment::ZERO, ALL), Due::At(5 * MINUTE));
         assert_eq!(next(&mut queue, 5 * MINUTE).1.stamp, Stamp(1));
     }
 
@@ -385,7 +400,7 @@ mod tests {
             assert!(!queue.put_off(place, &["one@full"], Moment::ZERO, MINUTE));
         }
         queue.suspects_step_aside(Moment::ZERO, MINUTE);
-        assert_eq!(queue.due(Moment::ZERO), Due::At(MINUTE));
+        assert_eq!(queue.due(Moment::ZERO, ALL), Due::At(MINUTE));
     }
 
     #[test]
@@ -446,10 +461,10 @@ mod tests {
         queue.step_aside(place, Moment::ZERO, MINUTE);
         let place = next(&mut queue, MINUTE);
         queue.put_back(place);
-        assert_eq!(queue.due(MINUTE), Due::Now);
+        assert_eq!(queue.due(MINUTE, ALL), Due::Now);
         let place = next(&mut queue, MINUTE);
         queue.step_aside(place, MINUTE, MINUTE);
-        assert_eq!(queue.due(MINUTE), Due::At(3 * MINUTE), "it stepped aside twice, its gap doubled");
+        assert_eq!(queue.due(MINUTE, ALL), Due::At(3 * MINUTE), "it stepped aside twice, its gap doubled");
     }
 
     #[test]
@@ -459,7 +474,6 @@ mod tests {
         queue.step_aside(deferred, Moment::ZERO, MINUTE);
         queue.put_off(suspect, &["a"], Moment::ZERO, MINUTE);
         queue.decide(&out.1, 1);
-        queue.hold(out, &[1], 7);
         let moved = |stamp: u64| {
             let mut entry = IndexEntry::new(Stamp(stamp), SegmentId(9), Offset(8 * stamp), 64);
             (entry.count, entry.unit_base) = (2, 77);
@@ -468,6 +482,8 @@ mod tests {
         for stamp in 1..=5 {
             assert!(queue.relocate(ShardId(2), moved(stamp)), "{stamp}");
         }
+        // Its caller knows the old place only.
+        queue.hold(out, &[1], 7);
         assert!(!queue.relocate(ShardId(2), moved(6)), "nobody knows it");
         let mut other = moved(5);
         other.first = 1;

@@ -29,6 +29,11 @@ impl Untried {
         assert!(twice.is_none(), "an entry waits in one place");
     }
 
+    /// The earliest stamp.
+    pub(super) fn first(&self) -> Option<Stamp> {
+        self.sources.iter().filter_map(|(_, source)| Some(source.first()?.entry.stamp)).min()
+    }
+
     /// The earliest entry, if it is below `horizon`.
     pub(super) fn pop_below(&mut self, horizon: Stamp) -> Option<Waiting> {
         let heads = self.sources.iter().enumerate();
@@ -68,11 +73,6 @@ impl Untried {
     /// Entries.
     pub(super) fn len(&self) -> usize {
         self.sources.iter().map(|(_, source)| source.len()).sum()
-    }
-
-    /// Whether there are none.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.sources.is_empty()
     }
 
     /// In each directory with entries the position before which nothing waits.

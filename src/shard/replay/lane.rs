@@ -22,6 +22,7 @@ use storage::error::ReadError;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::format::message::MessageView;
 use storage::notify::Wait;
+use storage::position::Stamp;
 use storage::reader::Reader;
 
 struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
@@ -77,7 +78,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
             continue;
         };
         let now = task.shard.clock.now();
-        let due = task.lane.queue.borrow().due(now);
+        let due = task.lane.queue.borrow().due(now, task.limit());
         match due {
             Due::Nothing => break,
             Due::At(moment) => {
@@ -91,6 +92,11 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
 }
 
 impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
+    /// The last stamp that may go: while a shard is missing, what came after its last known message waits (H2).
+    fn limit(&self) -> Stamp {
+        self.shard.frontier.held_back_above().unwrap_or(Stamp(u64::MAX))
+    }
+
     /// One try: the first primary that answers gets the queue; if none does, a pause.
     ///
     /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
@@ -172,7 +178,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             let looking = self.shard.looking.guard();
             let Some(place) = self.next() else {
-                if !self.lane.queue.borrow().has_untried() {
+                if !self.lane.queue.borrow().has_untried(self.limit()) {
                     tracing::info!(domain = %domain.name, "nothing is left to hand over now");
                     break Ended::Done;
                 }

@@ -257,7 +257,7 @@ pub(crate) async fn rewrite(
         candidates.push(Candidate { shard: directory, segment, octets, live, quiet, current_key, closers });
     }
     let bounds = Bounds { copy_octets: node.mail_octets, free: u64::MAX, pressed: false };
-    let Some(job) = plan(&candidates, &bounds) else { return None };
+    let job = plan(&candidates, &bounds)?;
     let (segment, previous) = shard.mail.next_number();
     let target = Target { shard: shard.id, segment, previous, created: node.clock.wall() };
     let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
@@ -278,7 +278,6 @@ pub(crate) async fn rewrite(
         Err(_) => return None,
     };
     shard.mail.made(segment);
-    node.leaving.borrow_mut().extend(job.segments.iter().map(|source| (shard.id, *source)));
     // It outlives its sources.
     shard.shelf.borrow_mut().pin(shard.id, segment);
     shard.shelf.borrow_mut().copied(shard.id, segment, &copy.index, &copy.moves);
@@ -301,6 +300,7 @@ pub(crate) async fn rewrite(
         // Until the outcomes of the copy are journalled its sources stay.
         node.clock.sleep(std::time::Duration::from_secs(1)).await;
     }
+    node.leaving.borrow_mut().extend(job.segments.iter().map(|source| (shard.id, *source)));
     for source in &job.segments {
         shard.shelf.borrow_mut().leave(shard.id, *source);
     }

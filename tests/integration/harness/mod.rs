@@ -66,7 +66,13 @@ impl Process {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {
-                self.seen.extend(self.lines.try_iter());
+                // All that it wrote: its end may be seen before its last line is.
+                let left = |lines: &Receiver<String>| {
+                    lines.recv_timeout(end.saturating_duration_since(Instant::now()))
+                };
+                while let Ok(line) = left(&self.lines) {
+                    self.seen.push(line);
+                }
                 return status.code();
             }
             thread::sleep(Duration::from_millis(5));
