@@ -9,7 +9,7 @@
 //! wait in the same halves.
 
 use crate::compaction::horizon::{SegmentFacts, may_unlink};
-use crate::format::checkpoint::{MOVED, Outcomes, UNITS_A_FRAME, final_outcome, half, set_half};
+use crate::format::checkpoint::{MOVED, Outcomes, final_outcome, half, set_half};
 use crate::format::index_file::SegmentIndex;
 use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
 use crate::format::tally::{Ledger, Tally, TallyRow};
@@ -407,14 +407,7 @@ impl Shelf {
     #[must_use]
     pub fn outcomes_of(&self, shard: ShardId, segment: SegmentId) -> Vec<Outcomes> {
         let halves = self.holdings.get(&(shard, segment)).map_or(&[][..], |holding| &holding.halves);
-        let frames = (0..).zip(halves.chunks(UNITS_A_FRAME as usize / 2));
-        let outcomes = |(number, halves): (u32, &[u8])| Outcomes {
-            shard,
-            segment,
-            first: number * UNITS_A_FRAME,
-            halves: halves.to_vec(),
-        };
-        frames.map(outcomes).collect()
+        Outcomes::parts(shard, segment, halves)
     }
 
     /// Units in sealed segments, those that ended among them; what a rewrite moved away is counted where it is now.

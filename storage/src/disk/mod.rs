@@ -82,14 +82,20 @@ pub async fn write_whole<D: Disk>(
     let octets = crate::format::block_ceiling(content.len());
     let path = format!("{directory}/{name}");
     let file = disk.create(&path, octets as u64).await?;
+    write_padded(&file, 0, content).await?;
+    file.sync().await?;
+    disk.sync_directory(directory).await
+}
+
+/// Writes `content` at `offset`, padded with zeros to whole blocks.
+pub async fn write_padded<F: File>(file: &F, offset: u64, content: &[u8]) -> Result<(), DiskError> {
+    let octets = crate::format::block_ceiling(content.len());
     let mut block = file.allocate(octets);
     block.truncate(octets);
     let memory = block.as_mut();
     memory[..content.len()].copy_from_slice(content);
     memory[content.len()..].fill(0);
-    file.write(block, 0).await?;
-    file.sync().await?;
-    disk.sync_directory(directory).await
+    file.write(block, offset).await
 }
 
 /// Reads the whole of `path`.

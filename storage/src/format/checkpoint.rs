@@ -39,9 +39,22 @@ pub struct Checkpoint {
 }
 
 /// Units of one frame of outcomes.
-pub const UNITS_A_FRAME: u32 = 1 << 20;
+const UNITS_A_FRAME: u32 = 1 << 20;
 
 impl Outcomes {
+    /// All outcomes of a segment, in as many parts as frames take.
+    #[must_use]
+    pub fn parts(shard: ShardId, segment: SegmentId, halves: &[u8]) -> Vec<Self> {
+        let parts = (0..).zip(halves.chunks(UNITS_A_FRAME as usize / 2));
+        let part = |(number, halves): (u32, &[u8])| Self {
+            shard,
+            segment,
+            first: number * UNITS_A_FRAME,
+            halves: halves.to_vec(),
+        };
+        parts.map(part).collect()
+    }
+
     /// The payload.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

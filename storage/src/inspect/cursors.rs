@@ -1,4 +1,4 @@
-//! Cursors: for each domain and shard directory the place before which everything is settled. Nothing on disk is a cursor;
+//! Cursors: for each domain and shard directory the place before which everything that can be read is settled. Nothing on disk is a cursor;
 //! this is what the facts sum up to.
 
 use super::Directory;

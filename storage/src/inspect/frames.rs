@@ -16,9 +16,6 @@ use crate::segment::contents::Contents;
 use crate::segment::scan::{Found, walk};
 use std::sync::Arc;
 
-/// No frame of ours is that large.
-const PAYLOAD_OCTETS_MAX: u32 = 1 << 30;
-
 impl<D: Disk> Directory<D> {
     pub(super) async fn read_frames<F: File>(
         &mut self,
@@ -78,9 +75,6 @@ impl<D: Disk> Directory<D> {
     ) -> bool {
         let number = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
         walked.shown.frames += 1;
-        if header.payload_length > PAYLOAD_OCTETS_MAX {
-            return false;
-        }
         match header.kind {
             FrameKind::Message => return self.note_message(walked, contents, (offset, header, payload)),
             FrameKind::Chunk => {

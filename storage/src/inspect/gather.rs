@@ -14,7 +14,7 @@ use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp, StoreId, UnixMillis};
 use crate::segment::contents::Contents;
 use crate::segment::recover::{HeaderState, first_block};
-use crate::segment::{index_name, parse_name, path};
+use crate::segment::{index_name, indexed_by, parse_name, path};
 use crate::store::shard_of;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -94,9 +94,8 @@ impl<D: Disk> Directory<D> {
             };
             let mut files: Vec<_> = names.iter().filter_map(|name| parse_name(name)).collect();
             files.sort_unstable();
-            let indexed =
-                names.iter().filter_map(|name| parse_name(&format!("{}.log", name.strip_suffix(".index")?)));
-            for (_, segment) in indexed.filter(|file| file.0 == Purpose::Mail && !files.contains(file)) {
+            let indexed = names.iter().filter_map(|name| indexed_by(name));
+            for segment in indexed.filter(|segment| !files.contains(&(Purpose::Mail, *segment))) {
                 let content = read_whole(&self.disk, &format!("{shard}/{}", index_name(segment))).await.ok();
                 let index = content.and_then(|content| {
                     SegmentIndex::decode(&content, shard, segment, &SegmentIndex::salt_of(&content)?)

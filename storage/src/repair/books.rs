@@ -1,7 +1,7 @@
 //! What a copy must say about what it leaves out, and what journals said about what it takes along.
 
 use crate::disk::Disk;
-use crate::format::checkpoint::{HeldUnit, MOVED, Outcomes, UNITS_A_FRAME, set_half};
+use crate::format::checkpoint::{HeldUnit, MOVED, Outcomes, set_half};
 use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
 use crate::format::segment_header::Purpose;
 use crate::format::tally::{Ledger, TallyRow};
@@ -162,10 +162,7 @@ impl Books {
                     }
                 }
             }
-            for (part, halves) in (0..).zip(halves.chunks(UNITS_A_FRAME as usize / 2)) {
-                let (shard, segment, first) = (file.shard, file.segment, part * UNITS_A_FRAME);
-                self.outcomes.push(Outcomes { shard, segment, first, halves: halves.to_vec() });
-            }
+            self.outcomes.extend(Outcomes::parts(file.shard, file.segment, &halves));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::books::Books;
 use super::{RepairError, Repaired, at};
 use crate::clock::Clock;
-use crate::disk::{Block, Disk, File, read_whole, write_whole};
+use crate::disk::{Disk, File, read_whole, write_padded, write_whole};
 use crate::error::DiskError;
 use crate::format::checksum::Seed;
 use crate::format::frame::{FrameHeader, FrameKind, blank_header, frame_octets};
@@ -13,7 +13,8 @@ use crate::format::segment_header::{KeyMark, Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::format::{BLOCK_OCTETS, block_ceiling};
 use crate::inspect::{Directory, Walked};
-use crate::position::{Offset, QueueId, Salt, SegmentId, ShardId, Stamp};
+use crate::log::random_salt;
+use crate::position::{Offset, QueueId, SegmentId, ShardId, Stamp};
 use crate::segment::contents::Contents;
 use crate::segment::scan::{Found, walk};
 use crate::segment::sealing::{Sealing, write_frame};
@@ -99,7 +100,7 @@ async fn segment<D: Disk, E: Disk>(
         ..known.clone()
     };
     let made = target.create(name, header.size).await.map_err(|error| at(name, error))?;
-    write_block(&made, 0, &header.encode()).await.map_err(|error| at(name, error))?;
+    write_padded(&made, 0, &header.encode()).await.map_err(|error| at(name, error))?;
     write_frames(&opened, &made, &frames, header.size).await.map_err(|error| at(name, error))?;
     made.sync().await.map_err(|error| at(name, error))?;
     target.sync_directory(&file.shard.to_string()).await.map_err(|error| at(name, error))?;
@@ -163,21 +164,11 @@ async fn write_frames<F: File, G: File>(
             window.extend_from_slice(&source.read(part.start, octets).await?);
         }
         if !window.is_empty() {
-            write_block(target, start, &window).await?;
+            write_padded(target, start, &window).await?;
         }
         start = end;
     }
     Ok(())
-}
-
-/// Writes whole blocks, padded with zeros.
-async fn write_block<F: File>(file: &F, offset: u64, content: &[u8]) -> Result<(), DiskError> {
-    let octets = block_ceiling(content.len());
-    let mut block = file.allocate(octets);
-    block.truncate(octets);
-    block.as_mut()[..content.len()].copy_from_slice(content);
-    block.as_mut()[content.len()..].fill(0);
-    file.write(block, offset).await
 }
 
 /// Takes back what is left out: a segment of each directory's own, behind all others.
@@ -203,7 +194,7 @@ pub(super) async fn voids<D: Disk, E: Disk, C: Clock>(
             segment: SegmentId(last + 1),
             shard: *shard,
             store: store.store,
-            salt: random_salt()?,
+            salt: random_salt().map_err(|error| at("salt", error))?,
             size: (BLOCK_OCTETS + block_ceiling(octets)) as u64,
             created: clock.wall(),
             stamp_floor: Stamp(store.stamp_ceiling.0 - crate::frontier::CEILING_STEP),
@@ -214,14 +205,6 @@ pub(super) async fn voids<D: Disk, E: Disk, C: Clock>(
         write_voids(target, clock, *shard, &header, &payloads).await?;
     }
     Ok(())
-}
-
-fn random_salt() -> Result<Salt, RepairError> {
-    let mut salt = [0; 16];
-    let filled = getrandom::fill(&mut salt);
-    let failed = |reason| at("salt", DiskError::Io { operation: "random salt", reason });
-    filled.map_err(|error| failed(error.to_string()))?;
-    Ok(Salt(salt))
 }
 
 async fn write_voids<E: Disk, C: Clock>(

@@ -55,6 +55,13 @@ pub fn parse_name(name: &str) -> Option<(Purpose, SegmentId)> {
     u32::from_str_radix(number, 16).ok().map(|id| (purpose, SegmentId(id)))
 }
 
+/// The segment whose index has this name; `None` for other files.
+#[must_use]
+pub fn indexed_by(name: &str) -> Option<SegmentId> {
+    let log = format!("{}.log", name.strip_suffix(".index")?);
+    parse_name(&log).filter(|(purpose, _)| *purpose == Purpose::Mail).map(|(_, segment)| segment)
+}
+
 /// Removes a mail segment and its index, durably; no error if they are not there.
 ///
 /// # Errors

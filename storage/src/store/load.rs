@@ -18,7 +18,7 @@ use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
 use crate::segment::recover::{FirstBlock, HeaderState, IndexState, Row, decide, first_block, scan};
 use crate::segment::scan::{Found, walk};
-use crate::segment::{index_name, parse_name, path, remove};
+use crate::segment::{index_name, indexed_by, parse_name, path, remove};
 use crate::shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,12 +153,6 @@ pub(super) async fn load<D: Disk>(
     context.stray_indexes(indexes, &mut loaded).await;
     loaded.backlogs = queue.finish();
     Ok(loaded)
-}
-
-/// The segment whose index has this name.
-fn indexed_by(name: &str) -> Option<SegmentId> {
-    let log = format!("{}.log", name.strip_suffix(".index")?);
-    parse_name(&log).filter(|(purpose, _)| *purpose == Purpose::Mail).map(|(_, segment)| segment)
 }
 
 /// Gives each shelf the ledgers of its directories. Numbers never return, also where no file is left to tell them.

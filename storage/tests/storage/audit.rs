@@ -4,9 +4,10 @@ use super::checker::open_on;
 use super::failure::with_void;
 use super::inspect::busy_store;
 use super::node::*;
+use super::repair::repaired;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::disk::Disk;
+use storage::disk::{Disk, write_whole};
 use storage::format::checkpoint::Outcomes;
 use storage::format::checksum::Seed;
 use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, frame_octets};
@@ -103,15 +104,26 @@ fn sum(audit: &Audit, count: impl Fn(&Row) -> u64) -> u64 {
 
 /// Four messages, one of them settled for one recipient and held for the other; none sealed.
 pub(crate) fn small_store() -> SimDisk {
-    let disk = SimDisk::new(7, DISK_OCTETS);
+    four_messages(&[Outcome::Delivered, Outcome::Held])
+}
+
+/// The same mail, under the same stamps, in another store.
+fn unsettled_store() -> SimDisk {
+    four_messages(&[])
+}
+
+/// Four messages; the first one's recipients ended so.
+fn four_messages(outcomes: &'static [Outcome]) -> SimDisk {
+    let disk = SimDisk::new(7 + outcomes.len() as u64, DISK_OCTETS);
     let world = World::default();
     live_on(&disk, 1, move |node| async move {
         for _ in 0..4 {
             assert!(send(&node.shards[0], &world, &["a@one.test", "b@two.test"], 900, 0).await);
         }
-        let first = world.borrow().acknowledged[&1].stamp;
-        let fact = |ordinal, outcome| Fact { stamp: first, ordinal, outcome, code: 250 };
-        let facts = [fact(0, Outcome::Delivered), fact(1, Outcome::Held)];
+        let stamp = world.borrow().acknowledged[&1].stamp;
+        let fact =
+            |(ordinal, outcome): (u16, &Outcome)| Fact { stamp, ordinal, outcome: *outcome, code: 250 };
+        let facts: Vec<_> = (0..).zip(outcomes).map(fact).collect();
         node.shards[0].journal.append_facts(&facts).await.unwrap().await.unwrap();
     });
     disk
@@ -236,6 +248,29 @@ fn a_segment_that_is_lost_is_found_and_its_units_are_counted_by_its_index() {
         }
         assert!(lost_some);
     }
+}
+
+#[test]
+fn what_another_store_says_is_nobodys_fact() {
+    let (ours, theirs) = (unsettled_store(), small_store());
+    let before = audit(&ours).rows;
+    let journals: Vec<_> = theirs.paths().into_iter().filter(|path| path.contains("/journal-")).collect();
+    let settled: Vec<_> = journals.iter().flat_map(|path| frames_of(&theirs, path)).collect();
+    assert!(settled.iter().any(|frame| frame.1.kind == FrameKind::Settlement));
+    for path in &journals {
+        // In the place of our own, which says nothing yet: its facts are about the stamps that our queued mail has.
+        let (directory, name) = path.split_once('/').unwrap();
+        let (disk, directory, name) = (ours.clone(), directory.to_owned(), name.to_owned());
+        let content = theirs.content(path).unwrap();
+        remove(&ours, path);
+        let write = async move { write_whole(&disk, &directory, &name, &content).await.unwrap() };
+        block_on(&storage::sim::SimClock::default(), write);
+    }
+    let after = audit(&ours);
+    assert_eq!(after.rows, before);
+    assert!(journals.iter().all(|path| names(&after, path, None)), "{:?}", after.problems);
+    let (copy, repaired) = repaired(&ours, 1);
+    assert_eq!((audit(&copy).rows, repaired.damaged), (before, 0));
 }
 
 #[test]

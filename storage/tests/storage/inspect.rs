@@ -289,25 +289,36 @@ fn a_busy_store_is_clean() {
     assert_eq!(directory.shards(), 2);
 }
 
+/// Octets that rot: which file, where in it, what stands there then, and how much of that.
+type Rot = Vec<(prop::sample::Index, prop::sample::Index, [u8; 12], usize)>;
+
+pub(crate) fn rot() -> impl Strategy<Value = Rot> {
+    let place = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<[u8; 12]>(), 1..12_usize);
+    proptest::collection::vec(place, 1..12)
+}
+
+/// A busy store in which these octets rot.
+pub(crate) fn rotten(places: Rot) -> SimDisk {
+    let disk = busy_store();
+    let paths: Vec<_> = disk.paths();
+    for (path, offset, octets, count) in places {
+        let path = &paths[path.index(paths.len())];
+        let length = disk.content(path).unwrap().len();
+        // Most of a file is empty: half of the places lie in its front.
+        let offset = offset.index(length) / if count % 2 == 0 { 1 } else { 16 };
+        disk.rot(path, offset, &octets[..count.min(length - offset)]);
+    }
+    disk
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn nothing_on_disk_makes_it_panic(
-        places in proptest::collection::vec(
-            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<[u8; 12]>(), 0..12_usize),
-            1..12,
-        ),
+        places in rot(),
     ) {
-        let disk = busy_store();
-        let paths: Vec<_> = disk.paths();
-        for (path, offset, octets, count) in places {
-            let path = &paths[path.index(paths.len())];
-            let length = disk.content(path).unwrap().len();
-            // Most of a file is empty: half of the places lie in its front.
-            let offset = offset.index(length) / if count % 2 == 0 { 1 } else { 16 };
-            disk.rot(path, offset, &octets[..count.min(length - offset)]);
-        }
+        let disk = rotten(places);
         let directory = futures_lite::future::block_on(Directory::walk(disk.clone(), Arc::default())).unwrap();
         let _ = directory.verify();
         records_of(&directory, &Filter::default());

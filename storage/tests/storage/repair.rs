@@ -4,7 +4,7 @@ use super::audit::{frames_of, small_store, walk_on};
 use super::checker::open_on;
 use super::disk_contract::{Scratch, on_glommio};
 use super::failure::with_void;
-use super::inspect::busy_store;
+use super::inspect::{busy_store, rot, rotten};
 use super::node::*;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -368,19 +368,9 @@ proptest! {
 
     #[test]
     fn whatever_rots_the_copy_is_sound(
-        places in proptest::collection::vec(
-            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<[u8; 12]>(), 1..12_usize),
-            1..12,
-        ),
+        places in rot(),
     ) {
-        let disk = busy_store();
-        let paths: Vec<_> = disk.paths();
-        for (path, offset, octets, count) in places {
-            let path = &paths[path.index(paths.len())];
-            let length = disk.content(path).unwrap().len();
-            let offset = offset.index(length) / if count % 2 == 0 { 1 } else { 16 };
-            disk.rot(path, offset, &octets[..count.min(length - offset)]);
-        }
+        let disk = rotten(places);
         match repaired_with(&disk, &[]) {
             Ok((copy, _)) => {
                 holds(&copy, 2);

@@ -56,7 +56,7 @@ enum Command {
         selection: Selection,
     },
     /// Print all that is known of one message: envelope, states with code and time, chunks, trace, header
-    #[command(after_help = "Example: stratamx-segment show /var/lib/stratamx 0000400000001")]
+    #[command(after_help = "Example: stratamx-segment show /var/lib/stratamx 0000G00000002")]
     Show {
         #[command(flatten)]
         place: Place,
@@ -92,7 +92,7 @@ enum Command {
     /// Recount the ledger from records and tallies: accepted units of each domain, and what became of them
     #[command(after_help = "Example: stratamx-segment audit /var/lib/stratamx")]
     Audit(Place),
-    /// Show for each domain and shard directory the place before which everything is settled
+    /// Show for each domain and shard directory the place before which everything that can be read is settled
     #[command(after_help = "Example: stratamx-segment cursors /var/lib/stratamx")]
     Cursors(Place),
     /// Draw how each file is filled, and whose its octets are

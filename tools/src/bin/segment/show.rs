@@ -43,7 +43,10 @@ pub(crate) fn show(
         }
     }))?;
     if found == 0 && unreadable == 0 {
-        eprintln!("no message {} is here: it never was, or its segment was unlinked", plain(queue_id));
+        eprintln!(
+            "no message {} can be shown: it never was, is void or damaged, or its segment was unlinked",
+            plain(queue_id)
+        );
     }
     Ok(if found > 0 && unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
