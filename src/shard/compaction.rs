@@ -163,7 +163,7 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
 
     async fn rewrite(&self, job: &Job) -> Result<(), RewriteError> {
         let shard = &self.shard;
-        let (segment, previous) = shard.mail.next_number();
+        let (segment, previous) = shard.mail.next_number()?;
         let target = Target { shard: job.shard, segment, previous, created: shard.clock.wall() };
         let is_open = |source, unit| shard.shelf.borrow().outcome(job.shard, source, unit).is_none();
         let pause = async |octets: u64| {

@@ -60,18 +60,21 @@ async fn report<D: Disk, C: Clock>(shard: &Shard<D, C>, progress: Progress) {
     }
 }
 
-/// Makes further stamps safe to use (H1), long before the ones in hand are spent.
-async fn raise_ceiling<D: Disk, C: Clock>(shard: &Shard<D, C>) {
+/// Makes further stamps (H1) and numbers of segments safe to use, long before the ones in hand are spent.
+async fn raise_ceilings<D: Disk, C: Clock>(shard: &Shard<D, C>) {
     let Some(mut identity) = shard.identity.get() else { return };
-    let Some(ceiling) = shard.frontier.ceiling_wanted() else { return };
+    let Some(ceilings) = shard.frontier.ceilings_wanted() else { return };
     identity.sequence += 1;
-    identity.stamp_ceiling = ceiling;
+    identity.stamp_ceiling = ceilings.stamp;
+    identity.number_ceiling = ceilings.number;
     match storage::save_identity(&shard.disk, &identity).await {
         Ok(()) => {
             shard.identity.set(Some(identity));
-            shard.frontier.ceiling_raised(ceiling);
+            shard.frontier.ceilings_raised(&ceilings);
         }
-        Err(error) => tracing::error!(%error, "the stamp ceiling cannot be raised; trying again"),
+        Err(error) => {
+            tracing::error!(%error, "the ceilings in the store file cannot be raised; trying again")
+        }
     }
 }
 
@@ -195,12 +198,12 @@ pub(super) async fn read_inbox<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     }
 }
 
-/// Looks at deadlines, and at the stamp ceiling, now and then.
+/// Looks at deadlines, and at the ceilings of stamps and numbers, now and then.
 pub(super) async fn sweep<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     while !shard.is_shutting_down() {
         let shutdown = shard.shutdown.wait();
         or(shard.clock.sleep(SWEEP_INTERVAL), shutdown).await;
         shard.interrupts.sweep(shard.clock.now());
-        raise_ceiling(&shard).await;
+        raise_ceilings(&shard).await;
     }
 }

@@ -71,7 +71,7 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     /// The keys of mail at rest.
     pub(super) keys: Arc<Keys>,
     pub(super) incarnation: u64,
-    /// With the one shard that raises the stamp ceiling.
+    /// With the one shard that raises the ceilings in the store file.
     pub(super) identity: Cell<Option<StoreFile>>,
     pub(super) numbers: Cell<u64>,
     pub(super) free: Cell<(Moment, u64)>,

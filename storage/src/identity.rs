@@ -4,7 +4,7 @@ use crate::disk::{Block, Disk, File};
 use crate::error::{DiskError, OpenError};
 use crate::format::BLOCK_OCTETS;
 use crate::format::store_file::{STORE_FILE_OCTETS, StoreFile};
-use crate::position::{Stamp, StoreId};
+use crate::position::{SegmentId, Stamp, StoreId};
 
 const PATH: &str = "store";
 
@@ -33,7 +33,9 @@ pub(crate) fn fresh() -> Result<StoreFile, OpenError> {
         path: PATH.to_owned(),
         error: DiskError::Io { operation: "random identity", reason: error.to_string() },
     })?;
-    Ok(StoreFile { sequence: 0, store: StoreId(store), incarnation: 0, stamp_ceiling: Stamp(1), shards: 0 })
+    let (stamp_ceiling, number_ceiling) = (Stamp(1), SegmentId(0));
+    let store = StoreId(store);
+    Ok(StoreFile { sequence: 0, store, incarnation: 0, stamp_ceiling, number_ceiling, shards: 0 })
 }
 
 /// Writes `store` into its slot, durable on return.

@@ -90,6 +90,10 @@
 //! - **One checksum a part of the index.** One domain's entries are read and believed without the others.
 //! - **Recovery never truncates and never appends** (H6, H9). It scans to the end of the preallocated area, seals what it finds and
 //!   starts a new segment; what looks torn is told apart from damage by what later frames knew to be durable.
+//! - **A start makes durable what it found before it acts upon it.** A process that was killed leaves what it wrote in the cache of
+//!   the disk: a tally that is believed, its segment removed, and the tally then lost in a power cut, would be a loss.
+//! - **Numbers of segments never return, also where no journal can be read that tells of them**: they have a ceiling on disk, as
+//!   stamps have. Else a later start, which can read it, would remove new mail for what is long gone.
 //! - **A lost segment header is survivable**: a valid index repeats the salt, and records are read with that.
 
 pub mod checkpoint;

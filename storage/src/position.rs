@@ -14,7 +14,7 @@ use core::fmt;
 pub struct ShardId(pub u16);
 
 /// One segment of a shard; ids start at 1 and never return.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash, Debug)]
 pub struct SegmentId(pub u32);
 
 /// A byte offset from the start of a segment file.

@@ -22,7 +22,7 @@ use crate::disk::{Disk, read_whole};
 use crate::error::{AppendError, DiskError};
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
-use crate::frontier::{CEILING_STEP, Frontier};
+use crate::frontier::{CEILING_STEP, Frontier, number_ceiling};
 use crate::identity;
 use crate::inspect::{Directory, Problem};
 use crate::log::{Log, LogOptions};
@@ -137,6 +137,7 @@ fn identity_of<D: Disk>(source: &Directory<D>) -> Result<StoreFile, RepairError>
                     incarnation: messages().map(|message| message.queue_id.0 >> 44).max().unwrap_or(0),
                     // Stamps may have been used that left nothing behind.
                     stamp_ceiling: Stamp(last.0 + CEILING_STEP),
+                    number_ceiling: SegmentId(0),
                     shards,
                 };
                 votes.entry(header.store.0).or_insert((0, fresh)).0 += 1;
@@ -146,10 +147,12 @@ fn identity_of<D: Disk>(source: &Directory<D>) -> Result<StoreFile, RepairError>
         }
     };
     let next = known.stamp_ceiling.max(last.after());
+    let last_number = source.files.iter().map(|file| file.segment).max().unwrap_or_default();
     Ok(StoreFile {
         sequence: known.sequence + 1,
         stamp_ceiling: Stamp(next.0 + CEILING_STEP),
         shards: known.shards.max(shards),
+        number_ceiling: number_ceiling(known.number_ceiling, last_number),
         ..known
     })
 }

@@ -22,7 +22,7 @@ use crate::error::{DiskError, OpenError};
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
 use crate::format::tally::Tally;
-use crate::frontier::{CEILING_STEP, Frontier};
+use crate::frontier::{CEILING_STEP, Frontier, number_ceiling};
 use crate::identity;
 use crate::log::{Log, LogOptions};
 use crate::position::{SHARDS_MAX, SegmentId, ShardId, Stamp};
@@ -137,10 +137,15 @@ pub async fn open<D: Disk, C: Clock>(
     }
     let mut loaded = load::load(disk, &store, &found, options).await?;
     loaded.incomplete |= !missing.is_empty();
+    if loaded.numbers_unknown || !missing.is_empty() {
+        loaded.go_on_from(store.number_ceiling);
+    }
+    store.number_ceiling = number_ceiling(store.number_ceiling, loaded.last_number());
     let next = Stamp(store.stamp_ceiling.0.max(loaded.last_stamp.0 + 1));
     let directories = writers(options.shards, &found, &missing, store.shards);
     save_identity(disk, &directories, &found, next, &mut store).await?;
     let frontier = Arc::new(Frontier::new(options.shards, next, store.stamp_ceiling));
+    frontier.limit_numbers(store.number_ceiling);
     for shard in &missing {
         frontier.hold_back(loaded.last_stamp_of(*shard));
     }

@@ -12,6 +12,8 @@ mod audit;
 mod call_by_call;
 #[path = "storage/checker.rs"]
 mod checker;
+#[path = "storage/crash_points.rs"]
+mod crash_points;
 #[path = "storage/crash_recovery.rs"]
 mod crash_recovery;
 #[path = "storage/disk_contract.rs"]
@@ -30,11 +32,15 @@ mod hazards;
 mod inspect;
 #[path = "storage/lookup.rs"]
 mod lookup;
+#[path = "storage/model.rs"]
+mod model;
 #[path = "storage/node.rs"]
 mod node;
 #[path = "storage/recovery_rows.rs"]
 mod recovery_rows;
 #[path = "storage/repair.rs"]
 mod repair;
+#[path = "storage/steps.rs"]
+mod steps;
 #[path = "storage/upkeep.rs"]
 mod upkeep;

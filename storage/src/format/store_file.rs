@@ -2,7 +2,7 @@
 //! written in turns, so that a torn write leaves the other one.
 
 use super::{BLOCK_OCTETS, Reader, Writer, checksum};
-use crate::position::{Stamp, StoreId};
+use crate::position::{SegmentId, Stamp, StoreId};
 
 /// What the store remembers apart from its logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +15,9 @@ pub struct StoreFile {
     pub incarnation: u64,
     /// No stamp at or above this was ever used (H1): persisted ahead of use.
     pub stamp_ceiling: Stamp,
+    /// No segment, of whatever directory and purpose, ever had this number or a higher one: persisted ahead of use. A start that
+    /// cannot read what its journals say of segments that are gone goes on from here. 0 where an older program wrote.
+    pub number_ceiling: SegmentId,
     /// Shard directories that must exist: all that ever did (H2).
     pub shards: u16,
 }
@@ -32,7 +35,7 @@ impl StoreFile {
         let mut block = Vec::with_capacity(BLOCK_OCTETS);
         let mut writer = Writer(&mut block);
         writer.octets(MAGIC).u16(VERSION).u16(self.shards).u64(self.sequence).octets(&self.store.0);
-        writer.u64(self.incarnation).u64(self.stamp_ceiling.0).zeros(8);
+        writer.u64(self.incarnation).u64(self.stamp_ceiling.0).u32(self.number_ceiling.0).zeros(4);
         assert_eq!(block.len(), FIELDS_OCTETS);
         let checksum = checksum::plain(&block);
         Writer(&mut block).u32(checksum);
@@ -72,6 +75,7 @@ impl StoreFile {
             store: StoreId(reader.array()?),
             incarnation: reader.u64()?,
             stamp_ceiling: Stamp(reader.u64()?),
+            number_ceiling: SegmentId(reader.u32()?),
         })
     }
 }

@@ -155,7 +155,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// # Errors
     /// The disk's, but for [`DiskError::NoSpace`].
     pub async fn open(disk: D, clock: C, options: LogOptions) -> Result<Self, DiskError> {
-        let first = options.first_segment;
+        let first = options.frontier.number(options.first_segment)?;
         let made = roll::create(&disk, &clock, &options, first, options.previous).await;
         let (active, refusal) = match made {
             Ok(active) => (Some(active), None),

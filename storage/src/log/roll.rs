@@ -104,7 +104,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if let Some(prepared) = prepared {
             return Ok(prepared);
         }
-        let (number, previous) = self.next_number();
+        let (number, previous) = self.next_number()?;
         self.state.borrow_mut().rolls_to = number;
         let made = create(&self.disk, &self.clock, &self.options, number, previous).await?;
         self.made(number);
@@ -113,11 +113,14 @@ impl<D: Disk, C: Clock> Log<D, C> {
 
     /// A number for a further segment, and the one before it in the chain. It is spent even if the segment cannot be
     /// made: what an attempt left behind is never taken for ours.
-    pub fn next_number(&self) -> (SegmentId, Option<SegmentId>) {
+    ///
+    /// # Errors
+    /// See [`Frontier::number`](crate::frontier::Frontier::number).
+    pub fn next_number(&self) -> Result<(SegmentId, Option<SegmentId>), DiskError> {
         let mut state = self.state.borrow_mut();
-        let number = state.next_segment;
+        let number = self.options.frontier.number(state.next_segment)?;
         state.next_segment = SegmentId(number.0 + 1);
-        (number, state.previous)
+        Ok((number, state.previous))
     }
 
     /// The segment with this number is durable: those made from here on name it.
@@ -185,7 +188,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     async fn prepare(&self) -> Result<(), DiskError> {
-        let (number, previous) = self.next_number();
+        let (number, previous) = self.next_number()?;
         let prepared = create(&self.disk, &self.clock, &self.options, number, previous).await?;
         if self.keep_prepared(prepared) {
             return Ok(());

@@ -5,15 +5,17 @@ use super::random::Random;
 use crate::disk::ALIGNMENT_OCTETS;
 use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// What a power cut keeps or loses by itself.
 pub const SECTOR_OCTETS: usize = 512;
 
 const SECTORS_A_BLOCK: usize = ALIGNMENT_OCTETS / SECTOR_OCTETS;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Content {
-    pub(super) seen: Vec<u8>,
+    /// Shared between disks that were forked until one writes.
+    pub(super) seen: Rc<Vec<u8>>,
     /// Sectors that were written since the last sync, as stable storage has them.
     unsynced: BTreeMap<usize, Sector>,
     /// Sectors that a failed write or sync gave up, as stable storage may have them.
@@ -30,7 +32,11 @@ impl Content {
     /// A file of so many zeros.
     pub(super) fn zeros(octets: usize) -> Self {
         let durable = vec![false; octets.div_ceil(SECTOR_OCTETS)];
-        Self { seen: vec![0; octets], durable, ..Self::default() }
+        Self { seen: Rc::new(vec![0; octets]), durable, ..Self::default() }
+    }
+
+    fn octets_mut(&mut self) -> &mut [u8] {
+        Rc::make_mut(&mut self.seen).as_mut_slice()
     }
 
     pub(super) fn write(&mut self, number: u64, sectors: Range<usize>, octets: &[u8]) {
@@ -40,7 +46,7 @@ impl Content {
             let before =
                 self.forsaken.remove(&sector).unwrap_or_else(|| Box::from(&self.seen[range.clone()]));
             self.unsynced.entry(sector).or_insert(before);
-            self.seen[range].copy_from_slice(new);
+            self.octets_mut()[range].copy_from_slice(new);
         }
     }
 
@@ -68,7 +74,7 @@ impl Content {
             let before = self.unsynced.remove(&sector).unwrap_or(seen);
             self.forsaken.entry(sector).or_insert(before);
             if random.one_in(2) {
-                self.seen[range].copy_from_slice(new);
+                self.octets_mut()[range].copy_from_slice(new);
                 arrived += 1;
             }
         }
@@ -118,10 +124,10 @@ impl Content {
         let mut lost = Vec::new();
         for (sector, before) in unknown {
             if random.one_in(2) {
-                self.seen[range_of(sector)].copy_from_slice(&before);
+                self.octets_mut()[range_of(sector)].copy_from_slice(&before);
                 lost.push(sector);
             } else if faults.shear_one_in.is_some_and(|times| random.one_in(times)) {
-                self.seen[range_of(sector)].fill_with(|| random.next().to_le_bytes()[0]);
+                self.octets_mut()[range_of(sector)].fill_with(|| random.next().to_le_bytes()[0]);
                 fired.sheared_sectors += 1;
             }
         }
@@ -131,6 +137,29 @@ impl Content {
             WriteFate { number, sectors: sectors.len(), gone }
         };
         writes.into_iter().map(fate).collect()
+    }
+
+    /// Writes that may not be durable: their numbers, and how many sectors each wrote.
+    pub(super) fn pending(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.writes.iter().map(|(number, sectors)| (*number, sectors.len()))
+    }
+
+    /// The power is cut: `fate` says what becomes of each sector of a write that is not durable, by the number of the write and
+    /// the place in it. One that was written twice has what the later write left of it.
+    pub(super) fn cut(&mut self, fate: impl Fn(u64, usize) -> Fate) {
+        let mut unknown = core::mem::take(&mut self.unsynced);
+        unknown.append(&mut self.forsaken);
+        let writes = core::mem::take(&mut self.writes);
+        for (sector, before) in unknown {
+            let last = writes.iter().rev().find(|(_, sectors)| sectors.contains(&sector));
+            let (number, sectors) = last.expect("a sector that is not durable was written");
+            let octets = &mut self.octets_mut()[range_of(sector)];
+            match fate(*number, sector - sectors.start) {
+                Fate::Kept => {}
+                Fate::Lost => octets.copy_from_slice(&before),
+                Fate::Sheared => octets.iter_mut().for_each(|octet| *octet = !*octet),
+            }
+        }
     }
 
     /// What `write` wrote stands elsewhere in the file, in one piece, and where it belongs stands what stood there before. It lands
@@ -153,19 +182,19 @@ impl Content {
         let octets = self.seen[octets_of(write)].to_vec();
         for sector in write.clone() {
             if let Some(before) = unknown.remove(&sector) {
-                self.seen[range_of(sector)].copy_from_slice(&before);
+                self.octets_mut()[range_of(sector)].copy_from_slice(&before);
             }
         }
         for sector in place.clone() {
             unknown.remove(&sector);
         }
-        self.seen[octets_of(&place)].copy_from_slice(&octets);
+        self.octets_mut()[octets_of(&place)].copy_from_slice(&octets);
         true
     }
 
     /// Octets change behind everybody's back; what changed is durable.
     pub(super) fn rot(&mut self, offset: usize, octets: &[u8]) {
-        self.seen[offset..offset + octets.len()].copy_from_slice(octets);
+        self.octets_mut()[offset..offset + octets.len()].copy_from_slice(octets);
         let last = (offset + octets.len()).div_ceil(SECTOR_OCTETS);
         for sector in offset / SECTOR_OCTETS..last {
             self.unsynced.remove(&sector);
@@ -176,6 +205,17 @@ impl Content {
 }
 
 const MISDIRECTION_TRIES: u32 = 8;
+
+/// What becomes of a sector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// It is as it was written.
+    Kept,
+    /// It is as it was before.
+    Lost,
+    /// Neither.
+    Sheared,
+}
 
 /// What a crash did to an unsynced write.
 pub(super) struct WriteFate {

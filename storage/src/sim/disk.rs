@@ -13,7 +13,7 @@
 pub use super::content::SECTOR_OCTETS;
 pub use super::fault::{Faults, Fired, Operation};
 
-use super::content::{self, Content};
+use super::content::Content;
 use super::executor::yield_now;
 use super::random::Random;
 use crate::disk::{ALIGNMENT_OCTETS, Block, Disk, File};
@@ -25,28 +25,29 @@ use std::rc::Rc;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
-    state: Rc<RefCell<State>>,
+    pub(super) state: Rc<RefCell<State>>,
 }
 
-#[derive(Debug)]
-struct State {
-    random: Random,
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) random: Random,
     /// Names as they are seen.
-    names: BTreeMap<String, usize>,
+    pub(super) names: BTreeMap<String, usize>,
     /// Names as they are on stable storage.
-    durable_names: BTreeMap<String, usize>,
-    directories: BTreeSet<String>,
-    durable_directories: BTreeSet<String>,
-    files: Vec<Content>,
-    faults: Faults,
-    calls: u64,
-    readings: u64,
-    fired: Fired,
+    pub(super) durable_names: BTreeMap<String, usize>,
+    pub(super) directories: BTreeSet<String>,
+    pub(super) durable_directories: BTreeSet<String>,
+    pub(super) files: Vec<Content>,
+    pub(super) faults: Faults,
+    pub(super) calls: u64,
+    changes: u64,
+    pub(super) readings: u64,
+    pub(super) fired: Fired,
     writes: u64,
     free: u64,
     syncs_after_failure: u64,
     /// Memory that was written and may be allocated again.
-    spare: Vec<Vec<u8>>,
+    pub(super) spare: Vec<Vec<u8>>,
 }
 
 /// Blocks of memory that are kept for the next write.
@@ -87,6 +88,7 @@ impl SimDisk {
             files: Vec::new(),
             faults: Faults::default(),
             calls: 0,
+            changes: 0,
             readings: 0,
             fired: Fired::default(),
             writes: 0,
@@ -109,6 +111,12 @@ impl SimDisk {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.state.borrow().calls
+    }
+
+    /// The same since the disk was made.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.state.borrow().changes
     }
 
     /// Calls since the last [`Self::set_faults`] that only read.
@@ -140,42 +148,6 @@ impl SimDisk {
         self.state.borrow_mut().free = octets;
     }
 
-    /// Power cut: returns the disk as the next start finds it. The old handle is empty.
-    #[must_use]
-    pub fn crash(&self) -> Self {
-        let empty = Self::new(0, 0).state;
-        let mut state = self.state.replace(Rc::into_inner(empty).expect("just made").into_inner());
-        let faults = state.faults;
-        let mut writes = Vec::new();
-        for file in &mut state.files {
-            writes.append(&mut file.crash(&faults, &mut state.random, &mut state.fired));
-        }
-        content::count(writes, &mut state.fired);
-        let mut names = BTreeMap::new();
-        let all: BTreeSet<&String> = state.names.keys().chain(state.durable_names.keys()).collect();
-        for name in all {
-            let (seen, durable) = (state.names.get(name), state.durable_names.get(name));
-            let kept = if state.random.one_in(2) { seen } else { durable };
-            let kept = kept.filter(|_| state.durable_directories.contains(directory_of(name)));
-            state.fired.lost_directory_entries += u64::from(kept != seen);
-            if let Some(file) = kept {
-                names.insert(name.clone(), *file);
-            }
-        }
-        for (number, file) in state.files.iter_mut().enumerate() {
-            if !names.values().any(|kept| *kept == number) {
-                *file = Content::default();
-            }
-        }
-        state.names.clone_from(&names);
-        state.durable_names = names;
-        state.directories.clone_from(&state.durable_directories);
-        state.faults = Faults::default();
-        state.calls = 0;
-        state.readings = 0;
-        Self { state: Rc::new(RefCell::new(state)) }
-    }
-
     /// Changes a file's octets behind everybody's back: bit rot.
     ///
     /// # Panics
@@ -197,7 +169,7 @@ impl SimDisk {
     #[must_use]
     pub fn content(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.state.borrow();
-        state.names.get(path).map(|file| state.files[*file].seen.clone())
+        state.names.get(path).map(|file| state.files[*file].seen.to_vec())
     }
 
     /// Takes a directory away, durably: an unmounted disk.
@@ -232,18 +204,20 @@ impl SimDisk {
 }
 
 /// The directory that a path lies in.
-fn directory_of(path: &str) -> &str {
+pub(super) fn directory_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
-/// Takes a while, as a disk does, and fails if it is this call's turn.
+/// Takes a while, as a disk does, and fails if it is this call's turn. It gives way at least once, so that a test can look
+/// at the disk between any two calls.
 async fn call(state: &RefCell<State>, operation: Operation) -> Result<(), DiskError> {
-    let pauses = state.borrow_mut().random.below(3);
+    let pauses = 1 + state.borrow_mut().random.below(2);
     for _ in 0..pauses {
         yield_now().await;
     }
     let mut state = state.borrow_mut();
     state.calls += 1;
+    state.changes += 1;
     let call = Some(state.calls);
     if state.faults.fail_call == call || state.faults.fail_later_call == call {
         return Err(state.fail(operation));

@@ -3,6 +3,7 @@
 
 pub mod clock;
 mod content;
+pub mod crash;
 pub mod disk;
 pub mod executor;
 mod fault;

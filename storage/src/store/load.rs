@@ -7,7 +7,7 @@ use super::backlog::{Backlog, Decided};
 use super::behind::Behind;
 use super::gather::Gathered;
 use super::{Chain, Chains, Finding, FindingKind, StoreOptions, at};
-use crate::disk::{Disk, read_whole, write_whole};
+use crate::disk::{Disk, File, read_whole, write_whole};
 use crate::error::{DiskError, OpenError};
 use crate::facts::Facts;
 use crate::format::checkpoint::HeldUnit;
@@ -37,6 +37,10 @@ pub(super) struct Loaded {
     pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
     /// Copies whose rewrite a crash cut off.
     pub(super) cut_off: Vec<(ShardId, SegmentId)>,
+    /// Segments may be gone of which no journal that can be read tells.
+    pub(super) numbers_unknown: bool,
+    /// Every chain goes on from here, or from higher up.
+    numbers_from: SegmentId,
     /// Tallies may be unknown: neither a copy nor its sources may go in this life.
     journals_unread: bool,
     directories: Vec<ShardId>,
@@ -50,12 +54,28 @@ impl Loaded {
     /// Where a shard goes on; `restated` is where the checkpoint of this start began.
     pub(super) fn chains(&self, shard: ShardId, restated: Option<(ShardId, SegmentId)>) -> Chains {
         let chain = |purpose| Chain {
-            first: self.numbers.get(&(shard, purpose)).map_or(SegmentId(1), |last| SegmentId(last.0 + 1)),
+            first: self.first_number(shard, purpose),
             previous: self.made.get(&(shard, purpose)).copied(),
         };
         let (mail, journal) = (chain(Purpose::Mail), chain(Purpose::Journal));
         let oldest = restated.filter(|(directory, _)| *directory == shard).map(|(_, first)| first);
         Chains { directory: shard, mail, journal, oldest_journal: oldest.unwrap_or(journal.first) }
+    }
+
+    fn first_number(&self, shard: ShardId, purpose: Purpose) -> SegmentId {
+        let first = self.numbers.get(&(shard, purpose)).map_or(SegmentId(1), |last| SegmentId(last.0 + 1));
+        first.max(self.numbers_from)
+    }
+
+    /// No segment that is made gets a number below `number`.
+    pub(super) fn go_on_from(&mut self, number: SegmentId) {
+        self.numbers_from = number;
+    }
+
+    /// The highest number that this start knows or will begin a chain with, of all directories and purposes.
+    pub(super) fn last_number(&self) -> SegmentId {
+        let known = self.numbers.values().copied().max().unwrap_or_default();
+        SegmentId(known.0.max(self.numbers_from.0).saturating_add(1))
     }
 
     /// The directory that the checkpoint of this start is written into.
@@ -101,6 +121,12 @@ impl Loaded {
         self.last_stamp = self.last_stamp.max(stamp);
         let highest = self.last_stamps.entry(shard).or_default();
         *highest = (*highest).max(stamp);
+    }
+
+    /// A journal, or a part of one, cannot be read.
+    fn journal_lost(&mut self, path: String) {
+        self.numbers_unknown = true;
+        self.found(path, FindingKind::Journal);
     }
 
     fn found(&mut self, path: String, kind: FindingKind) {
@@ -191,7 +217,7 @@ impl<D: Disk> Context<'_, D> {
         let path = path(shard, Purpose::Journal, segment);
         let Ok(first) = first_block(self.disk, &path, self.store.store).await else {
             loaded.incomplete = true;
-            loaded.found(path, FindingKind::Journal);
+            loaded.journal_lost(path);
             return Ok(());
         };
         let FirstBlock { file, block, state, header } = first;
@@ -202,7 +228,7 @@ impl<D: Disk> Context<'_, D> {
             if state == HeaderState::Blank {
                 loaded.empty_journals.push((shard, segment));
             } else {
-                loaded.found(path, FindingKind::Journal);
+                loaded.journal_lost(path);
             }
             return Ok(());
         };
@@ -218,7 +244,7 @@ impl<D: Disk> Context<'_, D> {
         .await;
         let Ok(walked) = walked else {
             loaded.incomplete = true;
-            loaded.found(path, FindingKind::Journal);
+            loaded.journal_lost(path);
             return Ok(());
         };
         loaded.note_made(shard, Purpose::Journal, segment);
@@ -227,11 +253,15 @@ impl<D: Disk> Context<'_, D> {
         loaded.incomplete |= walked.unreadable > 0;
         damaged |= walked.unreadable > 0 || lost.iter().any(|offset| *offset < walked.durable_before);
         if damaged {
-            loaded.found(path, FindingKind::Journal);
+            loaded.journal_lost(path.clone());
         } else if frames == 0 && lost.is_empty() {
             loaded.empty_journals.push((shard, segment));
         } else {
             loaded.journals.push((shard, segment));
+        }
+        if frames > 0 {
+            // Before anything is done that relies on it: what a process wrote that was killed may be in the cache of the disk.
+            file.sync().await.map_err(|error| at(&path, error))?;
         }
         Ok(())
     }
@@ -360,6 +390,11 @@ impl<D: Disk> Context<'_, D> {
             loaded.found(path.to_owned(), FindingKind::Damaged(record));
         }
         let readable = scanned.walk.unreadable == 0;
+        if readable {
+            // Before an index vouches for it: what a process left that was killed may be in the cache of the disk, name and all.
+            file.sync().await.map_err(|error| at(path, error))?;
+            self.disk.sync_directory(&header.shard.to_string()).await.map_err(|error| at(path, error))?;
+        }
         Ok(Some(Segment { index: scanned.index, header: Some(header), scanned: readable }))
     }
 

@@ -4,6 +4,7 @@
 
 use super::checker::{check_on, open_on};
 use super::failure::returned;
+use super::hazards::deliver_all;
 use super::node::*;
 use std::rc::Rc;
 use std::time::Duration;
@@ -137,6 +138,52 @@ fn eio_at_every_reading_call_loses_nothing() {
 fn half_of_the_octets_at_every_read_loses_nothing() {
     let fired = call_by_call(|call| Faults { short_reading: Some(call), ..Faults::default() });
     assert!(fired.short_reads > 10, "{fired}");
+}
+
+/// A directory of which everything was drained while another shard kept it has no file left. Then a start could not read the
+/// journal that told so, and began with number 1 again; the next one could, and removed what was in it.
+#[test]
+fn numbers_of_segments_do_not_return_when_a_journal_cannot_be_read() {
+    let (mut opened, mut refused) = (0, 0);
+    for reading in 1.. {
+        let disk = SimDisk::new(reading, DISK_OCTETS);
+        let world = World::default();
+        for shards in [2, 1] {
+            live_on(&disk, shards, {
+                let world = Rc::clone(&world);
+                move |node| async move {
+                    if shards == 2 {
+                        node.fill(&node.shards[1], &world).await;
+                    }
+                    deliver_all(&node, 0, &world).await;
+                    node.reclaim().await;
+                }
+            });
+        }
+        let disk = disk.crash();
+        disk.set_faults(Faults { fail_reading: Some(reading), ..Faults::default() });
+        let clock = SimClock::default();
+        let mut executor = Executor::new(1, clock.clone());
+        let lived = executor.run(u64::MAX, {
+            let (spawner, disk, world) = (executor.spawner(), disk.clone(), Rc::clone(&world));
+            async move {
+                let Ok(opened) = open(&disk, &clock, &store_options(2)).await else { return false };
+                let node = Node::over(opened, &(&store_options(2)).into(), &disk, &clock, &spawner).await;
+                let Some(node) = node else { return false };
+                node.fill(&node.shards[1], &world).await;
+                true
+            }
+        });
+        opened += u64::from(lived == Some(true));
+        refused += u64::from(lived == Some(false));
+        let readings = disk.readings();
+        assert_eq!(check_on(&disk.crash(), 2, &world), Vec::<String>::new(), "reading {reading}");
+        if reading > readings {
+            break;
+        }
+    }
+    println!("{opened} starts with a failing read, {refused} refused");
+    assert!(opened > 3 && refused > 0);
 }
 
 #[test]

@@ -10,8 +10,7 @@ use storage::position::{QueueId, ShardId, Stamp};
 use storage::reader::Reader;
 use storage::shelf::Shelf;
 use storage::sim::{SimClock, SimDisk};
-use storage::store::Queued;
-use storage::store::{Opened, open};
+use storage::store::{Finding, FindingKind, Opened, Queued, open};
 
 /// What is wrong with an opened store, given what was promised; empty if all holds.
 pub(crate) async fn check(disk: &SimDisk, opened: &Opened, world: &World) -> Vec<String> {
@@ -87,6 +86,11 @@ pub(crate) fn check_accounts(opened: &Opened, world: &Promises) -> Vec<String> {
         wrong.push(format!("{accepted} units gone, {here} here, promised {promised}, begun {begun}"));
     }
     wrong
+}
+
+/// A crash tears what was not promised, and nothing else.
+pub(crate) fn is_damage(finding: &Finding) -> bool {
+    !matches!(&finding.kind, FindingKind::Damaged(record) if !record.was_durable)
 }
 
 /// A message as replay would read it.

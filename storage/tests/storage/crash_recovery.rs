@@ -2,7 +2,7 @@
 //! what was refused stays away; and a checker that could not fail is shown to fail on bugs that are planted.
 
 use super::audit::unbalanced;
-use super::checker::{check, check_accounts, check_on};
+use super::checker::{check, check_accounts, check_on, is_damage};
 use super::node::*;
 use super::repair::repaired;
 use super::upkeep::{checkpoint_all, compact, hold, refresh_places};
@@ -16,7 +16,7 @@ use storage::position::Stamp;
 use storage::sim::disk::{Faults, Fired, Operation};
 use storage::sim::executor::{Spawner, yield_now};
 use storage::sim::{Executor, Random, SimClock, SimDisk};
-use storage::store::{Finding, FindingKind, StoreOptions, open};
+use storage::store::{StoreOptions, open};
 
 /// What one seed saw.
 #[derive(Default, Debug)]
@@ -189,11 +189,6 @@ impl Owners {
             }
         }
     }
-}
-
-/// A crash tears what was not promised, and nothing else.
-fn is_damage(finding: &Finding) -> bool {
-    !matches!(&finding.kind, FindingKind::Damaged(record) if !record.was_durable)
 }
 
 /// Sends, abandons, delivers, expires and reclaims until the life ends.

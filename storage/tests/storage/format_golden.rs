@@ -39,8 +39,12 @@ const STORE_FILE: StoreFile = StoreFile {
     store: STORE,
     incarnation: 0x1112_1314_1516_1718,
     stamp_ceiling: Stamp(0x2122_2324_2526_2728),
+    number_ceiling: SegmentId(0),
     shards: 0x3132,
 };
+
+/// As it is written since numbers of segments have a ceiling.
+const NUMBERED_STORE_FILE: StoreFile = StoreFile { number_ceiling: SegmentId(0x4142_4344), ..STORE_FILE };
 
 const HEADER: SegmentHeader = SegmentHeader {
     purpose: Purpose::Mail,
@@ -211,6 +215,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
     let queue_id = QueueId::new(3, ShardId(2), 77);
     vec![
         ("store", STORE_FILE.encode()),
+        ("store_numbered", NUMBERED_STORE_FILE.encode()),
         ("segment_header", mail_header().encode()),
         ("journal_header", SegmentHeader { purpose: Purpose::Journal, ..HEADER }.encode()),
         ("message", frame(FrameKind::Message, stamp, queue_id, &message())),
@@ -257,6 +262,7 @@ fn header_of(octets: &[u8]) -> Option<(FrameHeader, Vec<u8>)> {
 #[test]
 fn golden_identity_and_headers_decode() {
     assert_eq!(StoreFile::decode(&golden("store")), Some(STORE_FILE));
+    assert_eq!(StoreFile::decode(&golden("store_numbered")), Some(NUMBERED_STORE_FILE));
     assert_eq!(SegmentHeader::decode(&golden("segment_header")), Ok(mail_header()));
     let journal = SegmentHeader { purpose: Purpose::Journal, ..HEADER };
     assert_eq!(SegmentHeader::decode(&golden("journal_header")), Ok(journal));
@@ -309,7 +315,7 @@ fn no_flip_passes(name: &str, covered: usize, decodes: impl Fn(&[u8]) -> bool) {
 
 #[test]
 fn a_damaged_octet_is_noticed_anywhere() {
-    no_flip_passes("store", 64, |octets| StoreFile::decode(octets).is_some());
+    no_flip_passes("store_numbered", 64, |octets| StoreFile::decode(octets).is_some());
     no_flip_passes("segment_header", BLOCK_OCTETS, |octets| SegmentHeader::decode(octets).is_ok());
     for name in
         ["message", "chunk", "void", "settlement", "tally", "outcomes", "ledger", "held", "checkpoint"]

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::clock::{Clock, SystemClock};
 use storage::disk::Disk;
 use storage::disk::dma::DmaDisk;
@@ -276,6 +277,8 @@ pub(crate) fn busy_store() -> SimDisk {
                 deliver_all(&node, 1, &world).await;
                 node.reclaim().await;
                 assert!(send(&node.shards[0], &world, &RECIPIENTS, 150_000, 3).await);
+                // The index of what was sealed last is written by another task.
+                node.clock.sleep(Duration::from_secs(1)).await;
             }
         });
     }

@@ -32,7 +32,7 @@ const NOTE_POLLS: u32 = 150;
 pub(crate) type SimLog = Log<SimDisk, SimClock>;
 
 /// What the world outside remembers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Promises {
     pub(crate) next_number: u64,
     /// Acknowledged messages: number -> what was promised.
@@ -55,6 +55,8 @@ pub(crate) struct Promises {
     pub(crate) holding: BTreeSet<(Stamp, u16)>,
     /// Units of all messages that were ever begun.
     pub(crate) begun_units: u64,
+    /// Messages that a crash tore before they were promised, and that are queued all the same.
+    pub(crate) torn: BTreeSet<Stamp>,
     /// Stamps of acknowledged messages, to see that none returns.
     pub(crate) stamps: BTreeSet<Stamp>,
     pub(crate) largest_acknowledged: Stamp,

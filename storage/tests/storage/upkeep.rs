@@ -258,7 +258,7 @@ pub(crate) async fn rewrite(
     }
     let bounds = Bounds { copy_octets: node.mail_octets, free: u64::MAX, pressed: false };
     let job = plan(&candidates, &bounds)?;
-    let (segment, previous) = shard.mail.next_number();
+    let (segment, previous) = shard.mail.next_number().ok()?;
     let target = Target { shard: shard.id, segment, previous, created: node.clock.wall() };
     let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
     let pause = async |_| yield_now().await;
