@@ -102,3 +102,37 @@ impl Budget {
         self.octets.get() >= self.most / 4 * 3
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn p7_short_memory_begins_nothing_new() {
+        let snapshot = Snapshot::new(Config::embedded(), Arc::default());
+        let receiving = Receiving { memory: Rc::new(Budget::new(1000)), ..Receiving::default() };
+        let admit = || receiving.admit_message([192, 0, 2, 1].into(), &snapshot, Moment::ZERO);
+        receiving.memory.change(0, 749);
+        assert_eq!(admit(), Ok(()));
+        receiving.memory.change(0, 1);
+        assert_eq!(admit(), Err(INSUFFICIENT_STORAGE_452));
+        receiving.memory.change(750, 0);
+        assert_eq!(admit(), Ok(()));
+    }
+
+    #[test]
+    fn p7_handshakes_are_bounded() {
+        let snapshot = Snapshot::new(Config::embedded(), Arc::default());
+        let receiving = Receiving::default();
+        assert_eq!(receiving.admit_handshake(&snapshot), Err(TLS_UNAVAILABLE_454), "no certificate");
+        let certificates = crate::bridge::Certificates::new(Vec::new());
+        let snapshot = snapshot.with_tls(crate::bridge::server_config(certificates).unwrap());
+        assert!(snapshot.profile.starttls);
+        let mut under_way: Vec<_> =
+            (0..HANDSHAKES_A_SHARD_MAX).map(|_| receiving.begin_handshake()).collect();
+        assert_eq!(receiving.admit_handshake(&snapshot), Err(TLS_UNAVAILABLE_454));
+        under_way.pop();
+        assert_eq!(receiving.admit_handshake(&snapshot), Ok(()));
+    }
+}

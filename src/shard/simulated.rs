@@ -2,6 +2,7 @@
 //! What no test with real processes can do: look at the disk at the very instant at which a reply leaves.
 
 mod clock_jump;
+mod edge;
 
 use super::backlog::Lanes;
 use super::checkpoint;
