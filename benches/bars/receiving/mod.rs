@@ -1,5 +1,6 @@
 //! What senders cost the server: idle connections with and without TLS and a large message in resident memory of the real
 //! process, and what thousands of slow senders take from a good one. Authentication of mail is not built: all without.
+#![allow(clippy::disallowed_methods, reason = "a bench watches the clock of the machine")]
 
 mod server;
 

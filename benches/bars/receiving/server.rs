@@ -1,4 +1,5 @@
 //! The real server in a process of its own, and a client that checks every reply.
+#![allow(clippy::disallowed_methods, reason = "what is measured is a process, by its files")]
 
 use crate::common::Scratch;
 use std::fs;
