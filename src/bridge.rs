@@ -4,13 +4,16 @@
 //! channel makes the asking task wait, not its core. A [`Snapshot`] of the configuration is built once,
 //! shared by all and replaced as a whole.
 
+mod certificates;
 mod usage;
 
 use crate::config::{Config, Domain};
 use crate::limits::LOOKUP_QUEUE;
 use crate::smtp::server::ServerProfile;
 use async_channel::{Receiver, Sender};
+pub use certificates::{Certificates, server_config};
 use core::net::{IpAddr, SocketAddr};
+use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::sync::Arc;
 pub use usage::{DomainUsage, Usage};
@@ -82,6 +85,8 @@ pub struct Snapshot {
     pub config: Config,
     /// What all server sessions share.
     pub profile: Arc<ServerProfile>,
+    /// How TLS is spoken with senders; none: STARTTLS is not offered.
+    pub tls: Option<Arc<ServerConfig>>,
     /// What is stored: the same in every snapshot of a process.
     pub usage: Arc<Usage>,
     domains: HashMap<String, usize>,
@@ -97,11 +102,20 @@ impl Snapshot {
             hostname: config.hostname.clone(),
             max_message_size: config.smtp.max_message_size_bytes,
             max_recipients: config.smtp.max_recipients,
+            starttls: false,
         });
         let names = config.domains.iter().enumerate();
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
-        Self { config, profile, usage, domains, usages }
+        Self { config, profile, tls: None, usage, domains, usages }
+    }
+
+    /// The same, with TLS: STARTTLS is offered.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<ServerConfig>) -> Self {
+        Arc::make_mut(&mut self.profile).starttls = true;
+        self.tls = Some(tls);
+        self
     }
 
     /// A protected domain, by its name in lower case.

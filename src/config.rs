@@ -8,6 +8,8 @@
 //! This file holds the types and their defaults, and is the only one that reads the file. What each key means
 //! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`].
 
+pub mod cidr;
+mod edge;
 mod effective;
 pub mod host;
 mod parse;
@@ -21,6 +23,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use cidr::Cidr;
 use host::parse_domain;
 pub use host::{Host, Primary};
 pub use reader::ConfigError;
@@ -78,6 +81,31 @@ pub struct Smtp {
     pub max_connections: u32,
     /// Most connections at a time from one address.
     pub max_connections_per_ip: u32,
+    /// How fast one address may come.
+    pub rate: Rates,
+    /// Who tells by a PROXY header which client he speaks for: load balancers.
+    pub proxy_from: Vec<Cidr>,
+    /// What STARTTLS shows, the default first; empty: a self-signed one is made and kept in `data_dir`.
+    pub tls: Vec<CertificateFiles>,
+}
+
+/// The `[smtp.rate]` table: a minute's worth may come at once; 0: no bound. One address is an IPv4 address or the /64
+/// of an IPv6 one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Connections; more get `421 4.7.0`.
+    pub connections_per_minute_per_ip: u32,
+    /// Messages; more get `451 4.7.1` at MAIL.
+    pub messages_per_minute_per_ip: u32,
+}
+
+/// A certificate with its chain, and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then those that it is signed by.
+    pub cert: PathBuf,
+    /// The key of the certificate.
+    pub key: PathBuf,
 }
 
 /// The `[storage]` table.
@@ -267,7 +295,17 @@ impl Default for Smtp {
             max_recipients: limits::RECIPIENTS_MAX,
             max_connections: 10_000,
             max_connections_per_ip: 50,
+            rate: Rates::default(),
+            proxy_from: Vec::new(),
+            tls: Vec::new(),
         }
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        // Far above what one sender's queue brings when a domain's primary fails, far below what one machine can.
+        Self { connections_per_minute_per_ip: 3_000, messages_per_minute_per_ip: 60_000 }
     }
 }
 
@@ -334,7 +372,7 @@ fn machine_name() -> String {
     name.and_then(|name| parse_domain(name.trim()).ok()).unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// Reads a file, at most one octet more than a configuration may have; also the key file, which it names.
+/// Reads a file, at most one octet more than a configuration may have; also key files and certificates, which it names.
 #[expect(clippy::disallowed_methods, reason = "the one place where a configuration file is read")]
 pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

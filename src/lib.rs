@@ -34,9 +34,10 @@
 //!   deadlines out. Disk and clock enter by traits of `storage`, links and dialing by [`shard::link`].
 //!
 //! # What shards share, and why it is little
-//! Stamps, floors, connection counts, what each domain has stored (`bridge::usage`), and the keys of mail at rest; everything
-//! else is told by notes. Usage and keys have a lock each, taken when a domain is new or a segment is opened, never for a
-//! message.
+//! Stamps, floors, connection counts and rates, certificates, what each domain has stored (`bridge::usage`), and the keys
+//! of mail at rest; everything else is told by notes. Usage and keys have a lock each, taken when a domain is new or a
+//! segment is opened, never for a message; certificates one that a handshake reads; addresses of senders 64, of
+//! which a connection takes one twice and MAIL one once.
 //! - A *stamp* orders messages over all shards and restarts. It is taken when the record enters a commit batch
 //!   (H19), below a ceiling that is persisted ahead of use (H1).
 //! - A shard publishes its *floor* before it takes a stamp. The owner of a domain reads the lowest floor, then
@@ -89,14 +90,24 @@
 //!   delivery would cost a block.
 //! - **Who waits for what is under way waits for an epoch** (`shard::epoch`): a rewrite until nobody names the old places,
 //!   a checkpoint until every durable fact was told. New work belongs to the next epoch and starves nobody.
+//! - **TLS is a link over a link** (`shard::tls`), so that sessions, tests and the simulator are the same with and without
+//!   it. What a write made leaves with the next operation: else a write that is given up could not be told apart from
+//!   one that went out. The server name chooses the certificate among those that the control plane put into one cell
+//!   ([`bridge::Certificates`]); a shard is told nothing else when they change.
+//! - **A rate is one instant an address**, in the same map as the counts of connections, shared by all shards: SO_REUSEPORT
+//!   spreads a sender's connections over them, so a rate of one shard alone would mean nothing.
+//! - **Memory for what comes is counted where it grows**, in the receive buffers; when it is short nothing new is begun,
+//!   and what is under way goes to the log in smaller chunks, so that it can end.
+//! - **Early talk behind STARTTLS closes** as it does behind DATA: whoever put it there did not wait, and whether it would
+//!   be read before or inside TLS is a matter of timing.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! TLS, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
+//! TLS towards primaries, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
-//! no TLS, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
+//! no TLS towards primaries, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
 //! alert tells that its retention is about to end.
 
 pub mod bridge;

@@ -46,6 +46,19 @@ pub const SESSION_IDLE_COMMANDS_MAX: u32 = 100;
 /// A server waits this long for the next command or block of data (RFC 5321 4.5.3.2.7: at least 5 minutes).
 pub const SERVER_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Least mail data in octets that a client sends in [`DATA_PACE_WINDOW`], else `421 4.4.2`. 27 octets a second are less
+/// than any link carries that mail is sent over (a modem of 300 bit/s has 30), also one that stalls half of the time;
+/// a sender that means harm has to pay 16 KiB each ten minutes for a place.
+pub const DATA_PACE_OCTETS_MIN: usize = 16 * 1024;
+/// See [`DATA_PACE_OCTETS_MIN`]. Longer than RFC 5321 4.5.3.2.7's 5 minutes of silence, so that one such silence, which
+/// every client may have, ends no session whose data comes else.
+pub const DATA_PACE_WINDOW: Duration = Duration::from_secs(600);
+/// Longest time of commands, from the greeting or the end of a message, until mail data comes: `421 4.4.2`. A thousand
+/// RCPT one by one over a link with round trips of three seconds fit.
+pub const COMMANDS_WITHOUT_DATA_TIMEOUT: Duration = Duration::from_secs(3600);
+/// From the 220 to STARTTLS to the end of the handshake: two round trips and some packets. Longer: the link is closed.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Client: connection and greeting (RFC 5321 4.5.3.2.1: 5 minutes).
 pub const CLIENT_GREETING_TIMEOUT: Duration = Duration::from_secs(300);
 /// Client: reply to MAIL and RCPT (RFC 5321 4.5.3.2.2 and .3: 5 minutes).
@@ -71,6 +84,15 @@ pub const NAMESERVERS_MAX: usize = 8;
 pub const CORES_MAX: u32 = 1024;
 /// Most connections that a configuration may allow, in all or from one address. Beyond: `421 4.7.0`.
 pub const CONNECTIONS_MAX: u32 = 100_000;
+/// Most certificates for STARTTLS; each handshake may look at all of them.
+pub const CERTIFICATES_MAX: usize = 64;
+/// Most networks in one list of trusted addresses.
+pub const NETWORKS_MAX: usize = 256;
+/// Largest rate of one address a minute.
+pub const RATE_A_MINUTE_MAX: u32 = 60_000_000;
+/// Addresses (IPv4, or /64 of IPv6) of which rates and connections are remembered at a time, some 100 octets each. Beyond:
+/// the oldest have to rest for a minute before further ones are bounded by anything but `max_connections`.
+pub const ADDRESSES_MAX: usize = 1 << 18;
 /// Smallest segment: a group commit with its padding, many times over.
 pub const SEGMENT_OCTETS_MIN: u64 = 4 << 20;
 /// Largest segment: what one unlink frees, and what recovery scans at once.
@@ -129,6 +151,8 @@ pub const LOOKUP_QUEUE: usize = 1024;
 pub const LOOKUPS_AT_A_TIME: usize = 256;
 /// Notes that wait for a shard; who has more waits.
 pub const SHARD_INBOX: usize = 4096;
+/// How often the files of certificates are looked at for a change.
+pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often sessions are looked at for passed deadlines.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the free space is asked for while mail comes in.
@@ -140,13 +164,39 @@ pub const DISK_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Octets of a session's receive buffer while it is idle.
 pub const RECEIVE_OCTETS_MIN: usize = 4 * 1024;
+/// Octets of a PROXY header, with fields behind its addresses; real ones have 28 to some hundred. Longer: closed.
+pub const PROXY_HEADER_OCTETS_MAX: usize = 2048;
+/// How long a load balancer may take to send one; it is the first thing that it does.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets of the peer that a TLS link holds while it is idle.
+pub const TLS_INCOMING_OCTETS_MIN: usize = 4 * 1024;
+/// The same while much comes in: a whole record (RFC 8446 5.2: 2^14 and 256, and its header).
+pub const TLS_INCOMING_OCTETS_MAX: usize = 16 * 1024 + 512;
+/// Plain text that becomes one or two records at a time.
+pub const TLS_PLAIN_OCTETS_A_WRITE: usize = 16 * 1024;
+/// TLS handshakes that a shard has at a time; beyond: `454 4.7.0`, and the mail may come in plain text.
+pub const HANDSHAKES_A_SHARD_MAX: u32 = 512;
+/// How long the end of a connection may take: what it still has to send.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Errors, or refused recipients, of one session that are answered at once; a list with some dead addresses has fewer.
+pub const UNHURT_ERRORS_MAX: u32 = 5;
+/// See [`UNHURT_ERRORS_MAX`].
+pub const UNHURT_REFUSALS_MAX: u32 = 20;
+/// How much later each further one is answered; looked at by the sweep, so up to [`SWEEP_INTERVAL`] more.
+pub const TARPIT_PAUSE: Duration = Duration::from_secs(3);
+/// Memory of all receive buffers of a shard. From three quarters of it on new connections get `421 4.3.1` and new mail
+/// `452 4.3.1`; at it buffers stay at [`RECEIVE_OCTETS_PRESSED`], and large messages go to the log in smaller chunks.
+pub const RECEIVE_OCTETS_A_SHARD: usize = 256 << 20;
 /// Mail data that gathers in the receive buffer before it is appended as a chunk record. A message up to this
 /// size is one record, copied once.
 pub const INLINE_DATA_OCTETS: usize = 256 * 1024;
 /// Octets that a receive buffer may grow to: a chunk and what is read behind it.
 pub const RECEIVE_OCTETS_MAX: usize = INLINE_DATA_OCTETS + 64 * 1024;
 /// A buffer that grew beyond this is given back when its message is done.
-pub const RECEIVE_OCTETS_KEPT: usize = 64 * 1024;
+pub const RECEIVE_OCTETS_KEPT: usize = 16 * 1024;
+/// What a buffer may grow to while memory is short: chunks of that size still keep the list of chunks of the largest
+/// default message far below a record.
+pub const RECEIVE_OCTETS_PRESSED: usize = 64 * 1024;
 /// Octets of the replies of a primary that wait to be parsed.
 pub const CLIENT_INPUT_OCTETS: usize = 16 * 1024;
 /// Octets of a journal segment.
@@ -202,6 +252,11 @@ const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);
 const _: () = assert!(RECIPIENTS_MAX as usize * (PATH_OCTETS_MAX + 64) <= ENVELOPE_OCTETS_MAX);
 const _: () = assert!(SERVER_COMMAND_TIMEOUT.as_secs() >= 300);
 const _: () = assert!(CLIENT_DATA_END_TIMEOUT.as_secs() >= 600);
+const _: () = assert!(PROXY_HEADER_OCTETS_MAX < RECEIVE_OCTETS_MIN);
+const _: () = assert!(
+    RECEIVE_OCTETS_PRESSED > 4 * COMMAND_LINE_OCTETS_MAX && RECEIVE_OCTETS_PRESSED < INLINE_DATA_OCTETS
+);
+const _: () = assert!(DATA_PACE_WINDOW.as_secs() > SERVER_COMMAND_TIMEOUT.as_secs());
 const _: () = assert!(SEGMENT_OCTETS_MIN.is_multiple_of(SEGMENT_OCTETS_MULTIPLE));
 const _: () = assert!(SEGMENT_OCTETS_MAX.is_multiple_of(SEGMENT_OCTETS_MULTIPLE));
 const _: () = assert!(ENVELOPE_OCTETS_MAX as u64 * 4 <= SEGMENT_OCTETS_MIN);

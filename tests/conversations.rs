@@ -10,10 +10,11 @@
 //! D: text    the mail data of the last message, as it reached the host, with CRLF (`D- text`: without)
 //! T: 300     seconds pass, then the timeout handler runs
 //! V: sender 452 4.3.1 text | V: recipient 550 5.7.1 text | V: recipient as admin@example.net |
-//! V: message 451 4.3.0 text | V: message shutdown        the host's next verdict of that kind (else: accepted)
+//! V: message 451 4.3.0 text | V: message shutdown |
+//! V: starttls 454 4.7.0 text  the host's next verdict of that kind (else: accepted; the handshake is done at once)
 //! X: shutdown | send from= to=a@b,c@d octets=9 8bit | sent | progress | quit | disconnect | ready
 //! ! whole    what is tested depends on time, so the file is fed whole only
-//! ! size 100 | ! recipients 2       the server's profile
+//! ! size 100 | ! recipients 2 | ! starttls       the server's profile
 //! ```
 //! In texts `\r \n \0 \t \\ \xHH` are octets and `\{70:ab}` is `ab` 70 times.
 #![allow(clippy::panic, reason = "a transcript that cannot be read is a failed test")]
@@ -91,6 +92,8 @@ fn every_reply_of_the_server_machine_is_in_a_conversation() {
     }
     let said = String::from_utf8(said).expect("replies are ASCII");
     for known in [
+        reply::READY_FOR_TLS_220,
+        reply::TLS_UNAVAILABLE_454,
         reply::CLOSING_221,
         reply::HELP_214,
         reply::OK_250,
@@ -150,6 +153,7 @@ impl Conversation {
             hostname: "mx2.example.net".to_owned(),
             max_message_size: 1_000_000,
             max_recipients: 1000,
+            starttls: false,
         };
         let mut this = Self { name, actions: Vec::new(), events: Vec::new(), is_whole_only: false, profile };
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -176,6 +180,7 @@ impl Conversation {
             "X" => self.push(Action::Do(text.to_owned())),
             "!" => match text.split_once(' ').unwrap_or((text, "")) {
                 ("whole", "") => self.is_whole_only = true,
+                ("starttls", "") => self.profile.starttls = true,
                 ("size", value) => self.profile.max_message_size = value.parse().expect("octets"),
                 ("recipients", value) => self.profile.max_recipients = value.parse().expect("a count"),
                 _ => panic!("{}: {line}", self.name),
@@ -267,6 +272,7 @@ struct ServerHost {
     senders: VecDeque<String>,
     recipients: VecDeque<String>,
     messages: VecDeque<String>,
+    start_tls: VecDeque<String>,
     queued: u32,
 }
 
@@ -283,6 +289,7 @@ fn play_server(conversation: &Conversation, feed: Feed) {
         senders: VecDeque::new(),
         recipients: VecDeque::new(),
         messages: VecDeque::new(),
+        start_tls: VecDeque::new(),
         queued: 0,
     };
     let mut expected = Vec::new();
@@ -332,6 +339,7 @@ impl ServerHost {
             "sender" => self.senders.push_back(answer.to_owned()),
             "recipient" => self.recipients.push_back(answer.to_owned()),
             "message" => self.messages.push_back(answer.to_owned()),
+            "starttls" => self.start_tls.push_back(answer.to_owned()),
             _ => panic!("{verdict}"),
         }
     }
@@ -397,10 +405,22 @@ impl ServerHost {
             }
             ServerEvent::Data { start, end } => self.data.extend_from_slice(&self.input[start..end]),
             ServerEvent::MessageEnds(summary) => self.end_message(summary),
+            ServerEvent::StartTls => self.start_tls(),
             ServerEvent::Abandoned => {
                 self.data.clear();
                 self.events.push("abandoned".to_owned());
             }
+        }
+    }
+
+    fn start_tls(&mut self) {
+        self.assert_waits();
+        let verdict = self.start_tls.pop_front().map_or(Ok(()), |answer| Err(reply_of(&answer)));
+        self.session.handle_start_tls(verdict, self.now);
+        self.flush();
+        if self.session.wants_handshake() {
+            assert!(!self.session.wants_input() && self.session.poll_timeout() < Moment::MAX);
+            self.session.handle_secured(self.now);
         }
     }
 
@@ -438,6 +458,7 @@ fn describe(session: &ServerSession, summary: DataSummary) -> String {
         (" nul", has_nul),
         (" declared-8bit", transaction.body() == Body::EightBitMime),
         (" helo", !session.is_extended()),
+        (" tls", session.is_secured()),
     ] {
         text.push_str(if is_set { mark } else { "" });
     }

@@ -1,4 +1,4 @@
-//! The bars that the storage engine is held to, as ratios within one run on one disk: `make bars`. Prints a line of key=value a
+//! The bars that the storage engine and the receiving side are held to, as ratios within one run on one disk or in memory: `make bars`. Prints a line of key=value a
 //! figure and a table; exit status 1 when a bar is missed.
 //!
 //! Under the test command everything runs once, small, for its answer; no time is judged then.
@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod queue;
+mod receiving;
 mod writers;
 
 use common::is_small;
@@ -69,8 +70,21 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let mut bars = writers::bars();
-    bars.append(&mut queue::bars());
+    // By name: `cargo bench --bench bars -- receiving`.
+    let chosen = |name: &str| {
+        let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+        names.is_empty() || names.iter().any(|wanted| *wanted == name || *wanted == "bars")
+    };
+    let mut bars = Vec::new();
+    for (name, measure) in [
+        ("receiving", receiving::bars as fn() -> Vec<Bar>),
+        ("writers", writers::bars),
+        ("queue", queue::bars),
+    ] {
+        if chosen(name) {
+            bars.append(&mut measure());
+        }
+    }
     println!();
     for bar in &bars {
         println!("{:<58} {:>12.3} {:<10} {}", bar.name, bar.value, bar.unit, bar.verdict());

@@ -19,6 +19,10 @@ pub fn run(file: Option<&Path>) -> Exit {
         eprintln!("{error}");
         return Exit::Usage;
     }
+    if let Err(error) = super::tls::check(&config) {
+        eprintln!("smtp.tls: {error}");
+        return Exit::Usage;
+    }
     eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
     for note in notes(&config) {
         eprintln!("note: {note}");
@@ -41,7 +45,10 @@ fn notes(config: &Config) -> Vec<&'static str> {
     if config.domains.iter().any(|domain| domain.on_expiry == OnExpiry::Hold) {
         notes.push("on_expiry: \"hold\" is in force; \"bounce\" is not built yet");
     }
-    notes.push("tls: \"none\" is in force, in and out; STARTTLS is not built yet");
+    notes.push("tls: \"none\" is in force towards primaries; others are not built yet");
+    if config.smtp.tls.is_empty() {
+        notes.push("smtp.tls: none is named; a self-signed certificate is made and kept in data_dir");
+    }
     notes.push("admin: there is no admin listener; it is not built yet");
     notes
 }

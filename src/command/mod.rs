@@ -7,6 +7,7 @@ pub mod demo;
 mod keys;
 mod logging;
 pub mod serve;
+mod tls;
 
 use crate::config::{Config, Source};
 use std::path::Path;

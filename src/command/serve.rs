@@ -3,6 +3,7 @@
 //! SIGTERM and SIGINT: sessions are told 421, everything appended is made durable, the process ends within 10 s.
 //! SIGHUP: the configuration is read again; all but listen, data_dir, cores and segment_size take effect.
 
+use super::tls::Tls;
 use super::{Exit, logging};
 use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
@@ -39,6 +40,7 @@ pub struct Server {
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     keys: Arc<Keys>,
+    tls: Tls,
     _lock: DirectoryLock,
 }
 
@@ -56,6 +58,10 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
             return Exit::Usage;
         }
     };
+    if let Err(error) = super::tls::check(&config) {
+        eprintln!("smtp.tls: {error}");
+        return Exit::Usage;
+    }
     let _log = logging::start();
     end_with_a_panic();
     // Before anything starts: a signal that comes early is not lost.
@@ -121,6 +127,7 @@ impl Server {
         without: Vec<ShardId>,
     ) -> Result<Self, String> {
         let lock = DirectoryLock::acquire(&config.data_dir).map_err(|error| error.to_string())?;
+        let tls = Tls::start(&config)?;
         let cpus = cpus(config.cores);
         let shards = u16::try_from(cpus.len()).map_err(|_| "too many cores".to_owned())?;
         let clock = SystemClock::start();
@@ -129,7 +136,8 @@ impl Server {
         let opened = executor::open_store(config.data_dir.clone(), options, clock)?;
         report(&opened);
         let (lookup, asked) = lookup_channel();
-        lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
+        lookup::start(config.dns.nameservers.clone(), asked, Arc::clone(&tls.watch))
+            .map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
         let mut server = Self {
@@ -141,6 +149,7 @@ impl Server {
             source,
             usage: Arc::default(),
             keys,
+            tls,
             _lock: lock,
         };
         server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
@@ -156,7 +165,7 @@ impl Server {
         clock: SystemClock,
     ) -> Result<(), String> {
         let shards = u16::try_from(cpus.len()).expect("counted before");
-        let snapshot = Arc::new(Snapshot::new(self.config.clone(), Arc::clone(&self.usage)));
+        let snapshot = self.snapshot();
         let caps = Arc::new(Caps::default());
         let mut backlogs: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
         for backlog in opened.backlogs {
@@ -196,6 +205,11 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let snapshot = Snapshot::new(self.config.clone(), Arc::clone(&self.usage));
+        Arc::new(snapshot.with_tls(Arc::clone(&self.tls.config)))
     }
 
     /// As configured; where the system chose a port for the first shard, the others share it.
@@ -268,10 +282,15 @@ impl Server {
             tracing::error!(error, "SIGHUP: the configuration in force stays");
             return;
         }
-        self.config = keep_fixed(&self.config, new);
+        let new = keep_fixed(&self.config, new);
+        if let Err(error) = self.tls.reload(&new) {
+            tracing::error!(error, "SIGHUP: smtp.tls: the configuration in force stays");
+            return;
+        }
+        self.config = new;
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
-        let snapshot = Arc::new(Snapshot::new(self.config.clone(), Arc::clone(&self.usage)));
+        let snapshot = self.snapshot();
         let (taken, all) = async_channel::bounded(1);
         self.tell(&Note::Configuration(snapshot, taken));
         // Nothing is ever sent: the wait ends when the last shard has dropped its note.

@@ -3,8 +3,8 @@
 use core::fmt;
 use std::path::Path;
 
-use super::Config;
 use super::unit::{format_duration, format_size};
+use super::{CertificateFiles, Config, Rates, Smtp};
 
 impl Config {
     /// What holds, as TOML that reads back to the same configuration.
@@ -28,6 +28,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "max_recipients = {}", smtp.max_recipients)?;
         writeln!(out, "max_connections = {}", smtp.max_connections)?;
         writeln!(out, "max_connections_per_ip = {}", smtp.max_connections_per_ip)?;
+        write_edge(out, smtp)?;
         writeln!(out, "\n[storage]\nsegment_size = {}", quoted(format_size(storage.segment_size_bytes)))?;
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
@@ -53,6 +54,24 @@ impl fmt::Display for Effective<'_> {
         }
         Ok(())
     }
+}
+
+/// The keys of `edge.rs`.
+fn write_edge(out: &mut fmt::Formatter<'_>, smtp: &Smtp) -> fmt::Result {
+    let Rates { connections_per_minute_per_ip, messages_per_minute_per_ip } = smtp.rate;
+    writeln!(out, "proxy_from = {}", quoted_list(&smtp.proxy_from))?;
+    let pair = |CertificateFiles { cert, key }: &CertificateFiles| {
+        format!("{{ cert = {}, key = {} }}", quoted(cert.display()), quoted(key.display()))
+    };
+    match smtp.tls.as_slice() {
+        [one] => writeln!(out, "tls = {}", pair(one))?,
+        all => writeln!(out, "tls = [{}]", all.iter().map(pair).collect::<Vec<_>>().join(", "))?,
+    }
+    writeln!(
+        out,
+        "rate = {{ connections_per_minute_per_ip = {connections_per_minute_per_ip}, \
+         messages_per_minute_per_ip = {messages_per_minute_per_ip} }}"
+    )
 }
 
 /// A TOML string.
@@ -87,6 +106,9 @@ mod tests {
             max_recipients = 100
             max_connections = 7
             max_connections_per_ip = 5
+            proxy_from = ["192.0.2.0/24", "2001:db8::1"]
+            tls = [{ cert = "a \"b\".pem", key = 'k\x' }, { cert = "c", key = "d" }]
+            rate = { connections_per_minute_per_ip = 1, messages_per_minute_per_ip = 2 }
             [storage]
             segment_size = "4100KiB"
             min_free_space = 0
@@ -112,7 +134,9 @@ mod tests {
             held_retention = "90s"
             quota = { messages = 17, bytes = "3GiB" }
         "#;
-        for config in [Config::embedded(), Config::parse(odd, "odd.toml").unwrap()] {
+        let mut single = Config::embedded();
+        single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];
+        for config in [Config::embedded(), single, Config::parse(odd, "odd.toml").unwrap()] {
             let text = config.effective().to_string();
             assert_eq!(Config::parse(&text, "effective"), Ok(config), "{text}");
         }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::edge;
 use super::host::{Primary, parse_domain, parse_mailbox};
 use super::reader::{ConfigError, Document, Table, Value};
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
@@ -74,9 +75,12 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
         "max_recipients",
         "max_connections",
         "max_connections_per_ip",
+        "proxy_from",
+        "rate",
+        "tls",
         "xclient_from",
     ];
-    table.expect_keys(&keys, &[("tls", "STARTTLS is not offered")])?;
+    table.expect_keys(&keys, &[])?;
     if let Some(trusted) = table.value("xclient_from")
         && !trusted.list(0..=usize::MAX)?.is_empty()
     {
@@ -102,6 +106,12 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
             1..=limits::CONNECTIONS_MAX,
             default.max_connections_per_ip,
         )?,
+        rate: edge::read_rates(&table.table("rate")?)?,
+        proxy_from: match table.value("proxy_from") {
+            Some(value) => edge::read_networks(&value)?,
+            None => default.proxy_from,
+        },
+        tls: edge::read_tls(table)?,
     })
 }
 
@@ -385,10 +395,6 @@ mod tests {
             (
                 "[admin]\nlisten = \"127.0.0.1:8025\"",
                 "t:1: admin: is not built yet; there is no admin listener",
-            ),
-            (
-                "[smtp]\ntls = { cert = \"c\", key = \"k\" }",
-                "t:2: smtp.tls: is not built yet; STARTTLS is not offered",
             ),
             (
                 "smtp.xclient_from = [\"192.0.2.0/24\"]",

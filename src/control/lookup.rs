@@ -3,6 +3,7 @@
 //! One runtime, one resolver. Questions are answered side by side, a bounded number of them; further ones wait
 //! in the channel. The thread ends when the last shard has dropped its end of the channel.
 
+use super::certificate::Watch;
 use crate::bridge::{LookupError, Question};
 use crate::limits::LOOKUPS_AT_A_TIME;
 use async_channel::Receiver;
@@ -13,15 +14,20 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 
-/// Starts the thread. `nameservers` empty: those of /etc/resolv.conf, read when the first question comes.
+/// Starts the thread, which also has the `watch` over certificates. `nameservers` empty: those of /etc/resolv.conf, read when the first question comes.
 ///
 /// # Errors
 /// The system's, if no thread can be had.
-pub fn start(nameservers: Vec<SocketAddr>, asked: Receiver<Question>) -> io::Result<JoinHandle<()>> {
+pub fn start(
+    nameservers: Vec<SocketAddr>,
+    asked: Receiver<Question>,
+    watch: Arc<Watch>,
+) -> io::Result<JoinHandle<()>> {
     Builder::new().name("lookup".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -30,7 +36,11 @@ pub fn start(nameservers: Vec<SocketAddr>, asked: Receiver<Question>) -> io::Res
                 return;
             }
         };
-        LocalSet::new().block_on(&runtime, answer_all(nameservers, asked));
+        LocalSet::new().block_on(&runtime, async {
+            // It ends with the runtime.
+            spawn_local(async move { watch.run().await });
+            answer_all(nameservers, asked).await;
+        });
     })
 }
 

@@ -5,3 +5,4 @@
 //! seconds since 1970.
 
 pub mod received;
+pub mod tls;

@@ -10,6 +10,7 @@
 use core::fmt::Write as _;
 use core::net::IpAddr;
 
+use super::tls::TlsFacts;
 use memchr::{memchr, memmem};
 
 /// How the message came (RFC 3848).
@@ -34,6 +35,8 @@ pub struct TraceFacts<'a> {
     pub hostname: &'a str,
     /// How the message came.
     pub with: Protocol,
+    /// Through which TLS, if any.
+    pub tls: Option<TlsFacts>,
     /// Our id of the message.
     pub queue_id: &'a str,
     /// The recipient, when there is only one: a list would tell each about the others (RFC 5321 7.2).
@@ -66,6 +69,11 @@ impl TraceFacts<'_> {
         push_token(&mut field, self.hostname);
         write!(field, " with {} id ", self.with.as_str()).expect("a String takes every write");
         push_token(&mut field, self.queue_id);
+        if let Some(tls) = self.tls {
+            // RFC 5321 4.4 takes a comment here; the `tls` clause of RFC 8314 4.3 is of submission, and the primaries
+            // that read our client from this field know no word but those of RFC 5321.
+            write!(field, "\r\n\t({tls})").expect("a String takes every write");
+        }
         // A quoted local part may hold anything printable and is still one token of the grammar.
         if let Some(mailbox) =
             self.for_recipient.filter(|text| text.bytes().all(|o| matches!(o, b' '..=b'~')))
@@ -183,6 +191,7 @@ mod tests {
             client_address: "192.0.2.1".parse().unwrap(),
             hostname: "mx2.example.net",
             with: Protocol::Esmtp,
+            tls: None,
             queue_id: "01AB",
             for_recipient: Some("a@example.com"),
             received_unix_seconds: 1_795_301_008,
@@ -218,6 +227,17 @@ mod tests {
             written(&plain),
             "Received: from mail.example.org ([IPv6:2001:db8::1])\r\n\tby mx2.example.net with SMTP id 01AB; \
              Sat, 21 Nov 2026 22:43:28 +0000\r\n"
+        );
+        let secured = TraceFacts {
+            with: Protocol::Esmtps,
+            tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
+            ..facts()
+        };
+        assert_eq!(
+            written(&secured),
+            "Received: from mail.example.org ([192.0.2.1])\r\n\tby mx2.example.net with ESMTPS id 01AB\r\n\
+             \t(TLSv1.3 TLS_AES_128_GCM_SHA256)\r\n\
+             \tfor <a@example.com>; Sat, 21 Nov 2026 22:43:28 +0000\r\n"
         );
         let mapped = TraceFacts { client_address: "::ffff:192.0.2.9".parse().unwrap(), ..facts() };
         assert!(written(&mapped).contains("([192.0.2.9])"));

@@ -1,17 +1,21 @@
 //! One connection of a sender: octets from the link into the machine, replies back, verdicts between.
 //!
 //! No protocol is decided here and nothing of a message is kept here: the machine says what happened, the
-//! verdict says what is welcome, the ingest makes it durable.
+//! verdict says what is welcome, the ingest makes it durable. Who errs too often waits for his replies: his task sleeps
+//! until the shard's one sweep wakes it.
 
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
 use super::receive_buffer::ReceiveBuffer;
 use super::state::Shard;
+use super::tls::SessionLink;
 use super::verdict;
+use crate::limits::{CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
 use crate::smtp::reply::EARLY_TALKER_554;
 use crate::smtp::server::{ServerEvent, ServerSession};
-use core::net::SocketAddr;
+use core::future::pending;
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,15 +31,22 @@ enum Gone {
     Link(#[from] io::Error),
     #[error("the client does not read its replies")]
     NotReading,
+    #[error("the TLS handshake failed: {0}")]
+    NotSecured(io::Error),
+    #[error("the TLS handshake did not end")]
+    HandshakeEnded,
 }
 
 struct Connection<L, D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
-    link: L,
+    link: SessionLink<L>,
+    client: IpAddr,
     session: ServerSession,
     buffer: ReceiveBuffer,
     ingest: Ingest<D, C>,
     interrupt: Rc<Interrupt>,
+    /// Errors and refused recipients that were answered.
+    answered: (u32, u32),
 }
 
 /// Serves one connection to its end.
@@ -44,11 +55,13 @@ pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, li
     let client = peer.ip().to_canonical();
     let mut connection = Connection {
         session: ServerSession::new(profile, shard.clock.now()),
-        buffer: ReceiveBuffer::default(),
+        buffer: ReceiveBuffer::new(Rc::clone(&shard.receiving.memory)),
         ingest: Ingest::new(Rc::clone(&shard), client),
         interrupt: shard.interrupts.register(),
+        answered: (0, 0),
         shard,
-        link,
+        client,
+        link: SessionLink::Plain(link),
     };
     match connection.run().await {
         Ok(()) => tracing::debug!(%client, "session ended"),
@@ -64,15 +77,19 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             self.link.read(self.buffer.space()).await?;
             let refusal = format!("{EARLY_TALKER_554}\r\n");
             self.link.write(refusal.as_bytes()).await?;
-            return Ok(self.link.shutdown().await?);
+            return self.close().await;
         }
         loop {
             self.work().await;
+            self.hold_replies().await;
             self.send_replies().await?;
             if self.session.is_closing() {
-                return Ok(self.link.shutdown().await?);
+                return self.close().await;
             }
-            if Ingest::<D, C>::wants_spill(self.buffer.kept().len()) {
+            if self.session.wants_handshake() {
+                self.secure().await?;
+            }
+            if self.buffer.wants_spill() {
                 self.ingest.spill(self.buffer.kept()).await;
                 self.buffer.drop_kept();
             }
@@ -116,8 +133,14 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 ServerEvent::Sender => {
                     let free = self.shard.free_octets().await;
                     let snapshot = self.shard.snapshot.borrow().clone();
-                    let verdict = verdict::sender(free, &snapshot);
-                    self.session.handle_sender(verdict, self.shard.clock.now());
+                    let now = self.shard.clock.now();
+                    let verdict = verdict::sender(free, &snapshot)
+                        .and_then(|()| self.shard.receiving.admit_message(self.client, &snapshot, now));
+                    self.session.handle_sender(verdict, now);
+                }
+                ServerEvent::StartTls => {
+                    let verdict = self.shard.receiving.admit_handshake(&self.shard.snapshot.borrow());
+                    self.session.handle_start_tls(verdict, self.shard.clock.now());
                 }
             }
         }
@@ -134,6 +157,48 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             }
         }
         Ok(())
+    }
+
+    /// Has the TLS handshake, which the client was just told to begin.
+    async fn secure(&mut self) -> Result<(), Gone> {
+        // P6: the machine refuses who talks behind STARTTLS; whatever else were here must not reach it inside TLS.
+        self.buffer.drop_unfed();
+        let config = self.shard.snapshot.borrow().tls.clone().ok_or(Gone::HandshakeEnded)?;
+        let _counted = self.shard.receiving.begin_handshake();
+        // In memory of its own: few sessions are in a handshake, and none would do without its room else.
+        let handshake = Box::pin(self.link.secure(config));
+        let tls = match self.interrupt.guard(Some(self.session.poll_timeout()), handshake).await {
+            Ok(result) => result.map_err(Gone::NotSecured)?,
+            Err(Reason::Shutdown | Reason::Deadline) => return Err(Gone::HandshakeEnded),
+        };
+        self.ingest.secured(tls);
+        self.session.handle_secured(self.shard.clock.now());
+        Ok(())
+    }
+
+    /// Keeps back the replies to who errs too often, or tries too many recipients: guessing has to cost time.
+    async fn hold_replies(&mut self) {
+        let (errors, refusals) = (self.session.errors(), self.session.refused_recipients());
+        let is_worse = |now: u32, before: u32, unhurt: u32| now > before && now > unhurt;
+        let is_held = is_worse(errors, self.answered.0, UNHURT_ERRORS_MAX)
+            || is_worse(refusals, self.answered.1, UNHURT_REFUSALS_MAX);
+        self.answered = (errors, refusals);
+        if !is_held {
+            return;
+        }
+        let until = self.shard.clock.now() + TARPIT_PAUSE;
+        if self.interrupt.guard(Some(until), pending::<()>()).await == Err(Reason::Shutdown) {
+            self.session.handle_shutdown();
+        }
+    }
+
+    /// Ends the link, in bounded time: there may be something to send that the client does not take.
+    async fn close(&mut self) -> Result<(), Gone> {
+        let until = self.shard.clock.now() + CLOSE_TIMEOUT;
+        match self.interrupt.guard(Some(until), self.link.shutdown()).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Gone::NotReading),
+        }
     }
 
     async fn receive(&mut self) -> Result<(), Gone> {

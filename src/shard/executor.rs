@@ -11,6 +11,7 @@ use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
+use super::receiving::Receiving;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
@@ -175,11 +176,11 @@ pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, Strin
 async fn run(start: ShardStart) -> Summary {
     let started = start.started.clone();
     match set_up(start).await {
-        Ok((shard, listeners, caps)) => {
+        Ok((shard, listeners)) => {
             let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
             // The starter waits for this; if it is gone, a shutdown is on its way.
             let _ = started.send(Ok(addresses)).await;
-            serve(shard, listeners, caps).await
+            serve(shard, listeners).await
         }
         Err(error) => {
             let _ = started.send(Err(error)).await;
@@ -190,7 +191,7 @@ async fn run(start: ShardStart) -> Summary {
 
 type RealShard = Shard<DmaDisk, SystemClock>;
 
-async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<Caps>), StartError> {
+async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), StartError> {
     let disk = DmaDisk::attach(&start.data_dir).await.map_err(StartError::Disk)?;
     let open = async |purpose, chain: Chain, segment_octets| {
         let options = LogOptions {
@@ -227,6 +228,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
         frontier: start.frontier,
         snapshot: RefCell::new(start.snapshot),
         counters: Counters::default(),
+        receiving: Receiving::new(start.caps),
         interrupts: Interrupts::default(),
         mesh: start.mesh,
         lookup: start.lookup,
@@ -250,10 +252,10 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>, Arc<
     for backlog in start.backlogs {
         shard.lanes.take_backlog(backlog);
     }
-    Ok((shard, listeners, start.caps))
+    Ok((shard, listeners))
 }
 
-async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) -> Summary {
+async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>) -> Summary {
     let commits = [
         glommio::spawn_local(housekeeping::commit_mail(Rc::clone(&shard))),
         glommio::spawn_local(housekeeping::commit_journal(Rc::clone(&shard))),
@@ -273,7 +275,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, caps: Arc<Caps>) 
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     for listener in listeners {
-        let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&caps), LocalSpawn);
+        let accepting = accept::run(Rc::clone(&shard), listener, LocalSpawn);
         glommio::spawn_local(accepting).detach();
     }
     wait_for_shutdown(&shard).await;

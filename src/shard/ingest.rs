@@ -1,12 +1,13 @@
 //! From spans of mail data to a record: the message is ours from the moment that its ticket completes.
 //!
-//! A message up to [`INLINE_DATA_OCTETS`] waits whole in the receive buffer and is copied once, into the
+//! A message up to [`INLINE_DATA_OCTETS`](crate::limits::INLINE_DATA_OCTETS) waits whole in the receive buffer and is copied once, into the
 //! log's block. A larger one is appended as chunk records while it arrives; each pins its segment until the
 //! message is settled, or abandoned.
 
 use super::state::Shard;
-use crate::limits::{INLINE_DATA_OCTETS, RECEIVED_FIELDS_MAX};
+use crate::limits::RECEIVED_FIELDS_MAX;
 use crate::message::received::{self, TraceFacts};
+use crate::message::tls::TlsFacts;
 use crate::smtp::data::DataSummary;
 use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAILURE_451};
 use crate::smtp::server::ServerSession;
@@ -24,6 +25,7 @@ use storage::position::{QueueId, SegmentId};
 pub(super) struct Ingest<D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
     client: IpAddr,
+    tls: Option<TlsFacts>,
     queue_id: Option<QueueId>,
     chunks: Vec<ChunkReference>,
     /// A verdict that was reached while data came in, told at its end.
@@ -38,6 +40,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         Self {
             shard,
             client,
+            tls: None,
             queue_id: None,
             chunks: Vec::new(),
             refusal: None,
@@ -46,10 +49,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         }
     }
 
-    /// Whether this much data is to be spilled into a chunk.
-    #[must_use]
-    pub(super) const fn wants_spill(octets: usize) -> bool {
-        octets >= INLINE_DATA_OCTETS
+    /// The session goes through TLS from now on.
+    pub(super) fn secured(&mut self, tls: Option<TlsFacts>) {
+        self.tls = tls;
     }
 
     /// Appends `data` as a chunk. A failure is told at the end of the data.
@@ -121,7 +123,8 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             helo: session.greeted_as(),
             client_address: self.client,
             hostname: &self.shard.snapshot.borrow().config.hostname,
-            with: if extended { received::Protocol::Esmtp } else { received::Protocol::Smtp },
+            with: self.protocol(extended),
+            tls: self.tls,
             queue_id: &id,
             for_recipient: if recipients.len() == 1 { recipients.first().copied() } else { None },
             received_unix_seconds: i64::try_from(received.0 / 1000).unwrap_or(i64::MAX),
@@ -164,6 +167,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             recipients = recipients.len(),
             octets = summary.unstuffed_octets,
             client = %self.client,
+            tls = self.tls.map(tracing::field::display),
             "accepted"
         );
         Ok(())
@@ -199,6 +203,15 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let header = received::header_section(data);
         if received::count_received(header) > RECEIVED_FIELDS_MAX {
             self.refusal = Some(LOOP_554);
+        }
+    }
+
+    /// RFC 3848. HELO has no keyword for TLS; the comment tells it.
+    fn protocol(&self, extended: bool) -> received::Protocol {
+        match (extended, self.tls) {
+            (true, Some(_)) => received::Protocol::Esmtps,
+            (true, None) => received::Protocol::Esmtp,
+            (false, _) => received::Protocol::Smtp,
         }
     }
 

@@ -32,11 +32,14 @@ mod ingest;
 mod interrupt;
 pub mod link;
 pub mod mesh;
+mod proxy_header;
 mod receive_buffer;
+mod receiving;
 mod replay;
 mod retention;
 pub mod socket;
 mod state;
+mod tls;
 mod verdict;
 
 #[cfg(test)]

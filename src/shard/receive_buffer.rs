@@ -1,13 +1,18 @@
 //! The one receive buffer of a session: octets land in it and are looked at where they lie.
 //!
 //! `start <= fed <= filled`: before `fed` the session has looked; from `start` mail data is kept, which is
-//! part of a message that is not complete. Ranges are only valid until the next call of [`ReceiveBuffer::space`].
+//! part of a message that is not complete. Its size is counted in the [`Budget`] of the shard. Ranges are only valid until the next call of [`ReceiveBuffer::space`].
 
-use crate::limits::{RECEIVE_OCTETS_KEPT, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_MIN};
+use super::receiving::Budget;
+use crate::limits::{
+    INLINE_DATA_OCTETS, RECEIVE_OCTETS_KEPT, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_MIN, RECEIVE_OCTETS_PRESSED,
+};
+use std::rc::Rc;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct ReceiveBuffer {
+    budget: Rc<Budget>,
     memory: Vec<u8>,
     /// Start and end of the mail data that is kept.
     kept: Option<(usize, usize)>,
@@ -15,13 +20,13 @@ pub(super) struct ReceiveBuffer {
     filled: usize,
 }
 
-impl Default for ReceiveBuffer {
-    fn default() -> Self {
-        Self { memory: vec![0; RECEIVE_OCTETS_MIN], kept: None, fed: 0, filled: 0 }
-    }
-}
-
 impl ReceiveBuffer {
+    /// A small one, counted in `budget`.
+    pub(super) fn new(budget: Rc<Budget>) -> Self {
+        budget.change(0, RECEIVE_OCTETS_MIN);
+        Self { budget, memory: vec![0; RECEIVE_OCTETS_MIN], kept: None, fed: 0, filled: 0 }
+    }
+
     /// What the session has not looked at.
     #[must_use]
     pub(super) fn unfed(&self) -> &[u8] {
@@ -58,8 +63,20 @@ impl ReceiveBuffer {
         self.kept = None;
     }
 
-    /// Memory to read into, never empty as long as kept data is spilled at
-    /// [`INLINE_DATA_OCTETS`](crate::limits::INLINE_DATA_OCTETS).
+    /// All that was received and not looked at is gone.
+    pub(super) fn drop_unfed(&mut self) {
+        self.fed = self.filled;
+    }
+
+    /// Whether the data that is kept is to be spilled: there is enough of it, or no room for more.
+    #[must_use]
+    pub(super) fn wants_spill(&self) -> bool {
+        let kept = self.kept().len();
+        let is_stuck = kept >= self.memory.len() / 2 && self.memory.len() >= RECEIVE_OCTETS_PRESSED;
+        kept >= INLINE_DATA_OCTETS || (is_stuck && self.grown() == self.memory.len())
+    }
+
+    /// Memory to read into, never empty as long as kept data is spilled when [`Self::wants_spill`].
     pub(super) fn space(&mut self) -> &mut [u8] {
         let start = self.kept.map_or(self.fed, |(start, _)| start.min(self.fed));
         if start == self.filled {
@@ -70,8 +87,9 @@ impl ReceiveBuffer {
             self.filled -= start;
             self.kept = self.kept.map(|(from, to)| (from - start, to - start));
         }
-        if self.filled + self.memory.len() / 4 > self.memory.len() && self.memory.len() < RECEIVE_OCTETS_MAX {
-            let octets = (self.memory.len() * 4).min(RECEIVE_OCTETS_MAX);
+        if self.filled + self.memory.len() / 4 > self.memory.len() {
+            let octets = self.grown();
+            self.budget.change(self.memory.len(), octets);
             self.memory.resize(octets, 0);
         }
         &mut self.memory[self.filled..]
@@ -83,13 +101,27 @@ impl ReceiveBuffer {
         self.filled += octets;
     }
 
+    /// What it would grow to.
+    fn grown(&self) -> usize {
+        let octets = (self.memory.len() * 4).min(RECEIVE_OCTETS_MAX);
+        let may_grow = octets <= RECEIVE_OCTETS_PRESSED || self.budget.has_room(octets - self.memory.len());
+        if may_grow { octets } else { self.memory.len() }
+    }
+
     fn clear(&mut self) {
         self.fed = 0;
         self.filled = 0;
         self.kept = None;
         if self.memory.len() > RECEIVE_OCTETS_KEPT {
+            self.budget.change(self.memory.len(), RECEIVE_OCTETS_MIN);
             self.memory = vec![0; RECEIVE_OCTETS_MIN];
         }
+    }
+}
+
+impl Drop for ReceiveBuffer {
+    fn drop(&mut self) {
+        self.budget.change(self.memory.len(), 0);
     }
 }
 
@@ -110,7 +142,7 @@ mod tests {
 
     #[test]
     fn kept_data_survives_moves_and_growth() {
-        let mut buffer = ReceiveBuffer::default();
+        let mut buffer = ReceiveBuffer::new(Rc::default());
         read(&mut buffer, b"DATA\r\n");
         buffer.feed(6);
         let data: Vec<u8> = (0..100_000_u32).map(|i| i.to_le_bytes()[0]).collect();
@@ -127,5 +159,34 @@ mod tests {
         buffer.drop_kept();
         buffer.feed(6);
         assert_eq!(buffer.space().len(), RECEIVE_OCTETS_MIN, "a large buffer is given back");
+    }
+
+    #[test]
+    fn p7_without_memory_a_message_passes_in_smaller_chunks() {
+        let budget = Rc::new(Budget::new(100 * 1024));
+        let mut buffers: Vec<_> = (0..2).map(|_| ReceiveBuffer::new(Rc::clone(&budget))).collect();
+        let data: Vec<u8> = (0..1_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+        let mut spilled = [Vec::new(), Vec::new()];
+        for part in data.chunks(997) {
+            for (buffer, spilled) in buffers.iter_mut().zip(&mut spilled) {
+                read(buffer, part);
+                buffer.keep(0, part.len());
+                buffer.feed(part.len());
+                if buffer.wants_spill() {
+                    assert!(buffer.kept().len() <= RECEIVE_OCTETS_PRESSED);
+                    spilled.extend_from_slice(buffer.kept());
+                    buffer.drop_kept();
+                }
+            }
+            // Two may have what each may always have, and no more.
+            assert!(budget.has_room(0) || !budget.has_room(2 * RECEIVE_OCTETS_PRESSED));
+        }
+        for (buffer, spilled) in buffers.iter().zip(&mut spilled) {
+            spilled.extend_from_slice(buffer.kept());
+            assert_eq!(*spilled, data);
+        }
+        assert!(budget.is_short());
+        drop(buffers);
+        assert!(budget.has_room(100 * 1024) && !budget.is_short(), "all is given back");
     }
 }

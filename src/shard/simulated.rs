@@ -2,6 +2,7 @@
 //! What no test with real processes can do: look at the disk at the very instant at which a reply leaves.
 
 mod clock_jump;
+mod edge;
 
 use super::backlog::Lanes;
 use super::checkpoint;
@@ -10,6 +11,7 @@ use super::epoch::Epochs;
 use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
 use super::link::{Dialer, Link, Spawn};
+use super::receiving::Receiving;
 use super::state::Shard;
 use super::{compaction, connection, housekeeping, mesh, replay};
 use crate::bridge::{Snapshot, Usage, lookup_channel};
@@ -138,7 +140,8 @@ impl Dialer for Primary {
 impl Primary {
     async fn serve(self, mut link: MemoryLink) {
         let hostname = "primary.test".to_owned();
-        let profile = ServerProfile { hostname, max_message_size: 1 << 30, max_recipients: 100 };
+        let profile =
+            ServerProfile { hostname, max_message_size: 1 << 30, max_recipients: 100, starttls: false };
         let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
         let (mut input, mut data) = (Vec::new(), Vec::new());
         loop {
@@ -155,6 +158,7 @@ impl Primary {
                     session.handle_message(Ok(&"taken"), self.clock.now());
                 }
                 ServerEvent::Abandoned => data.clear(),
+                ServerEvent::StartTls => unreachable!("it is not offered"),
                 ServerEvent::Idle => {}
             }
             input.drain(..step.consumed);
@@ -215,6 +219,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         frontier: opened.frontier,
         snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
         counters: Counters::default(),
+        receiving: Receiving::default(),
         interrupts: Interrupts::default(),
         mesh: mesh::mesh(1).remove(0),
         lookup: lookup_channel().0,

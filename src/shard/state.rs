@@ -7,6 +7,7 @@ use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
+use super::receiving::Receiving;
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::FREE_SPACE_INTERVAL;
 use crate::metrics::Counters;
@@ -50,6 +51,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) snapshot: RefCell<Arc<Snapshot>>,
     /// What it counts.
     pub(super) counters: Counters,
+    /// What its receiving sessions share.
+    pub(super) receiving: Receiving,
     /// Interrupts of its sessions.
     pub(super) interrupts: Interrupts,
     /// Other shards.

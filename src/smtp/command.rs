@@ -35,6 +35,8 @@ pub enum Command<'a> {
     Rcpt(ForwardPath<'a>),
     /// Drops the transaction.
     Rset,
+    /// The session is to go on through TLS (RFC 3207).
+    StartTls,
     /// Is this a mailbox?
     Vrfy,
 }
@@ -111,6 +113,9 @@ impl<'a> Command<'a> {
             Some(space) => (&line[..space], &line[space + 1..]),
             None => (line, &line[line.len()..]),
         };
+        if verb.eq_ignore_ascii_case(b"STARTTLS") {
+            return alone(argument, Self::StartTls);
+        }
         let mut upper = [0; 4];
         if verb.len() != upper.len() {
             return Err(CommandError::UnknownCommand);
@@ -255,6 +260,7 @@ mod tests {
         assert_eq!(Command::parse(b"quit"), Ok(Command::Quit));
         assert_eq!(Command::parse(b"NOOP whatever"), Ok(Command::Noop));
         assert_eq!(Command::parse(b"HELP MAIL"), Ok(Command::Help));
+        assert_eq!(Command::parse(b"StartTLS "), Ok(Command::StartTls));
         assert_eq!(Command::parse(b"VRFY someone"), Ok(Command::Vrfy));
     }
 
@@ -307,6 +313,7 @@ mod tests {
             "DATA x",
             "RSET x",
             "QUIT x",
+            "STARTTLS x",
             "VRFY",
         ] {
             assert_eq!(error(line), CommandError::BadArgument, "{line}");
@@ -326,7 +333,7 @@ mod tests {
     fn octets_beyond_ascii_are_refused_as_addresses_and_unknown_as_verbs() {
         assert_eq!(error("MAIL FROM:<ü@b>"), CommandError::BadSender(PathError::NonAscii));
         assert_eq!(Command::parse(b"RCPT TO:<\xfc@b>"), Err(CommandError::BadRecipient(PathError::NonAscii)));
-        for line in ["", " ", "MAI", "MAILX", "ÜÜ", "AUTH LOGIN", "STARTTLS", "BDAT 1", "GET / HTTP/1.1"] {
+        for line in ["", " ", "MAI", "MAILX", "ÜÜ", "AUTH LOGIN", "STARTTLSX", "BDAT 1", "GET / HTTP/1.1"] {
             assert_eq!(error(line), CommandError::UnknownCommand, "{line}");
         }
         assert_eq!(error("EXPN list"), CommandError::NotImplemented);

@@ -1,7 +1,7 @@
 //! Service extensions (RFC 5321 2.2): what our EHLO offers, and what a server's EHLO offers to our client.
 //!
 //! The server offers PIPELINING, SIZE with its own maximum (the domain is not known yet), 8BITMIME,
-//! ENHANCEDSTATUSCODES and HELP: exactly what is done, since an offer that is not kept loses mail. The client
+//! ENHANCEDSTATUSCODES, STARTTLS where there is a certificate, and HELP: exactly what is done, since an offer that is not kept loses mail. The client
 //! notes keywords that change how a transaction is sent; unknown ones are ignored.
 
 use crate::smtp::output::append;
@@ -55,12 +55,13 @@ impl Capabilities {
 }
 
 /// Appends our reply to EHLO (RFC 5321 4.1.1.1; RFC 2034 3 keeps enhanced codes out of it).
-pub(crate) fn write_offer(output: &mut Vec<u8>, hostname: &str, message_octets_max: u64) {
+pub(crate) fn write_offer(output: &mut Vec<u8>, hostname: &str, message_octets_max: u64, starttls: bool) {
+    let starttls = if starttls { "250-STARTTLS\r\n" } else { "" };
     append(
         output,
         format_args!(
             "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {message_octets_max}\r\n250-8BITMIME\r\n\
-             250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n"
+             250-ENHANCEDSTATUSCODES\r\n{starttls}250 HELP\r\n"
         ),
     );
 }
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn what_the_server_offers_the_client_understands() {
         let mut output = Vec::new();
-        write_offer(&mut output, "mx2.example.net", 1000);
+        write_offer(&mut output, "mx2.example.net", 1000, true);
         let mut capabilities = Capabilities::default();
         for line in String::from_utf8(output).unwrap().split_terminator("\r\n").skip(1) {
             capabilities.note(&line[4..]);
@@ -82,6 +83,7 @@ mod tests {
             size: Some(Some(1000)),
             eight_bit_mime: true,
             enhanced_status_codes: true,
+            starttls: true,
             ..Capabilities::default()
         };
         assert_eq!(capabilities, expected);

@@ -2,6 +2,7 @@
 
 use super::sender::data_of;
 use super::verdict::Taken;
+use crate::smtp::reply::TLS_UNAVAILABLE_454;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,7 @@ fn serve(
         hostname: "primary.demo".to_owned(),
         max_message_size: 1 << 30,
         max_recipients: 1000,
+        starttls: false,
     };
     let mut session = ServerSession::new(Arc::new(profile), clock.now());
     let (mut input, mut data, mut place) = (Vec::new(), Vec::new(), 0);
@@ -68,6 +70,9 @@ fn serve(
                 session.handle_message(Ok(&place), clock.now());
             }
             ServerEvent::Abandoned => data.clear(),
+            ServerEvent::StartTls => {
+                session.handle_start_tls(Err(TLS_UNAVAILABLE_454), clock.now());
+            }
             ServerEvent::Idle => {}
         }
         input.drain(..step.consumed);

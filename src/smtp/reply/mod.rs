@@ -177,11 +177,13 @@ impl fmt::Display for Reply {
     }
 }
 
+/// STARTTLS: the handshake is to begin.
+pub const READY_FOR_TLS_220: Reply = Reply::fixed(220, 2, 0, 0, "Ready to start TLS");
 /// QUIT.
 pub const CLOSING_221: Reply = Reply::fixed(221, 2, 0, 0, "Bye");
 /// HELP.
 pub const HELP_214: Reply =
-    Reply::fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT HELP VRFY; see RFC 5321");
+    Reply::fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT HELP VRFY STARTTLS; see RFC 5321");
 /// Done: RSET, NOOP.
 pub const OK_250: Reply = Reply::fixed(250, 2, 0, 0, "Ok");
 /// MAIL accepted.
@@ -204,6 +206,11 @@ pub const SHUTTING_DOWN_421: Reply = Reply::fixed(421, 4, 3, 2, "Service shuttin
 /// Over `max_connections`, in total or of one address.
 pub const TOO_MANY_CONNECTIONS_421: Reply =
     Reply::fixed(421, 4, 7, 0, "Too many connections, try again later");
+/// Over `smtp.rate`: connections of one address.
+pub const CONNECTION_RATE_421: Reply =
+    Reply::fixed(421, 4, 7, 0, "Too many connections in a short time, try again later");
+/// The receive buffers of a shard take all the memory that they may.
+pub const MEMORY_PRESSURE_421: Reply = Reply::fixed(421, 4, 3, 1, "Insufficient memory, try again later");
 /// Over `SESSION_ERRORS_MAX`.
 pub const TOO_MANY_ERRORS_421: Reply = Reply::fixed(421, 4, 7, 0, "Too many errors, closing the connection");
 /// Over `SESSION_IDLE_COMMANDS_MAX`.
@@ -215,11 +222,17 @@ pub const PRIMARY_IS_UP_451: Reply =
 /// The host's own settings are at fault, for instance no destination for postmaster.
 pub const CONFIGURATION_ERROR_451: Reply =
     Reply::fixed(451, 4, 3, 5, "Local configuration error, try again later");
+/// Over `smtp.rate`: messages of one address.
+pub const MESSAGE_RATE_451: Reply =
+    Reply::fixed(451, 4, 7, 1, "Too many messages in a short time, try again later");
 /// A write or sync failed; nothing was taken.
 pub const STORAGE_FAILURE_451: Reply = Reply::fixed(451, 4, 3, 0, "Storage failure, try again later");
 /// Disk, quota or memory pressure.
 pub const INSUFFICIENT_STORAGE_452: Reply =
     Reply::fixed(452, 4, 3, 1, "Insufficient storage, try again later");
+/// STARTTLS cannot be done now (RFC 3207 4).
+pub const TLS_UNAVAILABLE_454: Reply =
+    Reply::fixed(454, 4, 7, 0, "TLS not available due to temporary reason");
 /// Over `max_recipients` or the size of an envelope: the rest goes in another transaction (RFC 5321 4.5.3.1.10).
 pub const TOO_MANY_RECIPIENTS_452: Reply =
     Reply::fixed(452, 4, 5, 3, "Too many recipients in one transaction");

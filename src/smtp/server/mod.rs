@@ -1,18 +1,18 @@
 //! The SMTP server machine: a [`ServerSession`] for each connection, sans-IO (see `smtp` for how to drive it).
 //!
-//! It parses, keeps the session in step and answers everything that the protocol decides. Three things it asks
+//! It parses, keeps the session in step and answers everything that the protocol decides. Four things it asks
 //! the host, each as an event that must be answered before more input is wanted: is the sender welcome
 //! (`Sender` -> [`ServerSession::handle_sender`]), is the recipient (`Recipient` ->
-//! [`ServerSession::handle_recipient`]), and is the message safe (`MessageEnds` ->
-//! [`ServerSession::handle_message`]). From the moment that the 250 of the last one is in the output, the
-//! message is the host's.
+//! [`ServerSession::handle_recipient`]), is the message safe (`MessageEnds` ->
+//! [`ServerSession::handle_message`]), and may TLS begin (`StartTls` -> [`ServerSession::handle_start_tls`]). From
+//! the moment that the 250 to a message is in the output, the message is the host's.
 //!
 //! Invariants: one reply for each command, in order; mail data reaches the host as contiguous ranges of its own
 //! input; a transaction ends in a message verdict, a refused MAIL, [`ServerEvent::Abandoned`], or the closing
 //! of the session. Output is at most one reply a line of input, and the limits on errors and idle commands
 //! bound those, so the host's receive buffer bounds the output too.
 //!
-//! Not here: who may connect, TLS, policy, time budgets for verdicts, storage. Refused recipients are policy
+//! Not here: who may connect, the octets of TLS, policy, time budgets for verdicts, storage. Refused recipients are policy
 //! and do not count as errors: a mailing list with dead addresses must not lose its session.
 
 use core::fmt;
@@ -26,11 +26,14 @@ use crate::smtp::output::{Output, append};
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::{self, Reply};
 
+mod progress;
+mod start_tls;
 mod state;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
+use progress::Progress;
 use state::{Afterwards, Phase, State};
 pub use transaction::Transaction;
 
@@ -43,6 +46,8 @@ pub struct ServerProfile {
     pub max_message_size: u64,
     /// Recipients of one transaction.
     pub max_recipients: u32,
+    /// STARTTLS is offered: the host has a certificate.
+    pub starttls: bool,
 }
 
 /// The result of one call of [`ServerSession::handle_input`].
@@ -73,6 +78,8 @@ pub enum ServerEvent {
     },
     /// The true end of data, and the message is good: answer by `handle_message`.
     MessageEnds(DataSummary),
+    /// STARTTLS at its right place: answer by `handle_start_tls`.
+    StartTls,
     /// The transaction is gone (RSET, EHLO, QUIT, refused data at its true end ...): the host drops all that it
     /// holds for it.
     Abandoned,
@@ -98,15 +105,18 @@ pub struct ServerSession {
     peer: Peer,
     output: Output,
     deadline: Moment,
+    progress: Progress,
     errors: u32,
+    refused_recipients: u32,
     idle_commands: u32,
 }
 
-/// What the client said in HELO or EHLO.
+/// What the client said in HELO or EHLO, and through what.
 #[derive(Debug, Default)]
 struct Peer {
     name: String,
     is_extended: bool,
+    is_secured: bool,
 }
 
 impl ServerSession {
@@ -120,7 +130,9 @@ impl ServerSession {
             peer: Peer::default(),
             output: Output::default(),
             deadline: now + SERVER_COMMAND_TIMEOUT,
+            progress: Progress::commands(now),
             errors: 0,
+            refused_recipients: 0,
             idle_commands: 0,
         };
         let hostname = &session.profile.hostname;
@@ -133,10 +145,14 @@ impl ServerSession {
         let step = match self.state {
             State::Commands { .. } => self.step_commands(input),
             State::Data(_) => self.step_data(input),
-            State::SenderPending | State::RecipientPending | State::MessagePending(_) | State::Closing => {
-                Step { consumed: 0, event: ServerEvent::Idle }
-            }
+            State::SenderPending
+            | State::RecipientPending
+            | State::MessagePending(_)
+            | State::StartTlsPending
+            | State::Handshake
+            | State::Closing => Step { consumed: 0, event: ServerEvent::Idle },
         };
+        self.note_progress(step.consumed, now);
         // Octets that end no line are no progress: else a line could take forever, an octet at a time.
         if step.consumed > 0 && !self.is_skipping() {
             self.deadline = now + SERVER_COMMAND_TIMEOUT;
@@ -196,6 +212,7 @@ impl ServerSession {
                 self.queue(&reply::RECIPIENT_OK_250);
             }
             Some(refusal) => {
+                self.refused_recipients += 1;
                 self.transaction.refuse();
                 self.queue(&refusal);
             }
@@ -214,6 +231,7 @@ impl ServerSession {
             unreachable!("a MessageEnds event awaits its answer")
         };
         self.deadline = now + SERVER_COMMAND_TIMEOUT;
+        self.progress = Progress::commands(now);
         self.transaction.clear();
         self.state = State::commands(Phase::Identified);
         match verdict {
@@ -250,8 +268,12 @@ impl ServerSession {
     /// When to call [`Self::handle_timeout`]; [`Moment::MAX`] while the host owes a verdict.
     pub fn poll_timeout(&self) -> Moment {
         match self.state {
-            State::SenderPending | State::RecipientPending | State::MessagePending(_) => Moment::MAX,
-            State::Commands { .. } | State::Data(_) | State::Closing => self.deadline,
+            State::SenderPending
+            | State::RecipientPending
+            | State::MessagePending(_)
+            | State::StartTlsPending => Moment::MAX,
+            State::Commands { .. } | State::Data(_) => self.deadline.min(self.progress.deadline()),
+            State::Handshake | State::Closing => self.deadline,
         }
     }
 
@@ -283,6 +305,26 @@ impl ServerSession {
     /// The envelope. Valid from `Sender` to the end of the transaction, empty else.
     pub fn transaction(&self) -> &Transaction {
         &self.transaction
+    }
+
+    /// Commands that were the client's fault, in the whole session.
+    pub fn errors(&self) -> u32 {
+        self.errors
+    }
+
+    /// Recipients that the host refused, in the whole session.
+    pub fn refused_recipients(&self) -> u32 {
+        self.refused_recipients
+    }
+
+    /// See [`Progress`]: the pace is that of mail data, and a new one begins with each DATA.
+    fn note_progress(&mut self, consumed: usize, now: Moment) {
+        match (&self.state, self.progress) {
+            (State::Data(_), Progress::Data { .. }) => self.progress.note(consumed, now),
+            (State::Data(_), Progress::Commands { .. }) => self.progress = Progress::data(now),
+            (State::Commands { .. }, Progress::Data { .. }) => self.progress = Progress::commands(now),
+            _ => {}
+        }
     }
 
     fn is_skipping(&self) -> bool {

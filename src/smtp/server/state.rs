@@ -5,7 +5,7 @@
 //!   SenderPending --yes--> Commands(Envelope) --RCPT--> RecipientPending --> Commands(Envelope)
 //!   Commands(Envelope) --DATA--> Data --true end--> MessagePending --> Commands(Identified)
 //! ```
-//! RSET, HELO and EHLO lead from an envelope back to `Identified`; QUIT, 421 and early talk lead to `Closing`
+//! STARTTLS has its own picture in `start_tls`. RSET, HELO and EHLO lead from an envelope back to `Identified`; QUIT, 421 and early talk lead to `Closing`
 //! from everywhere. The pending states want no input: what is pipelined behind them stays in the host's buffer.
 
 use super::{ServerEvent, ServerSession, Step};
@@ -32,6 +32,10 @@ pub(super) enum State {
     Data(DataScanner),
     /// A message awaits the host.
     MessagePending(Afterwards),
+    /// STARTTLS awaits the host.
+    StartTlsPending,
+    /// The host has the TLS handshake.
+    Handshake,
     /// Output is to be sent, nothing more is read.
     Closing,
 }
@@ -129,6 +133,7 @@ impl ServerSession {
             Command::Data => self.run_data(phase, is_early),
             Command::Mail(mail) => self.run_mail(phase, &mail),
             Command::Rcpt(path) => self.run_rcpt(phase, path),
+            Command::StartTls => self.run_start_tls(phase, is_early),
             Command::Quit => {
                 let event = self.abandon(phase);
                 self.close_with(&reply::CLOSING_221);
@@ -171,7 +176,8 @@ impl ServerSession {
         self.peer.is_extended = is_extended;
         let (hostname, maximum) = (&self.profile.hostname, self.profile.max_message_size);
         if is_extended {
-            extension::write_offer(self.output.tail(), hostname, maximum);
+            let starttls = self.profile.starttls && !self.peer.is_secured;
+            extension::write_offer(self.output.tail(), hostname, maximum, starttls);
         } else {
             append(self.output.tail(), format_args!("250 {hostname}\r\n"));
         }
@@ -232,7 +238,7 @@ impl ServerSession {
     }
 
     /// The transaction, if there is one, is dropped.
-    fn abandon(&mut self, phase: Phase) -> ServerEvent {
+    pub(super) fn abandon(&mut self, phase: Phase) -> ServerEvent {
         if phase != Phase::Envelope {
             return ServerEvent::Idle;
         }
@@ -247,7 +253,7 @@ impl ServerSession {
     }
 
     /// The client's fault: answered, and one time too often closes the session.
-    fn refuse_command(&mut self, phase: Phase, refusal: &Reply) -> ServerEvent {
+    pub(super) fn refuse_command(&mut self, phase: Phase, refusal: &Reply) -> ServerEvent {
         self.errors += 1;
         if self.errors <= SESSION_ERRORS_MAX {
             return self.answer(refusal);

@@ -6,8 +6,12 @@ use super::*;
 use crate::limits::COMMAND_LINE_OCTETS_MAX;
 
 fn session() -> ServerSession {
-    let profile =
-        ServerProfile { hostname: "mx2.example.net".to_owned(), max_message_size: 20, max_recipients: 3 };
+    let profile = ServerProfile {
+        hostname: "mx2.example.net".to_owned(),
+        max_message_size: 20,
+        max_recipients: 3,
+        starttls: false,
+    };
     ServerSession::new(Arc::new(profile), Moment::ZERO)
 }
 
@@ -24,6 +28,7 @@ fn feed(session: &mut ServerSession, buffer: &mut Vec<u8>, piece: &[u8]) -> Vec<
                 session.handle_recipient(postmaster, Moment::ZERO);
             }
             ServerEvent::MessageEnds(_) => session.handle_message(Ok(&"Q"), Moment::ZERO),
+            ServerEvent::StartTls => session.handle_start_tls(Ok(()), Moment::ZERO),
             ServerEvent::Data { start, end } => assert_eq!((start, end), (0, step.consumed)),
             ServerEvent::Idle | ServerEvent::Abandoned => {}
         }

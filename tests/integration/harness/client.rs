@@ -1,7 +1,7 @@
 //! A client that says exactly what a test wants said.
 
 use super::PATIENCE;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 /// See the module.
@@ -42,6 +42,13 @@ impl Client {
                 return reply.trim_end().to_owned();
             }
         }
+    }
+
+    /// All octets up to the end of the stream.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.reader.read_to_end(&mut rest);
+        rest
     }
 
     /// Sends a line and expects a reply that starts with `expected`.

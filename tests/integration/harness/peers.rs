@@ -52,6 +52,13 @@ impl Primary {
         Self::start(command)
     }
 
+    /// A scripted one that takes everything and keeps each message as a file in `kept`.
+    pub fn sink_that_keeps(listen: &str, record: &Path, kept: &Path) -> Self {
+        let mut command = Command::new(tool("stratamx-sink"));
+        command.args(["--listen", listen, "--record"]).arg(record).arg("--keep").arg(kept);
+        Self::start(command)
+    }
+
     /// A real Postfix with everything in `directory`, which may have served before. It writes the record when it
     /// stops; its order goes over all its runs. Port 0 is not for it.
     pub fn postfix(listen: &str, directory: &Path, record: &Path) -> Self {

@@ -94,6 +94,7 @@ fn run(arguments: Arguments) -> io::Result<()> {
         hostname: arguments.hostname,
         max_message_size: MESSAGE_OCTETS_MAX,
         max_recipients: RECIPIENTS_MAX,
+        starttls: false,
     });
     let sink = Arc::new(Sink { profile, rules: arguments.rules, record });
     let listener = TcpListener::bind(arguments.listen)?;

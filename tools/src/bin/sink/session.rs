@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use stratamx::smtp::reply::{OK_250, Reply};
+use stratamx::smtp::reply::{OK_250, Reply, TLS_UNAVAILABLE_454};
 use stratamx::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use stratamx_tools::clock::{Clock, unix_us};
 use stratamx_tools::fingerprint::Fingerprinter;
@@ -134,6 +134,10 @@ impl Connection<'_> {
             ServerEvent::Recipient => self.handle_recipient(),
             ServerEvent::Data { start, end } => self.handle_data(&input[start..end]),
             ServerEvent::MessageEnds(_) => self.handle_end(),
+            ServerEvent::StartTls => {
+                self.session.handle_start_tls(Err(TLS_UNAVAILABLE_454), self.clock.now());
+                Ok(Flow::Continue)
+            }
             ServerEvent::Abandoned => self.finish(None, false).map(|()| Flow::Continue),
         }
     }

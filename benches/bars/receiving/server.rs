@@ -1,0 +1,142 @@
+//! The real server in a process of its own, and a client that checks every reply.
+#![allow(clippy::disallowed_methods, reason = "what is measured is a process, by its files")]
+
+use crate::common::Scratch;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// What the server calls itself.
+pub(super) const HOSTNAME: &str = "mx2.example.test";
+
+/// A server with an empty queue, whose one primary is down. It ends with its value.
+pub(super) struct Server {
+    child: Child,
+    address: SocketAddr,
+    scratch: Scratch,
+}
+
+impl Server {
+    pub(super) fn start(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let text = format!(
+            "hostname = \"{HOSTNAME}\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
+             max_connections = 15000\nmax_connections_per_ip = 15000\n\
+             rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\n\
+             [storage]\nmin_free_space = \"16MiB\"\n\
+             [[domain]]\nname = \"example.test\"\nprimary = [\"127.0.0.1:9\"]\n",
+            scratch.path().join("data").display()
+        );
+        let config = scratch.path().join("stratamx.toml");
+        fs::write(&config, text).expect("a scratch directory");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stratamx"))
+            .args(["serve", "--config"])
+            .arg(&config)
+            .env("RUST_LOG", "stratamx::command=info,warn")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server is built");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("\"listening\"")).expect("it listens");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("a log line");
+        let address = line["address"].as_str().expect("an address").parse().expect("an address");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address, scratch }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A field of /proc/PID/status in KiB.
+    pub(super) fn resident_kib(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("a field of Linux");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// The highest resident memory so far is forgotten (proc(5), clear_refs).
+    pub(super) fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("our own process");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// See the module.
+pub(super) struct Client<S: Read> {
+    reader: BufReader<S>,
+}
+
+impl Client<TcpStream> {
+    pub(super) fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address).expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+        let mut client = Self::over(stream);
+        client.expect("220 ");
+        client
+    }
+
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.into_inner()
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(super) fn over(stream: S) -> Self {
+        // A small buffer: thousands of clients are alive at a time.
+        Self { reader: BufReader::with_capacity(512, stream) }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.reader.into_inner()
+    }
+
+    /// Sends a line and reads the whole reply.
+    pub(super) fn say(&mut self, line: &str, expected: &str) {
+        let stream = self.reader.get_mut();
+        stream.write_all(format!("{line}\r\n").as_bytes()).expect("the server reads");
+        stream.flush().expect("the server reads");
+        self.expect(expected);
+    }
+
+    /// A message of this many octets, taken.
+    pub(super) fn send_message(&mut self, octets: usize) {
+        self.say("MAIL FROM:<a@example.org>", "250 ");
+        self.say("RCPT TO:<b@example.test>", "250 ");
+        self.say("DATA", "354 ");
+        let block = [&[b'x'; 70][..], b"\r\n"].concat().repeat(1000);
+        let mut left = octets / 72 * 72;
+        while left > 0 {
+            let part = &block[..left.min(block.len())];
+            self.reader.get_mut().write_all(part).expect("the server reads");
+            left -= part.len();
+        }
+        self.say(".", "250 ");
+    }
+
+    fn expect(&mut self, expected: &str) {
+        let mut first = None;
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).expect("the server answers");
+            let is_last = line.as_bytes().get(3) != Some(&b'-');
+            let first = first.get_or_insert(line);
+            if is_last {
+                assert!(first.starts_with(expected), "{first:?}, not {expected:?}");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The certificates of the receiving side: read from files, read again when the files change, made where none are
+//! configured.
+//!
+//! A file that cannot be used never replaces one that could: the error is logged once for each change, and the
+//! certificates in force stay. Key and certificate that do not belong together are such an error, so a renewal that
+//! writes one file after the other is at worst one line in the log.
+//!
+//! The certificate that is made where none is given is for our own name, signed by its own key, and kept in one file
+//! of the data directory (mode 0600): the key stays the same over restarts and over a change of the name, so that
+//! a TLSA record for it (RFC 7672, `3 1 1`) stays true.
+
+use crate::bridge::Certificates;
+use crate::config::{self, CertificateFiles};
+use crate::limits::CERTIFICATE_POLL_INTERVAL;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustix::fs::{Mode, OFlags, fsync, open, rename, stat};
+use rustls::client::verify_server_name;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The file of the certificate that was made here, in the data directory.
+const SELF_SIGNED_FILE: &str = "self-signed.pem";
+/// The same while it is written.
+const SELF_SIGNED_FILE_NEW: &str = "self-signed.pem.new";
+
+/// Reads certificates with their keys, as configured.
+///
+/// # Errors
+/// A sentence for the operator that names the file.
+pub fn load(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, String> {
+    files.iter().map(|pair| load_one(pair).map(Arc::new)).collect()
+}
+
+fn load_one(files: &CertificateFiles) -> Result<CertifiedKey, String> {
+    let failed = |path: &Path, what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
+    let read = |path: &Path| config::read(path).map_err(|error| failed(path, &error));
+    let (chain, key) = (read(&files.cert)?, read(&files.key)?);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
+    let chain = chain.map_err(|error| failed(&files.cert, &error))?;
+    if chain.is_empty() {
+        return Err(failed(&files.cert, &"no certificate in PEM"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| failed(&files.key, &error))?;
+    // The chain's syntax, its key against the other, and whether ring can sign with it.
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map_err(|error| failed(&files.key, &format_args!("with {}: {error}", files.cert.display())))
+}
+
+/// The certificate for `hostname` that is kept in `data_dir`; made where it is not there.
+///
+/// # Errors
+/// A sentence for the operator: the file cannot be read or written.
+pub fn self_signed(data_dir: &Path, hostname: &str) -> Result<CertificateFiles, String> {
+    let path = data_dir.join(SELF_SIGNED_FILE);
+    let files = CertificateFiles { cert: path.clone(), key: path.clone() };
+    let failed = |what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
+    let key = match config::read(&path) {
+        Ok(pem) if is_for(&pem, hostname) => return Ok(files),
+        Ok(pem) => key_in(&pem).map_err(|error| failed(&error))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            KeyPair::generate().map_err(|error| failed(&error))?
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let pem = make(hostname, &key).map_err(|error| failed(&error))?;
+    keep(data_dir, pem.as_bytes()).map_err(|error| failed(&error))?;
+    tracing::info!(file = %path.display(), "a self-signed certificate was made; smtp.tls names a better one");
+    Ok(files)
+}
+
+fn is_for(pem: &[u8], hostname: &str) -> bool {
+    let (Ok(leaf), Ok(name)) = (CertificateDer::from_pem_slice(pem), ServerName::try_from(hostname)) else {
+        return false;
+    };
+    PrivateKeyDer::from_pem_slice(pem).is_ok()
+        && ParsedCertificate::try_from(&leaf).is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
+}
+
+fn key_in(pem: &[u8]) -> Result<KeyPair, String> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    KeyPair::try_from(key.secret_der()).map_err(|error| error.to_string())
+}
+
+/// Certificate and key, in PEM.
+fn make(hostname: &str, key: &KeyPair) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::new(vec![hostname.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    // RFC 5280 A.1: a common name has at most 64 characters; the name that counts is the alternative one.
+    let common: String = hostname.chars().take(64).collect();
+    params.distinguished_name.push(DnType::CommonName, common);
+    Ok(params.self_signed(key)?.pem() + &key.serialize_pem())
+}
+
+/// Whole or not at all: a crash leaves the file before, or none.
+fn keep(data_dir: &Path, pem: &[u8]) -> io::Result<()> {
+    let new = data_dir.join(SELF_SIGNED_FILE_NEW);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = open(&new, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut rest = pem;
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&file, rest)?..];
+    }
+    fsync(&file)?;
+    rename(&new, data_dir.join(SELF_SIGNED_FILE))?;
+    fsync(open(data_dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
+    Ok(())
+}
+
+/// Reads the certificates again when their files change.
+#[derive(Debug)]
+pub struct Watch {
+    certificates: Arc<Certificates>,
+    watched: Mutex<Watched>,
+}
+
+/// Files, and what they were like when they were last read.
+#[derive(Debug)]
+struct Watched {
+    files: Vec<CertificateFiles>,
+    seen: Vec<Look>,
+}
+
+/// What tells that a file is another than before: size, inode, and time of change.
+type Look = Option<(i64, u64, i64, u64)>;
+
+impl Watch {
+    /// Watches the files that `certificates` came from.
+    #[must_use]
+    pub fn new(certificates: Arc<Certificates>, files: Vec<CertificateFiles>) -> Self {
+        let seen = look(&files);
+        Self { certificates, watched: Mutex::new(Watched { files, seen }) }
+    }
+
+    /// Shows what these files hold from now on.
+    ///
+    /// # Errors
+    /// As [`load`]; nothing is changed then.
+    pub fn use_files(&self, files: Vec<CertificateFiles>) -> Result<(), String> {
+        let seen = look(&files);
+        let loaded = load(&files)?;
+        // One lock around both, so that a look at the files of before does not come behind.
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certificates.replace(loaded);
+        *watched = Watched { files, seen };
+        Ok(())
+    }
+
+    /// One look: reads what has changed since the last one. Whether it was taken, if something has.
+    pub fn look_again(&self) -> Option<Result<(), String>> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = look(&watched.files);
+        if seen == watched.seen {
+            return None;
+        }
+        watched.seen = seen;
+        Some(load(&watched.files).map(|loaded| self.certificates.replace(loaded)))
+    }
+
+    /// Looks now and then, for ever.
+    pub async fn run(&self) {
+        loop {
+            tokio::time::sleep(CERTIFICATE_POLL_INTERVAL).await;
+            match self.look_again() {
+                None => {}
+                Some(Ok(())) => tracing::info!("smtp.tls: the certificates have changed and were read again"),
+                Some(Err(error)) => tracing::error!(error, "smtp.tls: the certificates in force stay"),
+            }
+        }
+    }
+}
+
+fn look(files: &[CertificateFiles]) -> Vec<Look> {
+    let paths = files.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    let facts = |path: &PathBuf| {
+        let status = stat(path).ok()?;
+        Some((status.st_size, status.st_ino, status.st_mtime, status.st_mtime_nsec))
+    };
+    paths.map(facts).collect()
+}
