@@ -6,10 +6,12 @@
 //! value.
 //!
 //! This file holds the types and their defaults, and is the only one that reads the file. What each key means
-//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`].
+//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`],
+//! networks in [`mod@network`].
 
 mod effective;
 pub mod host;
+pub mod network;
 mod parse;
 mod reader;
 pub mod unit;
@@ -22,7 +24,8 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use host::parse_domain;
-pub use host::{Host, Primary};
+pub use host::{Host, Primary, canonical_domain};
+pub use network::Network;
 pub use reader::ConfigError;
 use unit::format_size;
 
@@ -78,6 +81,8 @@ pub struct Smtp {
     pub max_connections: u32,
     /// Most connections at a time from one address.
     pub max_connections_per_ip: u32,
+    /// Who may say XCLIENT.
+    pub xclient_from: Vec<Network>,
 }
 
 /// The `[storage]` table.
@@ -145,7 +150,7 @@ pub struct Dns {
 /// A protected domain. `recipients = "any"` and `when_up = "relay"` are all that is built, so they have no fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
-    /// The domain in lower case.
+    /// The domain in lower case, as A-labels.
     pub name: String,
     /// Its hosts in order, at least one.
     pub primaries: Vec<Primary>,
@@ -161,6 +166,8 @@ pub struct Domain {
     pub on_reject: OnReject,
     /// How much may be queued and held.
     pub quota: Quota,
+    /// Who may say ETRN for it, besides those of its hosts that are addresses.
+    pub etrn_from: Vec<Network>,
 }
 
 /// How much a domain may have queued and held; 0: no bound but the fair share.
@@ -211,6 +218,7 @@ impl Config {
             held_retention: delivery.held_retention,
             on_reject: delivery.on_reject,
             quota: Quota::default(),
+            etrn_from: Vec::new(),
         };
         Self {
             hostname: machine_name(),
@@ -267,6 +275,7 @@ impl Default for Smtp {
             max_recipients: limits::RECIPIENTS_MAX,
             max_connections: 10_000,
             max_connections_per_ip: 50,
+            xclient_from: Vec::new(),
         }
     }
 }

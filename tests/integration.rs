@@ -16,6 +16,8 @@ mod check;
 mod conversations;
 #[path = "integration/damage.rs"]
 mod damage;
+#[path = "integration/extensions.rs"]
+mod extensions;
 #[path = "integration/harness/mod.rs"]
 mod harness;
 #[path = "integration/outage/mod.rs"]

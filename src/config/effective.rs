@@ -28,6 +28,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "max_recipients = {}", smtp.max_recipients)?;
         writeln!(out, "max_connections = {}", smtp.max_connections)?;
         writeln!(out, "max_connections_per_ip = {}", smtp.max_connections_per_ip)?;
+        writeln!(out, "xclient_from = {}", quoted_list(&smtp.xclient_from))?;
         writeln!(out, "\n[storage]\nsegment_size = {}", quoted(format_size(storage.segment_size_bytes)))?;
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
@@ -50,6 +51,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(domain.on_reject))?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
+            writeln!(out, "etrn_from = {}", quoted_list(&domain.etrn_from))?;
         }
         Ok(())
     }
@@ -87,6 +89,7 @@ mod tests {
             max_recipients = 100
             max_connections = 7
             max_connections_per_ip = 5
+            xclient_from = ["127.0.0.0/8", "::1"]
             [storage]
             segment_size = "4100KiB"
             min_free_space = 0
@@ -111,6 +114,10 @@ mod tests {
             on_expiry = "hold"
             held_retention = "90s"
             quota = { messages = 17, bytes = "3GiB" }
+            etrn_from = ["2001:db8::/32", "192.0.2.7"]
+            [[domain]]
+            name = "Bücher.test"
+            primary = ["pošta.bücher.test"]
         "#;
         for config in [Config::embedded(), Config::parse(odd, "odd.toml").unwrap()] {
             let text = config.effective().to_string();

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::host::{Primary, parse_domain, parse_mailbox};
+use super::network::Network;
 use super::reader::{ConfigError, Document, Table, Value};
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
 use super::{
@@ -21,9 +22,8 @@ const DNS_PORT: u16 = 53;
 const DELIVERY_UNBUILT: [(&str, &str); 2] =
     [("max_connections", "one connection a domain is in force"), ("smarthost", "no notices are sent")];
 /// The same for what only a domain has.
-const DOMAIN_UNBUILT: [(&str, &str); 3] = [
+const DOMAIN_UNBUILT: [(&str, &str); 2] = [
     ("recipient_list", "recipients = \"any\" is in force"),
-    ("etrn_from", "ETRN is not offered"),
     ("unknown_during_outage", "every recipient is accepted"),
 ];
 
@@ -77,11 +77,6 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
         "xclient_from",
     ];
     table.expect_keys(&keys, &[("tls", "STARTTLS is not offered")])?;
-    if let Some(trusted) = table.value("xclient_from")
-        && !trusted.list(0..=usize::MAX)?.is_empty()
-    {
-        return Err(trusted.error("is not built yet; XCLIENT is not offered to anybody"));
-    }
     let default = Smtp::default();
     let number = |key, bounds, default| table.value(key).map_or(Ok(default), |value| value.integer(bounds));
     let sizes = limits::MESSAGE_OCTETS_MIN..=limits::MESSAGE_OCTETS_MAX;
@@ -102,6 +97,7 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
             1..=limits::CONNECTIONS_MAX,
             default.max_connections_per_ip,
         )?,
+        xclient_from: read_networks(table, "xclient_from")?,
     })
 }
 
@@ -219,7 +215,8 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 }
 
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
-    let keys = [&["name", "primary", "recipients", "when_up", "quota"], &POLICY_KEYS[..]].concat();
+    let keys =
+        [&["name", "primary", "recipients", "when_up", "quota", "etrn_from"], &POLICY_KEYS[..]].concat();
     table.expect_keys(&keys, &[DELIVERY_UNBUILT.as_slice(), DOMAIN_UNBUILT.as_slice()].concat())?;
     let name = table.required("name")?;
     if let Some(value) = table.value("recipients") {
@@ -238,7 +235,20 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         held_retention: policy.held_retention,
         on_reject: policy.on_reject,
         quota: read_quota(&table.table("quota")?)?,
+        etrn_from: read_networks(table, "etrn_from")?,
     })
+}
+
+/// A list of networks; nobody where there is none.
+fn read_networks(table: &Table, key: &str) -> Result<Vec<Network>, ConfigError> {
+    let Some(value) = table.value(key) else {
+        return Ok(Vec::new());
+    };
+    let mut networks = Vec::new();
+    for element in value.list(0..=limits::NETWORKS_MAX)? {
+        networks.push(Network::parse(element.string()?).map_err(|error| element.error(error))?);
+    }
+    Ok(networks)
 }
 
 fn read_quota(table: &Table) -> Result<Quota, ConfigError> {
@@ -391,10 +401,6 @@ mod tests {
                 "t:2: smtp.tls: is not built yet; STARTTLS is not offered",
             ),
             (
-                "smtp.xclient_from = [\"192.0.2.0/24\"]",
-                "t:1: smtp.xclient_from: [\"192.0.2.0/24\"] is not built yet; XCLIENT is not offered to anybody",
-            ),
-            (
                 "[delivery]\ntls = \"dane\"",
                 "t:2: delivery.tls: \"dane\" is not built yet; \"none\" is in force",
             ),
@@ -472,6 +478,14 @@ mod tests {
             ),
             ("[smtp]\nmax_message_size = 1.5", "t:2: smtp.max_message_size: 1.5 is neither"),
             ("[smtp]\nmax_recipients = 99", "t:2: smtp.max_recipients: 99 is not within 100 and 1000"),
+            (
+                "[smtp]\nxclient_from = [\"192.0.2.1/24\"]",
+                "t:2: smtp.xclient_from[0]: \"192.0.2.1/24\" has bits set behind its prefix",
+            ),
+            (
+                "[[domain]]\nname = \"a.test\"\nprimary = [\"a\"]\netrn_from = [\"a.test\"]",
+                "t:4: domain[0].etrn_from[0]: \"a.test\" is not an address or a network",
+            ),
             ("[smtp]\nmax_connections = -1", "t:2: smtp.max_connections: -1 is not within 1 and 100000"),
             (
                 "[storage]\nsegment_size = \"3MiB\"",

@@ -3,6 +3,7 @@
 //! No protocol is decided here and nothing of a message is kept here: the machine says what happened, the
 //! verdict says what is welcome, the ingest makes it durable.
 
+use super::etrn;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
@@ -11,7 +12,7 @@ use super::state::Shard;
 use super::verdict;
 use crate::smtp::reply::EARLY_TALKER_554;
 use crate::smtp::server::{ServerEvent, ServerSession};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ struct Connection<L, D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
     link: L,
     session: ServerSession,
+    /// At the other end of the link.
+    client: IpAddr,
     buffer: ReceiveBuffer,
     ingest: Ingest<D, C>,
     interrupt: Rc<Interrupt>,
@@ -42,8 +45,13 @@ struct Connection<L, D: Disk, C: Clock> {
 pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, link: L, peer: SocketAddr) {
     let profile = Arc::clone(&shard.snapshot.borrow().profile);
     let client = peer.ip().to_canonical();
+    let mut session = ServerSession::new(profile, shard.clock.now());
+    if shard.snapshot.borrow().config.smtp.xclient_from.iter().any(|network| network.contains(client)) {
+        session.allow_xclient();
+    }
     let mut connection = Connection {
-        session: ServerSession::new(profile, shard.clock.now()),
+        session,
+        client,
         buffer: ReceiveBuffer::default(),
         ingest: Ingest::new(Rc::clone(&shard), client),
         interrupt: shard.interrupts.register(),
@@ -87,6 +95,9 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             match step.event {
                 ServerEvent::Idle if step.consumed == 0 => return,
                 ServerEvent::Data { start, end } => self.buffer.keep(start, end),
+                ServerEvent::Chunk { start, end } => {
+                    self.ingest.take_chunk(&self.buffer.unfed()[start..end]).await;
+                }
                 _ => {}
             }
             self.buffer.feed(step.consumed);
@@ -95,7 +106,13 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     self.buffer.drop_kept();
                     self.ingest.abandon();
                 }
-                ServerEvent::Data { .. } | ServerEvent::Idle => {}
+                ServerEvent::Data { .. } | ServerEvent::Chunk { .. } | ServerEvent::Idle => {}
+                ServerEvent::Client => self.log_client(),
+                ServerEvent::Etrn => {
+                    let client = self.session.client().address.unwrap_or(self.client);
+                    let answer = etrn::run(&self.shard, client, self.session.etrn_node()).await;
+                    self.session.handle_etrn(&answer, self.shard.clock.now());
+                }
                 ServerEvent::MessageEnds(summary) => {
                     let tail = self.buffer.kept();
                     let result = self.ingest.finish(&self.session, &summary, tail).await;
@@ -121,6 +138,13 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 }
             }
         }
+    }
+
+    /// XCLIENT: whose word the session goes by now.
+    fn log_client(&self) {
+        let told = self.session.client();
+        let (client, name, helo) = (told.address, told.name.as_deref(), told.helo.as_deref());
+        tracing::info!(by = %self.client, ?client, name, port = told.port, helo, "XCLIENT");
     }
 
     async fn send_replies(&mut self) -> Result<(), Gone> {

@@ -2,20 +2,25 @@
 //!
 //! A message up to [`INLINE_DATA_OCTETS`] waits whole in the receive buffer and is copied once, into the
 //! log's block. A larger one is appended as chunk records while it arrives; each pins its segment until the
-//! message is settled, or abandoned.
+//! message is settled, or abandoned. What comes by BDAT is stuffed on its way into a buffer of its own, as large as
+//! that one at most: there is one stored form of mail data.
 
 use super::state::Shard;
-use crate::limits::{INLINE_DATA_OCTETS, RECEIVED_FIELDS_MAX};
+use crate::limits::{INLINE_DATA_OCTETS, RECEIVE_OCTETS_MAX, RECEIVED_FIELDS_MAX};
 use crate::message::received::{self, TraceFacts};
-use crate::smtp::data::DataSummary;
+use crate::smtp::chunk::DotStuffer;
+use crate::smtp::data::{DataSummary, Transfer};
+use crate::smtp::dsn::{MailDsn, RcptDsn, Ret};
 use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAILURE_451};
-use crate::smtp::server::ServerSession;
+use crate::smtp::server::{ServerSession, Transaction};
 use core::net::IpAddr;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
-use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol, domain_of};
+use storage::format::message::{
+    self, ChunkReference, DataFacts, Envelope, Extensions, Protocol, RecipientDsn, Smtputf8, domain_of,
+};
 use storage::log::Message;
 use storage::position::{QueueId, SegmentId};
 
@@ -29,8 +34,17 @@ pub(super) struct Ingest<D: Disk, C: Clock> {
     /// A verdict that was reached while data came in, told at its end.
     refusal: Option<Reply>,
     header_checked: bool,
+    /// An octet above 127 is in the header section.
+    header_8bit: bool,
+    /// What came by BDAT and is not in a chunk record yet, stuffed.
+    stuffed: Vec<u8>,
+    stuffer: DotStuffer,
     trace: Vec<u8>,
 }
+
+/// Octets that are stuffed at a time: they become four thirds of it at most.
+const STUFF_OCTETS: usize = 32 * 1024;
+const _: () = assert!(INLINE_DATA_OCTETS + STUFF_OCTETS / 3 * 4 + 4 <= RECEIVE_OCTETS_MAX);
 
 impl<D: Disk, C: Clock> Ingest<D, C> {
     /// For a session with `client`.
@@ -42,7 +56,23 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             chunks: Vec::new(),
             refusal: None,
             header_checked: false,
+            header_8bit: false,
+            stuffed: Vec::new(),
+            stuffer: DotStuffer::default(),
             trace: Vec::new(),
+        }
+    }
+
+    /// Octets of a BDAT chunk, in order. A failure is told at the end of the data.
+    pub(super) async fn take_chunk(&mut self, octets: &[u8]) {
+        for piece in octets.chunks(STUFF_OCTETS) {
+            self.stuffer.stuff(piece, &mut self.stuffed);
+            if Self::wants_spill(self.stuffed.len()) {
+                let mut stuffed = core::mem::take(&mut self.stuffed);
+                self.spill(&stuffed).await;
+                stuffed.clear();
+                self.stuffed = stuffed;
+            }
         }
     }
 
@@ -68,7 +98,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         }
     }
 
-    /// The true end of data: makes the message durable.
+    /// The true end of data: makes the message durable. `tail` is what DATA brought and was not spilled.
     ///
     /// # Errors
     /// The reply that the sender gets instead of 250; nothing was promised then.
@@ -78,6 +108,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         summary: &DataSummary,
         tail: &[u8],
     ) -> Result<QueueId, Reply> {
+        let mut stuffed = core::mem::take(&mut self.stuffed);
+        self.stuffer.finish(&mut stuffed);
+        let tail = if summary.transfer == Transfer::Data { tail } else { &stuffed };
         self.check_header(tail);
         let queue_id = self.queue_id();
         let result = match self.refusal.take() {
@@ -110,18 +143,24 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         queue_id: QueueId,
     ) -> Result<(), Reply> {
         let transaction = session.transaction();
-        let mut recipients: Vec<&str> = transaction.recipients().collect();
+        let mut recipients: Vec<_> = transaction.recipients().zip(transaction.recipients_dsn()).collect();
         // Units of one domain are a contiguous range; within a domain the order of RCPT stays.
-        recipients.sort_by(|a, b| domain_of(a).cmp(domain_of(b)));
+        recipients.sort_by(|a, b| domain_of(a.0).cmp(domain_of(b.0)));
+        let (recipients, dsn): (Vec<&str>, Vec<RcptDsn<'_>>) = recipients.into_iter().unzip();
         let received = self.shard.clock.wall();
         let id = queue_id.to_string();
         let extended = session.is_extended();
+        let client = session.client().address.unwrap_or(self.client);
         self.trace.clear();
         TraceFacts {
             helo: session.greeted_as(),
-            client_address: self.client,
+            client_address: client,
             hostname: &self.shard.snapshot.borrow().config.hostname,
-            with: if extended { received::Protocol::Esmtp } else { received::Protocol::Smtp },
+            with: match (transaction.smtputf8(), extended) {
+                (true, _) => received::Protocol::Utf8Smtp,
+                (false, true) => received::Protocol::Esmtp,
+                (false, false) => received::Protocol::Smtp,
+            },
             queue_id: &id,
             for_recipient: if recipients.len() == 1 { recipients.first().copied() } else { None },
             received_unix_seconds: i64::try_from(received.0 / 1000).unwrap_or(i64::MAX),
@@ -130,10 +169,11 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let envelope = Envelope {
             reverse_path: transaction.reverse_path(),
             recipients: &recipients,
-            client: self.client,
+            client,
             helo: session.greeted_as(),
             protocol: if extended { Protocol::Esmtp } else { Protocol::Smtp },
             body_8bit: transaction.body() == crate::smtp::command::Body::EightBitMime,
+            extensions: extensions(transaction, &dsn, summary.transfer, self.header_8bit),
         };
         let data = DataFacts {
             stored_octets: summary.stored_octets,
@@ -163,7 +203,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             from = transaction.reverse_path(),
             recipients = recipients.len(),
             octets = summary.unstuffed_octets,
-            client = %self.client,
+            %client,
             "accepted"
         );
         Ok(())
@@ -197,6 +237,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             return;
         }
         let header = received::header_section(data);
+        self.header_8bit = !header.is_ascii();
         if received::count_received(header) > RECEIVED_FIELDS_MAX {
             self.refusal = Some(LOOP_554);
         }
@@ -210,6 +251,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         self.queue_id = None;
         self.refusal = None;
         self.header_checked = false;
+        self.header_8bit = false;
+        self.stuffed = Vec::new();
+        self.stuffer = DotStuffer::default();
         debug_assert!(self.chunks.is_empty());
     }
 }
@@ -217,6 +261,32 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
 impl<D: Disk, C: Clock> Drop for Ingest<D, C> {
     fn drop(&mut self) {
         self.abandon();
+    }
+}
+
+/// What service extensions add to the envelope, as it is stored.
+fn extensions<'a>(
+    transaction: &'a Transaction,
+    dsn: &[RcptDsn<'a>],
+    transfer: Transfer,
+    header_8bit: bool,
+) -> Extensions<'a> {
+    let MailDsn { ret, envid } = transaction.dsn();
+    let said = |dsn: &RcptDsn<'a>| RecipientDsn { notify: dsn.notify.bits(), orcpt: dsn.orcpt.into() };
+    let anything = dsn.iter().any(|dsn| *dsn != RcptDsn::default());
+    Extensions {
+        smtputf8: transaction.smtputf8().then_some(Smtputf8 { header_8bit }),
+        ret: ret.map(|ret| match ret {
+            Ret::Full => message::Ret::Full,
+            Ret::Headers => message::Ret::Headers,
+        }),
+        envid: envid.into(),
+        recipients: if anything { dsn.iter().map(said).collect() } else { Vec::new() },
+        transfer: match transfer {
+            Transfer::Data => message::Transfer::Data,
+            Transfer::Bdat { line_end_added } => message::Transfer::Bdat { line_end_added },
+        },
+        tls: None,
     }
 }
 

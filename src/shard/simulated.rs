@@ -138,7 +138,8 @@ impl Dialer for Primary {
 impl Primary {
     async fn serve(self, mut link: MemoryLink) {
         let hostname = "primary.test".to_owned();
-        let profile = ServerProfile { hostname, max_message_size: 1 << 30, max_recipients: 100 };
+        let profile =
+            ServerProfile { hostname, max_message_size: 1 << 30, max_recipients: 100, withheld: Vec::new() };
         let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
         let (mut input, mut data) = (Vec::new(), Vec::new());
         loop {
@@ -155,6 +156,9 @@ impl Primary {
                     session.handle_message(Ok(&"taken"), self.clock.now());
                 }
                 ServerEvent::Abandoned => data.clear(),
+                ServerEvent::Chunk { .. } | ServerEvent::Client | ServerEvent::Etrn => {
+                    unreachable!("the lane sends none of these")
+                }
                 ServerEvent::Idle => {}
             }
             input.drain(..step.consumed);

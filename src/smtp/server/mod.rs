@@ -1,10 +1,10 @@
 //! The SMTP server machine: a [`ServerSession`] for each connection, sans-IO (see `smtp` for how to drive it).
 //!
-//! It parses, keeps the session in step and answers everything that the protocol decides. Three things it asks
+//! It parses, keeps the session in step and answers everything that the protocol decides. Four things it asks
 //! the host, each as an event that must be answered before more input is wanted: is the sender welcome
 //! (`Sender` -> [`ServerSession::handle_sender`]), is the recipient (`Recipient` ->
-//! [`ServerSession::handle_recipient`]), and is the message safe (`MessageEnds` ->
-//! [`ServerSession::handle_message`]). From the moment that the 250 of the last one is in the output, the
+//! [`ServerSession::handle_recipient`]), is the message safe (`MessageEnds` ->
+//! [`ServerSession::handle_message`]), and what becomes of ETRN (`Etrn` -> [`ServerSession::handle_etrn`]). From the moment that the 250 of the last one is in the output, the
 //! message is the host's.
 //!
 //! Invariants: one reply for each command, in order; mail data reaches the host as contiguous ranges of its own
@@ -16,6 +16,7 @@
 //! and do not count as errors: a mailing list with dead addresses must not lose its session.
 
 use core::fmt;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::limits::SERVER_COMMAND_TIMEOUT;
@@ -25,7 +26,10 @@ use crate::smtp::line::LineFramer;
 use crate::smtp::output::{Output, append};
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::{self, Reply};
+use crate::smtp::xclient::ClientOverride;
 
+mod chunk;
+mod request;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -43,6 +47,9 @@ pub struct ServerProfile {
     pub max_message_size: u64,
     /// Recipients of one transaction.
     pub max_recipients: u32,
+    /// Keywords of EHLO, in capitals, that are not offered although they are understood: a scripted primary plays
+    /// an older server so. Empty where mail is at stake.
+    pub withheld: Vec<String>,
 }
 
 /// The result of one call of [`ServerSession::handle_input`].
@@ -71,6 +78,18 @@ pub enum ServerEvent {
         /// Behind the last octet.
         end: usize,
     },
+    /// A piece of a BDAT chunk as it came: this range of the input. The host stuffs it (`chunk::DotStuffer`), so that
+    /// what it stores is what the summary of `MessageEnds` tells.
+    Chunk {
+        /// First octet.
+        start: usize,
+        /// Behind the last octet.
+        end: usize,
+    },
+    /// XCLIENT told who the client is: see [`ServerSession::client`].
+    Client,
+    /// ETRN is well-formed, see [`ServerSession::etrn_node`]: answer by `handle_etrn`.
+    Etrn,
     /// The true end of data, and the message is good: answer by `handle_message`.
     MessageEnds(DataSummary),
     /// The transaction is gone (RSET, EHLO, QUIT, refused data at its true end ...): the host drops all that it
@@ -84,7 +103,7 @@ pub enum RecipientVerdict<'a> {
     /// 250, stored as typed with its domain in lower case.
     Accept,
     /// 250, stored as this mailbox; the only acceptance that `<postmaster>` can have.
-    AcceptAs(&'a str),
+    AcceptAs(Cow<'a, str>),
     /// This reply; a 421 closes the session too.
     Refuse(Reply),
 }
@@ -96,6 +115,8 @@ pub struct ServerSession {
     state: State,
     transaction: Transaction,
     peer: Peer,
+    client: ClientOverride,
+    may_xclient: bool,
     output: Output,
     deadline: Moment,
     errors: u32,
@@ -118,14 +139,25 @@ impl ServerSession {
             state: State::commands(Phase::Unidentified),
             transaction: Transaction::default(),
             peer: Peer::default(),
+            client: ClientOverride::default(),
+            may_xclient: false,
             output: Output::default(),
             deadline: now + SERVER_COMMAND_TIMEOUT,
             errors: 0,
             idle_commands: 0,
         };
-        let hostname = &session.profile.hostname;
-        append(session.output.tail(), format_args!("220 {hostname} ESMTP StrataMX\r\n"));
+        session.greet();
         session
+    }
+
+    /// The client may say XCLIENT, and is offered it.
+    pub fn allow_xclient(&mut self) {
+        self.may_xclient = true;
+    }
+
+    fn greet(&mut self) {
+        let hostname = &self.profile.hostname;
+        append(self.output.tail(), format_args!("220 {hostname} ESMTP StrataMX\r\n"));
     }
 
     /// Looks at the head of `input`: all octets received and not yet consumed. At most one event a call.
@@ -133,9 +165,13 @@ impl ServerSession {
         let step = match self.state {
             State::Commands { .. } => self.step_commands(input),
             State::Data(_) => self.step_data(input),
-            State::SenderPending | State::RecipientPending | State::MessagePending(_) | State::Closing => {
-                Step { consumed: 0, event: ServerEvent::Idle }
-            }
+            State::Chunk(_) => self.step_chunk(input),
+            State::Swallow { .. } => self.step_swallow(input),
+            State::SenderPending
+            | State::RecipientPending
+            | State::EtrnPending { .. }
+            | State::MessagePending(_)
+            | State::Closing => Step { consumed: 0, event: ServerEvent::Idle },
         };
         // Octets that end no line are no progress: else a line could take forever, an octet at a time.
         if step.consumed > 0 && !self.is_skipping() {
@@ -183,7 +219,7 @@ impl ServerSession {
                 self.transaction.accept();
                 None
             }
-            RecipientVerdict::AcceptAs(text) => match Mailbox::parse(text) {
+            RecipientVerdict::AcceptAs(text) => match Mailbox::parse(&text) {
                 Ok(mailbox) if self.transaction.accept_as(mailbox) => None,
                 Ok(_) => Some(reply::TOO_MANY_RECIPIENTS_452),
                 Err(_) => Some(reply::CONFIGURATION_ERROR_451),
@@ -244,14 +280,22 @@ impl ServerSession {
 
     /// False while a verdict is awaited or the session is closing: the host should not read.
     pub fn wants_input(&self) -> bool {
-        matches!(self.state, State::Commands { .. } | State::Data(_))
+        let state = &self.state;
+        matches!(state, State::Commands { .. } | State::Data(_) | State::Chunk(_) | State::Swallow { .. })
     }
 
     /// When to call [`Self::handle_timeout`]; [`Moment::MAX`] while the host owes a verdict.
     pub fn poll_timeout(&self) -> Moment {
         match self.state {
-            State::SenderPending | State::RecipientPending | State::MessagePending(_) => Moment::MAX,
-            State::Commands { .. } | State::Data(_) | State::Closing => self.deadline,
+            State::SenderPending
+            | State::RecipientPending
+            | State::EtrnPending { .. }
+            | State::MessagePending(_) => Moment::MAX,
+            State::Commands { .. }
+            | State::Data(_)
+            | State::Chunk(_)
+            | State::Swallow { .. }
+            | State::Closing => self.deadline,
         }
     }
 
@@ -275,9 +319,14 @@ impl ServerSession {
         &self.peer.name
     }
 
-    /// EHLO was said, not HELO.
+    /// EHLO was said, not HELO; or so XCLIENT tells.
     pub fn is_extended(&self) -> bool {
-        self.peer.is_extended
+        self.client.is_extended.unwrap_or(self.peer.is_extended)
+    }
+
+    /// What XCLIENT told about the client.
+    pub fn client(&self) -> &ClientOverride {
+        &self.client
     }
 
     /// The envelope. Valid from `Sender` to the end of the transaction, empty else.
