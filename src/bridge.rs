@@ -103,6 +103,7 @@ impl Snapshot {
             max_message_size: config.smtp.max_message_size_bytes,
             max_recipients: config.smtp.max_recipients,
             starttls: false,
+            withheld: Vec::new(),
         });
         let names = config.domains.iter().enumerate();
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();

@@ -6,13 +6,14 @@
 //! value.
 //!
 //! This file holds the types and their defaults, and is the only one that reads the file. What each key means
-//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`].
+//! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`],
+//! networks in [`mod@network`].
 
 pub mod cidr;
 mod edge;
 mod effective;
 pub mod host;
-mod parse;
+pub mod parse;
 mod reader;
 pub mod unit;
 
@@ -23,9 +24,9 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use cidr::Cidr;
+pub use cidr::Cidr;
 use host::parse_domain;
-pub use host::{Host, Primary};
+pub use host::{Host, Primary, canonical_domain};
 pub use reader::ConfigError;
 use unit::format_size;
 
@@ -87,6 +88,8 @@ pub struct Smtp {
     pub proxy_from: Vec<Cidr>,
     /// What STARTTLS shows, the default first; empty: a self-signed one is made and kept in `data_dir`.
     pub tls: Vec<CertificateFiles>,
+    /// Who may say XCLIENT.
+    pub xclient_from: Vec<Cidr>,
 }
 
 /// The `[smtp.rate]` table: a minute's worth may come at once; 0: no bound. One address is an IPv4 address or the /64
@@ -173,7 +176,7 @@ pub struct Dns {
 /// A protected domain. `recipients = "any"` and `when_up = "relay"` are all that is built, so they have no fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
-    /// The domain in lower case.
+    /// The domain in lower case, as A-labels.
     pub name: String,
     /// Its hosts in order, at least one.
     pub primaries: Vec<Primary>,
@@ -189,6 +192,8 @@ pub struct Domain {
     pub on_reject: OnReject,
     /// How much may be queued and held.
     pub quota: Quota,
+    /// Who may say ETRN for it, besides those of its hosts that are addresses.
+    pub etrn_from: Vec<Cidr>,
 }
 
 /// How much a domain may have queued and held; 0: no bound but the fair share.
@@ -239,6 +244,7 @@ impl Config {
             held_retention: delivery.held_retention,
             on_reject: delivery.on_reject,
             quota: Quota::default(),
+            etrn_from: Vec::new(),
         };
         Self {
             hostname: machine_name(),
@@ -298,6 +304,7 @@ impl Default for Smtp {
             rate: Rates::default(),
             proxy_from: Vec::new(),
             tls: Vec::new(),
+            xclient_from: Vec::new(),
         }
     }
 }

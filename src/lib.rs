@@ -59,6 +59,12 @@
 //! - **A message up to 256 KiB waits in the receive buffer** and is copied once, into the aligned block of the
 //!   log, checksummed on the way; the offset, which seeds the checksum, is known only then. Larger ones become
 //!   chunk records while they arrive, so that memory per session is bounded at any size.
+//! - **Mail data has one stored form**, that of DATA. BDAT chunks are stuffed on their way into a buffer of their own, and a
+//!   last line without an end is given one, which is recorded: a reader, or an older program, that did not know of a second
+//!   form would smuggle (H46), and every tool would need both. The price is one copy of what comes by BDAT.
+//! - **A domain has one name, its A-labels in lower case** (`config::canonical_domain`): lane, quota and index go by it, and the
+//!   stored mailbox has it, whatever the sender wrote. smtp knows no IDNA; the verdict names the mailbox.
+//! - **ETRN counts by asking the owners**, with a bound on the wait; whoever gets no number in time is told that it has begun.
 //! - **Recipients are stored grouped by domain**: the units of one domain are a contiguous range, an index
 //!   entry is 32 octets, and a unit's bit follows from it without reading the record.
 //! - **Settled entries are gone, not marked**: the owner's memory holds what is unsettled, so millions of

@@ -27,6 +27,10 @@ pub const TEXT_LINE_OCTETS_MIN: usize = 1000;
 pub const RECIPIENTS_MIN: u32 = 100;
 /// Most recipients that a configuration may allow; they must fit into one envelope.
 pub const RECIPIENTS_MAX: u32 = 1000;
+/// Longest ENVID in octets, as it is said (RFC 3461 4.4: 100 characters). Longer: `501 5.5.4`.
+pub const ENVID_OCTETS_MAX: usize = 100;
+/// Longest ORCPT in octets, its type among them (RFC 3461 4.2). Longer: `501 5.5.4`.
+pub const ORCPT_OCTETS_MAX: usize = 500;
 /// Octets of one stored envelope (paths and parameters of one transaction). Beyond: `452 4.5.3` at RCPT.
 pub const ENVELOPE_OCTETS_MAX: usize = 320 * 1024;
 /// Largest message that a configuration may allow, in octets.
@@ -76,6 +80,8 @@ pub const CONFIG_OCTETS_MAX: u64 = 16 << 20;
 pub const DOMAINS_MAX: usize = 10_000;
 /// Most hosts of one protected domain.
 pub const PRIMARIES_MAX: usize = 16;
+/// Most networks in one list.
+pub const NETWORKS_MAX: usize = 1000;
 /// Most addresses to listen on.
 pub const LISTENERS_MAX: usize = 64;
 /// Most name servers.
@@ -86,8 +92,6 @@ pub const CORES_MAX: u32 = 1024;
 pub const CONNECTIONS_MAX: u32 = 100_000;
 /// Most certificates for STARTTLS; each handshake may look at all of them.
 pub const CERTIFICATES_MAX: usize = 64;
-/// Most networks in one list of trusted addresses.
-pub const NETWORKS_MAX: usize = 256;
 /// Largest rate of one address a minute.
 pub const RATE_A_MINUTE_MAX: u32 = 60_000_000;
 /// Addresses (IPv4, or /64 of IPv6) of which rates and connections are remembered at a time, some 100 octets each. Beyond:
@@ -153,6 +157,9 @@ pub const LOOKUPS_AT_A_TIME: usize = 256;
 pub const SHARD_INBOX: usize = 4096;
 /// How often the files of certificates are looked at for a change.
 pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a session that said ETRN waits for the cores that own its domains to count their mail; then it is told
+/// that the mail is being queued, without a number.
+pub const ETRN_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often sessions are looked at for passed deadlines.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the free space is asked for while mail comes in.
@@ -245,7 +252,7 @@ const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);
 const _: () = assert!(RECEIVE_OCTETS_MAX > INLINE_DATA_OCTETS + COMMAND_LINE_OCTETS_MAX);
 // The largest record, envelope, trace field and data, fits a batch of the log.
 const _: () = assert!(ENVELOPE_OCTETS_MAX + RECEIVE_OCTETS_MAX + 64 * 1024 <= 1 << 20);
-const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512 + PATH_OCTETS_MAX);
+const _: () = assert!(COMMAND_LINE_OCTETS_MAX >= 512 + PATH_OCTETS_MAX + ENVID_OCTETS_MAX + ORCPT_OCTETS_MAX);
 const _: () = assert!(LOCAL_PART_OCTETS_MAX >= 64 && DOMAIN_OCTETS_MAX >= 255);
 const _: () = assert!(REPLY_LINE_SENT_OCTETS_MAX <= REPLY_LINE_OCTETS_MAX && RECEIVED_FIELDS_MAX >= 100);
 const _: () = assert!(RECIPIENTS_MAX >= RECIPIENTS_MIN);

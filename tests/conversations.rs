@@ -12,12 +12,17 @@
 //! V: sender 452 4.3.1 text | V: recipient 550 5.7.1 text | V: recipient as admin@example.net |
 //! V: message 451 4.3.0 text | V: message shutdown |
 //! V: starttls 454 4.7.0 text  the host's next verdict of that kind (else: accepted; the handshake is done at once)
-//! X: shutdown | send from= to=a@b,c@d octets=9 8bit | sent | progress | quit | disconnect | ready
+//! V: etrn 253 2.0.0 text      likewise (else: 251)
+//! X: shutdown | send from= to=a@b,c@d octets=9 8bit utf8 mail=RET=FULL|ENVID=x rcpt=NOTIFY=NEVER|ORCPT=x;y,-
+//! X: sent | progress | quit | disconnect | ready
 //! ! whole    what is tested depends on time, so the file is fed whole only
-//! ! size 100 | ! recipients 2 | ! starttls       the server's profile
+//! ! size 100 | ! recipients 2 | ! starttls | ! xclient       the server's profile, and who the client is
 //! ```
 //! In texts `\r \n \0 \t \\ \xHH` are octets and `\{70:ab}` is `ab` 70 times.
 #![allow(clippy::panic, reason = "a transcript that cannot be read is a failed test")]
+
+#[path = "conversations/client.rs"]
+mod client;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -26,9 +31,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stratamx::smtp::Moment;
-use stratamx::smtp::client::{ClientEvent, ClientSession, Envelope, RecipientOutcome, TransactionOutcome};
+use stratamx::smtp::chunk::DotStuffer;
 use stratamx::smtp::command::Body;
-use stratamx::smtp::data::DataSummary;
+use stratamx::smtp::data::{DataSummary, Transfer};
+use stratamx::smtp::dsn::RcptDsn;
 use stratamx::smtp::path::ForwardPath;
 use stratamx::smtp::reply::{self, EnhancedCode, Reply, ReplyCode};
 use stratamx::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
@@ -55,6 +61,7 @@ struct Conversation {
     actions: Vec<Action>,
     events: Vec<String>,
     is_whole_only: bool,
+    may_xclient: bool,
     profile: ServerProfile,
 }
 
@@ -75,7 +82,7 @@ fn client_conversations_are_the_same_at_every_split() {
     assert!(conversations.len() >= 15, "{} client conversations", conversations.len());
     for conversation in &conversations {
         for feed in conversation.feeds(|action| matches!(action, Action::Server(_))) {
-            play_client(conversation, feed);
+            client::play(conversation, feed);
         }
     }
 }
@@ -120,6 +127,9 @@ fn every_reply_of_the_server_machine_is_in_a_conversation() {
         reply::EARLY_TALKER_554,
         reply::NO_VALID_RECIPIENTS_554,
         reply::UNKNOWN_PARAMETER_555,
+        reply::BAD_CHUNK_554,
+        reply::NO_MESSAGES_WAITING_251,
+        reply::XCLIENT_REFUSED_550,
     ] {
         assert!(said.lines().any(|line| line == known.to_string()), "no conversation has: {known}");
     }
@@ -154,8 +164,10 @@ impl Conversation {
             max_message_size: 1_000_000,
             max_recipients: 1000,
             starttls: false,
+            withheld: Vec::new(),
         };
-        let mut this = Self { name, actions: Vec::new(), events: Vec::new(), is_whole_only: false, profile };
+        let (actions, events) = (Vec::new(), Vec::new());
+        let mut this = Self { name, actions, events, is_whole_only: false, may_xclient: false, profile };
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             this.take_line(line);
         }
@@ -181,6 +193,7 @@ impl Conversation {
             "!" => match text.split_once(' ').unwrap_or((text, "")) {
                 ("whole", "") => self.is_whole_only = true,
                 ("starttls", "") => self.profile.starttls = true,
+                ("xclient", "") => self.may_xclient = true,
                 ("size", value) => self.profile.max_message_size = value.parse().expect("octets"),
                 ("recipients", value) => self.profile.max_recipients = value.parse().expect("a count"),
                 _ => panic!("{}: {line}", self.name),
@@ -267,8 +280,10 @@ struct ServerHost {
     input: Vec<u8>,
     output: Vec<u8>,
     data: Vec<u8>,
+    stuffer: DotStuffer,
     last_message: Vec<u8>,
     events: Vec<String>,
+    etrns: VecDeque<String>,
     senders: VecDeque<String>,
     recipients: VecDeque<String>,
     messages: VecDeque<String>,
@@ -284,14 +299,19 @@ fn play_server(conversation: &Conversation, feed: Feed) {
         input: Vec::new(),
         output: Vec::new(),
         data: Vec::new(),
+        stuffer: DotStuffer::default(),
         last_message: Vec::new(),
         events: Vec::new(),
+        etrns: VecDeque::new(),
         senders: VecDeque::new(),
         recipients: VecDeque::new(),
         messages: VecDeque::new(),
         start_tls: VecDeque::new(),
         queued: 0,
     };
+    if conversation.may_xclient {
+        host.session.allow_xclient();
+    }
     let mut expected = Vec::new();
     let mut offset = 0;
     for action in &conversation.actions {
@@ -340,6 +360,7 @@ impl ServerHost {
             "recipient" => self.recipients.push_back(answer.to_owned()),
             "message" => self.messages.push_back(answer.to_owned()),
             "starttls" => self.start_tls.push_back(answer.to_owned()),
+            "etrn" => self.etrns.push_back(answer.to_owned()),
             _ => panic!("{verdict}"),
         }
     }
@@ -395,19 +416,36 @@ impl ServerHost {
                 let answer = self.recipients.pop_front();
                 let verdict = match answer.as_deref().map(|text| (text, text.strip_prefix("as "))) {
                     None if self.session.transaction().candidate() == ForwardPath::Postmaster => {
-                        RecipientVerdict::AcceptAs("postmaster@example.net")
+                        RecipientVerdict::AcceptAs("postmaster@example.net".into())
                     }
                     None => RecipientVerdict::Accept,
-                    Some((_, Some(mailbox))) => RecipientVerdict::AcceptAs(mailbox),
+                    Some((_, Some(mailbox))) => RecipientVerdict::AcceptAs(mailbox.into()),
                     Some((refusal, None)) => RecipientVerdict::Refuse(reply_of(refusal)),
                 };
                 self.session.handle_recipient(verdict, self.now);
             }
             ServerEvent::Data { start, end } => self.data.extend_from_slice(&self.input[start..end]),
+            ServerEvent::Chunk { start, end } => {
+                self.stuffer.stuff(&self.input[start..end], &mut self.data);
+            }
+            ServerEvent::Client => {
+                let told = self.session.client();
+                let address = told.address.map_or("-".to_owned(), |address| address.to_string());
+                let name = told.name.as_deref().unwrap_or("-");
+                self.events.push(format!("client {address} {name} {}", told.port.unwrap_or_default()));
+            }
+            ServerEvent::Etrn => {
+                self.assert_waits();
+                self.events.push(format!("etrn {:?}", self.session.etrn_node()));
+                let answer = self.etrns.pop_front();
+                let answer = answer.map_or(reply::NO_MESSAGES_WAITING_251, |answer| reply_of(&answer));
+                self.session.handle_etrn(&answer, self.now);
+            }
             ServerEvent::MessageEnds(summary) => self.end_message(summary),
             ServerEvent::StartTls => self.start_tls(),
             ServerEvent::Abandoned => {
                 self.data.clear();
+                self.stuffer = DotStuffer::default();
                 self.events.push("abandoned".to_owned());
             }
         }
@@ -426,6 +464,7 @@ impl ServerHost {
 
     fn end_message(&mut self, summary: DataSummary) {
         self.assert_waits();
+        std::mem::take(&mut self.stuffer).finish(&mut self.data);
         self.last_message = std::mem::take(&mut self.data);
         assert_eq!(summary.stored_octets, self.last_message.len() as u64);
         self.events.push(describe(&self.session, summary));
@@ -450,7 +489,7 @@ fn describe(session: &ServerSession, summary: DataSummary) -> String {
     let transaction = session.transaction();
     let to: Vec<&str> = transaction.recipients().collect();
     let mut text = format!("message from=<{}> to=<{}>", transaction.reverse_path(), to.join(","));
-    let DataSummary { stored_octets, unstuffed_octets, stuffed_lines, has_8bit, has_nul } = summary;
+    let DataSummary { stored_octets, unstuffed_octets, stuffed_lines, has_8bit, has_nul, transfer } = summary;
     write!(text, " stored={stored_octets} unstuffed={unstuffed_octets} stuffed={stuffed_lines}")
         .expect("text");
     for (mark, is_set) in [
@@ -459,11 +498,26 @@ fn describe(session: &ServerSession, summary: DataSummary) -> String {
         (" declared-8bit", transaction.body() == Body::EightBitMime),
         (" helo", !session.is_extended()),
         (" tls", session.is_secured()),
+        (" bdat", transfer != Transfer::Data),
+        (" line-end-added", transfer == Transfer::Bdat { line_end_added: true }),
+        (" smtputf8", transaction.smtputf8()),
     ] {
         text.push_str(if is_set { mark } else { "" });
     }
     if let Some(size) = transaction.declared_size() {
         write!(text, " size={size}").expect("text");
+    }
+    let dsn = transaction.dsn();
+    if let Some(ret) = dsn.ret {
+        write!(text, " ret={ret}").expect("text");
+    }
+    if !dsn.envid.is_empty() {
+        write!(text, " envid={}", dsn.envid).expect("text");
+    }
+    if transaction.recipients_dsn().any(|dsn| dsn != RcptDsn::default()) {
+        let said: Vec<String> =
+            transaction.recipients_dsn().map(|dsn| format!("{}/{}", dsn.notify, dsn.orcpt)).collect();
+        write!(text, " dsn={}", said.join(",")).expect("text");
     }
     text
 }
@@ -477,124 +531,4 @@ fn reply_of(text: &str) -> Reply {
     let class = u8::try_from(numbers[0]).expect("a class");
     let enhanced = EnhancedCode::new(class, numbers[1], numbers[2]);
     Reply::new(code, Some(enhanced), words.next().unwrap_or_default().to_owned())
-}
-
-struct ClientHost {
-    session: ClientSession,
-    now: Moment,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    events: Vec<String>,
-}
-
-fn play_client(conversation: &Conversation, feed: Feed) {
-    let now = Duration::from_secs(1000);
-    let session = ClientSession::new("mx2.example.net", now);
-    let mut host = ClientHost { session, now, input: Vec::new(), output: Vec::new(), events: Vec::new() };
-    let mut expected = Vec::new();
-    let mut offset = 0;
-    for action in &conversation.actions {
-        match action {
-            Action::Server(block) => {
-                for piece in pieces(block, offset, feed) {
-                    host.feed(piece);
-                }
-                offset += block.len();
-            }
-            Action::Client(commands) => {
-                host.flush();
-                expected.extend_from_slice(commands);
-                assert_same(conversation, feed, &host.output, &expected);
-            }
-            Action::Time(seconds) => {
-                host.now += Duration::from_secs(*seconds);
-                let event = host.session.handle_timeout(host.now);
-                host.take_event(&event);
-                host.feed(b"");
-            }
-            Action::Do(what) => host.act(what),
-            Action::Data(_) | Action::Verdict(_) => panic!("{}: server only", conversation.name),
-        }
-    }
-    host.flush();
-    assert_same(conversation, feed, &host.output, &expected);
-    assert_eq!(host.events, conversation.events, "{} {feed:?}", conversation.name);
-}
-
-impl ClientHost {
-    fn act(&mut self, what: &str) {
-        let (verb, arguments) = what.split_once(' ').unwrap_or((what, ""));
-        match verb {
-            "send" => self.send(arguments),
-            "sent" => self.session.handle_data_sent(self.now),
-            "progress" => self.session.handle_data_progress(self.now),
-            "quit" => self.session.quit(self.now),
-            "ready" => assert!(self.session.is_ready()),
-            "disconnect" => {
-                let event = self.session.handle_disconnect();
-                self.take_event(&event);
-                self.feed(b"");
-            }
-            _ => panic!("{what}"),
-        }
-    }
-
-    fn send(&mut self, arguments: &str) {
-        let argument = |name: &str| arguments.split(' ').find_map(|word| word.strip_prefix(name));
-        let recipients: Vec<&str> = argument("to=").expect("to=").split(',').collect();
-        let envelope = Envelope {
-            reverse_path: argument("from=").unwrap_or_default(),
-            recipients: &recipients,
-            octets: argument("octets=").map_or(0, |octets| octets.parse().expect("octets")),
-            has_8bit: argument("8bit").is_some(),
-        };
-        self.session.send(&envelope, self.now);
-    }
-
-    fn feed(&mut self, piece: &[u8]) {
-        self.input.extend_from_slice(piece);
-        loop {
-            let step = self.session.handle_input(&self.input, self.now);
-            self.input.drain(..step.consumed);
-            self.take_event(&step.event);
-            if step.consumed == 0 && step.event == ClientEvent::Idle {
-                break;
-            }
-        }
-        self.flush();
-    }
-
-    fn flush(&mut self) {
-        let octets = self.session.output();
-        self.output.extend_from_slice(octets);
-        let count = octets.len();
-        self.session.output_sent(count);
-    }
-
-    fn take_event(&mut self, event: &ClientEvent) {
-        let text = match event {
-            ClientEvent::Idle => return,
-            ClientEvent::Ready => "ready".to_owned(),
-            ClientEvent::SendData => "send-data".to_owned(),
-            ClientEvent::TransactionDone(outcome) => render(outcome),
-            ClientEvent::Failed(failure) => format!("failed {failure}"),
-            ClientEvent::Closed => "closed".to_owned(),
-        };
-        self.events.push(text);
-    }
-}
-
-fn render(outcome: &TransactionOutcome) -> String {
-    let mut text = "done".to_owned();
-    for recipient in &outcome.recipients {
-        let word = match recipient {
-            RecipientOutcome::Delivered(reply) => format!("delivered({reply})"),
-            RecipientOutcome::Deferred { stage, reply } => format!("deferred@{stage:?}({reply})"),
-            RecipientOutcome::Rejected { stage, reply } => format!("rejected@{stage:?}({reply})"),
-            RecipientOutcome::NotTried => "not-tried".to_owned(),
-            RecipientOutcome::Unknown => "unknown".to_owned(),
-        };
-        write!(text, " {word}").expect("text");
-    }
-    text
 }

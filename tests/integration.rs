@@ -18,6 +18,8 @@ mod conversations;
 mod damage;
 #[path = "integration/edge.rs"]
 mod edge;
+#[path = "integration/extensions.rs"]
+mod extensions;
 #[path = "integration/harness/mod.rs"]
 mod harness;
 #[path = "integration/outage/mod.rs"]

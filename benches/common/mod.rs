@@ -15,7 +15,7 @@ use std::time::Duration;
 use storage::clock::{Clock, SystemClock};
 use storage::disk::Disk;
 use storage::disk::dma::DmaDisk;
-use storage::format::message::{DataFacts, Envelope, Protocol};
+use storage::format::message::{DataFacts, Envelope, Extensions, Protocol};
 use storage::format::segment_header::Purpose;
 use storage::log::{Chore, Log, LogOptions, Message, Progress};
 use storage::position::{QueueId, ShardId, UnixMillis};
@@ -174,6 +174,7 @@ pub(crate) async fn send_one<D: Disk>(log: &Log<D, SystemClock>, number: u64, re
         helo: "client.example",
         protocol: Protocol::Esmtp,
         body_8bit: false,
+        extensions: Extensions::NONE,
     };
     let message = Message {
         queue_id: QueueId(number),

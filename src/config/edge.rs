@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::cidr::Cidr;
-use super::reader::{ConfigError, Table, Value};
+use super::reader::{ConfigError, Table};
 use super::{CertificateFiles, Rates};
 use crate::limits;
 
@@ -30,8 +30,11 @@ fn read_certificate(table: &Table) -> Result<CertificateFiles, ConfigError> {
     Ok(CertificateFiles { cert: path("cert")?, key: path("key")? })
 }
 
-/// A list of networks.
-pub(super) fn read_networks(value: &Value) -> Result<Vec<Cidr>, ConfigError> {
+/// A list of networks; nobody where there is none.
+pub(super) fn read_networks(table: &Table, key: &str) -> Result<Vec<Cidr>, ConfigError> {
+    let Some(value) = table.value(key) else {
+        return Ok(Vec::new());
+    };
     let mut networks = Vec::new();
     for element in value.list(0..=limits::NETWORKS_MAX)? {
         let network = element.string()?.parse().map_err(|error| element.error(error))?;

@@ -29,6 +29,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "max_connections = {}", smtp.max_connections)?;
         writeln!(out, "max_connections_per_ip = {}", smtp.max_connections_per_ip)?;
         write_edge(out, smtp)?;
+        writeln!(out, "xclient_from = {}", quoted_list(&smtp.xclient_from))?;
         writeln!(out, "\n[storage]\nsegment_size = {}", quoted(format_size(storage.segment_size_bytes)))?;
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
@@ -51,6 +52,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(domain.on_reject))?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
+            writeln!(out, "etrn_from = {}", quoted_list(&domain.etrn_from))?;
         }
         Ok(())
     }
@@ -109,6 +111,7 @@ mod tests {
             proxy_from = ["192.0.2.0/24", "2001:db8::1"]
             tls = [{ cert = "a \"b\".pem", key = 'k\x' }, { cert = "c", key = "d" }]
             rate = { connections_per_minute_per_ip = 1, messages_per_minute_per_ip = 2 }
+            xclient_from = ["127.0.0.0/8", "::1"]
             [storage]
             segment_size = "4100KiB"
             min_free_space = 0
@@ -133,6 +136,10 @@ mod tests {
             on_expiry = "hold"
             held_retention = "90s"
             quota = { messages = 17, bytes = "3GiB" }
+            etrn_from = ["2001:db8::/32", "192.0.2.7"]
+            [[domain]]
+            name = "Bücher.test"
+            primary = ["pošta.bücher.test"]
         "#;
         let mut single = Config::embedded();
         single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
+use std::borrow::Cow;
 
 use crate::limits::{DOMAIN_OCTETS_MAX, LOCAL_PART_OCTETS_MAX};
 
@@ -34,9 +35,9 @@ pub enum NameError {
     /// Not letters, digits and hyphens in labels of 1 to 63 octets.
     #[error("is not a domain name (labels of letters, digits and inner hyphens, no dot at the end)")]
     NotADomain,
-    /// Letters outside ASCII.
-    #[error("is not ASCII; write the name in its xn-- form")]
-    NotAscii,
+    /// Letters outside ASCII of which no A-labels can be made.
+    #[error("is not an internationalized domain name (RFC 5890)")]
+    NotInternational,
     /// Neither `host`, `host:port`, an IPv4 address, `[IPv6]` nor `[IPv6]:port`.
     #[error("is not \"host\", \"host:port\" or an address (IPv6 with a port as \"[::1]:25\")")]
     NotAHost,
@@ -101,6 +102,19 @@ pub(super) fn parse_mailbox(text: &str) -> Result<(&str, String), NameError> {
     Ok((local, parse_domain(domain)?))
 }
 
+/// The one form in which domains are compared and stored: A-labels in lower case (RFC 5890 2.3.2.1). U-labels are
+/// mapped as UTS 46 does it; `None` where that fails. ASCII stays what it is but for its case: a label that begins
+/// with `xn--` is either the A-label or no name at all.
+pub fn canonical_domain(text: &str) -> Option<Cow<'_, str>> {
+    if !text.is_ascii() {
+        return idna::domain_to_ascii_strict(text).ok().map(Cow::Owned);
+    }
+    if text.bytes().any(|octet| octet.is_ascii_uppercase()) {
+        return Some(Cow::Owned(text.to_ascii_lowercase()));
+    }
+    Some(Cow::Borrowed(text))
+}
+
 /// `port` is empty or starts with a colon.
 fn parse_port(port: &str) -> Result<u16, NameError> {
     if port.is_empty() {
@@ -116,9 +130,7 @@ fn parse_port(port: &str) -> Result<u16, NameError> {
 
 /// Checks the labels of a name and lower-cases it. Names of hosts inside a company may hold underscores.
 fn labels(text: &str, underscore: bool) -> Result<String, NameError> {
-    if !text.is_ascii() {
-        return Err(NameError::NotAscii);
-    }
+    let text = &*canonical_domain(text).ok_or(NameError::NotInternational)?;
     let is_letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || (underscore && b == b'_');
     let is_label = |label: &str| {
         (1..=LABEL_OCTETS_MAX).contains(&label.len())
@@ -180,13 +192,18 @@ mod tests {
         for text in ["mail:", "mail:0", "mail:65536", "mail:+25", "mail:smtp", "192.0.2.1:", "[::1]:"] {
             assert_eq!(shown(text), Err(NameError::NotAPort), "{text:?}");
         }
-        assert_eq!(shown("pošta.example"), Err(NameError::NotAscii));
+        assert_eq!(shown("pošta.example").as_deref(), Ok("xn--pota-h6a.example:25"));
+        assert_eq!(shown("\u{301}a.example"), Err(NameError::NotInternational));
     }
 
     #[test]
     fn a_domain_is_checked_and_lower_cased() {
         assert_eq!(parse_domain("EXAMPLE.Test").as_deref(), Ok("example.test"));
         assert_eq!(parse_domain("xn--bcher-kva.example").as_deref(), Ok("xn--bcher-kva.example"));
+        for same in ["bücher.example", "BÜCHER.Example", "bu\u{308}cher.example", "XN--BCHER-KVA.example"] {
+            assert_eq!(parse_domain(same).as_deref(), Ok("xn--bcher-kva.example"), "{same}");
+        }
+        assert_eq!(canonical_domain("bücher..example"), None);
         let long = format!("{}.test", "a".repeat(64));
         for text in ["", ".", "example.", "exa_mple.test", "example-.test", "10.0.0.1", long.as_str()] {
             assert_eq!(parse_domain(text), Err(NameError::NotADomain), "{text:?}");

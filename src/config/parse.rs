@@ -22,9 +22,8 @@ const DNS_PORT: u16 = 53;
 const DELIVERY_UNBUILT: [(&str, &str); 2] =
     [("max_connections", "one connection a domain is in force"), ("smarthost", "no notices are sent")];
 /// The same for what only a domain has.
-const DOMAIN_UNBUILT: [(&str, &str); 3] = [
+const DOMAIN_UNBUILT: [(&str, &str); 2] = [
     ("recipient_list", "recipients = \"any\" is in force"),
-    ("etrn_from", "ETRN is not offered"),
     ("unknown_during_outage", "every recipient is accepted"),
 ];
 
@@ -81,11 +80,6 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
         "xclient_from",
     ];
     table.expect_keys(&keys, &[])?;
-    if let Some(trusted) = table.value("xclient_from")
-        && !trusted.list(0..=usize::MAX)?.is_empty()
-    {
-        return Err(trusted.error("is not built yet; XCLIENT is not offered to anybody"));
-    }
     let default = Smtp::default();
     let number = |key, bounds, default| table.value(key).map_or(Ok(default), |value| value.integer(bounds));
     let sizes = limits::MESSAGE_OCTETS_MIN..=limits::MESSAGE_OCTETS_MAX;
@@ -107,11 +101,9 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
             default.max_connections_per_ip,
         )?,
         rate: edge::read_rates(&table.table("rate")?)?,
-        proxy_from: match table.value("proxy_from") {
-            Some(value) => edge::read_networks(&value)?,
-            None => default.proxy_from,
-        },
+        proxy_from: edge::read_networks(table, "proxy_from")?,
         tls: edge::read_tls(table)?,
+        xclient_from: edge::read_networks(table, "xclient_from")?,
     })
 }
 
@@ -229,7 +221,8 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 }
 
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
-    let keys = [&["name", "primary", "recipients", "when_up", "quota"], &POLICY_KEYS[..]].concat();
+    let keys =
+        [&["name", "primary", "recipients", "when_up", "quota", "etrn_from"], &POLICY_KEYS[..]].concat();
     table.expect_keys(&keys, &[DELIVERY_UNBUILT.as_slice(), DOMAIN_UNBUILT.as_slice()].concat())?;
     let name = table.required("name")?;
     if let Some(value) = table.value("recipients") {
@@ -248,6 +241,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         held_retention: policy.held_retention,
         on_reject: policy.on_reject,
         quota: read_quota(&table.table("quota")?)?,
+        etrn_from: edge::read_networks(table, "etrn_from")?,
     })
 }
 
@@ -397,10 +391,6 @@ mod tests {
                 "t:1: admin: is not built yet; there is no admin listener",
             ),
             (
-                "smtp.xclient_from = [\"192.0.2.0/24\"]",
-                "t:1: smtp.xclient_from: [\"192.0.2.0/24\"] is not built yet; XCLIENT is not offered to anybody",
-            ),
-            (
                 "[delivery]\ntls = \"dane\"",
                 "t:2: delivery.tls: \"dane\" is not built yet; \"none\" is in force",
             ),
@@ -478,6 +468,14 @@ mod tests {
             ),
             ("[smtp]\nmax_message_size = 1.5", "t:2: smtp.max_message_size: 1.5 is neither"),
             ("[smtp]\nmax_recipients = 99", "t:2: smtp.max_recipients: 99 is not within 100 and 1000"),
+            (
+                "[smtp]\nxclient_from = [\"192.0.2.1/24\"]",
+                "t:2: smtp.xclient_from[0]: \"192.0.2.1/24\" has bits behind its prefix; the network is \"192.0.2.0/24\"",
+            ),
+            (
+                "[[domain]]\nname = \"a.test\"\nprimary = [\"a\"]\netrn_from = [\"a.test\"]",
+                "t:4: domain[0].etrn_from[0]: \"a.test\" is not a network such as \"192.0.2.0/24\", \"2001:db8::/32\" or one address",
+            ),
             ("[smtp]\nmax_connections = -1", "t:2: smtp.max_connections: -1 is not within 1 and 100000"),
             (
                 "[storage]\nsegment_size = \"3MiB\"",

@@ -13,7 +13,7 @@ use core::net::IpAddr;
 use super::tls::TlsFacts;
 use memchr::{memchr, memmem};
 
-/// How the message came (RFC 3848).
+/// How the message came (RFC 3848; RFC 6531 4.3 with SMTPUTF8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// EHLO.
@@ -22,6 +22,10 @@ pub enum Protocol {
     Esmtps,
     /// HELO.
     Smtp,
+    /// SMTPUTF8 was said.
+    Utf8Smtp,
+    /// SMTPUTF8 was said, over TLS.
+    Utf8Smtps,
 }
 
 /// What the field says.
@@ -52,6 +56,8 @@ impl Protocol {
             Self::Esmtp => "ESMTP",
             Self::Esmtps => "ESMTPS",
             Self::Smtp => "SMTP",
+            Self::Utf8Smtp => "UTF8SMTP",
+            Self::Utf8Smtps => "UTF8SMTPS",
         }
     }
 }
@@ -239,6 +245,9 @@ mod tests {
              \t(TLSv1.3 TLS_AES_128_GCM_SHA256)\r\n\
              \tfor <a@example.com>; Sat, 21 Nov 2026 22:43:28 +0000\r\n"
         );
+        let international =
+            TraceFacts { with: Protocol::Utf8Smtp, for_recipient: Some("ü@example.com"), ..facts() };
+        assert!(written(&international).contains(" with UTF8SMTP id 01AB; "), "no address that is not ASCII");
         let mapped = TraceFacts { client_address: "::ffff:192.0.2.9".parse().unwrap(), ..facts() };
         assert!(written(&mapped).contains("([192.0.2.9])"));
     }

@@ -4,6 +4,7 @@
 //! verdict says what is welcome, the ingest makes it durable. Who errs too often waits for his replies: his task sleeps
 //! until the shard's one sweep wakes it.
 
+use super::etrn;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
@@ -40,8 +41,9 @@ enum Gone {
 struct Connection<L, D: Disk, C: Clock> {
     shard: Rc<Shard<D, C>>,
     link: SessionLink<L>,
-    client: IpAddr,
     session: ServerSession,
+    /// At the other end of the link.
+    client: IpAddr,
     buffer: ReceiveBuffer,
     ingest: Ingest<D, C>,
     interrupt: Rc<Interrupt>,
@@ -53,8 +55,12 @@ struct Connection<L, D: Disk, C: Clock> {
 pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, link: L, peer: SocketAddr) {
     let profile = Arc::clone(&shard.snapshot.borrow().profile);
     let client = peer.ip().to_canonical();
+    let mut session = ServerSession::new(profile, shard.clock.now());
+    if shard.snapshot.borrow().config.smtp.xclient_from.iter().any(|network| network.contains(client)) {
+        session.allow_xclient();
+    }
     let mut connection = Connection {
-        session: ServerSession::new(profile, shard.clock.now()),
+        session,
         buffer: ReceiveBuffer::new(Rc::clone(&shard.receiving.memory)),
         ingest: Ingest::new(Rc::clone(&shard), client),
         interrupt: shard.interrupts.register(),
@@ -104,6 +110,9 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             match step.event {
                 ServerEvent::Idle if step.consumed == 0 => return,
                 ServerEvent::Data { start, end } => self.buffer.keep(start, end),
+                ServerEvent::Chunk { start, end } => {
+                    self.ingest.take_chunk(&self.buffer.unfed()[start..end]).await;
+                }
                 _ => {}
             }
             self.buffer.feed(step.consumed);
@@ -112,7 +121,13 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     self.buffer.drop_kept();
                     self.ingest.abandon();
                 }
-                ServerEvent::Data { .. } | ServerEvent::Idle => {}
+                ServerEvent::Data { .. } | ServerEvent::Chunk { .. } | ServerEvent::Idle => {}
+                ServerEvent::Client => self.log_client(),
+                ServerEvent::Etrn => {
+                    let client = self.session.client().address.unwrap_or(self.client);
+                    let answer = etrn::run(&self.shard, client, self.session.etrn_node()).await;
+                    self.session.handle_etrn(&answer, self.shard.clock.now());
+                }
                 ServerEvent::MessageEnds(summary) => {
                     let tail = self.buffer.kept();
                     let result = self.ingest.finish(&self.session, &summary, tail).await;
@@ -134,8 +149,9 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     let free = self.shard.free_octets().await;
                     let snapshot = self.shard.snapshot.borrow().clone();
                     let now = self.shard.clock.now();
+                    let client = self.session.client().address.unwrap_or(self.client);
                     let verdict = verdict::sender(free, &snapshot)
-                        .and_then(|()| self.shard.receiving.admit_message(self.client, &snapshot, now));
+                        .and_then(|()| self.shard.receiving.admit_message(client, &snapshot, now));
                     self.session.handle_sender(verdict, now);
                 }
                 ServerEvent::StartTls => {
@@ -144,6 +160,13 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 }
             }
         }
+    }
+
+    /// XCLIENT: whose word the session goes by now.
+    fn log_client(&self) {
+        let told = self.session.client();
+        let (client, name, helo) = (told.address, told.name.as_deref(), told.helo.as_deref());
+        tracing::info!(by = %self.client, ?client, name, port = told.port, helo, "XCLIENT");
     }
 
     async fn send_replies(&mut self) -> Result<(), Gone> {

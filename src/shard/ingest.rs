@@ -2,21 +2,26 @@
 //!
 //! A message up to [`INLINE_DATA_OCTETS`](crate::limits::INLINE_DATA_OCTETS) waits whole in the receive buffer and is copied once, into the
 //! log's block. A larger one is appended as chunk records while it arrives; each pins its segment until the
-//! message is settled, or abandoned.
+//! message is settled, or abandoned. What comes by BDAT is stuffed on its way into a buffer of its own, as large as
+//! that one at most: there is one stored form of mail data.
 
 use super::state::Shard;
-use crate::limits::RECEIVED_FIELDS_MAX;
+use crate::limits::{INLINE_DATA_OCTETS, RECEIVE_OCTETS_MAX, RECEIVED_FIELDS_MAX};
 use crate::message::received::{self, TraceFacts};
 use crate::message::tls::TlsFacts;
-use crate::smtp::data::DataSummary;
+use crate::smtp::chunk::DotStuffer;
+use crate::smtp::data::{DataSummary, Transfer};
+use crate::smtp::dsn::{MailDsn, RcptDsn, Ret};
 use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAILURE_451};
-use crate::smtp::server::ServerSession;
+use crate::smtp::server::{ServerSession, Transaction};
 use core::net::IpAddr;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
-use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol, domain_of};
+use storage::format::message::{
+    self, ChunkReference, DataFacts, Envelope, Extensions, Protocol, RecipientDsn, Smtputf8, domain_of,
+};
 use storage::log::Message;
 use storage::position::{QueueId, SegmentId};
 
@@ -31,8 +36,17 @@ pub(super) struct Ingest<D: Disk, C: Clock> {
     /// A verdict that was reached while data came in, told at its end.
     refusal: Option<Reply>,
     header_checked: bool,
+    /// An octet above 127 is in the header section.
+    header_8bit: bool,
+    /// What came by BDAT and is not in a chunk record yet, stuffed.
+    stuffed: Vec<u8>,
+    stuffer: DotStuffer,
     trace: Vec<u8>,
 }
+
+/// Octets that are stuffed at a time: they become four thirds of it at most.
+const STUFF_OCTETS: usize = 32 * 1024;
+const _: () = assert!(INLINE_DATA_OCTETS + STUFF_OCTETS / 3 * 4 + 4 <= RECEIVE_OCTETS_MAX);
 
 impl<D: Disk, C: Clock> Ingest<D, C> {
     /// For a session with `client`.
@@ -45,6 +59,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             chunks: Vec::new(),
             refusal: None,
             header_checked: false,
+            header_8bit: false,
+            stuffed: Vec::new(),
+            stuffer: DotStuffer::default(),
             trace: Vec::new(),
         }
     }
@@ -52,6 +69,19 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     /// The session goes through TLS from now on.
     pub(super) fn secured(&mut self, tls: Option<TlsFacts>) {
         self.tls = tls;
+    }
+
+    /// Octets of a BDAT chunk, in order. A failure is told at the end of the data.
+    pub(super) async fn take_chunk(&mut self, octets: &[u8]) {
+        for piece in octets.chunks(STUFF_OCTETS) {
+            self.stuffer.stuff(piece, &mut self.stuffed);
+            if self.stuffed.len() >= INLINE_DATA_OCTETS {
+                let mut stuffed = core::mem::take(&mut self.stuffed);
+                self.spill(&stuffed).await;
+                stuffed.clear();
+                self.stuffed = stuffed;
+            }
+        }
     }
 
     /// Appends `data` as a chunk. A failure is told at the end of the data.
@@ -70,7 +100,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         }
     }
 
-    /// The true end of data: makes the message durable.
+    /// The true end of data: makes the message durable. `tail` is what DATA brought and was not spilled.
     ///
     /// # Errors
     /// The reply that the sender gets instead of 250; nothing was promised then.
@@ -80,6 +110,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         summary: &DataSummary,
         tail: &[u8],
     ) -> Result<QueueId, Reply> {
+        let mut stuffed = core::mem::take(&mut self.stuffed);
+        self.stuffer.finish(&mut stuffed);
+        let tail = if summary.transfer == Transfer::Data { tail } else { &stuffed };
         self.check_header(tail);
         let queue_id = self.queue_id();
         let result = match self.refusal.take() {
@@ -112,18 +145,20 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         queue_id: QueueId,
     ) -> Result<(), Reply> {
         let transaction = session.transaction();
-        let mut recipients: Vec<&str> = transaction.recipients().collect();
+        let mut recipients: Vec<_> = transaction.recipients().zip(transaction.recipients_dsn()).collect();
         // Units of one domain are a contiguous range; within a domain the order of RCPT stays.
-        recipients.sort_by(|a, b| domain_of(a).cmp(domain_of(b)));
+        recipients.sort_by(|a, b| domain_of(a.0).cmp(domain_of(b.0)));
+        let (recipients, dsn): (Vec<&str>, Vec<RcptDsn<'_>>) = recipients.into_iter().unzip();
         let received = self.shard.clock.wall();
         let id = queue_id.to_string();
         let extended = session.is_extended();
+        let client = session.client().address.unwrap_or(self.client);
         self.trace.clear();
         TraceFacts {
             helo: session.greeted_as(),
-            client_address: self.client,
+            client_address: client,
             hostname: &self.shard.snapshot.borrow().config.hostname,
-            with: self.protocol(extended),
+            with: self.protocol(transaction.smtputf8(), extended),
             tls: self.tls,
             queue_id: &id,
             for_recipient: if recipients.len() == 1 { recipients.first().copied() } else { None },
@@ -133,10 +168,16 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let envelope = Envelope {
             reverse_path: transaction.reverse_path(),
             recipients: &recipients,
-            client: self.client,
+            client,
             helo: session.greeted_as(),
             protocol: if extended { Protocol::Esmtp } else { Protocol::Smtp },
             body_8bit: transaction.body() == crate::smtp::command::Body::EightBitMime,
+            extensions: Extensions {
+                tls: self
+                    .tls
+                    .map(|tls| message::TlsFacts { version: tls.version, cipher_suite: tls.cipher_suite }),
+                ..extensions(transaction, &dsn, summary.transfer, self.header_8bit)
+            },
         };
         let data = DataFacts {
             stored_octets: summary.stored_octets,
@@ -166,7 +207,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             from = transaction.reverse_path(),
             recipients = recipients.len(),
             octets = summary.unstuffed_octets,
-            client = %self.client,
+            %client,
             tls = self.tls.map(tracing::field::display),
             "accepted"
         );
@@ -201,17 +242,20 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             return;
         }
         let header = received::header_section(data);
+        self.header_8bit = !header.is_ascii();
         if received::count_received(header) > RECEIVED_FIELDS_MAX {
             self.refusal = Some(LOOP_554);
         }
     }
 
-    /// RFC 3848. HELO has no keyword for TLS; the comment tells it.
-    fn protocol(&self, extended: bool) -> received::Protocol {
-        match (extended, self.tls) {
-            (true, Some(_)) => received::Protocol::Esmtps,
-            (true, None) => received::Protocol::Esmtp,
-            (false, _) => received::Protocol::Smtp,
+    /// RFC 3848, 6531 4.3. HELO has no keyword for TLS; the comment tells it.
+    fn protocol(&self, smtputf8: bool, extended: bool) -> received::Protocol {
+        match (smtputf8, extended, self.tls) {
+            (true, _, Some(_)) => received::Protocol::Utf8Smtps,
+            (true, _, None) => received::Protocol::Utf8Smtp,
+            (false, true, Some(_)) => received::Protocol::Esmtps,
+            (false, true, None) => received::Protocol::Esmtp,
+            (false, false, _) => received::Protocol::Smtp,
         }
     }
 
@@ -223,6 +267,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         self.queue_id = None;
         self.refusal = None;
         self.header_checked = false;
+        self.header_8bit = false;
+        self.stuffed = Vec::new();
+        self.stuffer = DotStuffer::default();
         debug_assert!(self.chunks.is_empty());
     }
 }
@@ -230,6 +277,32 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
 impl<D: Disk, C: Clock> Drop for Ingest<D, C> {
     fn drop(&mut self) {
         self.abandon();
+    }
+}
+
+/// What service extensions add to the envelope, as it is stored.
+fn extensions<'a>(
+    transaction: &'a Transaction,
+    dsn: &[RcptDsn<'a>],
+    transfer: Transfer,
+    header_8bit: bool,
+) -> Extensions<'a> {
+    let MailDsn { ret, envid } = transaction.dsn();
+    let said = |dsn: &RcptDsn<'a>| RecipientDsn { notify: dsn.notify.bits(), orcpt: dsn.orcpt.into() };
+    let anything = dsn.iter().any(|dsn| *dsn != RcptDsn::default());
+    Extensions {
+        smtputf8: transaction.smtputf8().then_some(Smtputf8 { header_8bit }),
+        ret: ret.map(|ret| match ret {
+            Ret::Full => message::Ret::Full,
+            Ret::Headers => message::Ret::Headers,
+        }),
+        envid: envid.into(),
+        recipients: if anything { dsn.iter().map(said).collect() } else { Vec::new() },
+        transfer: match transfer {
+            Transfer::Data => message::Transfer::Data,
+            Transfer::Bdat { line_end_added } => message::Transfer::Bdat { line_end_added },
+        },
+        tls: None,
     }
 }
 

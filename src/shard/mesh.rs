@@ -60,6 +60,8 @@ pub enum Note {
     /// A new configuration. The sender is dropped with the note: who waits at its other end knows that all
     /// shards work by it.
     Configuration(Arc<Snapshot>, Sender<()>),
+    /// Everything that a domain has queued is to be tried at once. Told: how many messages that is.
+    Flush(Arc<str>, Sender<u64>),
     /// Mail of domains lies elsewhere now. The sender is dropped when nobody uses the old places any more.
     Moved(Arc<Moved>, Sender<()>),
     /// Units in segments that the shard keeps are settled.

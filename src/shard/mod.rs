@@ -25,6 +25,7 @@ mod checkpoints;
 mod compaction;
 mod connection;
 mod epoch;
+mod etrn;
 pub mod executor;
 mod expiry_clock;
 mod housekeeping;

@@ -140,8 +140,13 @@ impl Dialer for Primary {
 impl Primary {
     async fn serve(self, mut link: MemoryLink) {
         let hostname = "primary.test".to_owned();
-        let profile =
-            ServerProfile { hostname, max_message_size: 1 << 30, max_recipients: 100, starttls: false };
+        let profile = ServerProfile {
+            hostname,
+            max_message_size: 1 << 30,
+            max_recipients: 100,
+            starttls: false,
+            withheld: Vec::new(),
+        };
         let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
         let (mut input, mut data) = (Vec::new(), Vec::new());
         loop {
@@ -159,6 +164,9 @@ impl Primary {
                 }
                 ServerEvent::Abandoned => data.clear(),
                 ServerEvent::StartTls => unreachable!("it is not offered"),
+                ServerEvent::Chunk { .. } | ServerEvent::Client | ServerEvent::Etrn => {
+                    unreachable!("the lane sends none of these")
+                }
                 ServerEvent::Idle => {}
             }
             input.drain(..step.consumed);

@@ -140,6 +140,11 @@ impl<D: Disk, C: Clock> Shard<D, C> {
             Note::CheckpointComplete(sequence) => self.checkpoints.take_step(Step::Forget(sequence)),
             Note::CheckpointMark(sequence) => self.checkpoints.take_mark(sequence),
             Note::CheckpointWanted => self.checkpoints.want(),
+            Note::Flush(domain, pending) => {
+                let count = self.lanes.flush(&domain);
+                // The asker has room for all answers, unless it has stopped waiting.
+                let _ = pending.try_send(count);
+            }
             Note::Moved(moved, unused) => {
                 self.lanes.relocate(&moved);
                 // Whoever works on an old place began before this.

@@ -3,14 +3,16 @@
 //! A recipient is taken if its domain is protected; `<postmaster>` and postmaster at our own name go to the
 //! configured postmaster (RFC 5321 4.5.1, H27). A sender is refused while the disk is short of space, before
 //! anything is sent in vain; a recipient, while its domain has reached its quota, or has more than its fair share of a
-//! disk that is getting full (P7).
+//! disk that is getting full (P7). U-labels and A-labels name the same domain (RFC 6531 3.2, RFC 5890); mail is stored
+//! under its A-labels, so that it has one lane and one quota.
 
 use crate::bridge::Snapshot;
-use crate::config::Quota;
+use crate::config::{Quota, canonical_domain};
 use crate::limits::FAIR_SHARE_FROM_PERCENT;
 use crate::smtp::path::{ForwardPath, Mailbox};
 use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, NOT_PROTECTED_550, Reply};
 use crate::smtp::server::RecipientVerdict;
+use std::borrow::Cow;
 
 /// The verdict about MAIL.
 ///
@@ -30,15 +32,20 @@ pub(super) fn recipient<'a>(
     free_octets: u64,
     snapshot: &'a Snapshot,
 ) -> RecipientVerdict<'a> {
-    let postmaster = &snapshot.config.postmaster;
     let (verdict, name) = match candidate {
-        ForwardPath::Mailbox(mailbox) if !is_our_postmaster(&mailbox, snapshot) => {
-            (RecipientVerdict::Accept, mailbox.domain().to_ascii_lowercase())
-        }
-        // The configuration has it in lower case, at a protected domain.
-        ForwardPath::Mailbox(_) | ForwardPath::Postmaster => {
-            let domain = postmaster.rsplit_once('@').map_or("", |(_, domain)| domain);
-            (RecipientVerdict::AcceptAs(postmaster), domain.to_owned())
+        ForwardPath::Postmaster => to_postmaster(snapshot),
+        ForwardPath::Mailbox(mailbox) => {
+            let Some(name) = canonical_domain(mailbox.domain()) else {
+                return RecipientVerdict::Refuse(NOT_PROTECTED_550);
+            };
+            if is_our_postmaster(&mailbox, &name, snapshot) {
+                to_postmaster(snapshot)
+            } else if mailbox.domain().is_ascii() {
+                (RecipientVerdict::Accept, name.into_owned())
+            } else {
+                let mailbox = format!("{}@{name}", mailbox.local_part());
+                (RecipientVerdict::AcceptAs(Cow::Owned(mailbox)), name.into_owned())
+            }
         }
     };
     let Some(domain) = snapshot.domain(&name) else {
@@ -53,6 +60,13 @@ pub(super) fn recipient<'a>(
         writable_octets: free_octets.saturating_sub(snapshot.config.storage.min_free_space_bytes),
     };
     if room.is_left(domain.quota) { verdict } else { RecipientVerdict::Refuse(INSUFFICIENT_STORAGE_452) }
+}
+
+/// The configuration has it in lower case, at a protected domain.
+fn to_postmaster(snapshot: &Snapshot) -> (RecipientVerdict<'_>, String) {
+    let postmaster = &*snapshot.config.postmaster;
+    let domain = postmaster.rsplit_once('@').map_or("", |(_, domain)| domain);
+    (RecipientVerdict::AcceptAs(Cow::Borrowed(postmaster)), domain.to_owned())
 }
 
 /// What a domain has stored beside all others. Senders that come at once see the same, so a quota may be passed by as
@@ -94,11 +108,10 @@ impl Room {
     }
 }
 
-fn is_our_postmaster(mailbox: &Mailbox<'_>, snapshot: &Snapshot) -> bool {
-    let protected = snapshot.domain(&mailbox.domain().to_ascii_lowercase()).is_some();
-    !protected
+fn is_our_postmaster(mailbox: &Mailbox<'_>, domain: &str, snapshot: &Snapshot) -> bool {
+    snapshot.domain(domain).is_none()
         && mailbox.local_part().eq_ignore_ascii_case("postmaster")
-        && mailbox.domain().eq_ignore_ascii_case(&snapshot.config.hostname)
+        && domain == snapshot.config.hostname
 }
 
 #[cfg(test)]
@@ -174,6 +187,36 @@ mod tests {
         for path in ["<postmaster>".to_owned(), "<PostMaster>".to_owned(), format!("<postmaster@{hostname}>")]
         {
             assert!(verdict(&path).contains("AcceptAs(\"postmaster@example.test\")"), "{path}");
+        }
+    }
+
+    #[test]
+    fn u_labels_and_a_labels_are_one_domain_that_is_stored_as_a_labels() {
+        let mut config = Config::embedded();
+        config.domains[0].name = "xn--bcher-kva.example".to_owned();
+        let snapshot = Snapshot::new(config, Arc::default());
+        let verdict = |path: &str| verdict_of(path, u64::MAX, &snapshot);
+        for path in ["<a@XN--bcher-kva.example>", "<ü@xn--bcher-kva.EXAMPLE>"] {
+            assert_eq!(verdict(path), "Accept", "{path}");
+        }
+        for domain in ["bücher.example", "BÜCHER.example", "bu\u{308}cher.example", "bücher。example"] {
+            assert_eq!(
+                verdict(&format!("<Ü.a@{domain}>")),
+                "AcceptAs(\"Ü.a@xn--bcher-kva.example\")",
+                "{domain}"
+            );
+        }
+        for path in [
+            "<a@bucher.example>",
+            "<a@xn--bcher.example>",
+            "<a@b\u{200b}\u{fffd}.example>",
+            "<a@bücher..example>",
+        ] {
+            let Ok((candidate, _)) = ForwardPath::parse(path) else { continue };
+            assert!(
+                matches!(recipient(candidate, u64::MAX, &snapshot), RecipientVerdict::Refuse(_)),
+                "{path}"
+            );
         }
     }
 

@@ -11,16 +11,26 @@
 use core::str;
 
 use crate::limits::DOMAIN_OCTETS_MAX;
+use crate::smtp::dsn::{MailDsn, Notify, RcptDsn, Ret, is_envid, is_orcpt};
 use crate::smtp::path::{ForwardPath, PathError, ReversePath};
 use crate::smtp::reply::{self, Reply};
 
 /// A command that is well-formed by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
+    /// A chunk of mail data follows the line (RFC 3030).
+    Bdat {
+        /// Its octets.
+        octets: u64,
+        /// No other follows it.
+        is_last: bool,
+    },
     /// Mail data is to follow.
     Data,
     /// Extended greeting with the client's name.
     Ehlo(&'a str),
+    /// Mail for this node is to be sent (RFC 1985).
+    Etrn(EtrnNode<'a>),
     /// Plain greeting with the client's name.
     Helo(&'a str),
     /// A list of commands is wanted.
@@ -32,13 +42,26 @@ pub enum Command<'a> {
     /// The end of the session.
     Quit,
     /// One recipient.
-    Rcpt(ForwardPath<'a>),
+    Rcpt(Rcpt<'a>),
     /// Drops the transaction.
     Rset,
     /// The session is to go on through TLS (RFC 3207).
     StartTls,
     /// Is this a mailbox?
     Vrfy,
+    /// Who the client is, by a proxy, with its arguments.
+    Xclient(&'a str),
+}
+
+/// Whose mail ETRN asks for (RFC 1985 5.1 and 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtrnNode<'a> {
+    /// A domain.
+    Domain(&'a str),
+    /// `@`: a domain and those below it.
+    DomainAndBelow(&'a str),
+    /// `#`: a queue by its name.
+    Queue(&'a str),
 }
 
 /// The arguments of MAIL.
@@ -50,6 +73,19 @@ pub struct Mail<'a> {
     pub declared_size: Option<u64>,
     /// `BODY=` (RFC 6152).
     pub body: Body,
+    /// `SMTPUTF8` (RFC 6531).
+    pub smtputf8: bool,
+    /// `RET=` and `ENVID=` (RFC 3461).
+    pub dsn: MailDsn<'a>,
+}
+
+/// The arguments of RCPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rcpt<'a> {
+    /// Who gets the message.
+    pub forward_path: ForwardPath<'a>,
+    /// `NOTIFY=` and `ORCPT=` (RFC 3461).
+    pub dsn: RcptDsn<'a>,
 }
 
 /// What the client says about the octets of the message. The scanner counts for itself.
@@ -68,6 +104,10 @@ pub enum CommandError {
     /// An argument is missing, malformed, or one too many.
     #[error("bad argument")]
     BadArgument,
+    /// BDAT that does not say how many octets follow: what comes next are no commands, and nobody knows where they
+    /// begin again.
+    #[error("bad chunk")]
+    BadChunk,
     /// RCPT without a good forward-path.
     #[error("bad recipient: {0}")]
     BadRecipient(PathError),
@@ -90,6 +130,7 @@ impl CommandError {
     pub fn reply(self) -> Reply {
         match self {
             Self::BadArgument => reply::BAD_ARGUMENT_501,
+            Self::BadChunk => reply::BAD_CHUNK_554,
             Self::BadRecipient(PathError::NonAscii) | Self::BadSender(PathError::NonAscii) => {
                 reply::NON_ASCII_ADDRESS_553
             }
@@ -116,6 +157,9 @@ impl<'a> Command<'a> {
         if verb.eq_ignore_ascii_case(b"STARTTLS") {
             return alone(argument, Self::StartTls);
         }
+        if verb.eq_ignore_ascii_case(b"XCLIENT") {
+            return str::from_utf8(argument).map(Self::Xclient).map_err(|_| CommandError::BadArgument);
+        }
         let mut upper = [0; 4];
         if verb.len() != upper.len() {
             return Err(CommandError::UnknownCommand);
@@ -123,8 +167,10 @@ impl<'a> Command<'a> {
         upper.copy_from_slice(verb);
         upper.make_ascii_uppercase();
         match &upper {
+            b"BDAT" => bdat(argument).ok_or(CommandError::BadChunk),
             b"DATA" => alone(argument, Self::Data),
             b"EHLO" => client_name(argument).map(Self::Ehlo),
+            b"ETRN" => EtrnNode::parse(argument).map(Self::Etrn).ok_or(CommandError::BadArgument),
             b"EXPN" => Err(CommandError::NotImplemented),
             b"HELO" => client_name(argument).map(Self::Helo),
             b"HELP" => Ok(Self::Help),
@@ -133,8 +179,7 @@ impl<'a> Command<'a> {
             b"QUIT" => alone(argument, Self::Quit),
             b"RCPT" => rcpt(argument).map(Self::Rcpt),
             b"RSET" => alone(argument, Self::Rset),
-            b"VRFY" if argument.is_empty() => Err(CommandError::BadArgument),
-            b"VRFY" => Ok(Self::Vrfy),
+            b"VRFY" => vrfy(argument).map(|()| Self::Vrfy),
             _ => Err(CommandError::UnknownCommand),
         }
     }
@@ -144,38 +189,113 @@ fn alone<'a>(argument: &[u8], command: Command<'a>) -> Result<Command<'a>, Comma
     if argument.is_empty() { Ok(command) } else { Err(CommandError::BadArgument) }
 }
 
+/// RFC 3030 2: octets, and `LAST`. More digits than a `u64` has are no number that could be kept in step.
+fn bdat<'a>(argument: &[u8]) -> Option<Command<'a>> {
+    let mut words = str::from_utf8(argument).ok()?.split(' ').filter(|word| !word.is_empty());
+    let digits = words.next().filter(|word| word.bytes().all(|octet| octet.is_ascii_digit()))?;
+    let is_last = match words.next() {
+        None => false,
+        Some(word) => word.eq_ignore_ascii_case("LAST").then_some(true)?,
+    };
+    let octets = digits.parse().ok()?;
+    words.next().is_none().then_some(Command::Bdat { octets, is_last })
+}
+
+/// RFC 6531 3.7.4: an address beyond ASCII needs the parameter SMTPUTF8, also here.
+fn vrfy(argument: &[u8]) -> Result<(), CommandError> {
+    let says_smtputf8 = argument.len() > 9
+        && argument
+            .split_last_chunk()
+            .is_some_and(|(_, end): (_, &[u8; 9])| end.eq_ignore_ascii_case(b" SMTPUTF8"));
+    match argument {
+        b"" => Err(CommandError::BadArgument),
+        _ if argument.is_ascii() => Ok(()),
+        _ if says_smtputf8 && str::from_utf8(argument).is_ok() => Ok(()),
+        _ => Err(CommandError::BadRecipient(PathError::NonAscii)),
+    }
+}
+
+impl Rcpt<'_> {
+    /// SMTPUTF8 is not needed.
+    pub fn is_ascii(&self) -> bool {
+        self.forward_path.as_str().is_ascii() && self.dsn.orcpt.is_ascii()
+    }
+}
+
+impl<'a> EtrnNode<'a> {
+    /// `[@|#]name`, one printable token.
+    pub fn parse(argument: &'a [u8]) -> Option<Self> {
+        let text = str::from_utf8(argument).ok()?.trim_start_matches(' ');
+        let (node, name): (fn(&'a str) -> Self, _) = match text.as_bytes().first()? {
+            b'@' => (Self::DomainAndBelow, &text[1..]),
+            b'#' => (Self::Queue, &text[1..]),
+            _ => (Self::Domain, text),
+        };
+        is_client_name(name).then(|| node(name))
+    }
+
+    /// The name as it was said, without its mark.
+    pub fn name(&self) -> &'a str {
+        match self {
+            Self::Domain(name) | Self::DomainAndBelow(name) | Self::Queue(name) => name,
+        }
+    }
+}
+
 /// RFC 5321 4.1.1.1 wants a domain or address literal; real clients send any name they have, and RFC 5321
 /// 4.1.4 forbids refusing mail for it. One printable token is enough; the trace field sanitises it.
 fn client_name(argument: &[u8]) -> Result<&str, CommandError> {
     let name = str::from_utf8(argument).map_err(|_| CommandError::BadArgument)?.trim_start_matches(' ');
+    if is_client_name(name) { Ok(name) } else { Err(CommandError::BadArgument) }
+}
+
+/// One printable token, not longer than a domain.
+pub(crate) fn is_client_name(name: &str) -> bool {
     let is_token = !name.is_empty() && !name.contains(|c: char| c.is_control() || c.is_whitespace());
-    if is_token && name.len() <= DOMAIN_OCTETS_MAX { Ok(name) } else { Err(CommandError::BadArgument) }
+    is_token && name.len() <= DOMAIN_OCTETS_MAX
 }
 
 fn mail(argument: &[u8]) -> Result<Mail<'_>, CommandError> {
-    let path = path_argument(argument, "FROM:", CommandError::BadSender(PathError::NonAscii))?;
+    const NON_ASCII: CommandError = CommandError::BadSender(PathError::NonAscii);
+    let path = path_argument(argument, "FROM:", NON_ASCII)?;
     let (reverse_path, rest) = ReversePath::parse(path).map_err(CommandError::BadSender)?;
-    let (mut declared_size, mut body) = (None, None);
+    let (mut declared_size, mut body, mut smtputf8) = (None, None, None);
+    let (mut ret, mut envid) = (None, None);
     for parameter in parameters(rest)? {
         let (keyword, value) = parameter?;
-        if keyword.eq_ignore_ascii_case("SIZE") {
-            once(&mut declared_size, size_value(value)?)?;
-        } else if keyword.eq_ignore_ascii_case("BODY") {
-            once(&mut body, body_value(value)?)?;
-        } else {
-            return Err(CommandError::UnknownParameter);
+        match keyword.to_ascii_uppercase().as_str() {
+            "SIZE" => once(&mut declared_size, size_value(value)?)?,
+            "BODY" => once(&mut body, body_value(value)?)?,
+            "SMTPUTF8" if value.is_none() => once(&mut smtputf8, ())?,
+            "SMTPUTF8" => return Err(CommandError::BadArgument),
+            "RET" => once(&mut ret, valid(value.and_then(Ret::parse))?)?,
+            "ENVID" => once(&mut envid, valid(value.filter(|value| is_envid(value)))?)?,
+            _ => return Err(CommandError::UnknownParameter),
         }
     }
-    Ok(Mail { reverse_path, declared_size, body: body.unwrap_or_default() })
+    if smtputf8.is_none() && !reverse_path.as_str().is_ascii() {
+        return Err(NON_ASCII);
+    }
+    let dsn = MailDsn { ret, envid: envid.unwrap_or_default() };
+    let body = body.unwrap_or_default();
+    Ok(Mail { reverse_path, declared_size, body, smtputf8: smtputf8.is_some(), dsn })
 }
 
-fn rcpt(argument: &[u8]) -> Result<ForwardPath<'_>, CommandError> {
+/// Whether SMTPUTF8 was said, which an address beyond ASCII needs, stands in MAIL.
+fn rcpt(argument: &[u8]) -> Result<Rcpt<'_>, CommandError> {
     let path = path_argument(argument, "TO:", CommandError::BadRecipient(PathError::NonAscii))?;
     let (forward_path, rest) = ForwardPath::parse(path).map_err(CommandError::BadRecipient)?;
-    match parameters(rest)?.next() {
-        None => Ok(forward_path),
-        Some(parameter) => parameter.and(Err(CommandError::UnknownParameter)),
+    let (mut notify, mut orcpt) = (None, None);
+    for parameter in parameters(rest)? {
+        let (keyword, value) = parameter?;
+        match keyword.to_ascii_uppercase().as_str() {
+            "NOTIFY" => once(&mut notify, valid(value.and_then(Notify::parse))?)?,
+            "ORCPT" => once(&mut orcpt, valid(value.filter(|value| is_orcpt(value)))?)?,
+            _ => return Err(CommandError::UnknownParameter),
+        }
     }
+    let dsn = RcptDsn { notify: notify.unwrap_or_default(), orcpt: orcpt.unwrap_or_default() };
+    Ok(Rcpt { forward_path, dsn })
 }
 
 /// What stands behind `FROM:` or `TO:` and at most one space.
@@ -208,13 +328,19 @@ fn parameter(word: &str) -> Parameter<'_> {
     };
     let is_keyword = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
         && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
-    let is_value =
-        |value: &str| !value.is_empty() && value.bytes().all(|o| o.is_ascii_graphic() && o != b'=');
+    // RFC 6531 3.3: an esmtp-value may hold UTF-8; which one does, its own check knows.
+    let is_value = |value: &str| {
+        !value.is_empty() && !value.contains(|c: char| c.is_control() || c.is_whitespace() || c == '=')
+    };
     if is_keyword && value.is_none_or(is_value) {
         Ok((keyword, value))
     } else {
         Err(CommandError::BadArgument)
     }
+}
+
+fn valid<T>(value: Option<T>) -> Result<T, CommandError> {
+    value.ok_or(CommandError::BadArgument)
 }
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandError> {
@@ -304,6 +430,18 @@ mod tests {
             "MAIL FROM:<a@b> BODY",
             "MAIL FROM:<a@b> -X",
             "MAIL FROM:<a@b> X=a=b",
+            "MAIL FROM:<a@b> SMTPUTF8=yes",
+            "MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8",
+            "MAIL FROM:<a@b> RET=SOME",
+            "MAIL FROM:<a@b> RET",
+            "MAIL FROM:<a@b> ENVID=",
+            "MAIL FROM:<a@b> ENVID=+0A",
+            "RCPT TO:<a@b> NOTIFY=NEVER,DELAY",
+            "RCPT TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER",
+            "RCPT TO:<a@b> ORCPT=a@b",
+            "ETRN",
+            "ETRN a b",
+            "ETRN @",
             "MAIL FROM:<a@b> SIZE=-1",
             "MAIL FROM:<a@b> SIZE=000000000000000000001",
             "RCPT TO:<a@b> \x07",
@@ -319,11 +457,11 @@ mod tests {
             assert_eq!(error(line), CommandError::BadArgument, "{line}");
         }
         for line in [
-            "MAIL FROM:<a@b> SMTPUTF8",
-            "MAIL FROM:<a@b> RET=FULL",
             "MAIL FROM:<a@b> BODY=BINARYMIME",
             "MAIL FROM:<a@b> AUTH=<>",
-            "RCPT TO:<a@b> NOTIFY=NEVER",
+            "MAIL FROM:<a@b> NOTIFY=NEVER",
+            "RCPT TO:<a@b> RET=FULL",
+            "RCPT TO:<a@b> SMTPUTF8",
         ] {
             assert_eq!(error(line), CommandError::UnknownParameter, "{line}");
         }
@@ -333,9 +471,56 @@ mod tests {
     fn octets_beyond_ascii_are_refused_as_addresses_and_unknown_as_verbs() {
         assert_eq!(error("MAIL FROM:<ü@b>"), CommandError::BadSender(PathError::NonAscii));
         assert_eq!(Command::parse(b"RCPT TO:<\xfc@b>"), Err(CommandError::BadRecipient(PathError::NonAscii)));
-        for line in ["", " ", "MAI", "MAILX", "ÜÜ", "AUTH LOGIN", "STARTTLSX", "BDAT 1", "GET / HTTP/1.1"] {
+        for line in ["", " ", "MAI", "MAILX", "ÜÜ", "AUTH LOGIN", "STARTTLSX", "GET / HTTP/1.1"] {
             assert_eq!(error(line), CommandError::UnknownCommand, "{line}");
         }
         assert_eq!(error("EXPN list"), CommandError::NotImplemented);
+        assert_eq!(error("VRFY ü"), CommandError::BadRecipient(PathError::NonAscii));
+        assert_eq!(Command::parse("VRFY ü smtputf8".as_bytes()), Ok(Command::Vrfy));
+    }
+
+    #[test]
+    fn smtputf8_and_dsn_parameters_are_kept_as_they_were_said() {
+        let line = "MAIL FROM:<ü@b> ENVID=a+2Bb smtputf8 RET=hdrs";
+        let Ok(Command::Mail(mail)) = Command::parse(line.as_bytes()) else { panic!("{line}") };
+        assert_eq!((mail.reverse_path.as_str(), mail.smtputf8), ("ü@b", true));
+        assert_eq!(mail.dsn, MailDsn { ret: Some(Ret::Headers), envid: "a+2Bb" });
+        let line = "RCPT TO:<ü@b> orcpt=utf-8;ü@c NOTIFY=delay,SUCCESS";
+        let Ok(Command::Rcpt(rcpt)) = Command::parse(line.as_bytes()) else { panic!("{line}") };
+        assert_eq!((rcpt.forward_path.as_str(), rcpt.dsn.orcpt), ("ü@b", "utf-8;ü@c"));
+        assert_eq!(rcpt.dsn.notify.to_string(), "SUCCESS,DELAY");
+    }
+
+    #[test]
+    fn a_chunk_says_its_octets_or_nobody_knows_where_it_ends() {
+        let chunk = |octets, is_last| Ok(Command::Bdat { octets, is_last });
+        assert_eq!(Command::parse(b"BDAT 0"), chunk(0, false));
+        assert_eq!(Command::parse(b"bdat  86 last "), chunk(86, true));
+        assert_eq!(Command::parse(b"BDAT 18446744073709551615"), chunk(u64::MAX, false));
+        for line in [
+            "BDAT",
+            "BDAT ",
+            "BDAT x",
+            "BDAT -1",
+            "BDAT +1",
+            "BDAT 1 LA",
+            "BDAT 1 LAST x",
+            "BDAT LAST",
+            "BDAT 18446744073709551616",
+            "BDAT 1\tLAST",
+        ] {
+            assert_eq!(error(line), CommandError::BadChunk, "{line}");
+        }
+    }
+
+    #[test]
+    fn etrn_names_a_domain_what_is_below_it_or_a_queue() {
+        for (line, node) in [
+            ("ETRN example.com", EtrnNode::Domain("example.com")),
+            ("etrn @Example.COM", EtrnNode::DomainAndBelow("Example.COM")),
+            ("ETRN #uucp", EtrnNode::Queue("uucp")),
+        ] {
+            assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Etrn(node)), "{line}");
+        }
     }
 }

@@ -28,6 +28,21 @@ pub struct DataSummary {
     pub has_8bit: bool,
     /// A NUL is in it.
     pub has_nul: bool,
+    /// How it came.
+    pub transfer: Transfer,
+}
+
+/// How mail data came. Stored is always what DATA has: dot-stuffed, the last line ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// By DATA.
+    #[default]
+    Data,
+    /// By BDAT (RFC 3030).
+    Bdat {
+        /// The last line had no CRLF and is given one, which counts in the octets (H46).
+        line_end_added: bool,
+    },
 }
 
 /// Why the message must be refused at its end.

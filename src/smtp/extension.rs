@@ -1,10 +1,32 @@
 //! Service extensions (RFC 5321 2.2): what our EHLO offers, and what a server's EHLO offers to our client.
 //!
-//! The server offers PIPELINING, SIZE with its own maximum (the domain is not known yet), 8BITMIME,
-//! ENHANCEDSTATUSCODES, STARTTLS where there is a certificate, and HELP: exactly what is done, since an offer that is not kept loses mail. The client
-//! notes keywords that change how a transaction is sent; unknown ones are ignored.
+//! The server offers exactly what is done, since an offer that is not kept loses mail: PIPELINING, SIZE with its own
+//! maximum (the domain is not known yet), 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN, CHUNKING, STARTTLS where there is a
+//! certificate, ETRN, LIMITS with the recipients of a transaction (transactions of a session have no limit, so none is told), HELP;
+//! XCLIENT to those who may say it. BINARYMIME is never offered. The client notes keywords that change how a transaction is
+//! sent; unknown ones are ignored.
+
+use core::fmt;
 
 use crate::smtp::output::append;
+use crate::smtp::xclient;
+
+/// What differs from server to server and from client to client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer<'a> {
+    /// Our name.
+    pub(crate) hostname: &'a str,
+    /// SIZE (RFC 1870).
+    pub(crate) message_octets_max: u64,
+    /// RCPTMAX of LIMITS (RFC 9422).
+    pub(crate) recipients_max: u32,
+    /// The client may say XCLIENT.
+    pub(crate) xclient: bool,
+    /// STARTTLS (RFC 3207).
+    pub(crate) starttls: bool,
+    /// Keywords that are left out.
+    pub(crate) withheld: &'a [String],
+}
 
 /// What a server said it can do, by its reply to EHLO; all absent after HELO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,15 +77,27 @@ impl Capabilities {
 }
 
 /// Appends our reply to EHLO (RFC 5321 4.1.1.1; RFC 2034 3 keeps enhanced codes out of it).
-pub(crate) fn write_offer(output: &mut Vec<u8>, hostname: &str, message_octets_max: u64, starttls: bool) {
-    let starttls = if starttls { "250-STARTTLS\r\n" } else { "" };
-    append(
-        output,
-        format_args!(
-            "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {message_octets_max}\r\n250-8BITMIME\r\n\
-             250-ENHANCEDSTATUSCODES\r\n{starttls}250 HELP\r\n"
-        ),
-    );
+pub(crate) fn write_offer(output: &mut Vec<u8>, offer: &Offer<'_>) {
+    append(output, format_args!("250-{}\r\n", offer.hostname));
+    let mut put = |keyword: &str, arguments: fmt::Arguments<'_>| {
+        if !offer.withheld.iter().any(|withheld| withheld == keyword) {
+            append(output, format_args!("250-{keyword}{arguments}\r\n"));
+        }
+    };
+    put("PIPELINING", format_args!(""));
+    put("SIZE", format_args!(" {}", offer.message_octets_max));
+    for keyword in ["8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING", "ETRN"] {
+        put(keyword, format_args!(""));
+    }
+    if offer.starttls {
+        put("STARTTLS", format_args!(""));
+    }
+    // RFC 9422: transactions of a session have no limit here, so none is told.
+    put("LIMITS", format_args!(" RCPTMAX={}", offer.recipients_max));
+    if offer.xclient {
+        put("XCLIENT", format_args!(" {}", xclient::ATTRIBUTES));
+    }
+    append(output, format_args!("250 HELP\r\n"));
 }
 
 #[cfg(test)]
@@ -73,7 +107,18 @@ mod tests {
     #[test]
     fn what_the_server_offers_the_client_understands() {
         let mut output = Vec::new();
-        write_offer(&mut output, "mx2.example.net", 1000, true);
+        let hostname = "mx2.example.net";
+        write_offer(
+            &mut output,
+            &Offer {
+                hostname,
+                message_octets_max: 1000,
+                recipients_max: 9,
+                xclient: true,
+                starttls: true,
+                withheld: &[],
+            },
+        );
         let mut capabilities = Capabilities::default();
         for line in String::from_utf8(output).unwrap().split_terminator("\r\n").skip(1) {
             capabilities.note(&line[4..]);
@@ -84,6 +129,10 @@ mod tests {
             eight_bit_mime: true,
             enhanced_status_codes: true,
             starttls: true,
+            chunking: true,
+            smtputf8: true,
+            dsn: true,
+            xclient: true,
             ..Capabilities::default()
         };
         assert_eq!(capabilities, expected);

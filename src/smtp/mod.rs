@@ -19,15 +19,18 @@
 //! Nothing here knows a socket, a file or a clock, and no input makes it panic. `RFC.md` beside this file
 //! lists each clause, what is done about it and the test that shows it.
 
+pub mod chunk;
 pub mod client;
 pub mod command;
 pub mod data;
+pub mod dsn;
 pub mod extension;
 pub mod line;
 mod output;
 pub mod path;
 pub mod reply;
 pub mod server;
+pub mod xclient;
 
 /// Monotonic time since an arbitrary start. Only differences mean anything.
 pub type Moment = core::time::Duration;

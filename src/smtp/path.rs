@@ -6,8 +6,9 @@
 //!
 //! A backup MX that refuses what the primary would take loses mail, so the grammar is wider than the RFC's in
 //! two places, neither of which changes where a path ends: dots may stand anywhere in a local part
-//! (carriers hand out such addresses), and an underscore may stand in a domain. Octets from 0x80 up are
-//! [`PathError::NonAscii`], since SMTPUTF8 is not offered. Nothing here decides who may send or receive.
+//! (carriers hand out such addresses), and an underscore may stand in a domain. Characters beyond ASCII may stand
+//! wherever letters may (RFC 6531 3.3); whether SMTPUTF8 was said for them is the caller's to ask
+//! ([`Mailbox::is_ascii`]), and which domains are the same is the host's. Nothing here decides who may send or receive.
 
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -42,7 +43,7 @@ pub enum ForwardPath<'a> {
 /// Why a path was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// An octet from 0x80 up, and the client cannot have negotiated SMTPUTF8.
+    /// Not ASCII, and SMTPUTF8 was not said; or not UTF-8.
     #[error("the address is not ASCII")]
     NonAscii,
     /// Not the grammar of a path.
@@ -56,8 +57,9 @@ pub enum PathError {
 impl<'a> Mailbox<'a> {
     /// Parses a whole `local-part@domain`.
     pub fn parse(text: &'a str) -> Result<Self, PathError> {
-        if !text.is_ascii() {
-            return Err(PathError::NonAscii);
+        // RFC 6531 3.3 forbids none, but C1 controls are control characters wherever a path is shown.
+        if !text.is_ascii() && text.contains(char::is_control) {
+            return Err(PathError::Syntax);
         }
         let at = if text.starts_with('"') { quoted_string_len(text)? } else { dot_string_len(text) };
         if at == 0 || !text[at..].starts_with('@') {
@@ -74,6 +76,11 @@ impl<'a> Mailbox<'a> {
     pub(crate) fn from_parts(text: &'a str, at: usize) -> Self {
         debug_assert_eq!(text.as_bytes().get(at), Some(&b'@'));
         Self { text, at }
+    }
+
+    /// No character is beyond ASCII: SMTPUTF8 is not needed.
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
     }
 
     /// The whole mailbox: `local-part@domain`.
@@ -147,9 +154,6 @@ impl<'a> PathText<'a> {
         let inside = text.strip_prefix('<').ok_or(PathError::Syntax)?;
         let end = closing_bracket(inside).ok_or(PathError::Syntax)?;
         let (content, rest) = (&inside[..end], &inside[end + 1..]);
-        if !content.is_ascii() {
-            return Err(PathError::NonAscii);
-        }
         if content.len() + 2 > PATH_OCTETS_MAX {
             return Err(PathError::TooLong);
         }
@@ -191,7 +195,7 @@ fn quoted_string_len(text: &str) -> Result<usize, PathError> {
     let mut escaped = false;
     for (index, octet) in text.bytes().enumerate().skip(1) {
         match octet {
-            0..=31 | 127.. => return Err(PathError::Syntax),
+            0..=31 | 127 => return Err(PathError::Syntax),
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => return Ok(index + 1),
@@ -232,13 +236,14 @@ fn check_address_literal(literal: &str) -> Result<(), PathError> {
     if valid { Ok(()) } else { Err(PathError::Syntax) }
 }
 
+/// RFC 6531 3.3: an octet of a U-label too.
 fn is_label_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
+    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_' || octet >= 0x80
 }
 
-/// RFC 5322 3.2.3.
+/// RFC 5322 3.2.3 and RFC 6531 3.3. The text is UTF-8, so an octet from 0x80 up is part of a character.
 fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+    octet.is_ascii_alphanumeric() || octet >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
 }
 
 #[cfg(test)]
@@ -264,6 +269,8 @@ mod tests {
             "a@[IPv6:2001:db8::1]",
             "a@under_score.example",
             "a@xn--bcher-kva.example",
+            "ü@bücher.example",
+            "\"ü ö\"@b",
         ] {
             assert_eq!(recipient(&format!("<{text}>")), Ok(text.to_owned()), "{text}");
         }
@@ -294,6 +301,9 @@ mod tests {
             "@r,a@b",
             "@r a@b",
             "a\t@b",
+            "a\u{85}@b",
+            "\"a\u{85}\"@b",
+            "a@b\u{9f}",
         ] {
             assert_eq!(recipient(&format!("<{text}>")), Err(PathError::Syntax), "{text}");
         }
@@ -332,7 +342,10 @@ mod tests {
     fn parts_are_found_around_the_last_at() {
         let mailbox = Mailbox::parse("\"a@b\"@Example.NET").unwrap();
         assert_eq!((mailbox.local_part(), mailbox.domain()), ("\"a@b\"", "Example.NET"));
-        assert_eq!(Mailbox::parse("ü@b"), Err(PathError::NonAscii));
-        assert_eq!(recipient("<a@bücher.example>"), Err(PathError::NonAscii));
+        let mailbox = Mailbox::parse("ü@bücher.example").unwrap();
+        assert_eq!(
+            (mailbox.local_part(), mailbox.domain(), mailbox.is_ascii()),
+            ("ü", "bücher.example", false)
+        );
     }
 }

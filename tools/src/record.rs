@@ -53,6 +53,15 @@ pub struct Arrival {
     pub reverse_path: String,
     /// Recipients that were accepted.
     pub recipients: Vec<String>,
+    /// Parameters of MAIL but SIZE and BODY, as they can be said again.
+    #[serde(default)]
+    pub mail_parameters: String,
+    /// Parameters of RCPT, one text a recipient that was accepted.
+    #[serde(default)]
+    pub recipient_parameters: Vec<String>,
+    /// The data came by BDAT.
+    #[serde(default)]
+    pub chunked: bool,
     /// Recipients that were refused.
     #[serde(default)]
     pub refused: Vec<String>,

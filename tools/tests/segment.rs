@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use storage::format::journal_entry::{Fact, Outcome};
-use storage::format::message::{DataFacts, Envelope, Protocol};
+use storage::format::message::{DataFacts, Envelope, Extensions, Protocol};
 use storage::format::segment_header::Purpose;
 use storage::log::{Log, LogOptions, Message, Progress};
 use storage::position::{QueueId, ShardId, UnixMillis};
@@ -63,6 +63,7 @@ async fn write(mail: &SimLog, journal: &SimLog) {
                 helo: "client.example",
                 protocol: Protocol::Esmtp,
                 body_8bit: false,
+                extensions: Extensions::NONE,
             },
             data: &facts,
             chunks: &chunks,

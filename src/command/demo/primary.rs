@@ -2,7 +2,8 @@
 
 use super::sender::data_of;
 use super::verdict::Taken;
-use crate::smtp::reply::TLS_UNAVAILABLE_454;
+use crate::smtp::chunk::DotStuffer;
+use crate::smtp::reply::{NO_MESSAGES_WAITING_251, TLS_UNAVAILABLE_454};
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -46,9 +47,11 @@ fn serve(
         max_message_size: 1 << 30,
         max_recipients: 1000,
         starttls: false,
+        withheld: Vec::new(),
     };
     let mut session = ServerSession::new(Arc::new(profile), clock.now());
     let (mut input, mut data, mut place) = (Vec::new(), Vec::new(), 0);
+    let mut stuffer = DotStuffer::default();
     loop {
         let step = session.handle_input(&input, clock.now());
         match step.event {
@@ -58,7 +61,10 @@ fn serve(
             }
             ServerEvent::Recipient => session.handle_recipient(RecipientVerdict::Accept, clock.now()),
             ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
+            ServerEvent::Chunk { start, end } => stuffer.stuff(&input[start..end], &mut data),
+            ServerEvent::Etrn => session.handle_etrn(&NO_MESSAGES_WAITING_251, clock.now()),
             ServerEvent::MessageEnds(_) => {
+                core::mem::take(&mut stuffer).finish(&mut data);
                 let number = number_of(&data);
                 let recipients = session.transaction().recipients();
                 let taken =
@@ -69,11 +75,14 @@ fn serve(
                 data.clear();
                 session.handle_message(Ok(&place), clock.now());
             }
-            ServerEvent::Abandoned => data.clear(),
+            ServerEvent::Abandoned => {
+                data.clear();
+                stuffer = DotStuffer::default();
+            }
             ServerEvent::StartTls => {
                 session.handle_start_tls(Err(TLS_UNAVAILABLE_454), clock.now());
             }
-            ServerEvent::Idle => {}
+            ServerEvent::Client | ServerEvent::Idle => {}
         }
         input.drain(..step.consumed);
         if step.consumed > 0 || step.event != ServerEvent::Idle {

@@ -1,7 +1,7 @@
 //! The world's senders in small: sessions that carry messages until each is acknowledged.
 
 use super::verdict::Promised;
-use crate::smtp::client::{ClientEvent, ClientSession, Envelope, RecipientOutcome};
+use crate::smtp::client::{ClientEvent, ClientSession, Envelope, Extensions, RecipientOutcome};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -103,6 +103,7 @@ impl Session {
             recipients: &[&recipient],
             octets: data.len() as u64,
             has_8bit: false,
+            extensions: Extensions::default(),
         };
         self.machine.send(&envelope, self.clock.now());
         loop {

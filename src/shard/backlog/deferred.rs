@@ -64,6 +64,15 @@ impl Deferred {
         Some(if self.sweep.is_some() { Moment::ZERO } else { earliest.max(self.next_sweep) })
     }
 
+    /// All are due, and a sweep begins at once: somebody knows that the primary is back.
+    pub(super) fn make_due(&mut self) {
+        for waiting in self.entries.iter_mut() {
+            waiting.moment_s = 0;
+        }
+        self.earliest_s = 0;
+        self.next_sweep = Moment::ZERO;
+    }
+
     /// The next entry of the sweep; begins one when it is time.
     pub(super) fn next(&mut self, now: Moment) -> Option<Waiting> {
         if self.due().is_none_or(|due| due > now) {

@@ -147,6 +147,16 @@ impl Lanes {
         self.stirred.notify_all();
     }
 
+    /// Everything of a domain is due, whatever it waits for; its lane looks at once. Gives how many messages are
+    /// queued, those among them that are being sent.
+    pub(super) fn flush(&self, domain: &str) -> u64 {
+        let lane = self.lanes.borrow().get(domain).map(Rc::clone);
+        let Some(lane) = lane else { return 0 };
+        let pending = lane.queue.borrow_mut().flush();
+        lane.stirred.notify_all();
+        pending as u64
+    }
+
     /// Facts that are not durable yet.
     pub(super) fn outstanding(&self) -> u32 {
         self.lanes.borrow().values().map(|lane| lane.settlements.outstanding()).sum()

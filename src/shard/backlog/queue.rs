@@ -146,6 +146,13 @@ impl Queue {
         self.untried.len() + self.suspects.len() + self.deferred.entries().len()
     }
 
+    /// Deferred entries are due at once, in one sweep. Gives how many entries are without an outcome and not held,
+    /// those that are out among them.
+    pub(in crate::shard) fn flush(&mut self) -> usize {
+        self.deferred.make_due();
+        self.len() + self.out.len()
+    }
+
     /// The domain's cursor: in each shard directory the position before which nothing waits for its first try.
     pub(in crate::shard) fn cursor(&self) -> Vec<Position> {
         self.untried.cursor()

@@ -46,6 +46,11 @@ impl<T: Stamped> Sorted<T> {
         self.chunks.iter().flatten()
     }
 
+    /// All items in order, to change what is not their place.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten()
+    }
+
     /// The first item.
     pub(super) fn first(&self) -> Option<&T> {
         self.chunks.front()?.front()

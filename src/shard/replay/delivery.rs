@@ -1,10 +1,12 @@
 //! One connection to a primary: drives the client machine over a link and writes stored data as it lies.
 
+use super::addressee::{Addressee, extensions, goes_without_smtputf8, merged};
 use crate::limits::{CLIENT_INPUT_OCTETS, OPEN_TIMEOUT, QUIT_TIMEOUT};
 use crate::shard::interrupt::{Interrupt, Reason};
 use crate::shard::link::Link;
 use crate::smtp::Moment;
 use crate::smtp::client::{ClientEvent, ClientFailure, ClientSession, Envelope, TransactionOutcome};
+use crate::smtp::dsn::RcptDsn;
 use std::io;
 use std::rc::Rc;
 use storage::clock::Clock;
@@ -79,26 +81,35 @@ impl<L: Link, C: Clock> Delivery<L, C> {
         self.session.failure()
     }
 
-    /// Sends a message to these recipients.
+    /// Sends a message to these recipients, as far as the primary offers what they need.
     pub(super) async fn send<D: Disk>(
         &mut self,
         message: &MessageView<'_>,
-        recipients: &[&str],
+        addressees: &[Addressee<'_>],
         reader: &Reader<D>,
         shard: ShardId,
     ) -> Result<TransactionOutcome, SendError> {
+        self.data_sent = false;
+        let offered = self.session.capabilities().smtputf8;
+        let can_go = |to: &&Addressee<'_>| offered || goes_without_smtputf8(message, to);
+        let (recipients, dsn): (Vec<&str>, Vec<RcptDsn<'_>>) =
+            addressees.iter().filter(can_go).map(|to| (to.mailbox, to.dsn)).unzip();
+        let could_go = addressees.iter().map(|to| can_go(&to));
+        if recipients.is_empty() {
+            return Ok(merged(could_go, None));
+        }
         let envelope = Envelope {
             reverse_path: message.reverse_path,
-            recipients,
+            recipients: &recipients,
             octets: message.data.unstuffed_octets + message.trace.len() as u64,
             has_8bit: message.data.has_8bit,
+            extensions: extensions(message, &dsn),
         };
-        self.data_sent = false;
         self.session.send(&envelope, self.clock.now());
         loop {
             match self.next_event().await {
                 ClientEvent::SendData => self.send_data(message, reader, shard).await?,
-                ClientEvent::TransactionDone(outcome) => return Ok(outcome),
+                ClientEvent::TransactionDone(outcome) => return Ok(merged(could_go, Some(outcome))),
                 ClientEvent::Idle | ClientEvent::Ready => {}
                 ClientEvent::Failed(_) | ClientEvent::Closed => {
                     unreachable!("the machine ends every transaction before it fails")

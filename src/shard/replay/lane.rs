@@ -1,5 +1,6 @@
 //! The task of one lane: connect, send in order, write down what became of it, pause when nobody answers.
 
+use super::addressee::addressees;
 use super::damage::Remains;
 use super::delivery::{Delivery, SendError};
 use super::outcome::{Verdict, judge};
@@ -243,10 +244,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let error = ReadError::Damaged("message payload");
             return self.unreadable(place, looking, &ordinals, error, domain).await;
         };
-        let recipients: Vec<&str> = ordinals
-            .iter()
-            .filter_map(|ordinal| message.recipients.get(usize::from(*ordinal)).copied())
-            .collect();
+        let recipients = addressees(&message, &ordinals);
         if recipients.len() != ordinals.len() {
             let error = ReadError::Damaged("recipients");
             return self.unreadable(place, looking, &ordinals, error, domain).await;
@@ -269,6 +267,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         } else {
             Broke::Before
         };
+        let recipients: Vec<&str> = recipients.iter().map(|addressee| addressee.mailbox).collect();
         self.apply(place, looking, verdict, &recipients, broke, domain)
     }
 

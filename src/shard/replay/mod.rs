@@ -7,6 +7,7 @@
 //!
 //! Not built yet: parallel lanes, the bounce guard, canaries; they grow here.
 
+mod addressee;
 mod damage;
 mod delivery;
 mod expiry;

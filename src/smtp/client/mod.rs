@@ -18,6 +18,7 @@ use crate::limits::{
     CLIENT_GREETING_TIMEOUT,
 };
 use crate::smtp::Moment;
+use crate::smtp::dsn::{MailDsn, RcptDsn};
 use crate::smtp::output::Output;
 use crate::smtp::reply::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
 
@@ -41,6 +42,19 @@ pub struct Envelope<'a> {
     pub octets: u64,
     /// The message has octets from 0x80 up.
     pub has_8bit: bool,
+    /// What else is to be said, as far as the server offers it.
+    pub extensions: Extensions<'a>,
+}
+
+/// What service extensions add to an envelope; the default: nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extensions<'a> {
+    /// RET and ENVID (RFC 3461 4.3, 4.4).
+    pub dsn: MailDsn<'a>,
+    /// NOTIFY and ORCPT (RFC 3461 4.1, 4.2), one a recipient; or empty.
+    pub recipients: &'a [RcptDsn<'a>],
+    /// The message's header section cannot go on without SMTPUTF8 (RFC 6531 3.1).
+    pub header_needs_smtputf8: bool,
 }
 
 /// The result of one call of [`ClientSession::handle_input`].
@@ -82,13 +96,21 @@ pub struct ClientSession {
 }
 
 impl Envelope<'_> {
-    /// No path holds a control character, which could end its command early. Paths that came in by RCPT never
-    /// do; paths from elsewhere are to be asked.
+    /// No path holds a control character, which could end its command early, and no parameter white space, which
+    /// could begin another. Those that came in by MAIL and RCPT never do; those from elsewhere are to be asked.
     pub fn is_sendable(&self) -> bool {
         let is_safe = |path: &str| !path.contains(char::is_control);
+        let is_word = |value: &str| !value.contains(|c: char| c.is_control() || c.is_whitespace());
         !self.recipients.is_empty()
             && is_safe(self.reverse_path)
             && self.recipients.iter().all(|path| is_safe(path))
+            && is_word(self.extensions.dsn.envid)
+            && self.extensions.recipients.iter().all(|dsn| is_word(dsn.orcpt))
+    }
+
+    /// SMTPUTF8 is needed, whoever the recipient (RFC 6531 3.4): for the sender's address or the header section.
+    pub fn needs_smtputf8(&self) -> bool {
+        self.extensions.header_needs_smtputf8 || !self.reverse_path.is_ascii()
     }
 }
 
@@ -149,10 +171,18 @@ impl ClientSession {
 
     /// Begins a transaction.
     ///
+    /// What the server did not offer is not said: without DSN its parameters stay behind (RFC 3461 5.2.2). For what
+    /// needs SMTPUTF8 there is no way without it: the host does not send it.
+    ///
     /// # Panics
-    /// Unless [`Self::is_ready`] and [`Envelope::is_sendable`].
+    /// Unless [`Self::is_ready`] and [`Envelope::is_sendable`]; and for what needs SMTPUTF8 where it is not offered.
     pub fn send(&mut self, envelope: &Envelope<'_>, now: Moment) {
         assert!(envelope.is_sendable(), "an envelope has a recipient and no control characters");
+        assert!(
+            self.capabilities.smtputf8
+                || (!envelope.needs_smtputf8() && envelope.recipients.iter().all(|path| path.is_ascii())),
+            "what needs SMTPUTF8 goes where it is offered"
+        );
         let State::Ready(standing) = self.state else {
             unreachable!("a transaction begins only in a session that is ready")
         };

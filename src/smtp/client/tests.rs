@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn envelope<'a>(reverse_path: &'a str, recipients: &'a [&'a str]) -> Envelope<'a> {
-    Envelope { reverse_path, recipients, octets: 1, has_8bit: false }
+    Envelope { reverse_path, recipients, octets: 1, has_8bit: false, extensions: Extensions::default() }
 }
 
 #[test]

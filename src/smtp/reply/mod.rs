@@ -182,8 +182,13 @@ pub const READY_FOR_TLS_220: Reply = Reply::fixed(220, 2, 0, 0, "Ready to start 
 /// QUIT.
 pub const CLOSING_221: Reply = Reply::fixed(221, 2, 0, 0, "Bye");
 /// HELP.
-pub const HELP_214: Reply =
-    Reply::fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT HELP VRFY STARTTLS; see RFC 5321");
+pub const HELP_214: Reply = Reply::fixed(
+    214,
+    2,
+    0,
+    0,
+    "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT HELP VRFY ETRN STARTTLS; see RFC 5321",
+);
 /// Done: RSET, NOOP.
 pub const OK_250: Reply = Reply::fixed(250, 2, 0, 0, "Ok");
 /// MAIL accepted.
@@ -192,6 +197,12 @@ pub const SENDER_OK_250: Reply = Reply::fixed(250, 2, 1, 0, "Ok");
 pub const RECIPIENT_OK_250: Reply = Reply::fixed(250, 2, 1, 5, "Ok");
 /// VRFY: nothing is confirmed, mail will be tried (RFC 5321 3.5.3).
 pub const CANNOT_VERIFY_252: Reply = Reply::fixed(252, 2, 0, 0, "Cannot VRFY, but will take mail and try");
+/// ETRN: mail is waiting, and its delivery was begun (RFC 1985 5.3). The host says how much.
+pub const PENDING_MESSAGES_STARTED_253: Reply = Reply::fixed(253, 2, 0, 0, "Ok, pending messages started");
+/// ETRN for a domain and those below it: mail is waiting, and its delivery was begun.
+pub const PENDING_MESSAGES_STARTED_252: Reply = Reply::fixed(252, 2, 0, 0, "Ok, pending messages started");
+/// ETRN: nothing is waiting.
+pub const NO_MESSAGES_WAITING_251: Reply = Reply::fixed(251, 2, 0, 0, "Ok, no messages waiting");
 /// DATA accepted. RFC 2034 4 gives no enhanced code to 3xx.
 pub const START_MAIL_INPUT_354: Reply = Reply {
     code: ReplyCode::new(354),
@@ -237,6 +248,11 @@ pub const TLS_UNAVAILABLE_454: Reply =
 pub const TOO_MANY_RECIPIENTS_452: Reply =
     Reply::fixed(452, 4, 5, 3, "Too many recipients in one transaction");
 
+/// ETRN: the mail cannot be sent on request, for instance since the service stops.
+pub const CANNOT_QUEUE_458: Reply = Reply::fixed(458, 4, 3, 0, "Unable to queue messages");
+/// ETRN by somebody who may not, for a node that is not served here, or both: it is not told which.
+pub const ETRN_NOT_ALLOWED_459: Reply = Reply::fixed(459, 4, 7, 1, "Node not allowed");
+
 /// A command line with a bare CR, a bare LF or a NUL, or a longer one than `COMMAND_LINE_OCTETS_MAX`.
 pub const SYNTAX_500: Reply = Reply::fixed(500, 5, 5, 2, "Syntax error: bad line");
 /// No such command.
@@ -251,6 +267,8 @@ pub const BAD_SENDER_501: Reply = Reply::fixed(501, 5, 1, 7, "Bad sender address
 pub const NOT_IMPLEMENTED_502: Reply = Reply::fixed(502, 5, 5, 1, "Command not implemented");
 /// A good command at the wrong time.
 pub const BAD_SEQUENCE_503: Reply = Reply::fixed(503, 5, 5, 1, "Bad sequence of commands");
+/// XCLIENT by somebody who may not.
+pub const XCLIENT_REFUSED_550: Reply = Reply::fixed(550, 5, 7, 0, "Insufficient authorization for XCLIENT");
 /// The recipient's domain is not protected here.
 pub const NOT_PROTECTED_550: Reply = Reply::fixed(550, 5, 7, 1, "Relaying denied: domain is not served here");
 /// The recipient is unknown by list, learned or verified.
@@ -262,6 +280,9 @@ pub const NON_ASCII_ADDRESS_553: Reply = Reply::fixed(553, 5, 6, 7, "Non-ASCII a
 /// Bare CR or bare LF in mail data.
 pub const BAD_LINE_ENDS_554: Reply =
     Reply::fixed(554, 5, 6, 0, "Message has bare CR or bare LF, only CRLF ends lines");
+/// BDAT without the number of octets that follow: the session cannot stay in step.
+pub const BAD_CHUNK_554: Reply =
+    Reply::fixed(554, 5, 5, 4, "Syntax: BDAT octets [LAST]; closing the connection");
 /// The client spoke before its turn.
 pub const EARLY_TALKER_554: Reply =
     Reply::fixed(554, 5, 5, 0, "Talked before its turn, closing the connection");

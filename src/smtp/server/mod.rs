@@ -4,8 +4,9 @@
 //! the host, each as an event that must be answered before more input is wanted: is the sender welcome
 //! (`Sender` -> [`ServerSession::handle_sender`]), is the recipient (`Recipient` ->
 //! [`ServerSession::handle_recipient`]), is the message safe (`MessageEnds` ->
-//! [`ServerSession::handle_message`]), and may TLS begin (`StartTls` -> [`ServerSession::handle_start_tls`]). From
-//! the moment that the 250 to a message is in the output, the message is the host's.
+//! [`ServerSession::handle_message`]), what becomes of ETRN (`Etrn` -> [`ServerSession::handle_etrn`]), and may TLS begin
+//! (`StartTls` -> [`ServerSession::handle_start_tls`]). From the moment that the 250 to a message is in the output, the
+//! message is the host's.
 //!
 //! Invariants: one reply for each command, in order; mail data reaches the host as contiguous ranges of its own
 //! input; a transaction ends in a message verdict, a refused MAIL, [`ServerEvent::Abandoned`], or the closing
@@ -16,6 +17,7 @@
 //! and do not count as errors: a mailing list with dead addresses must not lose its session.
 
 use core::fmt;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::limits::SERVER_COMMAND_TIMEOUT;
@@ -25,8 +27,11 @@ use crate::smtp::line::LineFramer;
 use crate::smtp::output::{Output, append};
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::{self, Reply};
+use crate::smtp::xclient::ClientOverride;
 
+mod chunk;
 mod progress;
+mod request;
 mod start_tls;
 mod state;
 #[cfg(test)]
@@ -48,6 +53,9 @@ pub struct ServerProfile {
     pub max_recipients: u32,
     /// STARTTLS is offered: the host has a certificate.
     pub starttls: bool,
+    /// Keywords of EHLO, in capitals, that are not offered although they are understood: a scripted primary plays
+    /// an older server so. Empty where mail is at stake.
+    pub withheld: Vec<String>,
 }
 
 /// The result of one call of [`ServerSession::handle_input`].
@@ -76,6 +84,18 @@ pub enum ServerEvent {
         /// Behind the last octet.
         end: usize,
     },
+    /// A piece of a BDAT chunk as it came: this range of the input. The host stuffs it (`chunk::DotStuffer`), so that
+    /// what it stores is what the summary of `MessageEnds` tells.
+    Chunk {
+        /// First octet.
+        start: usize,
+        /// Behind the last octet.
+        end: usize,
+    },
+    /// XCLIENT told who the client is: see [`ServerSession::client`].
+    Client,
+    /// ETRN is well-formed, see [`ServerSession::etrn_node`]: answer by `handle_etrn`.
+    Etrn,
     /// The true end of data, and the message is good: answer by `handle_message`.
     MessageEnds(DataSummary),
     /// STARTTLS at its right place: answer by `handle_start_tls`.
@@ -91,7 +111,7 @@ pub enum RecipientVerdict<'a> {
     /// 250, stored as typed with its domain in lower case.
     Accept,
     /// 250, stored as this mailbox; the only acceptance that `<postmaster>` can have.
-    AcceptAs(&'a str),
+    AcceptAs(Cow<'a, str>),
     /// This reply; a 421 closes the session too.
     Refuse(Reply),
 }
@@ -103,6 +123,8 @@ pub struct ServerSession {
     state: State,
     transaction: Transaction,
     peer: Peer,
+    client: ClientOverride,
+    may_xclient: bool,
     output: Output,
     deadline: Moment,
     progress: Progress,
@@ -128,6 +150,8 @@ impl ServerSession {
             state: State::commands(Phase::Unidentified),
             transaction: Transaction::default(),
             peer: Peer::default(),
+            client: ClientOverride::default(),
+            may_xclient: false,
             output: Output::default(),
             deadline: now + SERVER_COMMAND_TIMEOUT,
             progress: Progress::commands(now),
@@ -135,9 +159,18 @@ impl ServerSession {
             refused_recipients: 0,
             idle_commands: 0,
         };
-        let hostname = &session.profile.hostname;
-        append(session.output.tail(), format_args!("220 {hostname} ESMTP StrataMX\r\n"));
+        session.greet();
         session
+    }
+
+    /// The client may say XCLIENT, and is offered it.
+    pub fn allow_xclient(&mut self) {
+        self.may_xclient = true;
+    }
+
+    fn greet(&mut self) {
+        let hostname = &self.profile.hostname;
+        append(self.output.tail(), format_args!("220 {hostname} ESMTP StrataMX\r\n"));
     }
 
     /// Looks at the head of `input`: all octets received and not yet consumed. At most one event a call.
@@ -145,8 +178,11 @@ impl ServerSession {
         let step = match self.state {
             State::Commands { .. } => self.step_commands(input),
             State::Data(_) => self.step_data(input),
+            State::Chunk(_) => self.step_chunk(input),
+            State::Swallow { .. } => self.step_swallow(input),
             State::SenderPending
             | State::RecipientPending
+            | State::EtrnPending { .. }
             | State::MessagePending(_)
             | State::StartTlsPending
             | State::Handshake
@@ -199,7 +235,7 @@ impl ServerSession {
                 self.transaction.accept();
                 None
             }
-            RecipientVerdict::AcceptAs(text) => match Mailbox::parse(text) {
+            RecipientVerdict::AcceptAs(text) => match Mailbox::parse(&text) {
                 Ok(mailbox) if self.transaction.accept_as(mailbox) => None,
                 Ok(_) => Some(reply::TOO_MANY_RECIPIENTS_452),
                 Err(_) => Some(reply::CONFIGURATION_ERROR_451),
@@ -262,7 +298,8 @@ impl ServerSession {
 
     /// False while a verdict is awaited or the session is closing: the host should not read.
     pub fn wants_input(&self) -> bool {
-        matches!(self.state, State::Commands { .. } | State::Data(_))
+        let state = &self.state;
+        matches!(state, State::Commands { .. } | State::Data(_) | State::Chunk(_) | State::Swallow { .. })
     }
 
     /// When to call [`Self::handle_timeout`]; [`Moment::MAX`] while the host owes a verdict.
@@ -270,9 +307,12 @@ impl ServerSession {
         match self.state {
             State::SenderPending
             | State::RecipientPending
+            | State::EtrnPending { .. }
             | State::MessagePending(_)
             | State::StartTlsPending => Moment::MAX,
-            State::Commands { .. } | State::Data(_) => self.deadline.min(self.progress.deadline()),
+            State::Commands { .. } | State::Data(_) | State::Chunk(_) | State::Swallow { .. } => {
+                self.deadline.min(self.progress.deadline())
+            }
             State::Handshake | State::Closing => self.deadline,
         }
     }
@@ -297,9 +337,14 @@ impl ServerSession {
         &self.peer.name
     }
 
-    /// EHLO was said, not HELO.
+    /// EHLO was said, not HELO; or so XCLIENT tells.
     pub fn is_extended(&self) -> bool {
-        self.peer.is_extended
+        self.client.is_extended.unwrap_or(self.peer.is_extended)
+    }
+
+    /// What XCLIENT told about the client.
+    pub fn client(&self) -> &ClientOverride {
+        &self.client
     }
 
     /// The envelope. Valid from `Sender` to the end of the transaction, empty else.
@@ -317,11 +362,15 @@ impl ServerSession {
         self.refused_recipients
     }
 
-    /// See [`Progress`]: the pace is that of mail data, and a new one begins with each DATA.
+    /// See [`Progress`]: the pace is that of mail data, and a new one begins with each DATA and each chunk.
     fn note_progress(&mut self, consumed: usize, now: Moment) {
         match (&self.state, self.progress) {
-            (State::Data(_), Progress::Data { .. }) => self.progress.note(consumed, now),
-            (State::Data(_), Progress::Commands { .. }) => self.progress = Progress::data(now),
+            (State::Data(_) | State::Chunk(_) | State::Swallow { .. }, Progress::Data { .. }) => {
+                self.progress.note(consumed, now);
+            }
+            (State::Data(_) | State::Chunk(_) | State::Swallow { .. }, Progress::Commands { .. }) => {
+                self.progress = Progress::data(now);
+            }
             (State::Commands { .. }, Progress::Data { .. }) => self.progress = Progress::commands(now),
             _ => {}
         }

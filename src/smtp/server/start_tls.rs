@@ -53,7 +53,8 @@ impl ServerSession {
         }
         assert!(matches!(self.state, State::Handshake), "a 220 to STARTTLS went before");
         self.deadline = now + SERVER_COMMAND_TIMEOUT;
-        // RFC 3207 4.2: what was learned from the client before is discarded, its name among it.
+        // RFC 3207 4.2: what was learned from the client before is discarded, its name among it. Who may say XCLIENT
+        // may so still, and what he said by it is his word, not the client's.
         self.peer = Peer { is_secured: true, ..Peer::default() };
         self.state = State::commands(Phase::Unidentified);
     }

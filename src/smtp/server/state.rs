@@ -5,17 +5,18 @@
 //!   SenderPending --yes--> Commands(Envelope) --RCPT--> RecipientPending --> Commands(Envelope)
 //!   Commands(Envelope) --DATA--> Data --true end--> MessagePending --> Commands(Identified)
 //! ```
-//! STARTTLS has its own picture in `start_tls`. RSET, HELO and EHLO lead from an envelope back to `Identified`; QUIT, 421 and early talk lead to `Closing`
+//! BDAT is in `chunk.rs`, ETRN and XCLIENT are in `request.rs`, STARTTLS has its own picture in `start_tls.rs`.
+//! RSET, HELO and EHLO lead from an envelope back to `Identified`; QUIT, 421 and early talk lead to `Closing`
 //! from everywhere. The pending states want no input: what is pipelined behind them stays in the host's buffer.
 
-use super::{ServerEvent, ServerSession, Step};
+use super::{ServerEvent, ServerProfile, ServerSession, Step};
 use crate::limits::{SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX};
-use crate::smtp::command::{Command, Mail};
+use crate::smtp::chunk::ChunkScanner;
+use crate::smtp::command::{Command, CommandError, Mail, Rcpt};
 use crate::smtp::data::{DATA_END, DataFault, DataScan, DataScanner, DataSummary};
-use crate::smtp::extension;
+use crate::smtp::extension::{self, Offer};
 use crate::smtp::line::{Line, LineFramer};
 use crate::smtp::output::append;
-use crate::smtp::path::ForwardPath;
 use crate::smtp::reply::{self, Reply};
 use crate::smtp::server::transaction::Proposal;
 
@@ -30,6 +31,12 @@ pub(super) enum State {
     RecipientPending,
     /// Mail data is read.
     Data(DataScanner),
+    /// A chunk is read.
+    Chunk(Chunk),
+    /// A chunk is read that is refused at its end.
+    Swallow { remaining: u64, refusal: Reply, phase: Phase },
+    /// ETRN awaits the host.
+    EtrnPending { node: String, phase: Phase },
     /// A message awaits the host.
     MessagePending(Afterwards),
     /// STARTTLS awaits the host.
@@ -49,6 +56,27 @@ pub(super) enum Phase {
     Identified,
     /// MAIL was accepted.
     Envelope,
+    /// A chunk was accepted: nothing but BDAT goes on.
+    Chunking(ChunkScanner),
+}
+
+/// A chunk on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    /// Octets of it.
+    pub(super) octets: u64,
+    /// Octets of it that are not there yet.
+    pub(super) remaining: u64,
+    pub(super) is_last: bool,
+    /// Over all chunks of the message.
+    pub(super) scanner: ChunkScanner,
+}
+
+impl Phase {
+    /// Between MAIL and the end of the message.
+    pub(super) fn is_transaction(self) -> bool {
+        matches!(self, Self::Envelope | Self::Chunking(_))
+    }
 }
 
 /// What follows the verdict about a message.
@@ -101,7 +129,7 @@ impl ServerSession {
         }
     }
 
-    fn end_data(&mut self, verdict: Result<DataSummary, DataFault>) -> ServerEvent {
+    pub(super) fn end_data(&mut self, verdict: Result<DataSummary, DataFault>) -> ServerEvent {
         let refusal = match verdict {
             Ok(summary) => {
                 self.state = State::MessagePending(Afterwards::Continue);
@@ -117,6 +145,11 @@ impl ServerSession {
     fn run_line(&mut self, phase: Phase, line: &[u8], is_early: bool) -> ServerEvent {
         match Command::parse(line) {
             Ok(command) => self.run(phase, command, is_early),
+            Err(CommandError::BadChunk) => {
+                let event = self.abandon(phase);
+                self.close_with(&CommandError::BadChunk.reply());
+                event
+            }
             Err(error) => {
                 let is_rcpt = line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"RCPT"));
                 if is_rcpt && phase == Phase::Envelope {
@@ -130,9 +163,10 @@ impl ServerSession {
     /// `is_early`: octets behind the command line are there already.
     fn run(&mut self, phase: Phase, command: Command<'_>, is_early: bool) -> ServerEvent {
         match command {
+            Command::Bdat { octets, is_last } => self.run_bdat(phase, octets, is_last),
             Command::Data => self.run_data(phase, is_early),
             Command::Mail(mail) => self.run_mail(phase, &mail),
-            Command::Rcpt(path) => self.run_rcpt(phase, path),
+            Command::Rcpt(rcpt) => self.run_rcpt(phase, &rcpt),
             Command::StartTls => self.run_start_tls(phase, is_early),
             Command::Quit => {
                 let event = self.abandon(phase);
@@ -140,11 +174,13 @@ impl ServerSession {
                 event
             }
             Command::Ehlo(_)
+            | Command::Etrn(_)
             | Command::Helo(_)
             | Command::Help
             | Command::Noop
             | Command::Rset
-            | Command::Vrfy => self.run_idle(phase, command),
+            | Command::Vrfy
+            | Command::Xclient(_) => self.run_idle(phase, command),
         }
     }
 
@@ -158,6 +194,8 @@ impl ServerSession {
         }
         match command {
             Command::Ehlo(name) => self.identify(phase, name, true),
+            Command::Etrn(node) => self.run_etrn(phase, node),
+            Command::Xclient(arguments) => self.run_xclient(phase, arguments),
             Command::Helo(name) => self.identify(phase, name, false),
             Command::Help => self.answer(&reply::HELP_214),
             Command::Vrfy => self.answer(&reply::CANNOT_VERIFY_252),
@@ -174,10 +212,17 @@ impl ServerSession {
         self.peer.name.clear();
         self.peer.name.push_str(name);
         self.peer.is_extended = is_extended;
-        let (hostname, maximum) = (&self.profile.hostname, self.profile.max_message_size);
+        let ServerProfile { hostname, max_message_size, max_recipients, withheld, starttls } = &*self.profile;
         if is_extended {
-            let starttls = self.profile.starttls && !self.peer.is_secured;
-            extension::write_offer(self.output.tail(), hostname, maximum, starttls);
+            let offer = Offer {
+                hostname,
+                message_octets_max: *max_message_size,
+                recipients_max: *max_recipients,
+                xclient: self.may_xclient,
+                starttls: *starttls && !self.peer.is_secured,
+                withheld,
+            };
+            extension::write_offer(self.output.tail(), &offer);
         } else {
             append(self.output.tail(), format_args!("250 {hostname}\r\n"));
         }
@@ -198,11 +243,16 @@ impl ServerSession {
         ServerEvent::Sender
     }
 
-    fn run_rcpt(&mut self, phase: Phase, path: ForwardPath<'_>) -> ServerEvent {
+    fn run_rcpt(&mut self, phase: Phase, rcpt: &Rcpt<'_>) -> ServerEvent {
         if phase != Phase::Envelope {
             return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
         }
-        match self.transaction.propose(path, self.profile.max_recipients) {
+        if !self.transaction.smtputf8() && !rcpt.is_ascii() {
+            // RFC 6531 3.5.
+            self.transaction.note_refusal();
+            return self.refuse_command(phase, &reply::NON_ASCII_ADDRESS_553);
+        }
+        match self.transaction.propose(rcpt, self.profile.max_recipients) {
             Proposal::Duplicate => self.answer(&reply::RECIPIENT_OK_250),
             Proposal::Full => {
                 self.transaction.note_refusal();
@@ -239,7 +289,7 @@ impl ServerSession {
 
     /// The transaction, if there is one, is dropped.
     pub(super) fn abandon(&mut self, phase: Phase) -> ServerEvent {
-        if phase != Phase::Envelope {
+        if !phase.is_transaction() {
             return ServerEvent::Idle;
         }
         self.transaction.clear();
@@ -247,7 +297,7 @@ impl ServerSession {
         ServerEvent::Abandoned
     }
 
-    fn answer(&mut self, reply: &Reply) -> ServerEvent {
+    pub(super) fn answer(&mut self, reply: &Reply) -> ServerEvent {
         self.queue(reply);
         ServerEvent::Idle
     }

@@ -10,7 +10,8 @@
 use core::ops::Range;
 
 use crate::limits::ENVELOPE_OCTETS_MAX;
-use crate::smtp::command::{Body, Mail};
+use crate::smtp::command::{Body, Mail, Rcpt};
+use crate::smtp::dsn::{MailDsn, Notify, RcptDsn, Ret};
 use crate::smtp::path::{ForwardPath, Mailbox, ReversePath};
 
 /// The envelope as it stands. Valid from `Sender` to the end of the transaction.
@@ -22,20 +23,27 @@ pub struct Transaction {
     candidate: Option<Candidate>,
     declared_size: Option<u64>,
     body: Body,
+    smtputf8: bool,
+    ret: Option<Ret>,
+    envid: Range<usize>,
     refused: u32,
 }
 
-/// A mailbox in the arena; `at` is where its `@` is.
+/// A mailbox in the arena; `at` is where its `@` is. Its ORCPT lies behind it.
 #[derive(Clone, Debug)]
 struct Recipient {
     text: Range<usize>,
     at: usize,
+    notify: Notify,
+    orcpt: Range<usize>,
 }
 
+/// Everything of it lies at the end of the arena.
 #[derive(Clone, Debug)]
-enum Candidate {
-    Mailbox(Recipient),
-    Postmaster,
+struct Candidate {
+    /// `text` is empty for `<postmaster>`, which has no mailbox until the host names one.
+    recipient: Recipient,
+    is_postmaster: bool,
 }
 
 /// What becomes of a recipient before the host is asked.
@@ -75,15 +83,33 @@ impl Transaction {
         self.recipients.len()
     }
 
+    /// What each accepted recipient wants to be told, in the same order (RFC 3461 4.1, 4.2).
+    pub fn recipients_dsn(&self) -> impl ExactSizeIterator<Item = RcptDsn<'_>> {
+        let arena = &self.arena;
+        let dsn = |recipient: &Recipient| (recipient.notify, recipient.orcpt.clone());
+        self.recipients.iter().map(dsn).map(|(notify, orcpt)| RcptDsn { notify, orcpt: &arena[orcpt] })
+    }
+
+    /// RET and ENVID of MAIL (RFC 3461 4.3, 4.4).
+    pub fn dsn(&self) -> MailDsn<'_> {
+        MailDsn { ret: self.ret, envid: &self.arena[self.envid.clone()] }
+    }
+
+    /// SMTPUTF8 was said in MAIL (RFC 6531 3.4).
+    pub fn smtputf8(&self) -> bool {
+        self.smtputf8
+    }
+
     /// The recipient that the host is asked about.
     ///
     /// # Panics
     /// Unless a `Recipient` event awaits its answer.
     pub fn candidate(&self) -> ForwardPath<'_> {
-        match self.candidate.as_ref().expect("a Recipient event awaits its answer") {
-            Candidate::Mailbox(recipient) => ForwardPath::Mailbox(self.mailbox(recipient)),
-            Candidate::Postmaster => ForwardPath::Postmaster,
+        let candidate = self.candidate.as_ref().expect("a Recipient event awaits its answer");
+        if candidate.is_postmaster {
+            return ForwardPath::Postmaster;
         }
+        ForwardPath::Mailbox(self.mailbox(&candidate.recipient))
     }
 
     /// `SIZE=` of MAIL.
@@ -108,6 +134,9 @@ impl Transaction {
         self.candidate = None;
         self.declared_size = None;
         self.body = Body::default();
+        self.smtputf8 = false;
+        self.ret = None;
+        self.envid = 0..0;
         self.refused = 0;
     }
 
@@ -115,29 +144,37 @@ impl Transaction {
         self.clear();
         self.reverse_path = match mail.reverse_path {
             ReversePath::Null => 0..0,
-            ReversePath::Mailbox(mailbox) => self.push(mailbox).text,
+            ReversePath::Mailbox(mailbox) => self.push(mailbox, RcptDsn::default()).text,
         };
         self.declared_size = mail.declared_size;
         self.body = mail.body;
+        self.smtputf8 = mail.smtputf8;
+        self.ret = mail.dsn.ret;
+        self.envid = self.push_text(mail.dsn.envid);
     }
 
     /// Puts the recipient up for decision, unless it is decided already.
-    pub(crate) fn propose(&mut self, path: ForwardPath<'_>, recipients_max: u32) -> Proposal {
-        let candidate = match path {
-            ForwardPath::Postmaster => Candidate::Postmaster,
+    pub(crate) fn propose(&mut self, rcpt: &Rcpt<'_>, recipients_max: u32) -> Proposal {
+        let candidate = match rcpt.forward_path {
+            ForwardPath::Postmaster => {
+                let text = self.arena.len()..self.arena.len();
+                let (at, orcpt) = (text.start, self.push_text(rcpt.dsn.orcpt));
+                let recipient = Recipient { text, at, notify: rcpt.dsn.notify, orcpt };
+                Candidate { recipient, is_postmaster: true }
+            }
             ForwardPath::Mailbox(mailbox) => {
-                let recipient = self.push(mailbox);
+                let recipient = self.push(mailbox, rcpt.dsn);
                 if self.is_duplicate(&recipient) {
                     self.arena.truncate(recipient.text.start);
                     return Proposal::Duplicate;
                 }
-                Candidate::Mailbox(recipient)
+                Candidate { recipient, is_postmaster: false }
             }
         };
         let has_room = u32::try_from(self.recipients.len()).is_ok_and(|count| count < recipients_max)
             && self.arena.len() <= ENVELOPE_OCTETS_MAX;
         if !has_room {
-            self.cut_off(&candidate);
+            self.arena.truncate(candidate.recipient.text.start);
             return Proposal::Full;
         }
         self.candidate = Some(candidate);
@@ -147,17 +184,20 @@ impl Transaction {
     /// The candidate becomes a recipient.
     pub(crate) fn accept(&mut self) {
         match self.candidate.take() {
-            Some(Candidate::Mailbox(recipient)) => self.recipients.push(recipient),
+            Some(Candidate { recipient, is_postmaster: false }) => self.recipients.push(recipient),
             _ => debug_assert!(false, "<postmaster> has no mailbox until the host names one"),
         }
     }
 
     /// The candidate is accepted under another name. False: the envelope is full.
     pub(crate) fn accept_as(&mut self, mailbox: Mailbox<'_>) -> bool {
-        if let Some(candidate) = self.candidate.take() {
-            self.cut_off(&candidate);
+        let (mut notify, mut orcpt) = (Notify::default(), String::new());
+        if let Some(Candidate { recipient, .. }) = self.candidate.take() {
+            notify = recipient.notify;
+            orcpt.push_str(&self.arena[recipient.orcpt]);
+            self.arena.truncate(recipient.text.start);
         }
-        let recipient = self.push(mailbox);
+        let recipient = self.push(mailbox, RcptDsn { notify, orcpt: &orcpt });
         if self.is_duplicate(&recipient) {
             self.arena.truncate(recipient.text.start);
             return true;
@@ -173,7 +213,7 @@ impl Transaction {
     /// The candidate is refused.
     pub(crate) fn refuse(&mut self) {
         if let Some(candidate) = self.candidate.take() {
-            self.cut_off(&candidate);
+            self.arena.truncate(candidate.recipient.text.start);
         }
         self.note_refusal();
     }
@@ -188,20 +228,21 @@ impl Transaction {
     }
 
     /// Appends the mailbox with its domain in lower case.
-    fn push(&mut self, mailbox: Mailbox<'_>) -> Recipient {
+    fn push(&mut self, mailbox: Mailbox<'_>, dsn: RcptDsn<'_>) -> Recipient {
         let start = self.arena.len();
         self.arena.push_str(mailbox.as_str());
         let at = start + mailbox.local_part().len();
         if !mailbox.domain().starts_with('[') {
             self.arena[at + 1..].make_ascii_lowercase();
         }
-        Recipient { text: start..self.arena.len(), at }
+        let text = start..self.arena.len();
+        Recipient { text, at, notify: dsn.notify, orcpt: self.push_text(dsn.orcpt) }
     }
 
-    fn cut_off(&mut self, candidate: &Candidate) {
-        if let Candidate::Mailbox(recipient) = candidate {
-            self.arena.truncate(recipient.text.start);
-        }
+    fn push_text(&mut self, text: &str) -> Range<usize> {
+        let start = self.arena.len();
+        self.arena.push_str(text);
+        start..self.arena.len()
     }
 
     /// Local parts are compared as typed (RFC 5321 2.4), domains in lower case.
@@ -218,12 +259,50 @@ mod tests {
     fn begin(text: &str) -> Transaction {
         let mut transaction = Transaction::default();
         let (reverse_path, _) = ReversePath::parse(text).unwrap();
-        transaction.begin(&Mail { reverse_path, declared_size: Some(3), body: Body::EightBitMime });
+        let dsn = MailDsn { ret: Some(Ret::Full), envid: "id" };
+        let body = Body::EightBitMime;
+        transaction.begin(&Mail { reverse_path, declared_size: Some(3), body, smtputf8: true, dsn });
         transaction
     }
 
+    fn rcpt<'a>(text: &'a str, orcpt: &'a str) -> Rcpt<'a> {
+        let notify = Notify::from_bits(u8::from(!orcpt.is_empty())).unwrap();
+        Rcpt { forward_path: ForwardPath::parse(text).unwrap().0, dsn: RcptDsn { notify, orcpt } }
+    }
+
     fn propose(transaction: &mut Transaction, text: &str) -> Proposal {
-        transaction.propose(ForwardPath::parse(text).unwrap().0, 2)
+        transaction.propose(&rcpt(text, ""), 2)
+    }
+
+    #[test]
+    fn what_was_said_about_notices_stays_with_its_recipient() {
+        let mut transaction = begin("<s@t>");
+        assert_eq!(transaction.dsn(), MailDsn { ret: Some(Ret::Full), envid: "id" });
+        for (path, orcpt, accepted) in [
+            ("<a@b>", "x;1", true),
+            ("<refused@b>", "x;2", false),
+            ("<a@B>", "x;3", false),
+            ("<postmaster>", "x;4", true),
+        ] {
+            match transaction.propose(&rcpt(path, orcpt), 9) {
+                Proposal::Duplicate => assert_eq!(path, "<a@B>"),
+                Proposal::Full => panic!("there is room"),
+                Proposal::Pending if path == "<postmaster>" => {
+                    assert!(transaction.accept_as(Mailbox::parse("p@q").unwrap()));
+                }
+                Proposal::Pending if accepted => transaction.accept(),
+                Proposal::Pending => transaction.refuse(),
+            }
+        }
+        assert_eq!(propose(&mut transaction, "<c@d>"), Proposal::Full);
+        let said: Vec<_> = transaction.recipients_dsn().map(|dsn| (dsn.notify.bits(), dsn.orcpt)).collect();
+        assert_eq!(
+            transaction.recipients().zip(said).collect::<Vec<_>>(),
+            [("a@b", (1, "x;1")), ("p@q", (1, "x;4"))]
+        );
+        assert!(!transaction.arena.contains("x;2") && transaction.smtputf8());
+        transaction.clear();
+        assert_eq!((transaction.dsn(), transaction.smtputf8()), (MailDsn::default(), false));
     }
 
     #[test]
@@ -267,7 +346,7 @@ mod tests {
         let mut transaction = begin("<s@t>");
         propose(&mut transaction, "<a@b>");
         transaction.refuse();
-        assert!(transaction.has_refused() && transaction.arena == "s@t");
+        assert!(transaction.has_refused() && transaction.arena == "s@tid");
         propose(&mut transaction, "<a@b>");
         transaction.accept();
         assert_eq!(transaction.recipient_count(), 1);
@@ -280,7 +359,7 @@ mod tests {
         let mut accepted = 0;
         loop {
             let mailbox = format!("<{accepted:0>60}@{domain}>");
-            match transaction.propose(ForwardPath::parse(&mailbox).unwrap().0, u32::MAX) {
+            match transaction.propose(&rcpt(&mailbox, "rfc822;a@b"), u32::MAX) {
                 Proposal::Pending => transaction.accept(),
                 other => break assert_eq!(other, Proposal::Full),
             }

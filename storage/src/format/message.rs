@@ -1,13 +1,14 @@
 //! The payload of a message record (`FORMAT.md`, "Message"): fixed fields, chunk table, envelope, trace field
-//! and the mail data that did not go into chunks, as it came by DATA (dot-stuffed, without the final dot).
+//! and the mail data that did not go into chunks, in the form of DATA (dot-stuffed, without the final dot).
 //!
-//! The envelope is a list of tagged values; a reader skips tags that it does not know, so that later versions
-//! add facts without a new format. Recipients are stored grouped by domain, so that the units of one domain
+//! The envelope is in `envelope.rs`. Recipients are stored grouped by domain, so that the units of one domain
 //! are a contiguous range of ordinals.
 
+use super::envelope::{self, Decoded};
+pub use super::envelope::{Envelope, Extensions, Protocol, RecipientDsn, Ret, Smtputf8, TlsFacts, Transfer};
 use super::{Reader, Writer};
 use crate::position::{Offset, SegmentId};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 /// Facts about mail data that replay needs before it reads them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,33 +36,6 @@ pub struct ChunkReference {
     pub octets: u32,
 }
 
-/// How the message came: the `with` of its Received field.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Protocol {
-    /// HELO.
-    Smtp,
-    /// EHLO.
-    #[default]
-    Esmtp,
-}
-
-/// An envelope to be stored. Recipients are `local@domain`, grouped by domain.
-#[derive(Clone, Debug)]
-pub struct Envelope<'a> {
-    /// Empty for the null reverse-path.
-    pub reverse_path: &'a str,
-    /// Units by ordinal.
-    pub recipients: &'a [&'a str],
-    /// The client's address.
-    pub client: IpAddr,
-    /// What it called itself.
-    pub helo: &'a str,
-    /// How it spoke.
-    pub protocol: Protocol,
-    /// BODY=8BITMIME was said (RFC 6152).
-    pub body_8bit: bool,
-}
-
 /// The payload of a message record, decoded in place.
 #[derive(Clone, Debug)]
 pub struct MessageView<'a> {
@@ -81,6 +55,8 @@ pub struct MessageView<'a> {
     pub protocol: Protocol,
     /// BODY=8BITMIME was said.
     pub body_8bit: bool,
+    /// What else was said, and over what.
+    pub extensions: Extensions<'a>,
     /// Our Received field, made at acceptance.
     pub trace: &'a [u8],
     /// The data behind the chunks.
@@ -91,13 +67,6 @@ const FIXED_OCTETS: usize = 64;
 const CHUNK_OCTETS: usize = 16;
 const FLAG_8BIT: u32 = 1;
 const FLAG_NUL: u32 = 2;
-
-const TAG_REVERSE_PATH: u16 = 1;
-const TAG_RECIPIENT: u16 = 2;
-const TAG_CLIENT: u16 = 3;
-const TAG_HELO: u16 = 4;
-const TAG_PROTOCOL: u16 = 5;
-const TAG_BODY_8BIT: u16 = 6;
 
 /// Writes everything in front of the mail data into `out`, which is cleared first. `tail_octets` of data
 /// follow it in the record.
@@ -117,7 +86,7 @@ pub fn encode_head(
     out.resize(FIXED_OCTETS, 0);
     encode_chunks(out, chunks);
     let envelope_start = out.len();
-    encode_envelope(out, envelope);
+    envelope::encode(out, envelope);
     let envelope_octets = out.len() - envelope_start;
     out.extend_from_slice(trace);
     let length = |octets: usize| u32::try_from(octets).expect("bounded by limits of the caller");
@@ -134,26 +103,6 @@ pub fn encode_head(
 fn encode_chunks(out: &mut Vec<u8>, chunks: &[ChunkReference]) {
     for chunk in chunks {
         Writer(out).u32(chunk.segment.0).u32(chunk.octets).u64(chunk.offset.0);
-    }
-}
-
-fn encode_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
-    let mut put = |tag: u16, value: &[u8]| {
-        let octets = u16::try_from(value.len()).expect("a path or name is below 64 KiB");
-        Writer(out).u16(tag).u16(octets).octets(value);
-    };
-    put(TAG_REVERSE_PATH, envelope.reverse_path.as_bytes());
-    for recipient in envelope.recipients {
-        put(TAG_RECIPIENT, recipient.as_bytes());
-    }
-    match envelope.client {
-        IpAddr::V4(address) => put(TAG_CLIENT, &address.octets()),
-        IpAddr::V6(address) => put(TAG_CLIENT, &address.octets()),
-    }
-    put(TAG_HELO, envelope.helo.as_bytes());
-    put(TAG_PROTOCOL, &[if envelope.protocol == Protocol::Esmtp { 2 } else { 1 }]);
-    if envelope.body_8bit {
-        put(TAG_BODY_8BIT, &[1]);
     }
 }
 
@@ -182,22 +131,24 @@ impl<'a> MessageView<'a> {
         let envelope = reader.take(envelope_octets)?;
         let trace = reader.take(trace_octets)?;
         let tail = reader.take(tail_octets)?;
-        let mut view = Self {
+        let Decoded { reverse_path, recipients, client, helo, protocol, body_8bit, extensions } =
+            Decoded::decode(envelope, recipient_count)?;
+        let chunked: u64 = chunks.iter().map(|chunk| u64::from(chunk.octets)).sum();
+        let whole = chunked.checked_add(tail_octets as u64)? == stored_octets;
+        let view = Self {
             data,
             chunks,
-            reverse_path: "",
-            recipients: Vec::with_capacity(recipient_count.min(envelope.len() / 4)),
-            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            helo: "",
-            protocol: Protocol::Esmtp,
-            body_8bit: false,
+            reverse_path,
+            recipients,
+            client,
+            helo,
+            protocol,
+            body_8bit,
+            extensions,
             trace,
             tail,
         };
-        view.decode_envelope(envelope)?;
-        let chunked: u64 = view.chunks.iter().map(|chunk| u64::from(chunk.octets)).sum();
-        let whole = chunked.checked_add(tail_octets as u64)? == stored_octets;
-        (whole && view.recipients.len() == recipient_count && reader.rest().is_empty()).then_some(view)
+        (whole && reader.rest().is_empty()).then_some(view)
     }
 
     /// The payload of a message with as many other chunks: of a record that lies elsewhere now.
@@ -209,26 +160,6 @@ impl<'a> MessageView<'a> {
         out[FIXED_OCTETS..FIXED_OCTETS + table.len()].copy_from_slice(&table);
         out
     }
-
-    fn decode_envelope(&mut self, envelope: &'a [u8]) -> Option<()> {
-        let mut reader = Reader::new(envelope);
-        while !reader.rest().is_empty() {
-            let tag = reader.u16()?;
-            let octets = reader.u16()?;
-            let value = reader.take(octets.into())?;
-            let text = core::str::from_utf8(value);
-            match tag {
-                TAG_REVERSE_PATH => self.reverse_path = text.ok()?,
-                TAG_RECIPIENT => self.recipients.push(text.ok()?),
-                TAG_CLIENT => self.client = decode_address(value)?,
-                TAG_HELO => self.helo = text.ok()?,
-                TAG_PROTOCOL => self.protocol = if value == [1] { Protocol::Smtp } else { Protocol::Esmtp },
-                TAG_BODY_8BIT => self.body_8bit = true,
-                _ => {}
-            }
-        }
-        Some(())
-    }
 }
 
 fn decode_chunk(entry: &[u8]) -> Option<ChunkReference> {
@@ -238,13 +169,6 @@ fn decode_chunk(entry: &[u8]) -> Option<ChunkReference> {
         octets: reader.u32()?,
         offset: Offset(reader.u64()?),
     })
-}
-
-fn decode_address(value: &[u8]) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(value) {
-        return Some(IpAddr::V4(octets.into()));
-    }
-    <[u8; 16]>::try_from(value).ok().map(|octets| IpAddr::V6(Ipv6Addr::from(octets)))
 }
 
 /// The domain of a stored mailbox: what follows the last `@`.

@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod checksum;
+mod envelope;
 pub mod frame;
 pub mod index_directory;
 pub mod index_entry;

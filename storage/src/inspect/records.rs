@@ -9,7 +9,7 @@ use crate::error::DiskError;
 use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
 use crate::format::frame::{FrameHeader, FrameKind, PLAIN, frame_octets};
 use crate::format::journal_entry::{Fact, Outcome, Void};
-use crate::format::message::{MessageView, domain_of};
+use crate::format::message::{Extensions, MessageView, domain_of};
 use crate::format::tally::{Ledger, Tally, TallyRow};
 use crate::position::{Offset, QueueId, ShardId};
 use crate::segment::scan::{Found, walk};
@@ -59,6 +59,8 @@ pub struct Record {
     pub reverse_path: Option<String>,
     /// Of a message, by ordinal.
     pub recipients: Vec<Recipient>,
+    /// Of a message: what service extensions added to its envelope.
+    pub extensions: Option<Extensions<'static>>,
     /// Octets of mail data: of a message over all its chunks, of a chunk its own.
     pub data_octets: u64,
     /// What else there is to say: facts, a void's range, a tally.
@@ -172,6 +174,7 @@ fn empty(walked: &Walked, offset: u64, kind: &'static str) -> Record {
         queue_id: String::new(),
         reverse_path: None,
         recipients: Vec::new(),
+        extensions: None,
         data_octets: 0,
         text: String::new(),
         damage: None,
@@ -220,6 +223,7 @@ impl<D: Disk> Viewer<'_, D> {
     fn message(&self, record: &mut Record, header: &FrameHeader, payload: &[u8]) -> bool {
         let Some(view) = MessageView::decode(payload) else { return false };
         record.reverse_path = Some(view.reverse_path.to_owned());
+        record.extensions = Some(view.extensions.detached());
         record.data_octets = view.data.stored_octets;
         let walked = &self.directory.files[self.number];
         let units = u32::try_from(view.recipients.len()).unwrap_or(u32::MAX);

@@ -17,7 +17,8 @@ use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, PLAIN,
 use storage::format::index_file::{IndexEntry, Pin, SegmentIndex};
 use storage::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome, Void};
 use storage::format::message::{
-    ChunkReference, DataFacts, Envelope, MessageView, Protocol, domain_groups, domain_of, encode_head,
+    ChunkReference, DataFacts, Envelope, Extensions, MessageView, Protocol, RecipientDsn, Ret, Smtputf8,
+    TlsFacts, Transfer, domain_groups, domain_of, encode_head,
 };
 use storage::format::segment_header::{HeaderError, KeyMark, Purpose, SegmentHeader};
 use storage::format::store_file::StoreFile;
@@ -92,12 +93,31 @@ fn envelope() -> Envelope<'static> {
         helo: "client.example",
         protocol: Protocol::Esmtp,
         body_8bit: true,
+        extensions: Extensions::NONE,
     }
 }
 
-fn message() -> Vec<u8> {
+/// All that service extensions can add; the second recipient said nothing.
+fn extensions() -> Extensions<'static> {
+    let dsn = |notify, orcpt: &'static str| RecipientDsn { notify, orcpt: orcpt.into() };
+    Extensions {
+        smtputf8: Some(Smtputf8 { header_8bit: true }),
+        ret: Some(Ret::Headers),
+        envid: "QQ+2B314159".into(),
+        recipients: vec![
+            dsn(1, "rfc822;a+2Bb@one.test"),
+            RecipientDsn::default(),
+            dsn(14, "utf-8;ü@two.test"),
+        ],
+        transfer: Transfer::Bdat { line_end_added: true },
+        tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
+    }
+}
+
+fn message(extensions: Extensions<'_>) -> Vec<u8> {
     let mut payload = Vec::new();
-    encode_head(&mut payload, &envelope(), &DATA, &CHUNKS, TRACE, TAIL.len());
+    let envelope = Envelope { extensions, ..envelope() };
+    encode_head(&mut payload, &envelope, &DATA, &CHUNKS, TRACE, TAIL.len());
     payload.extend_from_slice(TAIL);
     payload
 }
@@ -218,7 +238,9 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("store_numbered", NUMBERED_STORE_FILE.encode()),
         ("segment_header", mail_header().encode()),
         ("journal_header", SegmentHeader { purpose: Purpose::Journal, ..HEADER }.encode()),
-        ("message", frame(FrameKind::Message, stamp, queue_id, &message())),
+        // As version 0.1.0 wrote it first, and as it is where nothing was said beyond addresses.
+        ("message", frame(FrameKind::Message, stamp, queue_id, &message(Extensions::NONE))),
+        ("message_extended", frame(FrameKind::Message, stamp, queue_id, &message(extensions()))),
         ("chunk", frame(FrameKind::Chunk, Stamp::NONE, queue_id, b"mail data\r\n")),
         ("void", frame(FrameKind::Void, Stamp::NONE, QueueId(0), &VOID.encode())),
         ("settlement", frame(FrameKind::Settlement, stamp, QueueId(0), &settlement())),
@@ -279,6 +301,37 @@ fn golden_message_decodes() {
     assert_eq!((view.client, view.helo), (sent.client, sent.helo));
     assert_eq!((view.protocol, view.body_8bit), (sent.protocol, sent.body_8bit));
     assert_eq!((view.trace, view.tail), (TRACE, TAIL));
+}
+
+#[test]
+fn golden_extensions_decode_and_absent_ones_are_none() {
+    let payload = |name| header_of(&golden(name)).unwrap().1;
+    let (plain, extended) = (payload("message"), payload("message_extended"));
+    let (plain, extended) = (MessageView::decode(&plain).unwrap(), MessageView::decode(&extended).unwrap());
+    assert_eq!((plain.extensions, extended.extensions), (Extensions::NONE, extensions()));
+    assert_eq!((plain.recipients, plain.tail), (extended.recipients, extended.tail));
+}
+
+/// H13: a program that knows tags 1 to 6 only has to find its way through the others: each of them has its length in
+/// front, and none stands between a reader and what it knows.
+#[test]
+fn h13_whoever_skips_unknown_tags_reads_the_same_envelope() {
+    let extended = message(extensions());
+    let envelope_octets = u32::from_le_bytes(extended[..4].try_into().unwrap()) as usize;
+    let start = 64 + 16 * CHUNKS.len();
+    let mut reader = Reader::new(&extended[start..start + envelope_octets]);
+    let mut known = Vec::new();
+    while !reader.rest().is_empty() {
+        let (tag, length) = (reader.u16().unwrap(), reader.u16().unwrap());
+        let value = reader.take(length.into()).unwrap();
+        if tag <= 6 {
+            known.extend([tag.to_le_bytes(), length.to_le_bytes()].concat());
+            known.extend(value);
+        }
+    }
+    let plain = message(Extensions::NONE);
+    let envelope_octets = u32::from_le_bytes(plain[..4].try_into().unwrap()) as usize;
+    assert_eq!(known, plain[start..start + envelope_octets]);
 }
 
 #[test]

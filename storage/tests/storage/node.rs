@@ -11,7 +11,7 @@ use std::sync::Arc;
 use storage::clock::Clock;
 use storage::crypt::Keys;
 use storage::format::journal_entry::{Fact, Outcome};
-use storage::format::message::{ChunkReference, DataFacts, Envelope, Protocol};
+use storage::format::message::{ChunkReference, DataFacts, Envelope, Extensions, Protocol};
 use storage::format::segment_header::Purpose;
 use storage::format::tally::Tally;
 use storage::log::{Chore, Log, LogOptions, Message, Place, Progress};
@@ -390,6 +390,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     helo: "client.example",
     protocol: Protocol::Esmtp,
     body_8bit: false,
+    extensions: Extensions::NONE,
 };
 
 /// A message that is arriving: its chunks are pinned as a session does it.

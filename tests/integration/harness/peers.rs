@@ -46,17 +46,29 @@ pub struct Primary {
 impl Primary {
     /// A scripted one. It appends to the record while it runs.
     pub fn sink(listen: &str, record: &Path, rules: &[&str]) -> Self {
-        let mut command = Command::new(tool("stratamx-sink"));
-        command.args(["--listen", listen, "--record"]).arg(record);
+        let mut command = Self::sink_command(listen, record);
         command.args(rules.iter().flat_map(|rule| ["--rule", rule]));
         Self::start(command)
     }
 
-    /// A scripted one that takes everything and keeps each message as a file in `kept`.
-    pub fn sink_that_keeps(listen: &str, record: &Path, kept: &Path) -> Self {
-        let mut command = Command::new(tool("stratamx-sink"));
-        command.args(["--listen", listen, "--record"]).arg(record).arg("--keep").arg(kept);
+    /// A scripted one that takes everything and keeps it in a directory.
+    pub fn sink_that_keeps(listen: &str, record: &Path, directory: &Path) -> Self {
+        let mut command = Self::sink_command(listen, record);
+        command.arg("--keep").arg(directory);
         Self::start(command)
+    }
+
+    /// A scripted one that takes everything but does not offer these keywords.
+    pub fn older_sink(listen: &str, record: &Path, withheld: &[&str]) -> Self {
+        let mut command = Self::sink_command(listen, record);
+        command.args(withheld.iter().flat_map(|keyword| ["--without", keyword]));
+        Self::start(command)
+    }
+
+    fn sink_command(listen: &str, record: &Path) -> Command {
+        let mut command = Command::new(tool("stratamx-sink"));
+        command.args(["--listen", listen, "--record"]).arg(record);
+        command
     }
 
     /// A real Postfix with everything in `directory`, which may have served before. It writes the record when it

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use stratamx::smtp::client::{ClientEvent, ClientSession, Envelope, TransactionOutcome};
+use stratamx::smtp::client::{ClientEvent, ClientSession, Envelope, Extensions, TransactionOutcome};
 use stratamx_tools::clock::{Clock, unix_us};
 
 use crate::message::Message;
@@ -61,6 +61,7 @@ impl Connection {
             recipients: &recipients,
             octets: message.octets,
             has_8bit: message.has_8bit,
+            extensions: Extensions::default(),
         };
         let (mail_unix_us, start) = (unix_us(), self.clock.now());
         self.session.send(&envelope, start);

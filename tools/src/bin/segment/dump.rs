@@ -8,6 +8,7 @@ use futures_lite::future::block_on;
 use serde_json::json;
 use storage::inspect::{Directory, Filter, ReadOnly, Recipient, Record};
 
+use super::said;
 use super::text::{plain, utc};
 
 pub(crate) fn dump(
@@ -46,12 +47,17 @@ fn line(record: &Record) -> String {
         add(utc(record.received_ms));
     }
     if let Some(reverse_path) = &record.reverse_path {
+        let extensions = record.extensions.clone().unwrap_or_default();
         let mut to = String::new();
-        for recipient in &record.recipients {
+        for (ordinal, recipient) in record.recipients.iter().enumerate() {
             let separator = if to.is_empty() { "" } else { ", " };
-            let _ = write!(to, "{separator}<{}> {}", plain(&recipient.mailbox), recipient.state);
+            let said = plain(&said::recipient(&extensions, ordinal));
+            let _ = write!(to, "{separator}<{}> {}{said}", plain(&recipient.mailbox), recipient.state);
         }
         add(format!("from <{}> to {to}", plain(reverse_path)));
+        for word in said::message(&extensions) {
+            add(plain(&word));
+        }
     }
     if record.data_octets != 0 {
         add(format!("data={}", record.data_octets));
@@ -83,6 +89,7 @@ fn object(record: &Record) -> serde_json::Value {
         "queue_id": record.queue_id,
         "reverse_path": record.reverse_path,
         "recipients": record.recipients.iter().map(recipient).collect::<Vec<_>>(),
+        "extensions": record.extensions.as_ref().map(said::object),
         "data_octets": record.data_octets,
         "text": record.text,
         "damage": record.damage,

@@ -10,6 +10,7 @@ mod layout;
 mod list;
 mod progress;
 mod repair;
+mod said;
 mod selection;
 mod show;
 mod text;

@@ -8,6 +8,7 @@ use serde_json::json;
 use storage::inspect::{ChunkPlace, Directory, Filter, Mail, MailError, ReadOnly, Recipient};
 
 use super::export::{Body, Form};
+use super::said;
 use super::text::{plain, utc};
 
 /// A header section is shown up to this.
@@ -81,8 +82,12 @@ fn text(output: &mut impl Write, mail: &Mail, headers: &[String]) -> io::Result<
     line("received", utc(record.received_ms))?;
     line("place", format!("{} at {}, {} octets", record.path, record.offset, record.octets))?;
     line("from", format!("<{}>", record.reverse_path.as_deref().unwrap_or("")))?;
-    for recipient in &record.recipients {
-        line("to", state(recipient))?;
+    let extensions = record.extensions.clone().unwrap_or_default();
+    for (ordinal, recipient) in record.recipients.iter().enumerate() {
+        line("to", state(recipient) + &said::recipient(&extensions, ordinal))?;
+    }
+    for word in said::message(&extensions) {
+        line("said", word)?;
     }
     let body = if mail.body_8bit { ", BODY=8BITMIME" } else { "" };
     line("client", format!("[{}] called itself {}, {}{body}", mail.client, mail.helo, mail.protocol))?;
@@ -143,6 +148,7 @@ fn object(mail: &Mail, headers: &[String]) -> serde_json::Value {
         "helo": mail.helo,
         "protocol": mail.protocol,
         "body_8bit": mail.body_8bit,
+        "extensions": record.extensions.as_ref().map(said::object),
         "has_8bit": mail.has_8bit,
         "has_nul": mail.has_nul,
         "message_octets": mail.octets,

@@ -71,6 +71,9 @@ struct Arguments {
     /// What to do other than accept; see below
     #[arg(long = "rule", value_name = "RULE")]
     rules: Vec<Rule>,
+    /// Do not offer this keyword of EHLO, as older servers do not
+    #[arg(long = "without", value_name = "KEYWORD")]
+    withheld: Vec<String>,
     /// Name in the greeting
     #[arg(long, default_value = "sink.test")]
     hostname: String,
@@ -95,6 +98,7 @@ fn run(arguments: Arguments) -> io::Result<()> {
         max_message_size: MESSAGE_OCTETS_MAX,
         max_recipients: RECIPIENTS_MAX,
         starttls: false,
+        withheld: arguments.withheld.iter().map(|keyword| keyword.to_ascii_uppercase()).collect(),
     });
     let sink = Arc::new(Sink { profile, rules: arguments.rules, record });
     let listener = TcpListener::bind(arguments.listen)?;

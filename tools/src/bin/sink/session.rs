@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use stratamx::smtp::reply::{OK_250, Reply, TLS_UNAVAILABLE_454};
-use stratamx::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
+use stratamx::smtp::chunk::DotStuffer;
+use stratamx::smtp::data::Transfer;
+use stratamx::smtp::dsn::RcptDsn;
+use stratamx::smtp::reply::{NO_MESSAGES_WAITING_251, OK_250, Reply, TLS_UNAVAILABLE_454};
+use stratamx::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession, Transaction};
 use stratamx_tools::clock::{Clock, unix_us};
 use stratamx_tools::fingerprint::Fingerprinter;
 use stratamx_tools::record::Arrival;
@@ -71,6 +74,7 @@ struct Connection<'a> {
 struct Arriving {
     arrival: Arrival,
     data: Option<MailData>,
+    stuffer: DotStuffer,
 }
 
 #[derive(Debug)]
@@ -129,11 +133,16 @@ impl Connection<'_> {
 
     fn handle(&mut self, event: ServerEvent, input: &[u8]) -> io::Result<Flow> {
         match event {
-            ServerEvent::Idle => Ok(Flow::Continue),
+            ServerEvent::Idle | ServerEvent::Client => Ok(Flow::Continue),
             ServerEvent::Sender => self.handle_sender(),
             ServerEvent::Recipient => self.handle_recipient(),
             ServerEvent::Data { start, end } => self.handle_data(&input[start..end]),
-            ServerEvent::MessageEnds(_) => self.handle_end(),
+            ServerEvent::Chunk { start, end } => self.handle_chunk(&input[start..end]),
+            ServerEvent::Etrn => {
+                self.session.handle_etrn(&NO_MESSAGES_WAITING_251, self.clock.now());
+                Ok(Flow::Continue)
+            }
+            ServerEvent::MessageEnds(summary) => self.handle_end(summary.transfer),
             ServerEvent::StartTls => {
                 self.session.handle_start_tls(Err(TLS_UNAVAILABLE_454), self.clock.now());
                 Ok(Flow::Continue)
@@ -148,9 +157,10 @@ impl Connection<'_> {
             mail_unix_us: unix_us(),
             session: self.number,
             reverse_path: self.session.transaction().reverse_path().to_owned(),
+            mail_parameters: mail_parameters(self.session.transaction()),
             ..Arrival::default()
         };
-        self.arriving = Some(Arriving { arrival, data: None });
+        self.arriving = Some(Arriving { arrival, data: None, stuffer: DotStuffer::default() });
         let action = self.decide(Stage::Mail, &[]);
         match action {
             Action::Answer(reply) => {
@@ -181,7 +191,7 @@ impl Connection<'_> {
             Action::Hang => return Ok(Flow::Hang),
             Action::Accept | Action::Slow(_) => {
                 arriving.arrival.recipients.push(recipient.clone());
-                RecipientVerdict::AcceptAs(&recipient)
+                RecipientVerdict::AcceptAs(recipient.into())
             }
         };
         self.session.handle_recipient(verdict, self.clock.now());
@@ -206,8 +216,21 @@ impl Connection<'_> {
         Ok(Flow::Continue)
     }
 
+    /// A chunk has no dots added: with them it is as DATA has it.
+    fn handle_chunk(&mut self, octets: &[u8]) -> io::Result<Flow> {
+        let Some(arriving) = &mut self.arriving else { return Ok(Flow::Close) };
+        let mut stuffed = Vec::with_capacity(octets.len());
+        arriving.stuffer.stuff(octets, &mut stuffed);
+        self.handle_data(&stuffed)
+    }
+
     /// The record line is written before the reply is in the output.
-    fn handle_end(&mut self) -> io::Result<Flow> {
+    fn handle_end(&mut self, transfer: Transfer) -> io::Result<Flow> {
+        if let Some(Arriving { arrival, .. }) = &mut self.arriving {
+            let said = self.session.transaction().recipients_dsn();
+            arrival.recipient_parameters = said.map(|dsn| rcpt_parameters(&dsn)).collect();
+            arrival.chunked = transfer != Transfer::Data;
+        }
         let action = self.decide_for_all(Stage::Data);
         match action {
             Action::Answer(reply) => {
@@ -229,7 +252,7 @@ impl Connection<'_> {
 
     /// Writes the transaction, if there is one. A reply given to a recipient stands until a later one.
     fn finish(&mut self, reply: Option<String>, accepted: bool) -> io::Result<()> {
-        let Some(Arriving { mut arrival, data }) = self.arriving.take() else { return Ok(()) };
+        let Some(Arriving { mut arrival, data, .. }) = self.arriving.take() else { return Ok(()) };
         let (fingerprinter, kept) = data.map(|data| (data.fingerprinter, data.kept)).unwrap_or_default();
         let fingerprint = fingerprinter.finish();
         arrival.end_unix_us = unix_us();
@@ -267,6 +290,24 @@ impl MailData {
         }
         Ok(())
     }
+}
+
+fn mail_parameters(transaction: &Transaction) -> String {
+    let dsn = transaction.dsn();
+    let words = [
+        transaction.smtputf8().then(|| "SMTPUTF8".to_owned()),
+        dsn.ret.map(|ret| format!("RET={ret}")),
+        Some(format!("ENVID={}", dsn.envid)).filter(|_| !dsn.envid.is_empty()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn rcpt_parameters(dsn: &RcptDsn<'_>) -> String {
+    let words = [
+        Some(format!("NOTIFY={}", dsn.notify)).filter(|_| dsn.notify.is_said()),
+        Some(format!("ORCPT={}", dsn.orcpt)).filter(|_| !dsn.orcpt.is_empty()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads and ignores until the client goes.

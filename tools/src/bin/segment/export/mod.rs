@@ -1,7 +1,8 @@
 //! `export`: messages as files that other programs read.
 //!
 //! Each is what a final delivery would have made of it: `Return-Path:` with the reverse-path and a `Delivered-To:` for each
-//! recipient that was asked for, then our Received field, then the message as it came.
+//! recipient that was asked for, with the address that its sender meant (`Original-Recipient:`, RFC 8098 2.3) where DSN told
+//! it, then our Received field, then the message as it came.
 
 mod body;
 mod target;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use futures_lite::future::block_on;
 use storage::inspect::{Directory, Filter, Mail, MailError, ReadOnly};
+use stratamx::smtp::dsn::decode_xtext;
 
 use super::progress::Progress;
 use super::text::{asctime, plain};
@@ -119,8 +121,13 @@ fn write(
     // An address cannot break its line.
     let clean = |text: &str| text.replace(char::is_control, "?");
     let mut head = format!("Return-Path: <{}>\r\n", clean(mail.record.reverse_path.as_deref().unwrap_or("")));
-    for recipient in mail.record.recipients.iter().filter(|recipient| filter.admits_recipient(recipient)) {
+    let recipients = mail.record.recipients.iter().enumerate();
+    for (ordinal, recipient) in recipients.filter(|(_, recipient)| filter.admits_recipient(recipient)) {
         head.push_str(&format!("Delivered-To: {}\r\n", clean(&recipient.mailbox)));
+        let dsn = mail.record.extensions.as_ref().and_then(|said| said.recipients.get(ordinal));
+        if let Some(field) = dsn.and_then(|dsn| original_recipient(&dsn.orcpt)) {
+            head.push_str(&format!("Original-Recipient: {}\r\n", clean(&field)));
+        }
     }
     let mut fields = Body::new(&mut output, form);
     fields.write(head.as_bytes())?;
@@ -129,4 +136,28 @@ fn write(
     let mut body = Body::new(&mut output, Form { stuffed: true, ..form });
     block_on(directory.data(mail, |part| body.write(part)))?;
     Ok(body.finish()?)
+}
+
+/// The address that the sender meant, decoded (RFC 8098 2.3). RFC 3461 4.2 has it in xtext, but for the type of RFC 6533.
+fn original_recipient(orcpt: &str) -> Option<String> {
+    let (kind, address) = orcpt.split_once(';')?;
+    let decoded = decode_xtext(address).filter(|_| !kind.eq_ignore_ascii_case("utf-8"));
+    let address = match &decoded {
+        Some(octets) => String::from_utf8_lossy(octets),
+        None => address.into(),
+    };
+    Some(format!("{kind}; {address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_recipient_is_decoded() {
+        let shown = |orcpt| original_recipient(orcpt).unwrap_or_default();
+        assert_eq!(shown("rfc822;a+2Bb@one.test"), "rfc822; a+b@one.test");
+        assert_eq!(shown("utf-8;\u{fc}@one.test"), "utf-8; \u{fc}@one.test");
+        assert_eq!(shown(""), "");
+    }
 }
