@@ -4,6 +4,7 @@
 //! channel makes the asking task wait, not its core. A [`Snapshot`] of the configuration is built once,
 //! shared by all and replaced as a whole.
 
+mod authentication;
 mod certificates;
 mod usage;
 
@@ -11,6 +12,9 @@ use crate::config::{Config, Domain};
 use crate::limits::LOOKUP_QUEUE;
 use crate::smtp::server::ServerProfile;
 use async_channel::{Receiver, Sender};
+pub use authentication::{
+    Authenticated, AuthenticationQuestion, Authenticator, BodyHashes, MessageQuestion, SenderQuestion, Stored,
+};
 pub use certificates::{Certificates, server_config};
 use core::net::{IpAddr, SocketAddr};
 use rustls::ServerConfig;
@@ -47,13 +51,24 @@ pub enum LookupError {
 #[derive(Clone, Debug)]
 pub struct Lookup {
     questions: Sender<Question>,
+    authenticator: Authenticator,
+}
+
+/// The lookup thread's end.
+#[derive(Debug)]
+pub struct Asked {
+    /// Whoever asks waits for the answer.
+    pub questions: Receiver<Question>,
+    /// Nobody does.
+    pub authentications: Receiver<AuthenticationQuestion>,
 }
 
 /// Both ends of the lookup channel.
 #[must_use]
-pub fn lookup_channel() -> (Lookup, Receiver<Question>) {
-    let (questions, asked) = async_channel::bounded(LOOKUP_QUEUE);
-    (Lookup { questions }, asked)
+pub fn lookup_channel() -> (Lookup, Asked) {
+    let (sender, questions) = async_channel::bounded(LOOKUP_QUEUE);
+    let (authenticator, authentications) = Authenticator::new();
+    (Lookup { questions: sender, authenticator }, Asked { questions, authentications })
 }
 
 impl Lookup {
@@ -71,6 +86,12 @@ impl Lookup {
 }
 
 impl Lookup {
+    /// Where the origin of mail is asked about.
+    #[must_use]
+    pub const fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
     /// Other name servers, from the next question on.
     pub fn use_nameservers(&self, nameservers: Vec<SocketAddr>) {
         // The thread ends with the last shard only: while somebody can ask, it is there.
@@ -89,6 +110,8 @@ pub struct Snapshot {
     pub tls: Option<Arc<ServerConfig>>,
     /// What is stored: the same in every snapshot of a process.
     pub usage: Arc<Usage>,
+    /// SPF, DKIM and DMARC are looked into for the mail of a domain.
+    pub authenticates: bool,
     domains: HashMap<String, usize>,
     /// Counts of the domains, in the order of the configuration.
     usages: Vec<Arc<DomainUsage>>,
@@ -108,7 +131,8 @@ impl Snapshot {
         let names = config.domains.iter().enumerate();
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
-        Self { config, profile, tls: None, usage, domains, usages }
+        let authenticates = config.domains.iter().any(|domain| domain.authenticate);
+        Self { config, profile, tls: None, usage, authenticates, domains, usages }
     }
 
     /// The same, with TLS: STARTTLS is offered.

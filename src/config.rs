@@ -135,6 +135,8 @@ pub struct Delivery {
     pub held_retention: Duration,
     /// What becomes of a message that the primary refuses for good.
     pub on_reject: OnReject,
+    /// Whether SPF, DKIM and DMARC are looked into.
+    pub authenticate: bool,
     /// Whether a clock must say that it is synchronised before anything expires. The same for all domains.
     pub expiry_clock: ExpiryClockTrust,
 }
@@ -190,6 +192,8 @@ pub struct Domain {
     pub held_retention: Duration,
     /// What becomes of a message that they refuse for good.
     pub on_reject: OnReject,
+    /// Whether SPF, DKIM and DMARC are looked into for its mail, after it was accepted.
+    pub authenticate: bool,
     /// How much may be queued and held.
     pub quota: Quota,
     /// Who may say ETRN for it, besides those of its hosts that are addresses.
@@ -243,6 +247,7 @@ impl Config {
             on_expiry: delivery.on_expiry,
             held_retention: delivery.held_retention,
             on_reject: delivery.on_reject,
+            authenticate: delivery.authenticate,
             quota: Quota::default(),
             etrn_from: Vec::new(),
         };
@@ -331,6 +336,7 @@ impl Default for Delivery {
             on_expiry: OnExpiry::Hold,
             held_retention: retention,
             on_reject: OnReject::Hold,
+            authenticate: true,
             expiry_clock: ExpiryClockTrust::Synchronised,
         }
     }

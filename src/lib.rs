@@ -116,6 +116,7 @@
 //! no TLS towards primaries, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
 //! alert tells that its retention is about to end.
 
+pub mod auth;
 pub mod bridge;
 pub mod command;
 pub mod config;

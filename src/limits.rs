@@ -224,6 +224,33 @@ pub const COMPACTION_OCTETS_A_SECOND: u64 = 32 << 20;
 /// Units of a segment that must have ended, in percent, before its index is looked into for a rewrite.
 pub const COMPACTION_ENDED_PERCENT: u64 = 25;
 
+/// Most octets of a header section that are kept for signatures; a message with more has no verdict on them. Kept only for
+/// mail that is larger than the receive buffer, and for what is being asked about.
+pub const HEADER_KEPT_OCTETS_MAX: usize = 64 * 1024;
+/// Questions about the origin of mail that wait for the lookup thread, each with a header section at most; more: the message
+/// has no verdict.
+pub const AUTHENTICATION_QUEUE: usize = 256;
+/// Such questions that are worked on at a time.
+pub const AUTHENTICATIONS_AT_A_TIME: usize = 256;
+/// Verdicts that wait for a shard; more are dropped.
+pub const VERDICT_QUEUE: usize = 1024;
+/// Verdicts that go to the journal in one frame, 16 octets each.
+pub const VERDICTS_A_WRITE: usize = 1024;
+/// Longest wait of a verdict for company on its way to the journal.
+pub const VERDICT_PAUSE: Duration = Duration::from_millis(100);
+/// All of SPF (RFC 7208 4.6.4: at least 20 s for those who wait; nobody waits for us, and a late answer helps nobody).
+pub const SPF_BUDGET: Duration = Duration::from_secs(2);
+/// All signatures of a message.
+pub const DKIM_BUDGET: Duration = Duration::from_secs(5);
+/// The author domain's policy.
+pub const DMARC_BUDGET: Duration = Duration::from_secs(5);
+/// Terms of SPF that ask DNS (RFC 7208 4.6.4).
+pub const SPF_LOOKUPS_MAX: usize = 10;
+/// Exchangers, or names of the client, that a term of SPF looks at (RFC 7208 4.6.4).
+pub const SPF_NAMES_MAX: usize = 10;
+/// Terms of SPF whose answer is empty (RFC 7208 4.6.4).
+pub const SPF_VOID_LOOKUPS_MAX: usize = 2;
+
 /// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
 pub const OUTSTANDING_MAX: u32 = 16;
 /// Settlements that gather for one write of the journal, while as many may be on their way: a block of the

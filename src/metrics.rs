@@ -15,6 +15,10 @@ pub struct Counters {
     pub messages: Counter,
     /// Units acknowledged.
     pub accepted: Counter,
+    /// Messages with a verdict on their origin.
+    pub authenticated: Counter,
+    /// Messages without one though it was wanted: the lookup thread was behind.
+    pub unauthenticated: Counter,
     /// Units that a primary took.
     pub delivered: Counter,
     /// Tries that a primary put off, in units.

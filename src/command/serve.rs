@@ -5,6 +5,7 @@
 
 use super::tls::Tls;
 use super::{Exit, logging};
+use crate::auth::contained::is_contained;
 use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::lookup;
@@ -86,7 +87,9 @@ fn end_with_a_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        std::process::abort();
+        if !is_contained() {
+            std::process::abort();
+        }
     }));
 }
 

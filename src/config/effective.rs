@@ -40,6 +40,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
         writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
         writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(delivery.on_reject))?;
+        writeln!(out, "authenticate = {}", delivery.authenticate)?;
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
@@ -50,6 +51,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;
             writeln!(out, "held_retention = {}", quoted(format_duration(domain.held_retention)))?;
             writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(domain.on_reject))?;
+            writeln!(out, "authenticate = {}", domain.authenticate)?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
             writeln!(out, "etrn_from = {}", quoted_list(&domain.etrn_from))?;
@@ -121,6 +123,7 @@ mod tests {
             retention = "8d"
             held_retention = "1s"
             on_expiry = "discard"
+            authenticate = false
             expiry_clock = "trusted"
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
@@ -128,6 +131,7 @@ mod tests {
             name = "one.test"
             primary = ["mail", "[2001:db8::1]:26", "192.0.2.1"]
             on_reject = "hold"
+            authenticate = true
             [[domain]]
             name = "two.test"
             primary = ["mail_2.two.test:65535"]

@@ -146,8 +146,8 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
 }
 
 /// See [`read_policy`].
-const POLICY_KEYS: [&str; 6] =
-    ["retry_interval", "retention", "on_expiry", "held_retention", "on_reject", "tls"];
+const POLICY_KEYS: [&str; 7] =
+    ["retry_interval", "retention", "on_expiry", "held_retention", "on_reject", "authenticate", "tls"];
 
 /// The keys that `[delivery]` and each `[[domain]]` share.
 fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigError> {
@@ -172,6 +172,10 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
                 value.choice(&[("hold", OnReject::Hold), ("discard", OnReject::Discard)], &["bounce"])?
             }
             None => default.on_reject,
+        },
+        authenticate: match table.value("authenticate") {
+            Some(value) => value.boolean()?,
+            None => default.authenticate,
         },
         expiry_clock: default.expiry_clock,
     })
@@ -240,6 +244,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         on_expiry: policy.on_expiry,
         held_retention: policy.held_retention,
         on_reject: policy.on_reject,
+        authenticate: policy.authenticate,
         quota: read_quota(&table.table("quota")?)?,
         etrn_from: edge::read_networks(table, "etrn_from")?,
     })
@@ -375,12 +380,13 @@ mod tests {
     fn a_domain_overrides_the_defaults_of_delivery() {
         let text = "[delivery]\nretry_interval = \"90s\"\non_reject = \"discard\"\n[[domain]]\nname = \"a.test\"\n\
                     primary = [\"a\"]\n[[domain]]\nname = \"b.test\"\nprimary = [\"b\"]\nretry_interval = \"2h\"\n\
-                    on_reject = \"hold\"\n";
+                    on_reject = \"hold\"\nauthenticate = false\n";
         let config = Config::parse(text, "t").unwrap();
         let policy =
             |index: usize| (config.domains[index].retry_interval.as_secs(), config.domains[index].on_reject);
         assert_eq!(policy(0), (90, OnReject::Discard));
         assert_eq!(policy(1), (7_200, OnReject::Hold));
+        assert_eq!(config.domains.iter().map(|domain| domain.authenticate).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]
@@ -503,6 +509,7 @@ mod tests {
                 "[delivery]\nexpiry_clock = \"ntp\"",
                 "t:2: delivery.expiry_clock: \"ntp\" is not one of \"synchronised\", \"trusted\"",
             ),
+            ("[delivery]\nauthenticate = 1", "t:2: delivery.authenticate: 1 is neither true nor false"),
             ("[dns]\nnameservers = [\"one.test\"]", "t:2: dns.nameservers[0]: \"one.test\" is not \"ip\" or"),
             ("postmaster = \"me@two.test\"", "t:1: postmaster: \"me@two.test\" is not built yet outside of"),
         ] {

@@ -170,6 +170,14 @@ impl<'a> Value<'a> {
         number.ok_or_else(|| self.error(format!("is not within {} and {}", bounds.start(), bounds.end())))
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Result<bool, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::Boolean(truth) => Ok(*truth),
+            _ => Err(self.error("is neither true nor false")),
+        }
+    }
+
     /// A text, or a whole number as it is written.
     pub(super) fn text_or_number(&self) -> Result<&'a str, ConfigError> {
         match self.value.get_ref() {

@@ -3,10 +3,12 @@
 //! One runtime, one resolver. Questions are answered side by side, a bounded number of them; further ones wait
 //! in the channel. The thread ends when the last shard has dropped its end of the channel.
 
+use super::authentication;
 use super::certificate::Watch;
-use crate::bridge::{LookupError, Question};
+use crate::bridge::{Asked, LookupError, Question};
 use crate::limits::LOOKUPS_AT_A_TIME;
 use async_channel::Receiver;
+use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
@@ -25,7 +27,7 @@ use tokio::task::{LocalSet, spawn_local};
 /// The system's, if no thread can be had.
 pub fn start(
     nameservers: Vec<SocketAddr>,
-    asked: Receiver<Question>,
+    asked: Asked,
     watch: Arc<Watch>,
 ) -> io::Result<JoinHandle<()>> {
     Builder::new().name("lookup".to_owned()).spawn(move || {
@@ -39,27 +41,47 @@ pub fn start(
         LocalSet::new().block_on(&runtime, async {
             // It ends with the runtime.
             spawn_local(async move { watch.run().await });
-            answer_all(nameservers, asked).await;
+            let resolvers = Rc::new(Resolvers { nameservers: nameservers.into(), built: RefCell::default() });
+            spawn_local(authentication::answer_all(asked.authentications, Rc::clone(&resolvers)));
+            answer_all(asked.questions, &resolvers).await;
         });
     })
 }
 
-async fn answer_all(mut nameservers: Vec<SocketAddr>, asked: Receiver<Question>) {
-    let mut resolver: Option<Rc<TokioResolver>> = None;
+/// The resolver in use, built when it is first needed.
+#[derive(Debug)]
+pub(super) struct Resolvers {
+    nameservers: RefCell<Vec<SocketAddr>>,
+    built: RefCell<Option<TokioResolver>>,
+}
+
+impl Resolvers {
+    /// The resolver; `None` where none can be made.
+    pub(super) fn current(&self) -> Option<TokioResolver> {
+        let mut built = self.built.borrow_mut();
+        if built.is_none() {
+            *built = build(&self.nameservers.borrow()).inspect_err(complain).ok();
+        }
+        built.clone()
+    }
+
+    fn replace(&self, nameservers: Vec<SocketAddr>) {
+        *self.nameservers.borrow_mut() = nameservers;
+        *self.built.borrow_mut() = None;
+    }
+}
+
+async fn answer_all(asked: Receiver<Question>, resolvers: &Resolvers) {
     let places = Rc::new(Semaphore::new(LOOKUPS_AT_A_TIME));
     while let Ok(question) = asked.recv().await {
         let (host, answer) = match question {
             Question::Addresses { host, answer } => (host, answer),
             Question::NameServers(changed) => {
-                nameservers = changed;
-                resolver = None;
+                resolvers.replace(changed);
                 continue;
             }
         };
-        if resolver.is_none() {
-            resolver = build(&nameservers).map(Rc::new).inspect_err(complain).ok();
-        }
-        let Some(resolver) = resolver.clone() else {
+        let Some(resolver) = resolvers.current() else {
             let error = LookupError::Temporary("no name server can be used".to_owned());
             // A shard that has stopped waiting needs no answer, here and below.
             let _ = answer.try_send(Err(error));

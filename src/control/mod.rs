@@ -2,5 +2,6 @@
 //! live. *Lookup* answers the shards' questions about names, and looks at certificates now and then. None of them touches mail bytes, and a slow or
 //! failed one delays no core.
 
+mod authentication;
 pub mod certificate;
 pub mod lookup;

@@ -4,5 +4,6 @@
 //! sender wrote can break a field that we write. Nothing here knows SMTP, files or clocks: time comes in as
 //! seconds since 1970.
 
+pub mod authentication;
 pub mod received;
 pub mod tls;

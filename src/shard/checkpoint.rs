@@ -115,8 +115,8 @@ async fn restate<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) -> Res
         let shelf = shard.shelf.borrow();
         (shelf.outcomes(), shelf.ledgers().clone())
     };
-    let held = shard.lanes.held();
-    checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &held).await?;
+    let queued = shard.lanes.queued();
+    checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &queued).await?;
     // What was decided about held units, and was on its way when that was looked at, is durable too.
     shard.telling.settle().await;
     let up_to = SegmentId(active.0.saturating_sub(1));

@@ -182,7 +182,8 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
 
     async fn restate(&self, ended: &[Outcomes]) -> Result<(), AppendError> {
         let sequence = self.shard.frontier.sequence()?;
-        checkpoint::restate(&self.shard.journal, sequence, ended, &BTreeMap::new(), &[]).await
+        let nothing = checkpoint::Queued::default();
+        checkpoint::restate(&self.shard.journal, sequence, ended, &BTreeMap::new(), &nothing).await
     }
 
     /// From the copy on disk to sources that may go.

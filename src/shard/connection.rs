@@ -96,7 +96,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 self.secure().await?;
             }
             if self.buffer.wants_spill() {
-                self.ingest.spill(self.buffer.kept()).await;
+                self.ingest.spill(&self.session, self.buffer.kept()).await;
                 self.buffer.drop_kept();
             }
             self.receive().await?;
@@ -111,7 +111,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 ServerEvent::Idle if step.consumed == 0 => return,
                 ServerEvent::Data { start, end } => self.buffer.keep(start, end),
                 ServerEvent::Chunk { start, end } => {
-                    self.ingest.take_chunk(&self.buffer.unfed()[start..end]).await;
+                    self.ingest.take_chunk(&self.session, &self.buffer.unfed()[start..end]).await;
                 }
                 _ => {}
             }
@@ -152,6 +152,9 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     let client = self.session.client().address.unwrap_or(self.client);
                     let verdict = verdict::sender(free, &snapshot)
                         .and_then(|()| self.shard.receiving.admit_message(client, &snapshot, now));
+                    if verdict.is_ok() {
+                        self.ingest.begin(&self.session);
+                    }
                     self.session.handle_sender(verdict, now);
                 }
                 ServerEvent::StartTls => {

@@ -15,7 +15,8 @@ use super::receiving::Receiving;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
-use super::{accept, compaction, expiry_clock, housekeeping};
+use super::verdicts::Verdicts;
+use super::{accept, authentication, compaction, expiry_clock, housekeeping};
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::{JOURNAL_RESERVE_OCTETS, JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
@@ -232,6 +233,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
         interrupts: Interrupts::default(),
         mesh: start.mesh,
         lookup: start.lookup,
+        verdicts: Verdicts::default(),
         chores: Notify::default(),
         lanes,
         expiry_clock: RefCell::default(),
@@ -272,6 +274,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>) -> Summary {
     if shard.id == ShardId(0) {
         glommio::spawn_local(checkpoint::lead(Rc::clone(&shard))).detach();
     }
+    glommio::spawn_local(authentication::run(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     for listener in listeners {

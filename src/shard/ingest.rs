@@ -5,6 +5,7 @@
 //! message is settled, or abandoned. What comes by BDAT is stuffed on its way into a buffer of its own, as large as
 //! that one at most: there is one stored form of mail data.
 
+use super::authentication::{Accepted, Inquiry};
 use super::state::Shard;
 use crate::limits::{INLINE_DATA_OCTETS, RECEIVE_OCTETS_MAX, RECEIVED_FIELDS_MAX};
 use crate::message::received::{self, TraceFacts};
@@ -16,6 +17,7 @@ use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAIL
 use crate::smtp::server::{ServerSession, Transaction};
 use core::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
@@ -42,6 +44,7 @@ pub(super) struct Ingest<D: Disk, C: Clock> {
     stuffed: Vec<u8>,
     stuffer: DotStuffer,
     trace: Vec<u8>,
+    inquiry: Inquiry,
 }
 
 /// Octets that are stuffed at a time: they become four thirds of it at most.
@@ -63,7 +66,14 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             stuffed: Vec::new(),
             stuffer: DotStuffer::default(),
             trace: Vec::new(),
+            inquiry: Inquiry::default(),
         }
+    }
+
+    /// MAIL was accepted.
+    pub(super) fn begin(&mut self, session: &ServerSession) {
+        let client = session.client().address.unwrap_or(self.client);
+        self.inquiry.begin(&self.shard, client, session);
     }
 
     /// The session goes through TLS from now on.
@@ -72,12 +82,12 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     }
 
     /// Octets of a BDAT chunk, in order. A failure is told at the end of the data.
-    pub(super) async fn take_chunk(&mut self, octets: &[u8]) {
+    pub(super) async fn take_chunk(&mut self, session: &ServerSession, octets: &[u8]) {
         for piece in octets.chunks(STUFF_OCTETS) {
             self.stuffer.stuff(piece, &mut self.stuffed);
             if self.stuffed.len() >= INLINE_DATA_OCTETS {
                 let mut stuffed = core::mem::take(&mut self.stuffed);
-                self.spill(&stuffed).await;
+                self.spill(session, &stuffed).await;
                 stuffed.clear();
                 self.stuffed = stuffed;
             }
@@ -85,11 +95,13 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     }
 
     /// Appends `data` as a chunk. A failure is told at the end of the data.
-    pub(super) async fn spill(&mut self, data: &[u8]) {
+    pub(super) async fn spill(&mut self, session: &ServerSession, data: &[u8]) {
         self.check_header(data);
         if self.refusal.is_some() {
             return;
         }
+        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+        self.inquiry.take(session, &snapshot, data);
         let queue_id = self.queue_id();
         match self.shard.mail.append_chunk(queue_id, data).await {
             Ok(chunk) => {
@@ -196,6 +208,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             tail,
         };
         let receipt = self.shard.mail.append_message(&message).await.map_err(reply_of)?;
+        // While the record is on its way to the disk: it costs nobody time.
+        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+        self.inquiry.take(session, &snapshot, tail);
         receipt.ticket.await.map_err(reply_of)?;
         // From here the message is ours.
         self.keep_pins(receipt.place.segment, receipt.place.unit_base, recipients.len());
@@ -211,6 +226,8 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             tls = self.tls.map(tracing::field::display),
             "accepted"
         );
+        let accepted = Accepted { queue_id, stamp: receipt.stamp };
+        core::mem::take(&mut self.inquiry).ask(&self.shard, session, accepted);
         Ok(())
     }
 
@@ -270,6 +287,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         self.header_8bit = false;
         self.stuffed = Vec::new();
         self.stuffer = DotStuffer::default();
+        self.inquiry = Inquiry::default();
         debug_assert!(self.chunks.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use async_channel::{Receiver, Sender};
 use std::sync::Arc;
 use storage::error::AppendError;
 use storage::format::index_file::IndexEntry;
-use storage::format::journal_entry::Outcome;
+use storage::format::journal_entry::{Authentication, Outcome};
 use storage::log::Arrival;
 use storage::position::{SegmentId, ShardId, Stamp};
 
@@ -44,11 +44,22 @@ pub struct Moved {
     pub domains: Vec<(Arc<str>, Vec<IndexEntry>)>,
 }
 
+/// What authentication said of one message, for the lanes of these domains.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Domains of its recipients that the shard owns.
+    pub domains: Vec<Arc<str>>,
+    /// The verdict.
+    pub authentication: Authentication,
+}
+
 /// A note to a shard.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// Mail for domains that the shard owns is durable.
     Arrivals(Vec<Arrival>),
+    /// What authentication said of mail in these domains, which the shard owns.
+    Authenticated(Vec<Said>),
     /// A checkpoint begins: do your part.
     CheckpointBegins(Begin),
     /// The checkpoint with this sequence is complete: older journals may go.

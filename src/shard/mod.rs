@@ -18,6 +18,7 @@
 //! the simulator (`simulated`). Only `executor` and `socket` know glommio.
 
 mod accept;
+mod authentication;
 mod backlog;
 pub mod caps;
 mod checkpoint;
@@ -42,6 +43,7 @@ pub mod socket;
 mod state;
 mod tls;
 mod verdict;
+mod verdicts;
 
 #[cfg(test)]
 mod simulated;

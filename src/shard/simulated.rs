@@ -13,7 +13,8 @@ use super::interrupt::Interrupts;
 use super::link::{Dialer, Link, Spawn};
 use super::receiving::Receiving;
 use super::state::Shard;
-use super::{compaction, connection, housekeeping, mesh, replay};
+use super::verdicts::Verdicts;
+use super::{authentication, compaction, connection, housekeeping, mesh, replay};
 use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
@@ -231,6 +232,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         interrupts: Interrupts::default(),
         mesh: mesh::mesh(1).remove(0),
         lookup: lookup_channel().0,
+        verdicts: Verdicts::default(),
         chores: Notify::default(),
         lanes: Lanes::new(usage),
         expiry_clock: RefCell::default(),
@@ -268,6 +270,7 @@ fn stand(shard: &Rc<SimShard>, primary: Primary, spawn: &SimSpawn) {
     spawn.spawn(compaction::run(Rc::clone(shard)));
     spawn.spawn(checkpoint::lead(Rc::clone(shard)));
     spawn.spawn(checkpoint::follow(Rc::clone(shard)));
+    spawn.spawn(authentication::run(Rc::clone(shard)));
     spawn.spawn(replay::expire(Rc::clone(shard)));
     spawn.spawn(replay::start_lanes(Rc::clone(shard), primary, spawn.clone()));
 }

@@ -8,6 +8,7 @@ use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
 use super::receiving::Receiving;
+use super::verdicts::Verdicts;
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::FREE_SPACE_INTERVAL;
 use crate::metrics::Counters;
@@ -59,6 +60,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) mesh: Mesh,
     /// The lookup thread.
     pub(super) lookup: Lookup,
+    /// What authentication says of its messages.
+    pub(super) verdicts: Verdicts,
     /// A segment may have become free.
     pub(super) chores: Notify,
     /// What its domains have queued.
@@ -131,6 +134,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     pub(super) fn take_note(&self, note: Note) {
         match note {
             Note::Arrivals(arrivals) => self.lanes.take_arrivals(arrivals),
+            Note::Authenticated(said) => self.lanes.annotate(&said),
             Note::Configuration(snapshot, _taken) => {
                 *self.snapshot.borrow_mut() = snapshot;
                 self.expiry_clock.borrow_mut().reload();

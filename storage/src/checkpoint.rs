@@ -19,6 +19,7 @@ use crate::disk::Disk;
 use crate::error::{AppendError, DiskError};
 use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
 use crate::format::frame::FrameKind;
+use crate::format::journal_entry::Authentication;
 use crate::format::segment_header::Purpose;
 use crate::format::tally::Ledger;
 use crate::log::Log;
@@ -27,10 +28,19 @@ use crate::segment::parse_name;
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
-/// Held units of one frame.
+/// Held units, or authentications, of one frame.
 const HELD_A_FRAME: usize = 16 * 1024;
 
-/// Restates outcomes, ledgers and held units; all durable on return.
+/// What an owner restates of its queues.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Queued {
+    /// Units that are held.
+    pub held: Vec<HeldUnit>,
+    /// What authentication said of messages that are not settled.
+    pub authentications: Vec<Authentication>,
+}
+
+/// Restates outcomes, ledgers and what is queued; all durable on return.
 ///
 /// # Errors
 /// See [`AppendError`]; what was restated is true all the same.
@@ -39,7 +49,7 @@ pub async fn restate<D: Disk, C: Clock>(
     sequence: Stamp,
     outcomes: &[Outcomes],
     ledgers: &BTreeMap<ShardId, Ledger>,
-    held: &[HeldUnit],
+    queued: &Queued,
 ) -> Result<(), AppendError> {
     // Tickets are looked at in the end, so that the commits are as few as they can be.
     let mut tickets: Vec<Ticket> = Vec::new();
@@ -51,8 +61,11 @@ pub async fn restate<D: Disk, C: Clock>(
             tickets.push(journal.append_restated(FrameKind::Ledger, sequence, &payload).await?);
         }
     }
-    for units in held.chunks(HELD_A_FRAME) {
+    for units in queued.held.chunks(HELD_A_FRAME) {
         tickets.push(journal.append_held(sequence, units).await?);
+    }
+    for authentications in queued.authentications.chunks(HELD_A_FRAME) {
+        tickets.push(journal.append_authentications(Some(sequence), authentications).await?);
     }
     for ticket in tickets {
         ticket.await?;

@@ -6,7 +6,7 @@
 
 use crate::format::checkpoint::{Checkpoint, HeldUnit, MOVED, Outcomes, final_outcome, half};
 use crate::format::frame::{FrameHeader, FrameKind};
-use crate::format::journal_entry::{Fact, Outcome};
+use crate::format::journal_entry::{Authentication, Fact, Outcome};
 use crate::format::tally::{Ledger, Part, Tally};
 use crate::position::{SegmentId, ShardId, Stamp};
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub struct Facts {
     rows: Vec<Told>,
+    authentications: Vec<Authentication>,
     outcomes: BTreeMap<(ShardId, SegmentId), Vec<u8>>,
     tallies: BTreeMap<(ShardId, SegmentId), Gathered<Tally>>,
     ledgers: BTreeMap<(ShardId, Stamp), Gathered<Ledger>>,
@@ -71,6 +72,10 @@ impl Facts {
             FrameKind::Settlement => {
                 for fact in Fact::decode_all(payload)? {
                     self.add(Told { fact, sequence, since_s });
+                }
+                for authentication in Authentication::decode_all(payload) {
+                    self.last = self.last.max(authentication.stamp);
+                    self.authentications.push(authentication);
                 }
             }
             FrameKind::Held => {
@@ -139,6 +144,10 @@ impl Facts {
         self.rows.dedup_by_key(|told| (told.fact.stamp, told.fact.ordinal));
         self.rows.retain(|told| told.fact.outcome != Outcome::Released);
         self.rows.shrink_to_fit();
+        // Told once and restated: copies of a message's are alike.
+        self.authentications.sort_unstable();
+        self.authentications.dedup_by_key(|authentication| authentication.stamp);
+        self.authentications.shrink_to_fit();
         self.finish_ledgers();
     }
 
@@ -166,6 +175,19 @@ impl Facts {
     pub fn of(&self, stamp: Stamp) -> impl Iterator<Item = &Told> {
         let from = self.rows.partition_point(|told| told.fact.stamp < stamp);
         self.rows[from..].iter().take_while(move |told| told.fact.stamp == stamp)
+    }
+
+    /// What authentication said of a message, packed; 0 where nothing is known.
+    #[must_use]
+    pub fn authentication(&self, stamp: Stamp) -> u32 {
+        let place = self.authentications.binary_search_by_key(&stamp, |known| known.stamp);
+        place.map_or(0, |place| self.authentications[place].bits)
+    }
+
+    /// All of it, in the order of messages.
+    #[must_use]
+    pub fn authentications(&self) -> &[Authentication] {
+        &self.authentications
     }
 
     /// The final outcome of a unit that a checkpoint restated.

@@ -185,7 +185,7 @@ async fn restate<D: Disk, E: Disk, C: Clock>(
     let written = async {
         let result = async {
             let sequence = frontier.sequence()?;
-            checkpoint::restate(&log, sequence, &books.outcomes, &books.ledgers, &books.held).await?;
+            checkpoint::restate(&log, sequence, &books.outcomes, &books.ledgers, &books.queued).await?;
             checkpoint::complete(&log, sequence, books.last_stamps.clone()).await
         }
         .await;

@@ -281,10 +281,10 @@ async fn restate<D: Disk, C: Clock>(
             return Ok(());
         }
         let sequence = frontier.sequence()?;
-        let held = loaded.held();
+        let (queued, nothing) = (loaded.queued(), checkpoint::Queued::default());
         for (number, shelf) in loaded.shelves.iter().enumerate() {
-            let held = if number == 0 { &held[..] } else { &[] };
-            checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), held).await?;
+            let queued = if number == 0 { &queued } else { &nothing };
+            checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), queued).await?;
         }
         let last_stamps = loaded.last_stamps.iter().map(|(shard, stamp)| (*shard, *stamp)).collect();
         checkpoint::complete(log, sequence, last_stamps).await

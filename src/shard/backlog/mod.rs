@@ -11,7 +11,7 @@ mod sorted;
 mod untried;
 mod waiting;
 
-use super::mesh::Moved;
+use super::mesh::{Moved, Said};
 use crate::bridge::{DomainUsage, Usage};
 use crate::limits::DELIVERIES_A_SHARD_MAX;
 use core::cell::{Cell, RefCell};
@@ -21,8 +21,9 @@ pub(super) use settlements::{Settlement, Settlements};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::format::checkpoint::HeldUnit;
+use storage::checkpoint::Queued;
 use storage::format::index_file::IndexEntry;
+use storage::format::journal_entry::Authentication;
 use storage::log::Arrival;
 use storage::notify::Notify;
 use storage::store::Backlog;
@@ -103,6 +104,7 @@ impl Lanes {
                 continue;
             }
             lane.usage.raise(stored_octets(&entry));
+            let said = Authentication { stamp: entry.stamp, bits: queued.authentication };
             for held in queued.held_units() {
                 queue.hold((directory, entry), &[held.fact.ordinal], held.since_s);
             }
@@ -111,6 +113,19 @@ impl Lanes {
                 let decided: Vec<u16> = queued.decided.iter().map(|known| known.fact.ordinal).collect();
                 queue.arrive(directory, entry, &decided);
                 self.wake(Rc::clone(&lane));
+            }
+            if said.bits != 0 {
+                queue.annotate(said);
+            }
+        }
+    }
+
+    /// Notes what authentication said.
+    pub(super) fn annotate(&self, all: &[Said]) {
+        let lanes = self.lanes.borrow();
+        for Said { domains, authentication } in all {
+            for lane in domains.iter().filter_map(|domain| lanes.get(domain)) {
+                lane.queue.borrow_mut().annotate(*authentication);
             }
         }
     }
@@ -128,9 +143,18 @@ impl Lanes {
         }
     }
 
-    /// Everything that is held, as a checkpoint restates it.
-    pub(super) fn held(&self) -> Vec<HeldUnit> {
-        self.lanes.borrow().values().flat_map(|lane| lane.queue.borrow().held()).collect()
+    /// What a checkpoint restates of the queues.
+    pub(super) fn queued(&self) -> Queued {
+        let mut queued = Queued::default();
+        for lane in self.lanes.borrow().values() {
+            let queue = lane.queue.borrow();
+            queued.held.extend(queue.held());
+            queued.authentications.extend(queue.authentications());
+        }
+        // A message in several domains, or held in part, is told once.
+        queued.authentications.sort_unstable();
+        queued.authentications.dedup();
+        queued
     }
 
     /// All lanes there are.

@@ -9,6 +9,7 @@
 //! Invariant: an entry with a unit that nobody has decided about is in exactly one of untried, suspects, deferred
 //! and out with the caller. A queued message costs 64 octets at most in each of them (DESIGN.md 3).
 
+mod annotation;
 mod expiry;
 mod memory;
 
@@ -76,8 +77,10 @@ impl Queue {
         }
         // A rewrite may have moved an entry that is out since its place was told.
         let out = self.out.iter().find(|out| out.entry.stamp == place.1.stamp).map(Waiting::place);
+        let said = self.authentication(place.1.stamp);
         let known = self.held.remove(place.1.stamp);
         let mut held = known.unwrap_or_else(|| Waiting::new(out.unwrap_or(place)));
+        held.authentication = said;
         // Units of one message that were held one after the other go together, none before its time.
         held.moment_s = held.moment_s.max(since_s);
         for ordinal in ordinals {

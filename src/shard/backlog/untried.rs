@@ -47,6 +47,16 @@ impl Untried {
         self.sources.iter().find_map(|(_, source)| source.get(stamp))
     }
 
+    /// The same, to change what is not its place.
+    pub(super) fn get_mut(&mut self, stamp: Stamp) -> Option<&mut Waiting> {
+        self.sources.iter_mut().find_map(|(_, source)| source.get_mut(stamp))
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.sources.iter().flat_map(|(_, source)| source.iter())
+    }
+
     /// Takes an entry out, wherever it lies.
     pub(super) fn remove(&mut self, stamp: Stamp) -> Option<Waiting> {
         let at = self.sources.iter().position(|(_, source)| source.get(stamp).is_some())?;

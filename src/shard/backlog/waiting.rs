@@ -19,6 +19,8 @@ pub(super) struct Waiting {
     directory_and_asides: u16,
     /// A set of its units: see [`UnitSets`].
     marks: u16,
+    /// What authentication said of it, packed; 0 where nothing is known.
+    pub(super) authentication: u32,
 }
 
 // 64 octets a queued message are promised; what a list needs beyond its items is in `sorted`.
@@ -34,7 +36,7 @@ impl Waiting {
     /// An entry that nothing is known about.
     pub(super) fn new((directory, entry): Place) -> Self {
         assert!(directory.0 < SHARDS_MAX);
-        Self { entry, moment_s: 0, directory_and_asides: directory.0, marks: 0 }
+        Self { entry, moment_s: 0, directory_and_asides: directory.0, marks: 0, authentication: 0 }
     }
 
     /// The directory that it lies in.

@@ -3,6 +3,7 @@
 
 use super::{Reader, Writer};
 use crate::position::{SegmentId, Stamp};
+use core::fmt;
 
 /// What became of a unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -85,7 +86,66 @@ pub struct Fact {
     pub code: u16,
 }
 
+/// What authentication said of a message. It stands among facts, in 16 octets, as an outcome that a program which does
+/// not know it leaves out (H13).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Authentication {
+    /// The message.
+    pub stamp: Stamp,
+    /// The verdict, packed as `FORMAT.md` says under "Settlement".
+    pub bits: u32,
+}
+
 const FACT_OCTETS: usize = 16;
+const OUTCOME_AT: usize = 12;
+const AUTHENTICATION_CODE: u8 = 32;
+
+impl Authentication {
+    /// Appends the 16 octets of it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        Writer(out).u64(self.stamp.0).u32(self.bits).u8(AUTHENTICATION_CODE).zeros(3);
+    }
+
+    /// Those in the payload of a settlement.
+    pub fn decode_all(payload: &[u8]) -> impl Iterator<Item = Self> {
+        let rows = payload.chunks_exact(FACT_OCTETS);
+        rows.filter(|row| row[OUTCOME_AT] == AUTHENTICATION_CODE).filter_map(|row| {
+            let mut reader = Reader::new(row);
+            Some(Self { stamp: Stamp(reader.u64()?), bits: reader.u32()? })
+        })
+    }
+}
+
+/// For people: the words of RFC 8601, signatures in the order of their fields.
+impl fmt::Display for Authentication {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |words: &'static [&'static str], at: u32, mask: u32| {
+            words.get((self.bits >> at & mask) as usize).copied().unwrap_or("unknown")
+        };
+        write!(formatter, "spf={}", word(&SPF_WORDS, 0, 7))?;
+        let results = (0..7).map(|number| word(&DKIM_WORDS, 11 + 3 * number, 7));
+        let results: Vec<&str> = results.filter(|word| !word.is_empty()).collect();
+        let dkim = match (self.bits & DKIM_KNOWN, results.is_empty()) {
+            (0, _) => "unknown".to_owned(),
+            (_, true) => "none".to_owned(),
+            (_, false) => results.join(","),
+        };
+        write!(formatter, " dkim={dkim} dmarc={}", word(&DMARC_WORDS, 3, 7))?;
+        let policy = word(&POLICY_WORDS, 6, 3);
+        if !policy.is_empty() {
+            write!(formatter, " policy={policy}")?;
+        }
+        formatter.write_str([" proven=no", " proven=spf", " proven=dkim", " proven=spf,dkim"]
+            [(self.bits >> 8 & 3) as usize])
+    }
+}
+
+const DKIM_KNOWN: u32 = 1 << 10;
+const SPF_WORDS: [&str; 8] =
+    ["unknown", "none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
+const DMARC_WORDS: [&str; 6] = ["unknown", "none", "pass", "fail", "temperror", "permerror"];
+const POLICY_WORDS: [&str; 4] = ["", "none", "quarantine", "reject"];
+const DKIM_WORDS: [&str; 7] = ["", "pass", "neutral", "fail", "policy", "temperror", "permerror"];
 
 impl Fact {
     /// Appends the 16 octets of this fact.

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::error::DiskError;
 use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
 use crate::format::frame::{FrameHeader, FrameKind, PLAIN, frame_octets};
-use crate::format::journal_entry::{Fact, Outcome, Void};
+use crate::format::journal_entry::{Authentication, Fact, Outcome, Void};
 use crate::format::message::{Extensions, MessageView, domain_of};
 use crate::format::tally::{Ledger, Tally, TallyRow};
 use crate::position::{Offset, QueueId, ShardId};
@@ -61,6 +61,8 @@ pub struct Record {
     pub recipients: Vec<Recipient>,
     /// Of a message: what service extensions added to its envelope.
     pub extensions: Option<Extensions<'static>>,
+    /// Of a message: what authentication said of it, in the words of RFC 8601; empty where nothing is known.
+    pub authentication: String,
     /// Octets of mail data: of a message over all its chunks, of a chunk its own.
     pub data_octets: u64,
     /// What else there is to say: facts, a void's range, a tally.
@@ -175,6 +177,7 @@ fn empty(walked: &Walked, offset: u64, kind: &'static str) -> Record {
         reverse_path: None,
         recipients: Vec::new(),
         extensions: None,
+        authentication: String::new(),
         data_octets: 0,
         text: String::new(),
         damage: None,
@@ -225,6 +228,10 @@ impl<D: Disk> Viewer<'_, D> {
         record.reverse_path = Some(view.reverse_path.to_owned());
         record.extensions = Some(view.extensions.detached());
         record.data_octets = view.data.stored_octets;
+        let bits = self.directory.facts.authentication(header.stamp);
+        if bits != 0 {
+            record.authentication = Authentication { stamp: header.stamp, bits }.to_string();
+        }
         let walked = &self.directory.files[self.number];
         let units = u32::try_from(view.recipients.len()).unwrap_or(u32::MAX);
         let numbers = header.unit_base..header.unit_base.saturating_add(units);
@@ -258,7 +265,7 @@ impl<D: Disk> Viewer<'_, D> {
 fn facts_of(kind: FrameKind, payload: &[u8]) -> Option<String> {
     match kind {
         FrameKind::Void => Void::decode(payload).map(|void| void_text(&void)),
-        FrameKind::Settlement => Fact::decode_all(payload).map(|facts| facts_text(&facts)),
+        FrameKind::Settlement => Fact::decode_all(payload).map(|facts| settlement_text(&facts, payload)),
         FrameKind::Tally => Tally::decode(payload).map(|part| tally_text(&part.content)),
         FrameKind::Outcomes => Outcomes::decode(payload).map(|part| outcomes_text(&part)),
         FrameKind::Ledger => Ledger::decode(payload).map(|(shard, part)| ledger_text(shard, &part.content)),
@@ -278,10 +285,12 @@ fn void_text(void: &Void) -> String {
     format!("segment {:08x} from {} to {}", void.segment.0, void.from, void.to)
 }
 
-fn facts_text(facts: &[Fact]) -> String {
+fn settlement_text(facts: &[Fact], payload: &[u8]) -> String {
     let words = facts.iter().map(|Fact { stamp, ordinal, outcome, code }| {
         format!("{}/{ordinal} {} {code}", stamp.0, outcome_word(*outcome))
     });
+    let said = Authentication::decode_all(payload);
+    let words = words.chain(said.map(|said| format!("{} {said}", said.stamp.0)));
     words.collect::<Vec<_>>().join(", ")
 }
 

@@ -8,7 +8,7 @@ use crate::disk::{Disk, File};
 use crate::error::AppendError;
 use crate::format::checkpoint::HeldUnit;
 use crate::format::frame::{FrameHeader, FrameKind, blank_header, frame_octets};
-use crate::format::journal_entry::Fact;
+use crate::format::journal_entry::{Authentication, Fact};
 use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
 use crate::format::tally::Tally;
 use crate::frontier::IDLE;
@@ -143,6 +143,23 @@ impl<D: Disk, C: Clock> Log<D, C> {
             fact.encode(&mut payload);
         }
         self.append_to_journal(FrameKind::Settlement, &payload).await
+    }
+
+    /// Appends what authentication said of messages to a journal; with a checkpoint's sequence where that restates it.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_authentications(
+        &self,
+        sequence: Option<Stamp>,
+        authentications: &[Authentication],
+    ) -> Result<Ticket, AppendError> {
+        let mut payload = Vec::new();
+        authentications.iter().for_each(|authentication| authentication.encode(&mut payload));
+        match sequence {
+            Some(sequence) => self.append_restated(FrameKind::Settlement, sequence, &payload).await,
+            None => self.append_to_journal(FrameKind::Settlement, &payload).await,
+        }
     }
 
     /// Appends the tally of a segment that is about to be unlinked, in as many frames as it takes. All but the

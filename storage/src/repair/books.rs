@@ -1,5 +1,6 @@
 //! What a copy must say about what it leaves out, and what journals said about what it takes along.
 
+use crate::checkpoint::Queued;
 use crate::disk::Disk;
 use crate::format::checkpoint::{HeldUnit, MOVED, Outcomes, set_half};
 use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
@@ -21,7 +22,7 @@ pub(super) struct Books {
     pub(super) voids: BTreeMap<ShardId, BTreeSet<(u32, u64, u64)>>,
     pub(super) ledgers: BTreeMap<ShardId, Ledger>,
     pub(super) outcomes: Vec<Outcomes>,
-    pub(super) held: Vec<HeldUnit>,
+    pub(super) queued: Queued,
     pub(super) last_stamps: Vec<(ShardId, Stamp)>,
     pub(super) left_out: Vec<Problem>,
     pub(super) damaged: u64,
@@ -166,7 +167,7 @@ impl Books {
         }
     }
 
-    /// What is held of the copied records.
+    /// What is held of the copied records, and what authentication said of them.
     fn hold<D: Disk>(&mut self, source: &Directory<D>, counted: &[(Stamp, u32, u32)]) {
         let is_copied = |stamp: Stamp| {
             let from = counted.partition_point(|(counted, _, _)| *counted < stamp);
@@ -184,7 +185,9 @@ impl Books {
             code: told.fact.code,
             since_s: told.since_s,
         });
-        self.held = held.collect();
+        self.queued.held = held.collect();
+        let said = source.facts.authentications().iter().filter(|said| is_copied(said.stamp));
+        self.queued.authentications = said.copied().collect();
     }
 
     fn note_stamps<D: Disk>(&mut self, source: &Directory<D>) {

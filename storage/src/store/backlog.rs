@@ -1,7 +1,7 @@
 //! What a start finds queued: entries as the indexes have them, in stamp order, and what is decided about them.
 
 use crate::format::index_file::IndexEntry;
-use crate::format::journal_entry::{Fact, Outcome};
+use crate::format::journal_entry::{Authentication, Fact, Outcome};
 use crate::position::{ShardId, Stamp};
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,6 +18,8 @@ pub struct Backlog {
     pub(super) runs: Vec<Vec<IndexEntry>>,
     /// What is decided about their units, sorted by message and recipient.
     pub(super) decided: Vec<Decided>,
+    /// What authentication said, sorted by message.
+    pub(super) authentications: Vec<Authentication>,
 }
 
 /// A unit about which something is known.
@@ -36,6 +38,8 @@ pub struct Queued {
     pub entry: IndexEntry,
     /// What is known about units of it: settled ones and held ones.
     pub decided: Vec<Decided>,
+    /// What authentication said of it, packed; 0 where nothing is known.
+    pub authentication: u32,
 }
 
 impl Backlog {
@@ -48,6 +52,7 @@ impl Backlog {
     /// All of it in stamp order.
     pub fn into_queued(self) -> impl Iterator<Item = Queued> {
         let mut decided = self.decided.into_iter().peekable();
+        let mut authentications = self.authentications.into_iter().peekable();
         self.runs.into_iter().flatten().map(move |entry| {
             let behind = (entry.stamp, entry.first + entry.count);
             let mut known = Vec::new();
@@ -56,7 +61,10 @@ impl Backlog {
                     known.push(next);
                 }
             }
-            Queued { entry, decided: known }
+            while authentications.next_if(|next| next.stamp < entry.stamp).is_some() {}
+            let said = authentications.peek().filter(|next| next.stamp == entry.stamp);
+            let authentication = said.map_or(0, |said| said.bits);
+            Queued { entry, decided: known, authentication }
         })
     }
 }

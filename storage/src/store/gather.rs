@@ -3,7 +3,7 @@
 use super::backlog::{Backlog, Decided, in_order};
 use crate::facts::Facts;
 use crate::format::index_file::{IndexEntry, SegmentIndex};
-use crate::format::journal_entry::Fact;
+use crate::format::journal_entry::{Authentication, Fact};
 use crate::position::{SegmentId, ShardId};
 use crate::shelf::Shelf;
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ pub(super) struct Gathered {
 struct Domain {
     runs: Vec<Vec<IndexEntry>>,
     decided: Vec<Decided>,
+    authentications: Vec<Authentication>,
 }
 
 impl Gathered {
@@ -50,7 +51,12 @@ impl Gathered {
                 continue;
             }
             entries.shrink_to_fit();
+            let said = entries.iter().filter_map(|entry| {
+                let bits = facts.authentication(entry.stamp);
+                (bits != 0).then_some(Authentication { stamp: entry.stamp, bits })
+            });
             let known = self.domains.entry((domain, shard)).or_default();
+            known.authentications.extend(said);
             known.runs.push(entries);
             known.decided.extend(decided);
         }
@@ -58,10 +64,12 @@ impl Gathered {
 
     /// All of it, by domain and directory.
     pub(super) fn finish(self) -> Vec<Backlog> {
-        let backlog = |((domain, shard), Domain { runs, mut decided })| {
+        let backlog = |((domain, shard), Domain { runs, mut decided, mut authentications })| {
             decided.sort_unstable_by_key(|known: &Decided| (known.fact.stamp, known.fact.ordinal));
             decided.shrink_to_fit();
-            Backlog { domain, shard, runs: in_order(runs), decided }
+            authentications.sort_unstable();
+            authentications.shrink_to_fit();
+            Backlog { domain, shard, runs: in_order(runs), decided, authentications }
         };
         self.domains.into_iter().map(backlog).collect()
     }

@@ -7,6 +7,7 @@ use super::backlog::{Backlog, Decided};
 use super::behind::Behind;
 use super::gather::Gathered;
 use super::{Chain, Chains, Finding, FindingKind, StoreOptions, at};
+use crate::checkpoint::Queued;
 use crate::disk::{Disk, File, read_whole, write_whole};
 use crate::error::{DiskError, OpenError};
 use crate::facts::Facts;
@@ -93,17 +94,22 @@ impl Loaded {
         self.last_stamps.get(&shard).copied().unwrap_or_default()
     }
 
-    /// Everything that is held, as a checkpoint restates it.
-    pub(super) fn held(&self) -> Vec<HeldUnit> {
+    /// What is queued, as a checkpoint restates it.
+    pub(super) fn queued(&self) -> Queued {
         let decided = self.backlogs.iter().flat_map(|backlog| &backlog.decided);
         let held = decided.filter(|known| known.fact.outcome == Outcome::Held);
-        held.map(|Decided { fact, since_s }| HeldUnit {
+        let held = held.map(|Decided { fact, since_s }| HeldUnit {
             stamp: fact.stamp,
             ordinal: fact.ordinal,
             code: fact.code,
             since_s: *since_s,
-        })
-        .collect()
+        });
+        let authentications = self.backlogs.iter().flat_map(|backlog| &backlog.authentications).copied();
+        let mut queued = Queued { held: held.collect(), authentications: authentications.collect() };
+        // A message in several domains is in the backlog of each.
+        queued.authentications.sort_unstable();
+        queued.authentications.dedup();
+        queued
     }
 
     fn note_used(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {

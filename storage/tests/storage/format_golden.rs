@@ -15,7 +15,7 @@ use storage::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
 use storage::format::checksum::Seed;
 use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, PLAIN, frame_octets};
 use storage::format::index_file::{IndexEntry, Pin, SegmentIndex};
-use storage::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome, Void};
+use storage::format::journal_entry::{Authentication, FINAL_OUTCOMES, Fact, Outcome, Void};
 use storage::format::message::{
     ChunkReference, DataFacts, Envelope, Extensions, MessageView, Protocol, RecipientDsn, Ret, Smtputf8,
     TlsFacts, Transfer, domain_groups, domain_of, encode_head,
@@ -159,6 +159,19 @@ fn settlement() -> Vec<u8> {
     payload
 }
 
+/// `spf=pass dkim=pass,permerror dmarc=fail policy=reject proven=spf`
+const AUTHENTICATION: Authentication =
+    Authentication { stamp: Stamp(0x6162_6364_6566_6768), bits: 0b1_1000_1101_1101_1011 };
+
+/// A verdict between two facts.
+fn authenticated() -> Vec<u8> {
+    let mut payload = Vec::new();
+    facts()[0].encode(&mut payload);
+    AUTHENTICATION.encode(&mut payload);
+    facts()[1].encode(&mut payload);
+    payload
+}
+
 fn tally() -> Tally {
     Tally { shard: SHARD, segment: SEGMENT, rows: rows() }
 }
@@ -244,6 +257,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("chunk", frame(FrameKind::Chunk, Stamp::NONE, queue_id, b"mail data\r\n")),
         ("void", frame(FrameKind::Void, Stamp::NONE, QueueId(0), &VOID.encode())),
         ("settlement", frame(FrameKind::Settlement, stamp, QueueId(0), &settlement())),
+        ("authentication", frame(FrameKind::Settlement, stamp, QueueId(0), &authenticated())),
         ("tally", frame(FrameKind::Tally, stamp, QueueId(0), &tally().encode()[0])),
         ("outcomes", frame(FrameKind::Outcomes, stamp, QueueId(0), &outcomes().encode())),
         ("ledger", frame(FrameKind::Ledger, stamp, QueueId(0), &ledger().encode(SHARD)[0])),
@@ -340,6 +354,13 @@ fn golden_payloads_decode() {
     assert_eq!(payload("chunk"), b"mail data\r\n");
     assert_eq!(Void::decode(&payload("void")), Some(VOID));
     assert_eq!(Fact::decode_all(&payload("settlement")), Some(facts()));
+    assert_eq!(Authentication::decode_all(&payload("settlement")).count(), 0);
+    let authenticated = payload("authentication");
+    assert_eq!(Authentication::decode_all(&authenticated).collect::<Vec<_>>(), [AUTHENTICATION]);
+    let text = "spf=pass dkim=pass,permerror dmarc=fail policy=reject proven=spf";
+    assert_eq!(AUTHENTICATION.to_string(), text);
+    // H13: a program that knows no verdicts decodes facts this way, and finds these two.
+    assert_eq!(Fact::decode_all(&authenticated).unwrap(), facts()[..2]);
     assert_eq!(Tally::decode(&payload("tally")).unwrap().content, tally());
     let (shard, part) = Ledger::decode(&payload("ledger")).unwrap();
     assert_eq!((shard, part.part, part.parts, part.content), (SHARD, 0, 1, ledger()));

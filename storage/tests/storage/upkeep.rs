@@ -188,7 +188,8 @@ async fn checkpoint_cycle(node: &Node, world: &World) -> Option<()> {
         };
         // The first one owns every domain, as far as holding goes.
         let held = if shard.id == ShardId(0) { held_units(world) } else { Vec::new() };
-        checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &held).await.ok()?;
+        let queued = checkpoint::Queued { held, ..checkpoint::Queued::default() };
+        checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &queued).await.ok()?;
     }
     if node.bug != Some(Bug::HastyCheckpoint) {
         node.looking.settle().await;
@@ -296,7 +297,7 @@ pub(crate) async fn rewrite(
     let ended = shard.shelf.borrow().outcomes_of(shard.id, segment);
     let Ok(sequence) = node.opened.frontier.sequence() else { return None };
     let ended = if node.bug == Some(Bug::SilentCopy) { Vec::new() } else { ended };
-    while checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &[]).await.is_err() {
+    while checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &Default::default()).await.is_err() {
         // Until the outcomes of the copy are journalled its sources stay.
         node.clock.sleep(std::time::Duration::from_secs(1)).await;
     }

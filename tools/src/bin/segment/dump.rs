@@ -58,6 +58,9 @@ fn line(record: &Record) -> String {
         for word in said::message(&extensions) {
             add(plain(&word));
         }
+        if !record.authentication.is_empty() {
+            add(record.authentication.clone());
+        }
     }
     if record.data_octets != 0 {
         add(format!("data={}", record.data_octets));
@@ -90,6 +93,7 @@ fn object(record: &Record) -> serde_json::Value {
         "reverse_path": record.reverse_path,
         "recipients": record.recipients.iter().map(recipient).collect::<Vec<_>>(),
         "extensions": record.extensions.as_ref().map(said::object),
+        "authentication": said::authentication(record),
         "data_octets": record.data_octets,
         "text": record.text,
         "damage": record.damage,

@@ -1,7 +1,7 @@
 //! What service extensions added to an envelope, in the words of their parameters.
 
 use serde_json::{Value, json};
-use storage::inspect::{Extensions, RecipientDsn, Ret, TlsFacts, Transfer};
+use storage::inspect::{Extensions, Record, RecipientDsn, Ret, TlsFacts, Transfer};
 
 /// About the message, a word or two each; empty if nothing was said.
 pub(crate) fn message(extensions: &Extensions<'_>) -> Vec<String> {
@@ -22,6 +22,11 @@ pub(crate) fn message(extensions: &Extensions<'_>) -> Vec<String> {
         extensions.tls.map(|tls| format!("{}, cipher suite {:#06x}", version(tls), tls.cipher_suite)),
     );
     words
+}
+
+/// What authentication said of a message, for JSON; null where nothing is known.
+pub(crate) fn authentication(record: &Record) -> Option<&str> {
+    Some(record.authentication.as_str()).filter(|text| !text.is_empty())
 }
 
 /// About one recipient, with a space in front; empty if nothing was said.

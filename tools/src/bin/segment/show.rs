@@ -89,6 +89,9 @@ fn text(output: &mut impl Write, mail: &Mail, headers: &[String]) -> io::Result<
     for word in said::message(&extensions) {
         line("said", word)?;
     }
+    if !record.authentication.is_empty() {
+        line("checked", record.authentication.clone())?;
+    }
     let body = if mail.body_8bit { ", BODY=8BITMIME" } else { "" };
     line("client", format!("[{}] called itself {}, {}{body}", mail.client, mail.helo, mail.protocol))?;
     let kinds = match (mail.has_8bit, mail.has_nul) {
@@ -149,6 +152,7 @@ fn object(mail: &Mail, headers: &[String]) -> serde_json::Value {
         "protocol": mail.protocol,
         "body_8bit": mail.body_8bit,
         "extensions": record.extensions.as_ref().map(said::object),
+        "authentication": said::authentication(record),
         "has_8bit": mail.has_8bit,
         "has_nul": mail.has_nul,
         "message_octets": mail.octets,
