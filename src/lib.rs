@@ -28,7 +28,7 @@
 //! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
 //! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives. A tokio current-thread
-//!   runtime; it touches no mail.
+//!   runtime; of mail it sees header sections, after the 250.
 //! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
 //! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
 //!   deadlines out. Disk and clock enter by traits of `storage`, links and dialing by [`shard::link`].
@@ -51,8 +51,9 @@
 //! `tests/integration/architecture` checks them, with a canary that must fail.
 //! - smtp, message -> core, memchr, limits. No sockets, files, clocks, glommio, tokio, storage, shard, control.
 //! - storage -> never stratamx; inside it only `disk/dma.rs` and the real clock name glommio.
-//! - shard -> smtp, message, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
-//! - control -> bridge, config, limits, metrics, message. Never shard, glommio, storage.
+//! - shard -> smtp, message, auth, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
+//! - auth -> message, bridge, limits. Never shard, control, glommio, storage.
+//! - control -> bridge, config, limits, metrics, message, auth. Never shard, glommio, storage.
 //! - command, main -> all; nothing -> command. tools -> smtp, config, storage. Nothing -> tools.
 //!
 //! # Decisions, with reasons
@@ -106,12 +107,20 @@
 //!   and what is under way goes to the log in smaller chunks, so that it can end.
 //! - **Early talk behind STARTTLS closes** as it does behind DATA: whoever put it there did not wait, and whether it would
 //!   be read before or inside TLS is a matter of timing.
+//! - **Nobody waits for SPF, DKIM or DMARC** ([`auth`]). SPF is asked at MAIL, the body is hashed while its record is on its way to the
+//!   disk, the rest is asked after the 250; each question is put only if there is room for it. A verdict is 32 bits that go
+//!   along with what is queued, told to the journal as a row that an older program leaves out. No verdict means not proven.
+//! - **A signature proves a reverse-path of its own domain or of one below it**, not of one above: DMARC's relaxed alignment would have
+//!   it both ways, and a name below may be another's. So no list of public suffixes decides where notices go.
+//! - **SPF is evaluated by us**, records are parsed by mail-auth: its evaluation knows no bound on void lookups and takes the match
+//!   of an inner `include` for that of the whole record. DKIM and DMARC are mail-auth's; the organisation is found by RFC 9989's tree walk.
+//! - **A panic in authentication ends nothing** ([`auth::contained`]): it works on strangers' octets and on nothing that others rely on.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! TLS towards primaries, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
+//! Authentication-Results at replay, TLS towards primaries, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
 //! no TLS towards primaries, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
 //! alert tells that its retention is about to end.

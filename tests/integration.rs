@@ -10,6 +10,8 @@
 
 #[path = "integration/architecture/mod.rs"]
 mod architecture;
+#[path = "integration/authentication.rs"]
+mod authentication;
 #[path = "integration/check.rs"]
 mod check;
 #[path = "conversations.rs"]

@@ -25,7 +25,11 @@ pub struct BodyHashing {
 
 enum State {
     Header(Vec<u8>),
-    Body { header: Vec<u8>, simple: Option<Hasher>, relaxed: Option<Hasher> },
+    Body {
+        header: Vec<u8>,
+        simple: Option<Box<Hasher>>,
+        relaxed: Option<Box<Hasher>>,
+    },
     /// The header section is longer than is kept, or a panic was contained.
     Lost,
 }
@@ -56,7 +60,7 @@ impl BodyHashing {
     /// All data was there.
     #[must_use]
     pub fn finish(self) -> Hashed {
-        let digest = |hasher: Option<Hasher>| -> Option<[u8; 32]> {
+        let digest = |hasher: Option<Box<Hasher>>| -> Option<[u8; 32]> {
             hasher?.finish().0.complete().as_ref().try_into().ok()
         };
         match self.state {
@@ -101,7 +105,7 @@ impl BodyHashing {
             octets = &octets[end - before..];
             let wanted = canonicalizations(header);
             let hasher = |wanted: bool, canonicalization| {
-                wanted.then(|| BodyHasher::new(Sha256::hasher(), canonicalization, 0))
+                wanted.then(|| Box::new(BodyHasher::new(Sha256::hasher(), canonicalization, 0)))
             };
             self.state = State::Body {
                 header: core::mem::take(header),
@@ -202,7 +206,8 @@ mod tests {
     #[test]
     fn hashes_are_the_same_however_the_data_is_cut_and_dots_are_taken_out() {
         let body = ".dot\r\na \t b  \r\n..two\r\n\r\nend\r\n\r\n\r\n";
-        let stored = format!("{SIMPLE}{RELAXED}..odd: field\r\n\r\n{}", body.replace("\r\n.", "\r\n..")).replace("\r\n\r\n.dot", "\r\n\r\n..dot");
+        let stored = format!("{SIMPLE}{RELAXED}..odd: field\r\n\r\n{}", body.replace("\r\n.", "\r\n.."))
+            .replace("\r\n\r\n.dot", "\r\n\r\n..dot");
         let expected = Hashed {
             header: Some(format!("{SIMPLE}{RELAXED}.odd: field\r\n\r\n").into_bytes()),
             bodies: BodyHashes {

@@ -101,15 +101,16 @@ impl<D: Dns> Evaluation<'_, D> {
         if records.next().is_some() {
             return Err(Spf::PermError);
         }
+        // The parser skips terms that it does not know.
+        if !text[6..].split(|octet| *octet == b' ').all(is_term) {
+            return Err(Spf::PermError);
+        }
         record::Spf::parse(text).map(Some).map_err(|_| Spf::PermError)
     }
 
     /// RFC 7208 5
     async fn matches(&mut self, domain: &str, directive: &Directive) -> Outcome<bool> {
-        if !matches!(
-            directive.mechanism,
-            Mechanism::All | Mechanism::Ip4 { .. } | Mechanism::Ip6 { .. }
-        ) {
+        if !matches!(directive.mechanism, Mechanism::All | Mechanism::Ip4 { .. } | Mechanism::Ip6 { .. }) {
             self.count_lookup()?;
         }
         match &directive.mechanism {
@@ -244,6 +245,18 @@ impl<D: Dns> Evaluation<'_, D> {
         self.voids += 1;
         if self.voids > SPF_VOID_LOOKUPS_MAX { Err(Spf::PermError) } else { Ok(()) }
     }
+}
+
+/// RFC 7208 4.6: a mechanism that there is, or any modifier.
+fn is_term(term: &[u8]) -> bool {
+    let term = term.strip_prefix(b"+").or(term.strip_prefix(b"-")).unwrap_or(term);
+    let term = term.strip_prefix(b"~").or(term.strip_prefix(b"?")).unwrap_or(term);
+    let end = term.iter().position(|octet| matches!(octet, b':' | b'/' | b'='));
+    let (name, rest) = term.split_at(end.unwrap_or(term.len()));
+    let known: [&[u8]; 8] = [b"all", b"include", b"a", b"mx", b"ptr", b"ip4", b"ip6", b"exists"];
+    term.is_empty()
+        || rest.starts_with(b"=") && !name.is_empty()
+        || known.iter().any(|mechanism| mechanism.eq_ignore_ascii_case(name))
 }
 
 /// Of a name in text form, without the dot at its end.

@@ -4,7 +4,9 @@
 use crate::bridge::MessageQuestion;
 use crate::limits::{DKIM_BUDGET, DMARC_BUDGET};
 use crate::message::authentication::{Dkim, Dmarc, Policy, SIGNATURES_MAX, Spf, Verdict, is_proof};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hickory_resolver::TokioResolver;
+use mail_auth::common::cache::NoCache;
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
 use mail_auth::dkim::{Canonicalization, DkimError};
 use mail_auth::dmarc::verify::DmarcParameters;
@@ -12,8 +14,6 @@ use mail_auth::{
     AuthenticatedMessage, DkimOutput, DkimResult, DmarcResult, Error, MX, MessageAuthenticator, Parameters,
     RecordSet, ResolverCache, SpfOutput, SpfResult, Txt, dmarc,
 };
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use mail_auth::common::cache::NoCache;
 use tokio::time::timeout;
 
 /// Asks DNS through `resolver`, which keeps answers; at most for [`DKIM_BUDGET`] and [`DMARC_BUDGET`].
@@ -91,7 +91,8 @@ fn prepare(message: &mut AuthenticatedMessage<'_>, question: &MessageQuestion) -
             }
             None => {
                 let error = message.errors.iter().find(|header| header.value.as_ptr() == at);
-                let in_part = error.is_some_and(|header| header.header == Error::Dkim(DkimError::SignatureLength));
+                let in_part =
+                    error.is_some_and(|header| header.header == Error::Dkim(DkimError::SignatureLength));
                 Place::Decided(if in_part { Dkim::Policy } else { Dkim::Neutral })
             }
         };

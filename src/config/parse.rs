@@ -386,7 +386,10 @@ mod tests {
             |index: usize| (config.domains[index].retry_interval.as_secs(), config.domains[index].on_reject);
         assert_eq!(policy(0), (90, OnReject::Discard));
         assert_eq!(policy(1), (7_200, OnReject::Hold));
-        assert_eq!(config.domains.iter().map(|domain| domain.authenticate).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(
+            config.domains.iter().map(|domain| domain.authenticate).collect::<Vec<_>>(),
+            [true, false]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Questions are worked on side by side, a bounded number of them; one that panics is dropped and harms no other.
 
-use super::lookup::Resolvers;
+use super::resolvers::Resolvers;
 use crate::auth::contained::Contained;
 use crate::auth::spf::Identity;
 use crate::auth::{spf, verdict};

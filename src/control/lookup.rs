@@ -5,15 +5,12 @@
 
 use super::authentication;
 use super::certificate::Watch;
+use super::resolvers::Resolvers;
 use crate::bridge::{Asked, LookupError, Question};
 use crate::limits::LOOKUPS_AT_A_TIME;
 use async_channel::Receiver;
-use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,11 +22,7 @@ use tokio::task::{LocalSet, spawn_local};
 ///
 /// # Errors
 /// The system's, if no thread can be had.
-pub fn start(
-    nameservers: Vec<SocketAddr>,
-    asked: Asked,
-    watch: Arc<Watch>,
-) -> io::Result<JoinHandle<()>> {
+pub fn start(nameservers: Vec<SocketAddr>, asked: Asked, watch: Arc<Watch>) -> io::Result<JoinHandle<()>> {
     Builder::new().name("lookup".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -41,34 +34,11 @@ pub fn start(
         LocalSet::new().block_on(&runtime, async {
             // It ends with the runtime.
             spawn_local(async move { watch.run().await });
-            let resolvers = Rc::new(Resolvers { nameservers: nameservers.into(), built: RefCell::default() });
+            let resolvers = Rc::new(Resolvers::new(nameservers));
             spawn_local(authentication::answer_all(asked.authentications, Rc::clone(&resolvers)));
             answer_all(asked.questions, &resolvers).await;
         });
     })
-}
-
-/// The resolver in use, built when it is first needed.
-#[derive(Debug)]
-pub(super) struct Resolvers {
-    nameservers: RefCell<Vec<SocketAddr>>,
-    built: RefCell<Option<TokioResolver>>,
-}
-
-impl Resolvers {
-    /// The resolver; `None` where none can be made.
-    pub(super) fn current(&self) -> Option<TokioResolver> {
-        let mut built = self.built.borrow_mut();
-        if built.is_none() {
-            *built = build(&self.nameservers.borrow()).inspect_err(complain).ok();
-        }
-        built.clone()
-    }
-
-    fn replace(&self, nameservers: Vec<SocketAddr>) {
-        *self.nameservers.borrow_mut() = nameservers;
-        *self.built.borrow_mut() = None;
-    }
 }
 
 async fn answer_all(asked: Receiver<Question>, resolvers: &Resolvers) {
@@ -94,30 +64,6 @@ async fn answer_all(asked: Receiver<Question>, resolvers: &Resolvers) {
             places.add_permits(1);
         });
     }
-}
-
-fn build(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
-    let mut builder = if nameservers.is_empty() {
-        TokioResolver::builder_tokio()?
-    } else {
-        let servers = nameservers.iter().map(|address| name_server(*address)).collect();
-        let config = ResolverConfig::from_name_servers(servers);
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-    };
-    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    builder.build()
-}
-
-fn name_server(address: SocketAddr) -> NameServerConfig {
-    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-    for connection in &mut connections {
-        connection.port = address.port();
-    }
-    NameServerConfig::new(address.ip(), true, connections)
-}
-
-fn complain(error: &NetError) {
-    tracing::error!(%error, "no resolver: named primaries cannot be found until name servers are configured");
 }
 
 async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, LookupError> {

@@ -5,3 +5,4 @@
 mod authentication;
 pub mod certificate;
 pub mod lookup;
+mod resolvers;

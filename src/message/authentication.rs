@@ -107,7 +107,7 @@ const DKIM_PROVES: u32 = 1 << 9;
 const DKIM_KNOWN: u32 = 1 << 10;
 const DKIM_AT: u32 = 11;
 const RESULT_BITS: u32 = 3;
-const _: () = assert!(DKIM_AT + RESULT_BITS * SIGNATURES_MAX as u32 == u32::BITS);
+const _: () = assert!(DKIM_AT as usize + RESULT_BITS as usize * SIGNATURES_MAX == u32::BITS as usize);
 
 /// The place of a result in its table, counted from 1; 0 for none.
 fn code<T: PartialEq>(table: &[T], result: Option<T>) -> u32 {

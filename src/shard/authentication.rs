@@ -74,7 +74,8 @@ impl Inquiry {
     /// The next octets of mail data, as they are stored.
     pub(super) fn take(&mut self, session: &ServerSession, snapshot: &Snapshot, stored: &[u8]) {
         if !core::mem::replace(&mut self.decided, true) && self.spf.is_some() {
-            let wants = |mailbox| snapshot.domain(domain_of(mailbox)).is_some_and(|domain| domain.authenticate);
+            let wants =
+                |mailbox| snapshot.domain(domain_of(mailbox)).is_some_and(|domain| domain.authenticate);
             let is_wanted = session.transaction().recipients().any(wants);
             self.hashing = is_wanted.then(BodyHashing::default);
         }
@@ -182,6 +183,24 @@ async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, all: &[Authenticate
             shard.lanes.annotate(&said);
         } else if shard.mesh.senders[usize::from(owner.0)].send(Note::Authenticated(said)).await.is_err() {
             tracing::debug!(%owner, "the owner has ended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::authentication::Verdict;
+
+    #[test]
+    fn the_journal_says_what_the_log_says() {
+        // Each field at each of its values, beside others.
+        for at in 0..u32::BITS {
+            for value in 0..8_u32 {
+                let verdict = Verdict::from_bits(value.rotate_left(at) | 1 << 10);
+                let authentication = Authentication { stamp: Stamp(1), bits: verdict.bits() };
+                assert_eq!(authentication.to_string(), verdict.to_string());
+            }
         }
     }
 }

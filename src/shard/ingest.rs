@@ -100,8 +100,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         if self.refusal.is_some() {
             return;
         }
-        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
-        self.inquiry.take(session, &snapshot, data);
+        self.inquire(session, data);
         let queue_id = self.queue_id();
         match self.shard.mail.append_chunk(queue_id, data).await {
             Ok(chunk) => {
@@ -209,8 +208,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         };
         let receipt = self.shard.mail.append_message(&message).await.map_err(reply_of)?;
         // While the record is on its way to the disk: it costs nobody time.
-        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
-        self.inquiry.take(session, &snapshot, tail);
+        self.inquire(session, tail);
         receipt.ticket.await.map_err(reply_of)?;
         // From here the message is ours.
         self.keep_pins(receipt.place.segment, receipt.place.unit_base, recipients.len());
@@ -226,9 +224,15 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             tls = self.tls.map(tracing::field::display),
             "accepted"
         );
-        let accepted = Accepted { queue_id, stamp: receipt.stamp };
-        core::mem::take(&mut self.inquiry).ask(&self.shard, session, accepted);
+        let inquiry = core::mem::take(&mut self.inquiry);
+        inquiry.ask(&self.shard, session, Accepted { queue_id, stamp: receipt.stamp });
         Ok(())
+    }
+
+    /// Mail data, as it is stored, for what its origin can prove.
+    fn inquire(&mut self, session: &ServerSession, stored: &[u8]) {
+        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+        self.inquiry.take(session, &snapshot, stored);
     }
 
     /// Hands the session's pins over to the message.

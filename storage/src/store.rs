@@ -281,7 +281,7 @@ async fn restate<D: Disk, C: Clock>(
             return Ok(());
         }
         let sequence = frontier.sequence()?;
-        let (queued, nothing) = (loaded.queued(), checkpoint::Queued::default());
+        let (queued, nothing) = (backlog::restated(&loaded.backlogs), checkpoint::Queued::default());
         for (number, shelf) in loaded.shelves.iter().enumerate() {
             let queued = if number == 0 { &queued } else { &nothing };
             checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), queued).await?;

@@ -120,11 +120,16 @@ fn rfc_7208_a_2_to_a_4_other_domains_and_exists() {
         assert_eq!(result(&organisation, client, "a@la.example.org"), expected, "redirected");
     }
     // A.3, A.4: by local part and address.
-    let users = ["example.com TXT v=spf1 mx include:mobile-users._spf.%{d} -all",
-        "mobile-users._spf.example.com TXT v=spf1 exists:%{l1r+}.mobile-users._spf.example.com"];
+    let users = [
+        "example.com TXT v=spf1 mx include:mobile-users._spf.%{d} -all",
+        "mobile-users._spf.example.com TXT v=spf1 exists:%{l1r+}.mobile-users._spf.example.com",
+    ];
     assert_eq!(result(&users, "203.0.113.1", "mary@example.com"), Spf::Pass);
     assert_eq!(result(&users, "203.0.113.1", "fred@example.com"), Spf::Fail);
-    let listed = ["example.com TXT v=spf1 -exists:%{ir}.sbl.example.org ?all", "1.2.0.192.sbl.example.org A 127.0.0.2"];
+    let listed = [
+        "example.com TXT v=spf1 -exists:%{ir}.sbl.example.org ?all",
+        "1.2.0.192.sbl.example.org A 127.0.0.2",
+    ];
     assert_eq!(result(&listed, "192.0.2.1", "a@example.com"), Spf::Fail);
     assert_eq!(result(&listed, "192.0.2.2", "a@example.com"), Spf::Neutral);
 }
@@ -173,8 +178,10 @@ fn the_null_reverse_path_is_the_identity_of_helo() {
 
 #[test]
 fn ipv6_has_its_own_records() {
-    let records = ["example.com TXT v=spf1 ip6:2001:db8::/32 a:six.example.com ip4:0.0.0.0/0 -all",
-        "six.example.com AAAA 2001:db9::1"];
+    let records = [
+        "example.com TXT v=spf1 ip6:2001:db8::/32 a:six.example.com ip4:0.0.0.0/0 -all",
+        "six.example.com AAAA 2001:db9::1",
+    ];
     assert_eq!(result(&records, "2001:db8:7::1", "a@example.com"), Spf::Pass);
     assert_eq!(result(&records, "2001:db9::1", "a@example.com"), Spf::Pass);
     assert_eq!(result(&records, "2001:db9::2", "a@example.com"), Spf::Fail);

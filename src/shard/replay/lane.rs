@@ -259,7 +259,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
         };
         let verdict = judge(entry.stamp, &ordinals, &outcome, domain.on_reject);
-        self.tell(&frame.header.queue_id.to_string(), &message, &verdict);
+        self.tell(&frame.header.queue_id.to_string(), &message, place.1.stamp, &verdict);
         let broke = if delivery.is_ready() {
             Broke::Not
         } else if delivery.has_sent_data() {
@@ -271,7 +271,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.apply(place, looking, verdict, &recipients, broke, domain)
     }
 
-    fn tell(&self, queue_id: &str, message: &MessageView<'_>, verdict: &Verdict) {
+    fn tell(&self, queue_id: &str, message: &MessageView<'_>, stamp: Stamp, verdict: &Verdict) {
         let count = |outcome| verdict.facts.iter().filter(|fact| fact.outcome == outcome).count();
         let (delivered, held) = (count(Outcome::Delivered), count(Outcome::Held));
         let counters = &self.shard.counters;
@@ -289,7 +289,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             () => "handed over",
         };
         let (from, code) = (message.reverse_path, verdict.code);
-        tracing::info!(queue_id, domain = %self.lane.domain, from, delivered, deferred, held, unknown, code, "{event}");
+        let proven = self.lane.queue.borrow().is_reverse_path_proven(stamp);
+        tracing::info!(
+            queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, unknown, code, "{event}"
+        );
     }
 
     /// Writes down what became of an entry; `Some` ends the session.

@@ -135,8 +135,9 @@ impl fmt::Display for Authentication {
         if !policy.is_empty() {
             write!(formatter, " policy={policy}")?;
         }
-        formatter.write_str([" proven=no", " proven=spf", " proven=dkim", " proven=spf,dkim"]
-            [(self.bits >> 8 & 3) as usize])
+        formatter.write_str(
+            [" proven=no", " proven=spf", " proven=dkim", " proven=spf,dkim"][(self.bits >> 8 & 3) as usize],
+        )
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a start finds queued: entries as the indexes have them, in stamp order, and what is decided about them.
 
+use crate::checkpoint;
+use crate::format::checkpoint::HeldUnit;
 use crate::format::index_file::IndexEntry;
 use crate::format::journal_entry::{Authentication, Fact, Outcome};
 use crate::position::{ShardId, Stamp};
@@ -96,6 +98,24 @@ fn merged(runs: Vec<Vec<IndexEntry>>) -> impl Iterator<Item = IndexEntry> {
             }
         }
     })
+}
+
+/// What is queued, as a checkpoint restates it.
+pub(super) fn restated(backlogs: &[Backlog]) -> checkpoint::Queued {
+    let decided = backlogs.iter().flat_map(|backlog| &backlog.decided);
+    let held = decided.filter(|known| known.fact.outcome == Outcome::Held);
+    let held = held.map(|Decided { fact, since_s }| HeldUnit {
+        stamp: fact.stamp,
+        ordinal: fact.ordinal,
+        code: fact.code,
+        since_s: *since_s,
+    });
+    let authentications = backlogs.iter().flat_map(|backlog| &backlog.authentications).copied();
+    let mut queued = checkpoint::Queued { held: held.collect(), authentications: authentications.collect() };
+    // A message in several domains is in the backlog of each.
+    queued.authentications.sort_unstable();
+    queued.authentications.dedup();
+    queued
 }
 
 impl Queued {

@@ -3,17 +3,14 @@
 //! Segments of a directory are read from the last to the first: a void speaks of an earlier segment, and so does the
 //! header of a rewrite. Each index is taken apart as it comes, so that only what is queued stays in memory.
 
-use super::backlog::{Backlog, Decided};
+use super::backlog::Backlog;
 use super::behind::Behind;
 use super::gather::Gathered;
 use super::{Chain, Chains, Finding, FindingKind, StoreOptions, at};
-use crate::checkpoint::Queued;
 use crate::disk::{Disk, File, read_whole, write_whole};
 use crate::error::{DiskError, OpenError};
 use crate::facts::Facts;
-use crate::format::checkpoint::HeldUnit;
 use crate::format::index_file::SegmentIndex;
-use crate::format::journal_entry::Outcome;
 use crate::format::segment_header::{HeaderError, Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
 use crate::position::{SegmentId, ShardId, Stamp};
@@ -92,24 +89,6 @@ impl Loaded {
     /// The highest stamp that is known of a directory.
     pub(super) fn last_stamp_of(&self, shard: ShardId) -> Stamp {
         self.last_stamps.get(&shard).copied().unwrap_or_default()
-    }
-
-    /// What is queued, as a checkpoint restates it.
-    pub(super) fn queued(&self) -> Queued {
-        let decided = self.backlogs.iter().flat_map(|backlog| &backlog.decided);
-        let held = decided.filter(|known| known.fact.outcome == Outcome::Held);
-        let held = held.map(|Decided { fact, since_s }| HeldUnit {
-            stamp: fact.stamp,
-            ordinal: fact.ordinal,
-            code: fact.code,
-            since_s: *since_s,
-        });
-        let authentications = self.backlogs.iter().flat_map(|backlog| &backlog.authentications).copied();
-        let mut queued = Queued { held: held.collect(), authentications: authentications.collect() };
-        // A message in several domains is in the backlog of each.
-        queued.authentications.sort_unstable();
-        queued.authentications.dedup();
-        queued
     }
 
     fn note_used(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {

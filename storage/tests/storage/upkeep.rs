@@ -297,7 +297,10 @@ pub(crate) async fn rewrite(
     let ended = shard.shelf.borrow().outcomes_of(shard.id, segment);
     let Ok(sequence) = node.opened.frontier.sequence() else { return None };
     let ended = if node.bug == Some(Bug::SilentCopy) { Vec::new() } else { ended };
-    while checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &Default::default()).await.is_err() {
+    while checkpoint::restate(&shard.journal, sequence, &ended, &Default::default(), &Default::default())
+        .await
+        .is_err()
+    {
         // Until the outcomes of the copy are journalled its sources stay.
         node.clock.sleep(std::time::Duration::from_secs(1)).await;
     }

@@ -1,7 +1,7 @@
 //! What service extensions added to an envelope, in the words of their parameters.
 
 use serde_json::{Value, json};
-use storage::inspect::{Extensions, Record, RecipientDsn, Ret, TlsFacts, Transfer};
+use storage::inspect::{Extensions, RecipientDsn, Record, Ret, TlsFacts, Transfer};
 
 /// About the message, a word or two each; empty if nothing was said.
 pub(crate) fn message(extensions: &Extensions<'_>) -> Vec<String> {
