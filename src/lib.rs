@@ -49,7 +49,8 @@
 //!
 //! # Never-arrows
 //! `tests/integration/architecture` checks them, with a canary that must fail.
-//! - smtp, message -> core, memchr, limits. No sockets, files, clocks, glommio, tokio, storage, shard, control.
+//! - smtp, message -> core, memchr, multiversion (which picks the scan of mail data that a processor can run), limits. No
+//!   sockets, files, clocks, glommio, tokio, storage, shard, control.
 //! - storage -> never stratamx; inside it only `disk/dma.rs` and the real clock name glommio.
 //! - shard -> smtp, message, auth, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
 //! - auth -> message, bridge, limits. Never shard, control, glommio, storage.

@@ -7,6 +7,7 @@
 mod common;
 mod queue;
 mod receiving;
+mod scanner;
 mod writers;
 
 use common::is_small;
@@ -77,7 +78,8 @@ fn main() -> ExitCode {
     };
     let mut bars = Vec::new();
     for (name, measure) in [
-        ("receiving", receiving::bars as fn() -> Vec<Bar>),
+        ("scanner", scanner::bars as fn() -> Vec<Bar>),
+        ("receiving", receiving::bars),
         ("writers", writers::bars),
         ("queue", queue::bars),
     ] {

@@ -370,6 +370,12 @@ fn report(opened: &Opened) {
             "not all of the data directory could be read: journals are kept, and grow until it can"
         );
     }
+    if opened.recovered_unacknowledged > 0 {
+        tracing::info!(
+            recovered_unacknowledged = opened.recovered_unacknowledged,
+            "messages of the last commits before a crash: whether their senders were answered is not known, they are queued"
+        );
+    }
     tracing::info!(messages = opened.messages, incarnation = opened.store.incarnation, "store opened");
 }
 

@@ -13,6 +13,7 @@
 use memchr::{memchr, memchr2_iter, memmem};
 
 use crate::smtp::data::{DataFault, DataSummary, Transfer};
+use crate::smtp::glance::plain_head;
 
 /// Follows one message through its chunks. Small, so that it is handed from state to state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,10 +45,33 @@ impl ChunkScanner {
         if self.has_bare_line_end {
             return false;
         }
-        self.has_8bit = self.has_8bit || !span.is_ascii();
-        self.has_nul = self.has_nul || memchr(0, span).is_some();
-        self.follow_lines(span);
+        let mut rest = span;
+        while !rest.is_empty() {
+            rest = &rest[self.skip_plain(rest)..];
+            let (piece, behind) = rest.split_at(rest.len().min(PIECE_OCTETS));
+            self.has_8bit = self.has_8bit || !piece.is_ascii();
+            self.has_nul = self.has_nul || memchr(0, piece).is_some();
+            self.follow_lines(piece);
+            rest = behind;
+        }
         !self.has_bare_line_end
+    }
+
+    /// As much as one glance shows to be plain.
+    fn skip_plain(&mut self, rest: &[u8]) -> usize {
+        let may_glance = match rest {
+            [b'.', ..] => self.place == Place::Inside,
+            [b'\n', ..] => false,
+            _ => self.place != Place::Return,
+        };
+        if !may_glance {
+            return 0;
+        }
+        let (octets, seen) = plain_head(rest);
+        self.has_8bit |= seen.has_8bit;
+        self.has_nul |= seen.has_nul;
+        self.note_place(&rest[..octets]);
+        octets
     }
 
     /// Octets so far.
@@ -94,13 +118,22 @@ impl ChunkScanner {
                 self.dotted_lines += 1;
             }
         }
-        self.place = match span.last() {
+        self.note_place(span);
+    }
+
+    /// These octets are judged.
+    fn note_place(&mut self, octets: &[u8]) {
+        self.place = match octets.last() {
+            None => return,
             Some(b'\n') => Place::LineStart,
             Some(b'\r') => Place::Return,
-            _ => Place::Inside,
+            Some(_) => Place::Inside,
         };
     }
 }
+
+/// Octets that are looked at line by line before the next glance.
+const PIECE_OCTETS: usize = 512;
 
 /// Stuffs dots into a body that comes in pieces (RFC 5321 4.5.2). Only for octets whose lines end with CRLF.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! Mail data between the 354 and its true end (RFC 5321 4.1.1.4, 4.5.2).
 //!
-//! The scanner looks for line ends with vector search and hands out the data as it came, dot-stuffed, as a
+//! The scanner glances at the data in blocks, and goes by lines where a block has something; it hands out the data as it came, dot-stuffed, as a
 //! count of octets at the head of the input. It starts as if after a CRLF, so that a body whose first line is
 //! `.` ends at once. It may be stopped and resumed at any octet: a tail that cannot be judged yet (`.`, `.` CR
 //! or CR) stays unconsumed, at most two octets.
@@ -14,6 +14,8 @@
 //! no line is too long for it, only the whole message is bounded.
 
 use memchr::{memchr, memchr2};
+
+use crate::smtp::glance::plain_head;
 
 /// What is known about the mail data at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,52 +105,101 @@ impl DataScanner {
         self.fault.map_or(Ok(self.summary), Err)
     }
 
-    /// How much of `input` is certainly data, line by line; notes stuffed lines and bare line ends.
+    /// How much of `input` is certainly data; notes stuffed lines, bare line ends, NULs and octets from 0x80 up.
     fn advance(&mut self, input: &[u8]) -> usize {
         let mut position = 0;
         loop {
-            let rest = &input[position..];
-            if self.at_line_start {
-                match rest {
-                    // The end or its first half: judged by the next call, from its first octet.
-                    [] | [b'.'] | [b'.', b'\r'] | [b'.', b'\r', b'\n', ..] => return position,
-                    [b'.', ..] => self.summary.stuffed_lines += 1,
-                    _ => {}
-                }
-            }
-            let Some(found) = memchr2(b'\r', b'\n', rest) else {
-                self.at_line_start &= rest.is_empty();
-                return input.len();
-            };
-            match &rest[found..] {
-                [b'\r', b'\n', ..] => {
-                    position += found + 2;
-                    self.at_line_start = true;
-                }
-                // A CR at the end of the input may be the first half of a CRLF.
-                [b'\r'] => {
-                    self.at_line_start &= found == 0;
-                    return position + found;
-                }
-                _ => {
-                    self.fault = Some(DataFault::BareLineEnd);
-                    position += found + 1;
-                    self.at_line_start = false;
-                }
+            position += self.advance_plain(&input[position..]);
+            let line = self.advance_line(&input[position..]);
+            self.note_octets(&input[position..position + line.octets]);
+            position += line.octets;
+            if line.is_last {
+                return position;
             }
         }
     }
 
+    /// As much as one glance shows to be plain.
+    fn advance_plain(&mut self, rest: &[u8]) -> usize {
+        let may_glance = match rest {
+            [b'.', ..] => !self.at_line_start,
+            [b'\n', ..] => false,
+            _ => true,
+        };
+        if !may_glance {
+            return 0;
+        }
+        let (octets, seen) = plain_head(rest);
+        self.summary.has_8bit |= seen.has_8bit;
+        self.summary.has_nul |= seen.has_nul;
+        match rest[..octets].last() {
+            None => 0,
+            // With its LF it is judged by the next step.
+            Some(b'\r') => {
+                self.at_line_start = octets > 1 && rest[octets - 2] == b'\n';
+                octets - 1
+            }
+            Some(last) => {
+                self.at_line_start = *last == b'\n';
+                octets
+            }
+        }
+    }
+
+    /// One line, or what there is of it.
+    fn advance_line(&mut self, rest: &[u8]) -> Line {
+        if self.at_line_start {
+            match rest {
+                // The end or its first half: judged by the next call, from its first octet.
+                [] | [b'.'] | [b'.', b'\r'] | [b'.', b'\r', b'\n', ..] => {
+                    return Line { octets: 0, is_last: true };
+                }
+                [b'.', ..] => self.summary.stuffed_lines += 1,
+                _ => {}
+            }
+        }
+        let Some(found) = memchr2(b'\r', b'\n', rest) else {
+            self.at_line_start &= rest.is_empty();
+            return Line { octets: rest.len(), is_last: true };
+        };
+        match &rest[found..] {
+            [b'\r', b'\n', ..] => {
+                self.at_line_start = true;
+                Line { octets: found + 2, is_last: false }
+            }
+            // A CR at the end of the input may be the first half of a CRLF.
+            [b'\r'] => {
+                self.at_line_start &= found == 0;
+                Line { octets: found, is_last: true }
+            }
+            _ => {
+                self.fault = Some(DataFault::BareLineEnd);
+                self.at_line_start = false;
+                Line { octets: found + 1, is_last: false }
+            }
+        }
+    }
+
+    fn note_octets(&mut self, octets: &[u8]) {
+        self.summary.has_8bit = self.summary.has_8bit || !octets.is_ascii();
+        self.summary.has_nul = self.summary.has_nul || memchr(0, octets).is_some();
+    }
+
     fn observe(&mut self, span: &[u8]) {
         let summary = &mut self.summary;
-        summary.has_8bit = summary.has_8bit || !span.is_ascii();
-        summary.has_nul = summary.has_nul || memchr(0, span).is_some();
         summary.stored_octets += span.len() as u64;
         summary.unstuffed_octets = summary.stored_octets - summary.stuffed_lines;
         if summary.unstuffed_octets > self.octets_max && self.fault.is_none() {
             self.fault = Some(DataFault::TooBig);
         }
     }
+}
+
+/// A step of the scanner.
+struct Line {
+    octets: usize,
+    /// Nothing behind it can be judged yet.
+    is_last: bool,
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod command;
 pub mod data;
 pub mod dsn;
 pub mod extension;
+mod glance;
 pub mod line;
 mod output;
 pub mod path;

@@ -11,6 +11,7 @@ mod backlog;
 mod behind;
 mod gather;
 mod load;
+mod loaded;
 
 pub use backlog::{Backlog, Decided, Queued};
 
@@ -106,6 +107,9 @@ pub struct Opened {
     pub findings: Vec<Finding>,
     /// Messages queued.
     pub messages: u64,
+    /// Messages behind the last octet that a later commit knew to be durable: what was promised last, and what a crash left of a
+    /// batch that was not promised yet (H8). They are queued like all others.
+    pub recovered_unacknowledged: u64,
     /// A shard or a segment could not be read: what journals say about it must stay, so no checkpoint is made.
     pub incomplete: bool,
     /// The highest stamp that each directory holds or was known to hold.
@@ -160,6 +164,7 @@ pub async fn open<D: Disk, C: Clock>(
         backlogs: loaded.backlogs,
         findings: loaded.findings,
         messages,
+        recovered_unacknowledged: loaded.recovered_unacknowledged,
         incomplete: loaded.incomplete,
         last_stamps: loaded.last_stamps.into_iter().collect(),
     })
@@ -214,7 +219,7 @@ async fn checkpoint<D: Disk, C: Clock>(
     options: &StoreOptions,
     store: &StoreFile,
     frontier: &Arc<Frontier>,
-    loaded: &mut load::Loaded,
+    loaded: &mut loaded::Loaded,
 ) -> Result<Option<(ShardId, SegmentId)>, OpenError> {
     let needed = !loaded.incomplete || !loaded.cut_off.is_empty();
     let Some(shard) = loaded.first_directory().filter(|_| needed) else { return Ok(None) };
@@ -270,7 +275,7 @@ async fn remove_journals<D: Disk>(disk: &D, journals: Vec<(ShardId, SegmentId)>)
 async fn restate<D: Disk, C: Clock>(
     log: &Log<D, C>,
     frontier: &Frontier,
-    loaded: &load::Loaded,
+    loaded: &loaded::Loaded,
 ) -> Result<(), crate::error::AppendError> {
     let result = async {
         for (shard, segment) in &loaded.cut_off {

@@ -39,6 +39,9 @@ pub fn index_name(segment: SegmentId) -> String {
     format!("segment-{:08x}.index", segment.0)
 }
 
+/// No store gets so far; a file with such a name is not ours, and none has a number behind it that it could not have.
+const NUMBERS_MAX: u32 = u32::MAX - (1 << 20);
+
 /// The purpose and number that a file's name tells; `None` for other files.
 #[must_use]
 pub fn parse_name(name: &str) -> Option<(Purpose, SegmentId)> {
@@ -52,7 +55,8 @@ pub fn parse_name(name: &str) -> Option<(Purpose, SegmentId)> {
     if !valid {
         return None;
     }
-    u32::from_str_radix(number, 16).ok().map(|id| (purpose, SegmentId(id)))
+    let number = u32::from_str_radix(number, 16).ok().filter(|number| *number <= NUMBERS_MAX);
+    number.map(|number| (purpose, SegmentId(number)))
 }
 
 /// The segment whose index has this name; `None` for other files.

@@ -3,10 +3,10 @@
 //! Segments of a directory are read from the last to the first: a void speaks of an earlier segment, and so does the
 //! header of a rewrite. Each index is taken apart as it comes, so that only what is queued stays in memory.
 
-use super::backlog::Backlog;
 use super::behind::Behind;
 use super::gather::Gathered;
-use super::{Chain, Chains, Finding, FindingKind, StoreOptions, at};
+use super::loaded::Loaded;
+use super::{FindingKind, StoreOptions, at};
 use crate::disk::{Disk, File, read_whole, write_whole};
 use crate::error::{DiskError, OpenError};
 use crate::facts::Facts;
@@ -19,105 +19,6 @@ use crate::segment::scan::{Found, walk};
 use crate::segment::{index_name, indexed_by, parse_name, path, remove};
 use crate::shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What was read.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) shelves: Vec<Shelf>,
-    pub(super) backlogs: Vec<Backlog>,
-    pub(super) findings: Vec<Finding>,
-    pub(super) last_stamp: Stamp,
-    pub(super) last_stamps: BTreeMap<ShardId, Stamp>,
-    pub(super) incomplete: bool,
-    /// Journals that are to be restated, by directory and number.
-    pub(super) journals: Vec<(ShardId, SegmentId)>,
-    /// Journals with nothing in them.
-    pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
-    /// Copies whose rewrite a crash cut off.
-    pub(super) cut_off: Vec<(ShardId, SegmentId)>,
-    /// Segments may be gone of which no journal that can be read tells.
-    pub(super) numbers_unknown: bool,
-    /// Every chain goes on from here, or from higher up.
-    numbers_from: SegmentId,
-    /// Tallies may be unknown: neither a copy nor its sources may go in this life.
-    journals_unread: bool,
-    directories: Vec<ShardId>,
-    /// The highest number in use per directory and purpose.
-    numbers: BTreeMap<(ShardId, Purpose), SegmentId>,
-    /// The highest number that a file or a ledger vouches for.
-    made: BTreeMap<(ShardId, Purpose), SegmentId>,
-}
-
-impl Loaded {
-    /// Where a shard goes on; `restated` is where the checkpoint of this start began.
-    pub(super) fn chains(&self, shard: ShardId, restated: Option<(ShardId, SegmentId)>) -> Chains {
-        let chain = |purpose| Chain {
-            first: self.first_number(shard, purpose),
-            previous: self.made.get(&(shard, purpose)).copied(),
-        };
-        let (mail, journal) = (chain(Purpose::Mail), chain(Purpose::Journal));
-        let oldest = restated.filter(|(directory, _)| *directory == shard).map(|(_, first)| first);
-        Chains { directory: shard, mail, journal, oldest_journal: oldest.unwrap_or(journal.first) }
-    }
-
-    fn first_number(&self, shard: ShardId, purpose: Purpose) -> SegmentId {
-        let first = self.numbers.get(&(shard, purpose)).map_or(SegmentId(1), |last| SegmentId(last.0 + 1));
-        first.max(self.numbers_from)
-    }
-
-    /// No segment that is made gets a number below `number`.
-    pub(super) fn go_on_from(&mut self, number: SegmentId) {
-        self.numbers_from = number;
-    }
-
-    /// The highest number that this start knows or will begin a chain with, of all directories and purposes.
-    pub(super) fn last_number(&self) -> SegmentId {
-        let known = self.numbers.values().copied().max().unwrap_or_default();
-        SegmentId(known.0.max(self.numbers_from.0).saturating_add(1))
-    }
-
-    /// The directory that the checkpoint of this start is written into.
-    pub(super) fn first_directory(&self) -> Option<ShardId> {
-        self.directories.first().copied()
-    }
-
-    /// The checkpoint used journal numbers up to `segment`.
-    pub(super) fn journals_end(&mut self, shard: ShardId, segment: SegmentId) {
-        self.note_made(shard, Purpose::Journal, segment);
-    }
-
-    /// The highest stamp that is known of a directory.
-    pub(super) fn last_stamp_of(&self, shard: ShardId) -> Stamp {
-        self.last_stamps.get(&shard).copied().unwrap_or_default()
-    }
-
-    fn note_used(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {
-        let highest = self.numbers.entry((shard, purpose)).or_insert(segment);
-        *highest = (*highest).max(segment);
-    }
-
-    fn note_made(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {
-        self.note_used(shard, purpose, segment);
-        let highest = self.made.entry((shard, purpose)).or_insert(segment);
-        *highest = (*highest).max(segment);
-    }
-
-    fn note_stamp(&mut self, shard: ShardId, stamp: Stamp) {
-        self.last_stamp = self.last_stamp.max(stamp);
-        let highest = self.last_stamps.entry(shard).or_default();
-        *highest = (*highest).max(stamp);
-    }
-
-    /// A journal, or a part of one, cannot be read.
-    fn journal_lost(&mut self, path: String) {
-        self.numbers_unknown = true;
-        self.found(path, FindingKind::Journal);
-    }
-
-    fn found(&mut self, path: String, kind: FindingKind) {
-        self.findings.push(Finding { path, kind });
-    }
-}
 
 /// What reading needs everywhere.
 struct Context<'a, D> {
@@ -374,6 +275,10 @@ impl<D: Disk> Context<'_, D> {
         for record in scanned.damaged {
             loaded.found(path.to_owned(), FindingKind::Damaged(record));
         }
+        let entries = scanned.index.domains.iter().flat_map(|(_, entries)| entries);
+        let last = entries.filter(|entry| entry.offset().0 >= scanned.walk.durable_before);
+        let stamps: BTreeSet<Stamp> = last.map(|entry| entry.stamp).collect();
+        loaded.recovered_unacknowledged += stamps.len() as u64;
         let readable = scanned.walk.unreadable == 0;
         if readable {
             // Before an index vouches for it: what a process left that was killed may be in the cache of the disk, name and all.

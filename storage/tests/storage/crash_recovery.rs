@@ -315,14 +315,12 @@ fn nothing_promised_is_lost_in_crashes_at_random_instants() {
     assert!(voided > 100, "H8: {voided} refused messages are void");
     assert!(unsynced * 10 >= crashes * 3, "at least 30 % of crashes have unsynced octets: {unsynced}");
     let counts = fired.rows();
-    // Bits rot, and reads fail, in tests of their own.
-    let mut rare: Vec<_> = counts
-        .iter()
-        .filter(|row| !["rotten octet", "short read"].contains(&row.0) && row.1 < FIRED_MIN)
-        .collect();
+    // Bits rot in tests of their own: what was promised may be lost then.
+    let mut rare: Vec<_> = counts.iter().filter(|row| row.0 != "rotten octet" && row.1 < FIRED_MIN).collect();
     assert!(rare.pop().is_none(), "a fault that does not fire proves nothing: {fired}");
-    use Operation::{Create, Sync, SyncDirectory, Write};
-    for operation in [Create, Sync, SyncDirectory, Write] {
+    // Removals are few; each of them fails in `call_by_call`.
+    use Operation::{Create, Open, Read, Sync, SyncDirectory, Write};
+    for operation in [Create, Open, Read, Sync, SyncDirectory, Write] {
         let count = fired.eio.get(&operation).copied().unwrap_or(0);
         assert!(count >= FIRED_MIN, "EIO of {}: {count}", operation.word());
     }

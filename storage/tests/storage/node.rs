@@ -328,6 +328,7 @@ fn open_nothing(opened: &Opened) -> Opened {
         shelves: Vec::new(),
         chains: Vec::new(),
         backlogs: Vec::new(),
+        recovered_unacknowledged: 0,
         incomplete: false,
         last_stamps: Vec::new(),
         findings: Vec::new(),

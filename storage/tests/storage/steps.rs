@@ -74,12 +74,6 @@ pub(crate) struct Order {
     pub(crate) pick: usize,
 }
 
-impl From<Step> for Order {
-    fn from(step: Step) -> Self {
-        Self { step, shard: 0, pick: 0 }
-    }
-}
-
 /// Somebody who looks behind every change of the disk, and at the end of a step; who breaks kills the node there.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(&SimDisk, &World) -> ControlFlow<()>;
 

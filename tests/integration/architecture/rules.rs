@@ -84,6 +84,7 @@ const SANS_IO: Others = Others::Only(&[
     "core",
     "alloc",
     "memchr",
+    "multiversion",
     "thiserror",
     "std::borrow",
     "std::collections",
