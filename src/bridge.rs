@@ -5,6 +5,7 @@
 //! shared by all and replaced as a whole.
 
 mod certificates;
+mod recipients;
 mod usage;
 
 use crate::config::{Config, Domain};
@@ -13,6 +14,9 @@ use crate::smtp::server::ServerProfile;
 use async_channel::{Receiver, Sender};
 pub use certificates::{Certificates, server_config};
 use core::net::{IpAddr, SocketAddr};
+pub use recipients::{
+    DomainRecipients, ListError, RecipientList, RecipientListBuilder, Recipients, folded, without_detail,
+};
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -92,6 +96,8 @@ pub struct Snapshot {
     domains: HashMap<String, usize>,
     /// Counts of the domains, in the order of the configuration.
     usages: Vec<Arc<DomainUsage>>,
+    /// What is known of the recipients of the domains, in the same order.
+    recipients: Vec<Arc<DomainRecipients>>,
 }
 
 impl Snapshot {
@@ -108,7 +114,15 @@ impl Snapshot {
         let names = config.domains.iter().enumerate();
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
-        Self { config, profile, tls: None, usage, domains, usages }
+        let recipients = config.domains.iter().map(|_| Arc::default()).collect();
+        Self { config, profile, tls: None, usage, domains, usages, recipients }
+    }
+
+    /// The same, with what the process knows of recipients.
+    #[must_use]
+    pub fn with_recipients(mut self, recipients: &Recipients) -> Self {
+        self.recipients = self.config.domains.iter().map(|domain| recipients.domain(&domain.name)).collect();
+        self
     }
 
     /// The same, with TLS: STARTTLS is offered.
@@ -123,6 +137,12 @@ impl Snapshot {
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name).map(|place| &self.config.domains[*place])
+    }
+
+    /// What is known of the recipients of a protected domain, by its name in lower case.
+    #[must_use]
+    pub fn recipients_of(&self, name: &str) -> Option<&Arc<DomainRecipients>> {
+        self.domains.get(name).map(|place| &self.recipients[*place])
     }
 
     /// What a domain has stored, protected or not, by its name in lower case.

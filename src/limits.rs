@@ -97,6 +97,12 @@ pub const RATE_A_MINUTE_MAX: u32 = 60_000_000;
 /// Addresses (IPv4, or /64 of IPv6) of which rates and connections are remembered at a time, some 100 octets each. Beyond:
 /// the oldest have to rest for a minute before further ones are bounded by anything but `max_connections`.
 pub const ADDRESSES_MAX: usize = 1 << 18;
+/// Most addresses of a list of recipients. More: an error, the list before stays.
+pub const RECIPIENT_LIST_ADDRESSES_MAX: usize = 10_000_000;
+/// Largest list of recipients in octets: as many addresses as that, at 64 octets each. Larger: an error as above.
+pub const RECIPIENT_LIST_OCTETS_MAX: u64 = 640_000_000;
+/// Longest line of such a list in octets; an address in quotes and U-labels has far less.
+pub const RECIPIENT_LIST_LINE_OCTETS_MAX: usize = 2048;
 /// Smallest segment: a group commit with its padding, many times over.
 pub const SEGMENT_OCTETS_MIN: u64 = 4 << 20;
 /// Largest segment: what one unlink frees, and what recovery scans at once.
@@ -155,7 +161,7 @@ pub const LOOKUP_QUEUE: usize = 1024;
 pub const LOOKUPS_AT_A_TIME: usize = 256;
 /// Notes that wait for a shard; who has more waits.
 pub const SHARD_INBOX: usize = 4096;
-/// How often the files of certificates are looked at for a change.
+/// How often the files of certificates, and of recipients, are looked at for a change.
 pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a session that said ETRN waits for the cores that own its domains to count their mail; then it is told
 /// that the mail is being queued, without a number.

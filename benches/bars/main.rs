@@ -7,6 +7,7 @@
 mod common;
 mod queue;
 mod receiving;
+mod recipients;
 mod writers;
 
 use common::is_small;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     let mut bars = Vec::new();
     for (name, measure) in [
         ("receiving", receiving::bars as fn() -> Vec<Bar>),
+        ("recipients", recipients::bars),
         ("writers", writers::bars),
         ("queue", queue::bars),
     ] {

@@ -8,13 +8,15 @@ use super::etrn;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
+use super::policy::{self, Standing};
 use super::receive_buffer::ReceiveBuffer;
 use super::state::Shard;
 use super::tls::SessionLink;
 use super::verdict;
+use crate::bridge::Snapshot;
 use crate::limits::{CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
 use crate::smtp::reply::EARLY_TALKER_554;
-use crate::smtp::server::{ServerEvent, ServerSession};
+use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerSession};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
@@ -139,10 +141,8 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     }
                 }
                 ServerEvent::Recipient => {
-                    let free = self.shard.free_octets().await;
                     let snapshot = self.shard.snapshot.borrow().clone();
-                    let candidate = self.session.transaction().candidate();
-                    let verdict = verdict::recipient(candidate, free, &snapshot);
+                    let verdict = self.judge_recipient(&snapshot).await;
                     self.session.handle_recipient(verdict, self.shard.clock.now());
                 }
                 ServerEvent::Sender => {
@@ -159,6 +159,19 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     self.session.handle_start_tls(verdict, self.shard.clock.now());
                 }
             }
+        }
+    }
+
+    async fn judge_recipient<'a>(&self, snapshot: &'a Snapshot) -> RecipientVerdict<'a> {
+        let free = self.shard.free_octets().await;
+        let candidate = self.session.transaction().candidate();
+        let verdict = verdict::recipient(candidate, free, snapshot);
+        if matches!(verdict, RecipientVerdict::Refuse(_)) {
+            return verdict;
+        }
+        match policy::standing(candidate, snapshot) {
+            Standing::Known => verdict,
+            Standing::Refused(reply) => RecipientVerdict::Refuse(reply),
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! accept -> connection -> smtp::server      what does the client say?
-//!               |-> verdict                 is it welcome?
+//!               |-> verdict, policy         is it welcome? is it known?
 //!               `-> ingest -> storage::log  durable -> 250
 //!                                |
 //!            committer: arrivals of a batch -> mesh -> replay of the owner
@@ -33,6 +33,7 @@ mod ingest;
 mod interrupt;
 pub mod link;
 pub mod mesh;
+mod policy;
 mod proxy_header;
 mod receive_buffer;
 mod receiving;
