@@ -15,7 +15,8 @@ use async_channel::{Receiver, Sender};
 pub use certificates::{Certificates, server_config};
 use core::net::{IpAddr, SocketAddr};
 pub use recipients::{
-    DomainRecipients, ListError, RecipientList, RecipientListBuilder, Recipients, folded, without_detail,
+    DomainRecipients, Evidence, Instants, ListError, RecipientList, RecipientListBuilder, Recipients,
+    Remembered, Source, folded, without_detail,
 };
 use rustls::ServerConfig;
 use std::collections::HashMap;

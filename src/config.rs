@@ -29,7 +29,7 @@ pub use cidr::Cidr;
 use host::parse_domain;
 pub use host::{Host, Primary, canonical_domain};
 pub use reader::ConfigError;
-pub use recipients::{RecipientPolicy, Recipients};
+pub use recipients::{RecipientPolicy, Recipients, UnknownDuringOutage};
 use unit::format_size;
 
 use crate::limits;

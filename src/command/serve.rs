@@ -152,7 +152,8 @@ impl Server {
         lookup::start(config.dns.nameservers.clone(), asked, Arc::clone(&tls.watch))
             .map_err(|error| error.to_string())?;
         let recipients = Arc::<Recipients>::default();
-        let keeper = Arc::new(Keeper::new(Arc::clone(&recipients)));
+        let keeper = Arc::new(Keeper::new(Arc::clone(&recipients), &config.data_dir));
+        keeper.restore();
         keeper.use_lists(lists);
         let keeper_thread = KeeperThread::start(Arc::clone(&keeper)).map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);

@@ -61,13 +61,14 @@ impl fmt::Display for Effective<'_> {
 
 /// The keys of `recipients.rs`.
 fn write_recipients(out: &mut fmt::Formatter<'_>, policy: &RecipientPolicy) -> fmt::Result {
-    let RecipientPolicy { recipients, list, subaddress_delimiter } = policy;
+    let RecipientPolicy { recipients, list, subaddress_delimiter, unknown_during_outage } = policy;
     writeln!(out, "recipients = {}", quoted(recipients))?;
     if let Some(list) = list {
         writeln!(out, "recipient_list = {}", quoted(list.display()))?;
     }
     let delimiter = subaddress_delimiter.map(String::from).unwrap_or_default();
-    writeln!(out, "subaddress_delimiter = {}", quoted(delimiter))
+    writeln!(out, "subaddress_delimiter = {}", quoted(delimiter))?;
+    writeln!(out, "unknown_during_outage = {}", quoted(unknown_during_outage))
 }
 
 /// The keys of `edge.rs`.
@@ -155,6 +156,7 @@ mod tests {
             recipients = "list"
             recipient_list = 'a "list" of \ .txt'
             subaddress_delimiter = ""
+            unknown_during_outage = "reject"
         "#;
         let mut single = Config::embedded();
         single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];

@@ -22,8 +22,6 @@ const DNS_PORT: u16 = 53;
 /// Keys of `[delivery]` and of `[[domain]]` that are not built, and what holds without them.
 const DELIVERY_UNBUILT: [(&str, &str); 2] =
     [("max_connections", "one connection a domain is in force"), ("smarthost", "no notices are sent")];
-/// The same for what only a domain has.
-const DOMAIN_UNBUILT: [(&str, &str); 1] = [("unknown_during_outage", "every recipient is accepted")];
 
 impl Config {
     /// Reads a text; `file` is its name in errors.
@@ -221,7 +219,7 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
     let own = ["name", "primary", "when_up", "quota", "etrn_from"];
     let keys = [&own[..], &recipients::KEYS, &POLICY_KEYS].concat();
-    table.expect_keys(&keys, &[DELIVERY_UNBUILT.as_slice(), DOMAIN_UNBUILT.as_slice()].concat())?;
+    table.expect_keys(&keys, &DELIVERY_UNBUILT)?;
     let name = table.required("name")?;
     if let Some(value) = table.value("when_up") {
         value.choice(&[("relay", ())], &["proxy", "defer"])?;
@@ -401,7 +399,7 @@ mod tests {
             let expected = format!("t:2: delivery.{name}: is not built yet; {in_force}");
             assert_eq!(error(&format!("[delivery]\n{name} = 1\n{DOMAIN}")), expected);
         }
-        for (name, in_force) in DELIVERY_UNBUILT.into_iter().chain(DOMAIN_UNBUILT) {
+        for (name, in_force) in DELIVERY_UNBUILT {
             let expected = format!("t:4: domain[0].{name}: is not built yet; {in_force}");
             assert_eq!(error(&format!("{DOMAIN}{name} = 1")), expected);
         }
@@ -412,10 +410,6 @@ mod tests {
         for (line, expected) in [
             ("when_up = \"proxy\"", "domain[0].when_up: \"proxy\" is not built yet; \"relay\" is in force"),
             ("when_up = \"defer\"", "domain[0].when_up: \"defer\" is not built yet; \"relay\" is in force"),
-            (
-                "recipients = \"learn\"",
-                "domain[0].recipients: \"learn\" is not built yet; \"any\" is in force",
-            ),
             (
                 "on_reject = \"bounce\"",
                 "domain[0].on_reject: \"bounce\" is not built yet; \"hold\" is in force",

@@ -14,6 +14,8 @@ pub struct RecipientPolicy {
     pub list: Option<PathBuf>,
     /// Stands between a user and a detail; none: there are no details.
     pub subaddress_delimiter: Option<char>,
+    /// What becomes of whom `learn` and `verify` do not know.
+    pub unknown_during_outage: UnknownDuringOutage,
 }
 
 /// Who is a recipient of a domain.
@@ -23,6 +25,21 @@ pub enum Recipients {
     Any,
     /// Whoever is in a file.
     List,
+    /// Whom the primary did not refuse, in what was handed over.
+    Learn,
+    /// Whom the primary accepts when it is asked.
+    Verify,
+}
+
+/// What becomes of a recipient of whom nothing is known, while the primary cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownDuringOutage {
+    /// It is taken.
+    Accept,
+    /// The sender is to come again: `450 4.1.1`.
+    Defer,
+    /// It is refused: `550 5.1.1`.
+    Reject,
 }
 
 impl RecipientPolicy {
@@ -34,21 +51,38 @@ impl RecipientPolicy {
 }
 
 /// The keys that [`read`] reads.
-pub(super) const KEYS: [&str; 3] = ["recipients", "recipient_list", "subaddress_delimiter"];
+pub(super) const KEYS: [&str; 4] =
+    ["recipients", "recipient_list", "subaddress_delimiter", "unknown_during_outage"];
 
 impl Default for RecipientPolicy {
     fn default() -> Self {
-        Self { recipients: Recipients::Any, list: None, subaddress_delimiter: Some('+') }
+        Self {
+            recipients: Recipients::Any,
+            list: None,
+            subaddress_delimiter: Some('+'),
+            unknown_during_outage: UnknownDuringOutage::Accept,
+        }
     }
 }
+
+/// Policies by their names.
+const POLICIES: [(&str, Recipients); 4] = [
+    ("any", Recipients::Any),
+    ("learn", Recipients::Learn),
+    ("verify", Recipients::Verify),
+    ("list", Recipients::List),
+];
+const UNKNOWN: [(&str, UnknownDuringOutage); 3] = [
+    ("accept", UnknownDuringOutage::Accept),
+    ("defer", UnknownDuringOutage::Defer),
+    ("reject", UnknownDuringOutage::Reject),
+];
 
 /// The policy of a domain.
 pub(super) fn read(table: &Table) -> Result<RecipientPolicy, ConfigError> {
     let default = RecipientPolicy::default();
     let recipients = match table.value("recipients") {
-        Some(value) => {
-            value.choice(&[("any", Recipients::Any), ("list", Recipients::List)], &["learn", "verify"])?
-        }
+        Some(value) => value.choice(&POLICIES, &[])?,
         None => default.recipients,
     };
     let list = match table.value("recipient_list") {
@@ -70,7 +104,11 @@ pub(super) fn read(table: &Table) -> Result<RecipientPolicy, ConfigError> {
         }
         None => default.subaddress_delimiter,
     };
-    Ok(RecipientPolicy { recipients, list, subaddress_delimiter })
+    let unknown_during_outage = match table.value("unknown_during_outage") {
+        Some(value) => value.choice(&UNKNOWN, &[])?,
+        None => default.unknown_during_outage,
+    };
+    Ok(RecipientPolicy { recipients, list, subaddress_delimiter, unknown_during_outage })
 }
 
 /// What may stand in an unquoted local part and is no letter or digit, of what mail servers offer.
@@ -82,7 +120,19 @@ impl fmt::Display for Recipients {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Any => "any",
+            Self::Learn => "learn",
             Self::List => "list",
+            Self::Verify => "verify",
+        })
+    }
+}
+
+impl fmt::Display for UnknownDuringOutage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Accept => "accept",
+            Self::Defer => "defer",
+            Self::Reject => "reject",
         })
     }
 }
@@ -106,6 +156,8 @@ mod tests {
         assert_eq!((list.recipients, list.subaddress_delimiter), (Recipients::List, Some('-')));
         assert_eq!(list.list, Some(PathBuf::from("r.txt")));
         assert_eq!(parse("subaddress_delimiter = \"\"").unwrap().subaddress_delimiter, None);
+        let verify = parse("recipients = \"verify\"\nunknown_during_outage = \"defer\"").unwrap();
+        assert_eq!(verify.unknown_during_outage, UnknownDuringOutage::Defer);
         // The file may wait there for the day on which the policy is `list`.
         assert!(parse("recipients = \"any\"\nrecipient_list = \"r.txt\"").is_ok());
     }

@@ -5,18 +5,27 @@
 //! single address, which is what a file that is being rewritten looks like, and an address of another domain. A file
 //! is read only when it has stayed the same from one look to the next, so that a half-written one is not taken.
 //!
+//! What primaries said about recipients is kept in the data directory, once a minute and at the end ([`known_file`]).
+//!
 //! All of this runs on a thread of its own: reading a million lines takes a while, and no question about names waits for it.
 
-use super::file::{Look, look};
+use super::file::{Look, keep, look};
+use super::known_file;
 use crate::bridge::{RecipientList, RecipientListBuilder, Recipients};
 use crate::config::{self, Config};
-use crate::limits::{CERTIFICATE_POLL_INTERVAL, RECIPIENT_LIST_LINE_OCTETS_MAX, RECIPIENT_LIST_OCTETS_MAX};
+use crate::limits::{
+    CERTIFICATE_POLL_INTERVAL, RECIPIENT_LIST_LINE_OCTETS_MAX, RECIPIENT_LIST_OCTETS_MAX,
+    RECIPIENTS_KEPT_INTERVAL,
+};
 use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use std::io::{self, BufRead, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
+
+/// The file of what primaries said, in the data directory.
+const KNOWN_FILE: &str = "recipients";
 
 /// A list that was read, and of which domain.
 #[derive(Debug)]
@@ -98,6 +107,7 @@ fn parse(file: &mut impl BufRead, domain: &str) -> Result<RecipientList, BadList
 #[derive(Debug)]
 pub struct Keeper {
     recipients: Arc<Recipients>,
+    data_dir: PathBuf,
     watched: Mutex<Vec<Watched>>,
 }
 
@@ -113,10 +123,41 @@ struct Watched {
 }
 
 impl Keeper {
-    /// For a process that knows nobody yet.
+    /// For a process that knows nobody yet; `data_dir` is its own.
     #[must_use]
-    pub fn new(recipients: Arc<Recipients>) -> Self {
-        Self { recipients, watched: Mutex::default() }
+    pub fn new(recipients: Arc<Recipients>, data_dir: &Path) -> Self {
+        Self { recipients, data_dir: data_dir.to_owned(), watched: Mutex::default() }
+    }
+
+    /// Takes what primaries said before the process began. Without it everybody is unknown, until they say it again.
+    pub fn restore(&self) {
+        let path = self.data_dir.join(KNOWN_FILE);
+        let mut octets = Vec::new();
+        let read = config::open_list(&path).and_then(|mut file| file.read_to_end(&mut octets));
+        let file = path.display();
+        match read {
+            Ok(_) => match known_file::restore(&octets, &self.recipients) {
+                Some(recipients) => {
+                    tracing::info!(%file, recipients, "what primaries said about recipients was read")
+                }
+                None => {
+                    tracing::error!(%file, "what primaries said about recipients is damaged: it is learned anew")
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(%file, %error, "what primaries said about recipients cannot be read")
+            }
+        }
+    }
+
+    /// Writes down what primaries said, if there is anything new.
+    pub fn keep(&self) {
+        let Some(news) = self.recipients.news() else { return };
+        if let Err(error) = keep(&self.data_dir, KNOWN_FILE, &known_file::encode(&news)) {
+            self.recipients.not_kept();
+            tracing::error!(%error, "what primaries said about recipients cannot be written; it is tried again");
+        }
     }
 
     /// These lists are in force from now on, and watched.
@@ -192,9 +233,16 @@ async fn run(keeper: &Keeper, stopped: &Receiver<()>) {
         let _ = stopped.recv().await;
         false
     };
+    let mut ticks = 0;
     while or(tick(), end()).await {
         keeper.look_again();
+        ticks += 1;
+        if CERTIFICATE_POLL_INTERVAL * ticks >= RECIPIENTS_KEPT_INTERVAL {
+            ticks = 0;
+            keeper.keep();
+        }
     }
+    keeper.keep();
 }
 
 #[cfg(test)]

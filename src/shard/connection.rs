@@ -4,6 +4,7 @@
 //! verdict says what is welcome, the ingest makes it durable. Who errs too often waits for his replies: his task sleeps
 //! until the shard's one sweep wakes it.
 
+use super::callouts::Said;
 use super::etrn;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
@@ -14,8 +15,10 @@ use super::state::Shard;
 use super::tls::SessionLink;
 use super::verdict;
 use crate::bridge::Snapshot;
-use crate::limits::{CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
-use crate::smtp::reply::EARLY_TALKER_554;
+use crate::config::{Domain, canonical_domain};
+use crate::limits::{CALLOUT_TIMEOUT, CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
+use crate::smtp::path::ForwardPath;
+use crate::smtp::reply::{EARLY_TALKER_554, UNKNOWN_RECIPIENT_550};
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerSession};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
@@ -162,16 +165,39 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
         }
     }
 
-    async fn judge_recipient<'a>(&self, snapshot: &'a Snapshot) -> RecipientVerdict<'a> {
+    /// While it waits for a primary's answer the session reads nothing.
+    async fn judge_recipient<'a>(&mut self, snapshot: &'a Snapshot) -> RecipientVerdict<'a> {
         let free = self.shard.free_octets().await;
         let candidate = self.session.transaction().candidate();
         let verdict = verdict::recipient(candidate, free, snapshot);
         if matches!(verdict, RecipientVerdict::Refuse(_)) {
             return verdict;
         }
-        match policy::standing(candidate, snapshot) {
-            Standing::Known => verdict,
+        let mut standing = policy::standing(candidate, snapshot, self.shard.instants());
+        if standing == Standing::Asked
+            && let ForwardPath::Mailbox(mailbox) = candidate
+            && let Some(domain) = canonical_domain(mailbox.domain()).and_then(|name| snapshot.domain(&name))
+        {
+            let mailbox = format!("{}@{}", mailbox.local_part(), domain.name);
+            standing = self.ask_primary(domain, mailbox).await;
+        }
+        match standing {
+            Standing::Known | Standing::Asked => verdict,
             Standing::Refused(reply) => RecipientVerdict::Refuse(reply),
+        }
+    }
+
+    async fn ask_primary(&mut self, domain: &Domain, mailbox: String) -> Standing {
+        let until = self.shard.clock.now() + CALLOUT_TIMEOUT;
+        let callout = self.shard.callouts.ask(domain.name.as_str().into(), mailbox);
+        match self.interrupt.guard(Some(until), callout).await {
+            Ok(Said::Accepted | Said::Nothing) => Standing::Known,
+            Ok(Said::Refused) => Standing::Refused(UNKNOWN_RECIPIENT_550),
+            Ok(Said::Unreachable) | Err(Reason::Deadline) => policy::unknown(domain),
+            Err(Reason::Shutdown) => {
+                self.session.handle_shutdown();
+                policy::unknown(domain)
+            }
         }
     }
 

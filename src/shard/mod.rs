@@ -19,6 +19,7 @@
 
 mod accept;
 mod backlog;
+mod callouts;
 pub mod caps;
 mod checkpoint;
 mod checkpoints;

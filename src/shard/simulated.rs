@@ -3,8 +3,10 @@
 
 mod clock_jump;
 mod edge;
+mod recipients;
 
 use super::backlog::Lanes;
+use super::callouts::Callouts;
 use super::checkpoint;
 use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
@@ -17,6 +19,7 @@ use super::{compaction, connection, housekeeping, mesh, replay};
 use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
+use crate::smtp::path::ForwardPath;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
@@ -38,6 +41,9 @@ type SimShard = Shard<SimDisk, SimClock>;
 
 const SEGMENT_OCTETS: u64 = 4 << 20;
 const DISK_OCTETS: u64 = 256 << 20;
+
+/// What a primary says about a local part.
+type Judge = fn(&str) -> RecipientVerdict<'static>;
 
 /// One direction of a connection.
 #[derive(Default)]
@@ -119,6 +125,12 @@ impl Spawn for SimSpawn {
 #[derive(Clone)]
 struct Primary {
     up: Rc<Cell<bool>>,
+    /// Takes connections and says nothing.
+    hangs: Rc<Cell<bool>>,
+    /// Connections that were asked for.
+    dialed: Rc<Cell<u32>>,
+    /// What it says to RCPT, by the local part.
+    judges: Rc<Cell<Judge>>,
     taken: Rc<RefCell<Vec<String>>>,
     clock: SimClock,
     spawn: SimSpawn,
@@ -128,6 +140,7 @@ impl Dialer for Primary {
     type Link = MemoryLink;
 
     async fn dial(&self, _address: SocketAddr) -> io::Result<MemoryLink> {
+        self.dialed.set(self.dialed.get() + 1);
         if !self.up.get() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -139,6 +152,9 @@ impl Dialer for Primary {
 
 impl Primary {
     async fn serve(self, mut link: MemoryLink) {
+        while self.hangs.get() {
+            self.clock.sleep(Duration::from_secs(1)).await;
+        }
         let hostname = "primary.test".to_owned();
         let profile = ServerProfile {
             hostname,
@@ -154,7 +170,11 @@ impl Primary {
             match step.event {
                 ServerEvent::Sender => session.handle_sender(Ok(()), self.clock.now()),
                 ServerEvent::Recipient => {
-                    session.handle_recipient(RecipientVerdict::Accept, self.clock.now());
+                    let ForwardPath::Mailbox(mailbox) = session.transaction().candidate() else {
+                        unreachable!("a domain is always named")
+                    };
+                    let verdict = self.judges.get()(mailbox.local_part());
+                    session.handle_recipient(verdict, self.clock.now());
                 }
                 ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
                 ServerEvent::MessageEnds(_) => {
@@ -228,6 +248,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
         counters: Counters::default(),
         receiving: Receiving::default(),
+        callouts: Callouts::default(),
         interrupts: Interrupts::default(),
         mesh: mesh::mesh(1).remove(0),
         lookup: lookup_channel().0,
@@ -269,6 +290,7 @@ fn stand(shard: &Rc<SimShard>, primary: Primary, spawn: &SimSpawn) {
     spawn.spawn(checkpoint::lead(Rc::clone(shard)));
     spawn.spawn(checkpoint::follow(Rc::clone(shard)));
     spawn.spawn(replay::expire(Rc::clone(shard)));
+    spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
     spawn.spawn(replay::start_lanes(Rc::clone(shard), primary, spawn.clone()));
 }
 
@@ -361,7 +383,16 @@ fn live(disk: &SimDisk, world: &Rc<World>, seed: u64, steps: u64, stop: impl Fn(
 
 fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
     let taken = Rc::default();
-    Primary { up: Rc::new(Cell::new(up)), taken, clock: clock.clone(), spawn: spawn.clone() }
+    let judges: Judge = |_| RecipientVerdict::Accept;
+    Primary {
+        up: Rc::new(Cell::new(up)),
+        hangs: Rc::default(),
+        dialed: Rc::default(),
+        judges: Rc::new(Cell::new(judges)),
+        taken,
+        clock: clock.clone(),
+        spawn: spawn.clone(),
+    }
 }
 
 /// The last life: the primary is up and is handed everything; what it took, in order.
