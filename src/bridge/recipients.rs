@@ -99,9 +99,21 @@ impl DomainRecipients {
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
     }
 
-    /// The lane says whether there is an outage.
+    /// The lane says whether there is an outage. One that begins ends what is believed of the primary as a whole: after
+    /// it the primary has to accept somebody again before its refusals say something.
     pub fn set_outage(&self, outage: bool) {
+        if outage && !self.outage.swap(true, Ordering::Relaxed) {
+            let mut primary = self.primary();
+            primary.accepts_all = primary.accepts_all.filter(|(accepts, _)| *accepts);
+            primary.known.nobody_accepted();
+        }
         self.outage.store(outage, Ordering::Relaxed);
+    }
+
+    /// Whether it has accepted anybody lately.
+    #[must_use]
+    pub fn accepts_anybody(&self, at: Instants) -> bool {
+        self.primary().known.accepts_anybody(at.wall_s)
     }
 
     /// Whether there is an outage, as far as the lane knows.

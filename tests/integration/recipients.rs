@@ -52,3 +52,78 @@ fn a_list_decides_and_a_bad_one_changes_nothing() {
     rcpt(&mut client, "bert+x@example.test", "250 2.1.5");
     server.stop();
 }
+
+fn verifying(directory: &Scratch, primary: std::net::SocketAddr, policy: &str) -> std::path::PathBuf {
+    let rest = format!("recipients = \"{policy}\"\nunknown_during_outage = \"defer\"");
+    configure(directory, &Settings { primary, rest: &rest, ..Settings::default() })
+}
+
+/// What a server said before it went down is known after a restart without it.
+#[test]
+fn a_server_is_asked_and_its_answers_outlive_a_restart() {
+    let directory = Scratch::new("recipients-verify");
+    let (primary, record) = (free_address(), directory.path("record"));
+    let config = verifying(&directory, primary, "verify");
+    let rules = ["rcpt:to=good@*:accept", "rcpt:to=postmaster@*:accept", "rcpt:reject"];
+    let sink = Primary::sink(&primary.to_string(), &record, &rules);
+    let server = Server::start(&config);
+    let mut client = begin(&server);
+    for (mailbox, expected) in [
+        ("good@example.test", "250 2.1.5"),
+        ("bad@example.test", "550 5.1.1"),
+        ("Good+list@example.test", "250 2.1.5"),
+    ] {
+        rcpt(&mut client, mailbox, expected);
+    }
+    sink.stop();
+    rcpt(&mut client, "good@example.test", "250 2.1.5");
+    rcpt(&mut client, "new@example.test", "450 4.1.1");
+    server.stop();
+    assert!(directory.path("data").join("recipients").exists());
+    let server = Server::start(&config);
+    let mut client = begin(&server);
+    for (mailbox, expected) in [
+        ("new@example.test", "450 4.1.1"),
+        ("good@example.test", "250 2.1.5"),
+        // Refused once only: in an outage that proves nothing.
+        ("bad@example.test", "450 4.1.1"),
+        ("postmaster@example.test", "250 2.1.5"),
+    ] {
+        rcpt(&mut client, mailbox, expected);
+    }
+    server.stop();
+    // A damaged file is as good as none, and refuses nobody for good.
+    fs::write(directory.path("data").join("recipients"), "STRATAMX RECIPIENTS 1\nxx").unwrap();
+    let server = Server::start(&config);
+    assert!(server.process.seen.iter().any(|line| line.contains("is damaged: it is learned anew")));
+    rcpt(&mut begin(&server), "good@example.test", "450 4.1.1");
+    server.stop();
+}
+
+#[test]
+fn what_was_handed_over_is_known_in_the_next_outage() {
+    let directory = Scratch::new("recipients-learn");
+    let (primary, record) = (free_address(), directory.path("record"));
+    let config = verifying(&directory, primary, "learn");
+    let sink = Primary::sink(&primary.to_string(), &record, &[]);
+    let mut server = Server::start(&config);
+    let mut client = begin(&server);
+    let send = |client: &mut Client, mailbox: &str| {
+        rcpt(client, mailbox, "250 2.1.5");
+        client.say("DATA", "354 ");
+        client.say("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 Ok: queued as ");
+        client.say("MAIL FROM:<s@example.org>", "250 2.1.0");
+    };
+    send(&mut client, "good@example.test");
+    server.process.wait_for("nothing is left to hand over now");
+    sink.stop();
+    send(&mut client, "good@example.test");
+    server.process.wait_for("the primary is not available");
+    rcpt(&mut client, "good+x@example.test", "250 2.1.5");
+    rcpt(&mut client, "new@example.test", "450 4.1.1");
+    let sink = Primary::sink(&primary.to_string(), &record, &[]);
+    server.process.wait_for("nothing is left to hand over now");
+    rcpt(&mut client, "newer@example.test", "250 2.1.5");
+    server.stop();
+    sink.stop();
+}

@@ -102,10 +102,20 @@ impl Known {
         self.accepted_s = Some(at.wall_s);
     }
 
+    /// What it accepted does not show any more that it accepts somebody.
+    pub(super) const fn nobody_accepted(&mut self) {
+        self.accepted_s = None;
+    }
+
+    /// Whether anybody was accepted lately.
+    pub(super) fn accepts_anybody(&self, wall_s: u32) -> bool {
+        let is_lately = |accepted_s| u64::from(wall_s.abs_diff(accepted_s)) <= DOMAIN_ACCEPTS_AGE.as_secs();
+        self.accepted_s.is_some_and(is_lately)
+    }
+
     /// A recipient was refused as unknown. Says nothing while the primary accepts nobody: it may be us whom it refuses.
     pub(super) fn refuse(&mut self, name: &str, source: Source, at: Instants) -> bool {
-        let accepts = |accepted_s| u64::from(at.wall_s.abs_diff(accepted_s)) <= DOMAIN_ACCEPTS_AGE.as_secs();
-        if !self.accepted_s.is_some_and(accepts) {
+        if !self.accepts_anybody(at.wall_s) {
             return false;
         }
         let said = Evidence { source, first_s: at.wall_s, last_s: at.wall_s, first: Some(at.now) };

@@ -1,6 +1,6 @@
 //! A callout: the primary is asked by MAIL FROM:<> and RCPT whether it knows a recipient; no data is sent.
 //!
-//! Two more recipients are asked for once a day: one that cannot exist, and postmaster. A primary that accepts the first
+//! Two more recipients are asked for once a day, and after an outage: one that cannot exist, and postmaster. A primary that accepts the first
 //! accepts anybody, and its answers say nothing. One that refuses postmaster, whom every host has to accept (RFC 5321 4.5.1),
 //! and has accepted nobody for a day may be refusing us: its refusals say nothing either. A 4xx, a refused MAIL FROM:<> and
 //! refusals for other reasons than the address (policy, a full mailbox) say nothing; then the recipient is accepted, since
@@ -72,7 +72,8 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         known.set_reached(false, shard.clock.now());
         return Said::Unreachable;
     };
-    let try_all = known.accepts_all(shard.clock.now()).is_none();
+    let at = shard.instants();
+    let try_all = known.accepts_all(at.now).is_none() || !known.accepts_anybody(at);
     let nobody = format!("no-such-user-{}@{}", shard.next_queue_id(), domain.name);
     let postmaster = format!("postmaster@{}", domain.name);
     let all = [question.mailbox.as_str(), &nobody, &postmaster];
