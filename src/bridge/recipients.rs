@@ -134,11 +134,12 @@ impl DomainRecipients {
         self.primary().unreachable = (!reached).then_some(now);
     }
 
-    /// Whether it accepts whatever it is asked for; none: to be tried, also again after a day.
+    /// Whether it accepts whatever it is asked for; none: to be tried, also again after a day. In an outage, when nothing
+    /// can be tried, one that did still does.
     #[must_use]
     pub fn accepts_all(&self, now: Duration) -> Option<bool> {
         let (accepts, tried) = self.primary().accepts_all?;
-        (now < tried + CATCH_ALL_AGE).then_some(accepts)
+        (now < tried + CATCH_ALL_AGE || (accepts && self.is_outage())).then_some(accepts)
     }
 
     /// It was tried. Gives whether that is news.

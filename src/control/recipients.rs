@@ -163,7 +163,10 @@ impl Keeper {
     /// These lists are in force from now on, and watched.
     pub fn use_lists(&self, lists: Vec<Loaded>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.clear();
+        for one in watched.drain(..).filter(|one| lists.iter().all(|list| list.domain != one.domain)) {
+            // Nobody looks at it any more.
+            self.recipients.domain(&one.domain).use_list(Arc::default());
+        }
         for Loaded { domain, path, seen, list } in lists {
             tracing::info!(domain, file = %path.display(), recipients = list.len(), "recipients read");
             self.recipients.domain(&domain).use_list(list);

@@ -14,7 +14,7 @@ use super::receive_buffer::ReceiveBuffer;
 use super::state::Shard;
 use super::tls::SessionLink;
 use super::verdict;
-use crate::bridge::Snapshot;
+use crate::bridge::{DomainRecipients, Snapshot};
 use crate::config::{Domain, canonical_domain};
 use crate::limits::{CALLOUT_TIMEOUT, CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
 use crate::smtp::path::ForwardPath;
@@ -176,10 +176,11 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
         let mut standing = policy::standing(candidate, snapshot, self.shard.instants());
         if standing == Standing::Asked
             && let ForwardPath::Mailbox(mailbox) = candidate
-            && let Some(domain) = canonical_domain(mailbox.domain()).and_then(|name| snapshot.domain(&name))
+            && let Some(name) = canonical_domain(mailbox.domain())
+            && let (Some(domain), Some(known)) = (snapshot.domain(&name), snapshot.recipients_of(&name))
         {
             let mailbox = format!("{}@{}", mailbox.local_part(), domain.name);
-            standing = self.ask_primary(domain, mailbox).await;
+            standing = self.ask_primary(domain, known, mailbox).await;
         }
         match standing {
             Standing::Known | Standing::Asked => verdict,
@@ -187,12 +188,14 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
         }
     }
 
-    async fn ask_primary(&mut self, domain: &Domain, mailbox: String) -> Standing {
+    async fn ask_primary(&mut self, domain: &Domain, known: &DomainRecipients, mailbox: String) -> Standing {
         let until = self.shard.clock.now() + CALLOUT_TIMEOUT;
         let callout = self.shard.callouts.ask(domain.name.as_str().into(), mailbox);
         match self.interrupt.guard(Some(until), callout).await {
             Ok(Said::Accepted | Said::Nothing) => Standing::Known,
             Ok(Said::Refused) => Standing::Refused(UNKNOWN_RECIPIENT_550),
+            // It was only waited for a place: nothing was said.
+            Err(Reason::Deadline) if known.can_be_asked(self.shard.clock.now()) => Standing::Known,
             Ok(Said::Unreachable) | Err(Reason::Deadline) => policy::unknown(domain),
             Err(Reason::Shutdown) => {
                 self.session.handle_shutdown();

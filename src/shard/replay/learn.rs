@@ -34,8 +34,11 @@ pub(super) fn says_unknown(reply: &ReceivedReply) -> bool {
     match reply.enhanced {
         Some(EnhancedCode { class: 5, subject: 1, detail: 0 | 1 | 6 | 10 })
         | Some(EnhancedCode { class: 5, subject: 2, detail: 1 }) => reply.is_permanent(),
+        // X.0.0 says no more than the code does (RFC 3463 3.1).
+        Some(EnhancedCode { class: 5, subject: 0, detail: 0 }) | None => {
+            matches!(reply.code, 550 | 551 | 553)
+        }
         Some(_) => false,
-        None => matches!(reply.code, 550 | 551 | 553),
     }
 }
 
@@ -58,6 +61,8 @@ mod tests {
             (554, Some((5, 1, 1)), true),
             (550, Some((5, 1, 10)), true),
             (550, Some((5, 2, 1)), true),
+            (550, Some((5, 0, 0)), true),
+            (554, Some((5, 0, 0)), false),
             (554, None, false),
             (550, Some((5, 7, 1)), false),
             (552, Some((5, 2, 2)), false),
