@@ -3,6 +3,7 @@
 
 mod clock_jump;
 mod edge;
+mod primary;
 mod recipients;
 
 use super::backlog::Lanes;
@@ -12,18 +13,17 @@ use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
 use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
-use super::link::{Dialer, Link, Spawn};
+use super::link::{Link, Spawn};
 use super::receiving::Receiving;
 use super::state::Shard;
 use super::{compaction, connection, housekeeping, mesh, replay};
 use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
-use crate::smtp::path::ForwardPath;
-use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::time::Duration;
+use primary::{Primary, primary_of};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::rc::Rc;
@@ -41,9 +41,6 @@ type SimShard = Shard<SimDisk, SimClock>;
 
 const SEGMENT_OCTETS: u64 = 4 << 20;
 const DISK_OCTETS: u64 = 256 << 20;
-
-/// What a primary says about a local part.
-type Judge = fn(&str) -> RecipientVerdict<'static>;
 
 /// One direction of a connection.
 #[derive(Default)]
@@ -119,96 +116,6 @@ impl Spawn for SimSpawn {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.0.spawn(task);
     }
-}
-
-/// A primary in memory: down until told, then it takes everything and remembers subjects in the order of MAIL.
-#[derive(Clone)]
-struct Primary {
-    up: Rc<Cell<bool>>,
-    /// Takes connections and says nothing.
-    hangs: Rc<Cell<bool>>,
-    /// Connections that were asked for.
-    dialed: Rc<Cell<u32>>,
-    /// What it says to RCPT, by the local part.
-    judges: Rc<Cell<Judge>>,
-    taken: Rc<RefCell<Vec<String>>>,
-    clock: SimClock,
-    spawn: SimSpawn,
-}
-
-impl Dialer for Primary {
-    type Link = MemoryLink;
-
-    async fn dial(&self, _address: SocketAddr) -> io::Result<MemoryLink> {
-        self.dialed.set(self.dialed.get() + 1);
-        if !self.up.get() {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        let (ours, theirs) = MemoryLink::pair();
-        self.spawn.spawn(self.clone().serve(theirs));
-        Ok(ours)
-    }
-}
-
-impl Primary {
-    async fn serve(self, mut link: MemoryLink) {
-        while self.hangs.get() {
-            self.clock.sleep(Duration::from_secs(1)).await;
-        }
-        let hostname = "primary.test".to_owned();
-        let profile = ServerProfile {
-            hostname,
-            max_message_size: 1 << 30,
-            max_recipients: 100,
-            starttls: false,
-            withheld: Vec::new(),
-        };
-        let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
-        let (mut input, mut data) = (Vec::new(), Vec::new());
-        loop {
-            let step = session.handle_input(&input, self.clock.now());
-            match step.event {
-                ServerEvent::Sender => session.handle_sender(Ok(()), self.clock.now()),
-                ServerEvent::Recipient => {
-                    let ForwardPath::Mailbox(mailbox) = session.transaction().candidate() else {
-                        unreachable!("a domain is always named")
-                    };
-                    let verdict = self.judges.get()(mailbox.local_part());
-                    session.handle_recipient(verdict, self.clock.now());
-                }
-                ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
-                ServerEvent::MessageEnds(_) => {
-                    self.taken.borrow_mut().push(subject(&data));
-                    data.clear();
-                    session.handle_message(Ok(&"taken"), self.clock.now());
-                }
-                ServerEvent::Abandoned => data.clear(),
-                ServerEvent::StartTls => unreachable!("it is not offered"),
-                ServerEvent::Chunk { .. } | ServerEvent::Client | ServerEvent::Etrn => {
-                    unreachable!("the lane sends none of these")
-                }
-                ServerEvent::Idle => {}
-            }
-            input.drain(..step.consumed);
-            if step.consumed > 0 || step.event != ServerEvent::Idle {
-                continue;
-            }
-            let octets = session.output().to_vec();
-            session.output_sent(octets.len());
-            let _ = link.write(&octets).await;
-            let mut memory = [0; 512];
-            match link.read(&mut memory).await {
-                Ok(count @ 1..) if !session.is_closing() => input.extend_from_slice(&memory[..count]),
-                _ => return,
-            }
-        }
-    }
-}
-
-fn subject(data: &[u8]) -> String {
-    let text = String::from_utf8_lossy(data);
-    let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
-    line.unwrap_or("none").to_owned()
 }
 
 /// Opens the store and starts a shard with its standing tasks.
@@ -379,20 +286,6 @@ fn live(disk: &SimDisk, world: &Rc<World>, seed: u64, steps: u64, stop: impl Fn(
     }
     drop(executor);
     disk.crash()
-}
-
-fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
-    let taken = Rc::default();
-    let judges: Judge = |_| RecipientVerdict::Accept;
-    Primary {
-        up: Rc::new(Cell::new(up)),
-        hangs: Rc::default(),
-        dialed: Rc::default(),
-        judges: Rc::new(Cell::new(judges)),
-        taken,
-        clock: clock.clone(),
-        spawn: spawn.clone(),
-    }
 }
 
 /// The last life: the primary is up and is handed everything; what it took, in order.
