@@ -28,7 +28,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::clock::Clock;
 use storage::format::segment_header::Purpose;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
