@@ -6,6 +6,7 @@
 
 mod authentication;
 mod certificates;
+mod recipients;
 mod usage;
 
 use crate::config::{Config, Domain};
@@ -17,6 +18,10 @@ pub use authentication::{
 };
 pub use certificates::{Certificates, server_config};
 use core::net::{IpAddr, SocketAddr};
+pub use recipients::{
+    DomainRecipients, Evidence, Instants, ListError, RecipientList, RecipientListBuilder, Recipients,
+    Remembered, Source, folded, without_detail,
+};
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,6 +120,8 @@ pub struct Snapshot {
     domains: HashMap<String, usize>,
     /// Counts of the domains, in the order of the configuration.
     usages: Vec<Arc<DomainUsage>>,
+    /// What is known of the recipients of the domains, in the same order.
+    recipients: Vec<Arc<DomainRecipients>>,
 }
 
 impl Snapshot {
@@ -132,7 +139,15 @@ impl Snapshot {
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
         let authenticates = config.domains.iter().any(|domain| domain.authenticate);
-        Self { config, profile, tls: None, usage, authenticates, domains, usages }
+        let recipients = config.domains.iter().map(|_| Arc::default()).collect();
+        Self { config, profile, tls: None, usage, authenticates, domains, usages, recipients }
+    }
+
+    /// The same, with what the process knows of recipients.
+    #[must_use]
+    pub fn with_recipients(mut self, recipients: &Recipients) -> Self {
+        self.recipients = self.config.domains.iter().map(|domain| recipients.domain(&domain.name)).collect();
+        self
     }
 
     /// The same, with TLS: STARTTLS is offered.
@@ -147,6 +162,12 @@ impl Snapshot {
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name).map(|place| &self.config.domains[*place])
+    }
+
+    /// What is known of the recipients of a protected domain, by its name in lower case.
+    #[must_use]
+    pub fn recipients_of(&self, name: &str) -> Option<&Arc<DomainRecipients>> {
+        self.domains.get(name).map(|place| &self.recipients[*place])
     }
 
     /// What a domain has stored, protected or not, by its name in lower case.

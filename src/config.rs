@@ -15,19 +15,21 @@ mod effective;
 pub mod host;
 pub mod parse;
 mod reader;
+mod recipients;
 pub mod unit;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 pub use cidr::Cidr;
 use host::parse_domain;
 pub use host::{Host, Primary, canonical_domain};
 pub use reader::ConfigError;
+pub use recipients::{RecipientPolicy, Recipients, UnknownDuringOutage};
 use unit::format_size;
 
 use crate::limits;
@@ -175,13 +177,15 @@ pub struct Dns {
     pub nameservers: Vec<SocketAddr>,
 }
 
-/// A protected domain. `recipients = "any"` and `when_up = "relay"` are all that is built, so they have no fields.
+/// A protected domain. `when_up = "relay"` is all that is built, so it has no field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     /// The domain in lower case, as A-labels.
     pub name: String,
     /// Its hosts in order, at least one.
     pub primaries: Vec<Primary>,
+    /// Who its recipients are.
+    pub recipients: RecipientPolicy,
     /// Longest time between two probes of its primaries when they are down.
     pub retry_interval: Duration,
     /// How long mail is kept for them.
@@ -242,6 +246,7 @@ impl Config {
         let domain = Domain {
             name: "example.test".to_owned(),
             primaries: vec![Primary { host: Host::Address(loopback), port: EMBEDDED_PORT + 1 }],
+            recipients: RecipientPolicy::default(),
             retry_interval: delivery.retry_interval,
             retention: delivery.retention,
             on_expiry: delivery.on_expiry,
@@ -391,4 +396,10 @@ pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limits::CONFIG_OCTETS_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Opens a list of recipients, to be read by lines; it may be far larger than what [`read`] reads.
+#[expect(clippy::disallowed_methods, reason = "a file that the configuration names")]
+pub(crate) fn open_list(path: &Path) -> std::io::Result<BufReader<std::io::Take<File>>> {
+    Ok(BufReader::with_capacity(1 << 16, File::open(path)?.take(limits::RECIPIENT_LIST_OCTETS_MAX + 1)))
 }

@@ -21,14 +21,15 @@
 //! ```text
 //!            data plane: one shard a core, nothing shared            control plane: OS threads
 //!  senders ->  shard-0: accept -> smtp -> storage -> replay  \       lookup: DNS
-//!  senders ->  shard-1: accept -> smtp -> storage -> replay   >--bridge-->  (admin: to come)
+//!  senders ->  shard-1: accept -> smtp -> storage -> replay   >--bridge-->  recipients (admin: to come)
 //!  senders ->  shard-n: ...                                  /
 //!                  \______ mesh: arrivals, settled units _____/
 //! ```
 //! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
-//! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives. A tokio current-thread
-//!   runtime; of mail it sees header sections, after the 250.
+//! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of recipients, which reads
+//!   their lists and keeps what primaries said about them. Tokio current-thread runtimes; of mail they see header
+//!   sections, after the 250.
 //! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
 //! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
 //!   deadlines out. Disk and clock enter by traits of `storage`, links and dialing by [`shard::link`].
@@ -36,8 +37,8 @@
 //! # What shards share, and why it is little
 //! Stamps, floors, connection counts and rates, certificates, what each domain has stored (`bridge::usage`), and the keys
 //! of mail at rest; everything else is told by notes. Usage and keys have a lock each, taken when a domain is new or a
-//! segment is opened, never for a message; certificates one that a handshake reads; addresses of senders 64, of
-//! which a connection takes one twice and MAIL one once.
+//! segment is opened, never for a message; certificates one that a handshake reads; recipients of a domain one that RCPT and
+//! a handed-over message take for a look; addresses of senders 64, of which a connection takes one twice and MAIL one once.
 //! - A *stamp* orders messages over all shards and restarts. It is taken when the record enters a commit batch
 //!   (H19), below a ceiling that is persisted ahead of use (H1).
 //! - A shard publishes its *floor* before it takes a stamp. The owner of a domain reads the lowest floor, then
@@ -116,12 +117,19 @@
 //! - **SPF is evaluated by us**, records are parsed by mail-auth: its evaluation knows no bound on void lookups and takes the match
 //!   of an inner `include` for that of the whole record. DKIM and DMARC are mail-auth's; the organisation is found by RFC 9989's tree walk.
 //! - **A panic in authentication ends nothing** ([`auth::contained`]): it works on strangers' octets and on nothing that others rely on.
+//! - **Local parts are compared in one form** (`bridge::recipients`): unquoted, composed, in lower case. RFC 5321 2.4 leaves case to
+//!   the primary, and none in use tells mailboxes apart by it; mail goes on as it was typed.
+//! - **Lists of recipients are read by a thread of their own**: a million lines take a while, and no question about names waits.
+//! - **An outage ends when everything due was handed over**, not when a connection is made: before that a primary is neither asked
+//!   about recipients nor learned from (H22, H26). After it it has to accept somebody, postmaster at least, before a refusal counts.
+//! - **What says nothing about a recipient lets it in**: greylisting, a refused MAIL FROM:<>, a catch-all, a refusal of us. The mail is
+//!   kept and the primary decides when it comes; putting it off would delay all mail of a domain whose server does so.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, TLS towards primaries, proxy and defer, the recipient policies but `any`, the bounce guard, bounces, parallel lanes, the admin
+//! Authentication-Results at replay, TLS towards primaries, proxy and defer, the bounce guard, bounces, parallel lanes, the admin
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
 //! no TLS towards primaries, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
 //! alert tells that its retention is about to end.

@@ -97,6 +97,45 @@ pub const RATE_A_MINUTE_MAX: u32 = 60_000_000;
 /// Addresses (IPv4, or /64 of IPv6) of which rates and connections are remembered at a time, some 100 octets each. Beyond:
 /// the oldest have to rest for a minute before further ones are bounded by anything but `max_connections`.
 pub const ADDRESSES_MAX: usize = 1 << 18;
+/// Most addresses of a list of recipients. More: an error, the list before stays.
+pub const RECIPIENT_LIST_ADDRESSES_MAX: usize = 10_000_000;
+/// Largest list of recipients in octets: as many addresses as that, at 64 octets each. Larger: an error as above.
+pub const RECIPIENT_LIST_OCTETS_MAX: u64 = 640_000_000;
+/// Longest line of such a list in octets; an address in quotes and U-labels has far less.
+pub const RECIPIENT_LIST_LINE_OCTETS_MAX: usize = 2048;
+/// Recipients of one domain that are remembered because its primary accepted them. Beyond: further ones are not, and are
+/// unknown in an outage.
+pub const RECIPIENTS_ACCEPTED_A_DOMAIN_MAX: usize = 100_000;
+/// The same of those that it refused: who tries names fills no more than this. Beyond: they are asked for again.
+pub const RECIPIENTS_REFUSED_A_DOMAIN_MAX: usize = 10_000;
+/// Both, of all domains, some 100 octets each.
+pub const RECIPIENTS_REMEMBERED_MAX: usize = 500_000;
+/// How long a recipient that was accepted is known in an outage: who gets no mail for half a year may be gone.
+pub const RECIPIENT_ACCEPTED_AGE: Duration = Duration::from_secs(180 * 86_400);
+/// How long a refusal that was learned holds; then the primary is let judge again, with a message that it refuses.
+pub const RECIPIENT_REFUSED_AGE: Duration = Duration::from_secs(7 * 86_400);
+/// How far apart two refusals have to be, to be learned (H26): a directory that is broken for a night unlearns nobody.
+pub const RECIPIENT_REFUSED_APART: Duration = Duration::from_secs(86_400);
+/// How lately a primary has to have accepted anybody, that its refusals say something.
+pub const DOMAIN_ACCEPTS_AGE: Duration = Duration::from_secs(86_400);
+/// How long the answer to a callout that accepted is used while the primary is up: mailboxes go slowly.
+pub const CALLOUT_ACCEPTED_AGE: Duration = Duration::from_secs(7 * 86_400);
+/// The same of one that refused: a new mailbox is known after this at the latest.
+pub const CALLOUT_REFUSED_AGE: Duration = Duration::from_secs(3 * 3600);
+/// How long it is believed whether a primary accepts anybody.
+pub const CATCH_ALL_AGE: Duration = Duration::from_secs(86_400);
+/// How long a callout may take, connecting included: a sender waits for it, who has 5 minutes (RFC 5321 4.5.3.2.3).
+pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long nobody is asked after a callout that reached nobody.
+pub const CALLOUT_PAUSE: Duration = Duration::from_secs(60);
+/// Callouts of a shard at a time; further ones wait.
+pub const CALLOUTS_A_SHARD_MAX: usize = 32;
+/// Those to one domain among them, so that one that hangs leaves room.
+pub const CALLOUTS_A_DOMAIN_MAX: usize = 4;
+/// Callouts of a shard that wait. Beyond: nothing is known, and the recipient is accepted.
+pub const CALLOUTS_WAITING_MAX: usize = 1024;
+/// How often what primaries said about recipients is written down, if there is anything new.
+pub const RECIPIENTS_KEPT_INTERVAL: Duration = Duration::from_secs(60);
 /// Smallest segment: a group commit with its padding, many times over.
 pub const SEGMENT_OCTETS_MIN: u64 = 4 << 20;
 /// Largest segment: what one unlink frees, and what recovery scans at once.
@@ -155,7 +194,7 @@ pub const LOOKUP_QUEUE: usize = 1024;
 pub const LOOKUPS_AT_A_TIME: usize = 256;
 /// Notes that wait for a shard; who has more waits.
 pub const SHARD_INBOX: usize = 4096;
-/// How often the files of certificates are looked at for a change.
+/// How often the files of certificates, and of recipients, are looked at for a change.
 pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a session that said ETRN waits for the cores that own its domains to count their mail; then it is told
 /// that the mail is being queued, without a number.
@@ -275,6 +314,8 @@ pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 // A frame of facts, 16 octets each, is far below a batch of the journal, also with those of one message more.
 const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1 << 18);
+// A sender waits for a callout, and for the place that it needs, far less than RFC 5321 lets him.
+const _: () = assert!(CALLOUT_TIMEOUT.as_secs() * 2 < CLIENT_COMMAND_TIMEOUT.as_secs());
 const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);
 const _: () = assert!(RECEIVE_OCTETS_MAX > INLINE_DATA_OCTETS + COMMAND_LINE_OCTETS_MAX);
 // The largest record, envelope, trace field and data, fits a batch of the log.

@@ -26,6 +26,8 @@ mod extensions;
 mod harness;
 #[path = "integration/outage/mod.rs"]
 mod outage;
+#[path = "integration/recipients.rs"]
+mod recipients;
 #[path = "integration/retention.rs"]
 mod retention;
 #[path = "integration/serve.rs"]

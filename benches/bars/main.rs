@@ -7,6 +7,7 @@
 mod common;
 mod queue;
 mod receiving;
+mod recipients;
 mod scanner;
 mod writers;
 
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
     for (name, measure) in [
         ("scanner", scanner::bars as fn() -> Vec<Bar>),
         ("receiving", receiving::bars),
+        ("recipients", recipients::bars),
         ("writers", writers::bars),
         ("queue", queue::bars),
     ] {

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Exit;
-use crate::config::{Config, OnExpiry, OnReject};
+use crate::config::{Config, OnExpiry, OnReject, RecipientPolicy};
+use crate::control::recipients;
 
 /// Runs the command on the named file, else on what [`Config::discover`] finds.
 pub fn run(file: Option<&Path>) -> Exit {
@@ -21,6 +22,10 @@ pub fn run(file: Option<&Path>) -> Exit {
     }
     if let Err(error) = super::tls::check(&config) {
         eprintln!("smtp.tls: {error}");
+        return Exit::Usage;
+    }
+    if let Err(error) = recipients::load(&config) {
+        eprintln!("recipient_list: {error}");
         return Exit::Usage;
     }
     eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
@@ -44,6 +49,10 @@ fn notes(config: &Config) -> Vec<&'static str> {
     }
     if config.domains.iter().any(|domain| domain.on_expiry == OnExpiry::Hold) {
         notes.push("on_expiry: \"hold\" is in force; \"bounce\" is not built yet");
+    }
+    let is_idle = |policy: &RecipientPolicy| policy.list.is_some() && policy.list_in_force().is_none();
+    if config.domains.iter().any(|domain| is_idle(&domain.recipients)) {
+        notes.push("recipient_list: a list that is named is read with recipients = \"list\" only");
     }
     notes.push("tls: \"none\" is in force towards primaries; others are not built yet");
     if config.smtp.tls.is_empty() {

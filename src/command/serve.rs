@@ -6,9 +6,10 @@
 use super::tls::Tls;
 use super::{Exit, logging};
 use crate::auth::contained::is_contained;
-use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
+use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::lookup;
+use crate::control::recipients::{self, Keeper, KeeperThread, Loaded};
 use crate::limits::{DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
@@ -38,6 +39,10 @@ pub struct Server {
     source: Source,
     /// What is stored, whatever configuration is in force.
     usage: Arc<Usage>,
+    /// What is known of recipients, the same.
+    recipients: Arc<Recipients>,
+    keeper: Arc<Keeper>,
+    keeper_thread: Option<KeeperThread>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     keys: Arc<Keys>,
@@ -63,6 +68,13 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         eprintln!("smtp.tls: {error}");
         return Exit::Usage;
     }
+    let lists = match recipients::load(&config) {
+        Ok(lists) => lists,
+        Err(error) => {
+            eprintln!("recipient_list: {error}");
+            return Exit::Usage;
+        }
+    };
     let _log = logging::start();
     end_with_a_panic();
     // Before anything starts: a signal that comes early is not lost.
@@ -72,7 +84,7 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     };
     fit_descriptors(&mut config);
     let without = without.iter().copied().map(ShardId).collect();
-    match Server::start(config, source, keys, without) {
+    match Server::start(config, source, keys, lists, without) {
         Ok(server) => {
             introduce(&server);
             server.run(signals)
@@ -127,6 +139,7 @@ impl Server {
         config: Config,
         source: Source,
         keys: Arc<Keys>,
+        lists: Vec<Loaded>,
         without: Vec<ShardId>,
     ) -> Result<Self, String> {
         let lock = DirectoryLock::acquire(&config.data_dir).map_err(|error| error.to_string())?;
@@ -141,6 +154,11 @@ impl Server {
         let (lookup, asked) = lookup_channel();
         lookup::start(config.dns.nameservers.clone(), asked, Arc::clone(&tls.watch))
             .map_err(|error| error.to_string())?;
+        let recipients = Arc::<Recipients>::default();
+        let keeper = Arc::new(Keeper::new(Arc::clone(&recipients), &config.data_dir));
+        keeper.restore();
+        keeper.use_lists(lists);
+        let keeper_thread = KeeperThread::start(Arc::clone(&keeper)).map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
         let mut server = Self {
@@ -151,6 +169,9 @@ impl Server {
             config,
             source,
             usage: Arc::default(),
+            recipients,
+            keeper,
+            keeper_thread: Some(keeper_thread),
             keys,
             tls,
             _lock: lock,
@@ -212,7 +233,7 @@ impl Server {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         let snapshot = Snapshot::new(self.config.clone(), Arc::clone(&self.usage));
-        Arc::new(snapshot.with_tls(Arc::clone(&self.tls.config)))
+        Arc::new(snapshot.with_recipients(&self.recipients).with_tls(Arc::clone(&self.tls.config)))
     }
 
     /// As configured; where the system chose a port for the first shard, the others share it.
@@ -260,6 +281,10 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a shard ended badly"),
             }
         }
+        // Behind the last shard, which may have learned something.
+        if let Some(thread) = self.keeper_thread.take() {
+            thread.stop();
+        }
         sum
     }
 
@@ -285,11 +310,19 @@ impl Server {
             tracing::error!(error, "SIGHUP: the configuration in force stays");
             return;
         }
+        let lists = match recipients::load(&new) {
+            Ok(lists) => lists,
+            Err(error) => {
+                tracing::error!(error, "SIGHUP: recipient_list: the configuration in force stays");
+                return;
+            }
+        };
         let new = keep_fixed(&self.config, new);
         if let Err(error) = self.tls.reload(&new) {
             tracing::error!(error, "SIGHUP: smtp.tls: the configuration in force stays");
             return;
         }
+        self.keeper.use_lists(lists);
         self.config = new;
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());

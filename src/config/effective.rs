@@ -4,7 +4,7 @@ use core::fmt;
 use std::path::Path;
 
 use super::unit::{format_duration, format_size};
-use super::{CertificateFiles, Config, Rates, Smtp};
+use super::{CertificateFiles, Config, Rates, RecipientPolicy, Smtp};
 
 impl Config {
     /// What holds, as TOML that reads back to the same configuration.
@@ -45,7 +45,8 @@ impl fmt::Display for Effective<'_> {
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
             writeln!(out, "primary = {}", quoted_list(&domain.primaries))?;
-            writeln!(out, "recipients = \"any\"\nwhen_up = \"relay\"")?;
+            write_recipients(out, &domain.recipients)?;
+            writeln!(out, "when_up = \"relay\"")?;
             writeln!(out, "retry_interval = {}", quoted(format_duration(domain.retry_interval)))?;
             writeln!(out, "retention = {}", quoted(format_duration(domain.retention)))?;
             writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;
@@ -58,6 +59,18 @@ impl fmt::Display for Effective<'_> {
         }
         Ok(())
     }
+}
+
+/// The keys of `recipients.rs`.
+fn write_recipients(out: &mut fmt::Formatter<'_>, policy: &RecipientPolicy) -> fmt::Result {
+    let RecipientPolicy { recipients, list, subaddress_delimiter, unknown_during_outage } = policy;
+    writeln!(out, "recipients = {}", quoted(recipients))?;
+    if let Some(list) = list {
+        writeln!(out, "recipient_list = {}", quoted(list.display()))?;
+    }
+    let delimiter = subaddress_delimiter.map(String::from).unwrap_or_default();
+    writeln!(out, "subaddress_delimiter = {}", quoted(delimiter))?;
+    writeln!(out, "unknown_during_outage = {}", quoted(unknown_during_outage))
 }
 
 /// The keys of `edge.rs`.
@@ -144,6 +157,10 @@ mod tests {
             [[domain]]
             name = "Bücher.test"
             primary = ["pošta.bücher.test"]
+            recipients = "list"
+            recipient_list = 'a "list" of \ .txt'
+            subaddress_delimiter = ""
+            unknown_during_outage = "reject"
         "#;
         let mut single = Config::embedded();
         single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];

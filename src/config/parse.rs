@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::edge;
 use super::host::{Primary, parse_domain, parse_mailbox};
 use super::reader::{ConfigError, Document, Table, Value};
+use super::recipients;
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
 use super::{
     Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, Quota, Smtp, Storage,
@@ -21,11 +22,6 @@ const DNS_PORT: u16 = 53;
 /// Keys of `[delivery]` and of `[[domain]]` that are not built, and what holds without them.
 const DELIVERY_UNBUILT: [(&str, &str); 2] =
     [("max_connections", "one connection a domain is in force"), ("smarthost", "no notices are sent")];
-/// The same for what only a domain has.
-const DOMAIN_UNBUILT: [(&str, &str); 2] = [
-    ("recipient_list", "recipients = \"any\" is in force"),
-    ("unknown_during_outage", "every recipient is accepted"),
-];
 
 impl Config {
     /// Reads a text; `file` is its name in errors.
@@ -225,13 +221,10 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 }
 
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
-    let keys =
-        [&["name", "primary", "recipients", "when_up", "quota", "etrn_from"], &POLICY_KEYS[..]].concat();
-    table.expect_keys(&keys, &[DELIVERY_UNBUILT.as_slice(), DOMAIN_UNBUILT.as_slice()].concat())?;
+    let own = ["name", "primary", "when_up", "quota", "etrn_from"];
+    let keys = [&own[..], &recipients::KEYS, &POLICY_KEYS].concat();
+    table.expect_keys(&keys, &DELIVERY_UNBUILT)?;
     let name = table.required("name")?;
-    if let Some(value) = table.value("recipients") {
-        value.choice(&[("any", ())], &["learn", "verify", "list"])?;
-    }
     if let Some(value) = table.value("when_up") {
         value.choice(&[("relay", ())], &["proxy", "defer"])?;
     }
@@ -239,6 +232,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
     Ok(Domain {
         name: parse_domain(name.string()?).map_err(|error| name.error(error))?,
         primaries: read_primaries(&table.required("primary")?)?,
+        recipients: recipients::read(table)?,
         retry_interval: policy.retry_interval,
         retention: policy.retention,
         on_expiry: policy.on_expiry,
@@ -414,7 +408,7 @@ mod tests {
             let expected = format!("t:2: delivery.{name}: is not built yet; {in_force}");
             assert_eq!(error(&format!("[delivery]\n{name} = 1\n{DOMAIN}")), expected);
         }
-        for (name, in_force) in DELIVERY_UNBUILT.into_iter().chain(DOMAIN_UNBUILT) {
+        for (name, in_force) in DELIVERY_UNBUILT {
             let expected = format!("t:4: domain[0].{name}: is not built yet; {in_force}");
             assert_eq!(error(&format!("{DOMAIN}{name} = 1")), expected);
         }
@@ -425,10 +419,6 @@ mod tests {
         for (line, expected) in [
             ("when_up = \"proxy\"", "domain[0].when_up: \"proxy\" is not built yet; \"relay\" is in force"),
             ("when_up = \"defer\"", "domain[0].when_up: \"defer\" is not built yet; \"relay\" is in force"),
-            (
-                "recipients = \"learn\"",
-                "domain[0].recipients: \"learn\" is not built yet; \"any\" is in force",
-            ),
             (
                 "on_reject = \"bounce\"",
                 "domain[0].on_reject: \"bounce\" is not built yet; \"hold\" is in force",

@@ -9,11 +9,11 @@
 //! of the data directory (mode 0600): the key stays the same over restarts and over a change of the name, so that
 //! a TLSA record for it (RFC 7672, `3 1 1`) stays true.
 
+use super::file::{Look, keep, look};
 use crate::bridge::Certificates;
 use crate::config::{self, CertificateFiles};
 use crate::limits::CERTIFICATE_POLL_INTERVAL;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustix::fs::{Mode, OFlags, fsync, open, rename, stat};
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -21,13 +21,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The file of the certificate that was made here, in the data directory.
 const SELF_SIGNED_FILE: &str = "self-signed.pem";
-/// The same while it is written.
-const SELF_SIGNED_FILE_NEW: &str = "self-signed.pem.new";
 
 /// Reads certificates with their keys, as configured.
 ///
@@ -69,7 +67,7 @@ pub fn self_signed(data_dir: &Path, hostname: &str) -> Result<CertificateFiles, 
         Err(error) => return Err(failed(&error)),
     };
     let pem = make(hostname, &key).map_err(|error| failed(&error))?;
-    keep(data_dir, pem.as_bytes()).map_err(|error| failed(&error))?;
+    keep(data_dir, SELF_SIGNED_FILE, pem.as_bytes()).map_err(|error| failed(&error))?;
     tracing::info!(file = %path.display(), "a self-signed certificate was made; smtp.tls names a better one");
     Ok(files)
 }
@@ -97,21 +95,6 @@ fn make(hostname: &str, key: &KeyPair) -> Result<String, rcgen::Error> {
     Ok(params.self_signed(key)?.pem() + &key.serialize_pem())
 }
 
-/// Whole or not at all: a crash leaves the file before, or none.
-fn keep(data_dir: &Path, pem: &[u8]) -> io::Result<()> {
-    let new = data_dir.join(SELF_SIGNED_FILE_NEW);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = open(&new, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut rest = pem;
-    while !rest.is_empty() {
-        rest = &rest[rustix::io::write(&file, rest)?..];
-    }
-    fsync(&file)?;
-    rename(&new, data_dir.join(SELF_SIGNED_FILE))?;
-    fsync(open(data_dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
-    Ok(())
-}
-
 /// Reads the certificates again when their files change.
 #[derive(Debug)]
 pub struct Watch {
@@ -126,14 +109,11 @@ struct Watched {
     seen: Vec<Look>,
 }
 
-/// What tells that a file is another than before: size, inode, and time of change.
-type Look = Option<(i64, u64, i64, u64)>;
-
 impl Watch {
     /// Watches the files that `certificates` came from.
     #[must_use]
     pub fn new(certificates: Arc<Certificates>, files: Vec<CertificateFiles>) -> Self {
-        let seen = look(&files);
+        let seen = look_at(&files);
         Self { certificates, watched: Mutex::new(Watched { files, seen }) }
     }
 
@@ -142,7 +122,7 @@ impl Watch {
     /// # Errors
     /// As [`load`]; nothing is changed then.
     pub fn use_files(&self, files: Vec<CertificateFiles>) -> Result<(), String> {
-        let seen = look(&files);
+        let seen = look_at(&files);
         let loaded = load(&files)?;
         // One lock around both, so that a look at the files of before does not come behind.
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,7 +134,7 @@ impl Watch {
     /// One look: reads what has changed since the last one. Whether it was taken, if something has.
     pub fn look_again(&self) -> Option<Result<(), String>> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = look(&watched.files);
+        let seen = look_at(&watched.files);
         if seen == watched.seen {
             return None;
         }
@@ -175,11 +155,6 @@ impl Watch {
     }
 }
 
-fn look(files: &[CertificateFiles]) -> Vec<Look> {
-    let paths = files.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-    let facts = |path: &PathBuf| {
-        let status = stat(path).ok()?;
-        Some((status.st_size, status.st_ino, status.st_mtime, status.st_mtime_nsec))
-    };
-    paths.map(facts).collect()
+fn look_at(files: &[CertificateFiles]) -> Vec<Look> {
+    files.iter().flat_map(|pair| [&pair.cert, &pair.key]).map(|path| look(path)).collect()
 }

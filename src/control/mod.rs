@@ -1,8 +1,11 @@
 //! The control plane: OS threads of their own, each a tokio current-thread runtime, where the ecosystem's crates
-//! live. *Lookup* answers the shards' questions about names, and looks at certificates now and then. None of them touches mail bytes, and a slow or
+//! live. *Lookup* answers the shards' questions about names, and looks at certificates now and then. *Recipients* reads lists of recipients, and keeps what primaries said about them. None of them touches mail bytes, and a slow or
 //! failed one delays no core.
 
 mod authentication;
 pub mod certificate;
+mod file;
+mod known_file;
 pub mod lookup;
+pub mod recipients;
 mod resolvers;

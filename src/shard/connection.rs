@@ -4,17 +4,22 @@
 //! verdict says what is welcome, the ingest makes it durable. Who errs too often waits for his replies: his task sleeps
 //! until the shard's one sweep wakes it.
 
+use super::callouts::Said;
 use super::etrn;
 use super::ingest::Ingest;
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
+use super::policy::{self, Standing};
 use super::receive_buffer::ReceiveBuffer;
 use super::state::Shard;
 use super::tls::SessionLink;
 use super::verdict;
-use crate::limits::{CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
-use crate::smtp::reply::EARLY_TALKER_554;
-use crate::smtp::server::{ServerEvent, ServerSession};
+use crate::bridge::{DomainRecipients, Snapshot};
+use crate::config::{Domain, canonical_domain};
+use crate::limits::{CALLOUT_TIMEOUT, CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
+use crate::smtp::path::ForwardPath;
+use crate::smtp::reply::{EARLY_TALKER_554, UNKNOWN_RECIPIENT_550};
+use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerSession};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
@@ -139,10 +144,8 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     }
                 }
                 ServerEvent::Recipient => {
-                    let free = self.shard.free_octets().await;
                     let snapshot = self.shard.snapshot.borrow().clone();
-                    let candidate = self.session.transaction().candidate();
-                    let verdict = verdict::recipient(candidate, free, &snapshot);
+                    let verdict = self.judge_recipient(&snapshot).await;
                     self.session.handle_recipient(verdict, self.shard.clock.now());
                 }
                 ServerEvent::Sender => {
@@ -161,6 +164,45 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     let verdict = self.shard.receiving.admit_handshake(&self.shard.snapshot.borrow());
                     self.session.handle_start_tls(verdict, self.shard.clock.now());
                 }
+            }
+        }
+    }
+
+    /// While it waits for a primary's answer the session reads nothing.
+    async fn judge_recipient<'a>(&mut self, snapshot: &'a Snapshot) -> RecipientVerdict<'a> {
+        let free = self.shard.free_octets().await;
+        let candidate = self.session.transaction().candidate();
+        let verdict = verdict::recipient(candidate, free, snapshot);
+        if matches!(verdict, RecipientVerdict::Refuse(_)) {
+            return verdict;
+        }
+        let mut standing = policy::standing(candidate, snapshot, self.shard.instants());
+        if standing == Standing::Asked
+            && let ForwardPath::Mailbox(mailbox) = candidate
+            && let Some(name) = canonical_domain(mailbox.domain())
+            && let (Some(domain), Some(known)) = (snapshot.domain(&name), snapshot.recipients_of(&name))
+        {
+            let mailbox = format!("{}@{}", mailbox.local_part(), domain.name);
+            standing = self.ask_primary(domain, known, mailbox).await;
+        }
+        match standing {
+            Standing::Known | Standing::Asked => verdict,
+            Standing::Refused(reply) => RecipientVerdict::Refuse(reply),
+        }
+    }
+
+    async fn ask_primary(&mut self, domain: &Domain, known: &DomainRecipients, mailbox: String) -> Standing {
+        let until = self.shard.clock.now() + CALLOUT_TIMEOUT;
+        let callout = self.shard.callouts.ask(domain.name.as_str().into(), mailbox);
+        match self.interrupt.guard(Some(until), callout).await {
+            Ok(Said::Accepted | Said::Nothing) => Standing::Known,
+            Ok(Said::Refused) => Standing::Refused(UNKNOWN_RECIPIENT_550),
+            // It was only waited for a place: nothing was said.
+            Err(Reason::Deadline) if known.can_be_asked(self.shard.clock.now()) => Standing::Known,
+            Ok(Said::Unreachable) | Err(Reason::Deadline) => policy::unknown(domain),
+            Err(Reason::Shutdown) => {
+                self.session.handle_shutdown();
+                policy::unknown(domain)
             }
         }
     }

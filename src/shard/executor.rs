@@ -5,6 +5,7 @@
 //! nothing that was promised depends on it.
 
 use super::backlog::Lanes;
+use super::callouts::Callouts;
 use super::caps::Caps;
 use super::checkpoint;
 use super::checkpoints::Checkpoints;
@@ -230,6 +231,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
         snapshot: RefCell::new(start.snapshot),
         counters: Counters::default(),
         receiving: Receiving::new(start.caps),
+        callouts: Callouts::default(),
         interrupts: Interrupts::default(),
         mesh: start.mesh,
         lookup: start.lookup,
@@ -276,6 +278,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>) -> Summary {
     }
     glommio::spawn_local(authentication::run(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
+    glommio::spawn_local(replay::answer_callouts(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     for listener in listeners {
         let accepting = accept::run(Rc::clone(&shard), listener, LocalSpawn);

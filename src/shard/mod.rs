@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! accept -> connection -> smtp::server      what does the client say?
-//!               |-> verdict                 is it welcome?
+//!               |-> verdict, policy         is it welcome? is it known?
 //!               `-> ingest -> storage::log  durable -> 250
 //!                                |
 //!            committer: arrivals of a batch -> mesh -> replay of the owner
@@ -20,6 +20,7 @@
 mod accept;
 mod authentication;
 mod backlog;
+mod callouts;
 pub mod caps;
 mod checkpoint;
 mod checkpoints;
@@ -34,6 +35,7 @@ mod ingest;
 mod interrupt;
 pub mod link;
 pub mod mesh;
+mod policy;
 mod proxy_header;
 mod receive_buffer;
 mod receiving;

@@ -3,14 +3,17 @@
 
 mod clock_jump;
 mod edge;
+mod primary;
+mod recipients;
 
 use super::backlog::Lanes;
+use super::callouts::Callouts;
 use super::checkpoint;
 use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
 use super::expiry_clock::Synchronisation;
 use super::interrupt::Interrupts;
-use super::link::{Dialer, Link, Spawn};
+use super::link::{Link, Spawn};
 use super::receiving::Receiving;
 use super::state::Shard;
 use super::verdicts::Verdicts;
@@ -18,15 +21,14 @@ use super::{authentication, compaction, connection, housekeeping, mesh, replay};
 use crate::bridge::{Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
-use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::time::Duration;
+use primary::{Primary, primary_of};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::clock::Clock;
 use storage::format::segment_header::Purpose;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
@@ -116,82 +118,6 @@ impl Spawn for SimSpawn {
     }
 }
 
-/// A primary in memory: down until told, then it takes everything and remembers subjects in the order of MAIL.
-#[derive(Clone)]
-struct Primary {
-    up: Rc<Cell<bool>>,
-    taken: Rc<RefCell<Vec<String>>>,
-    clock: SimClock,
-    spawn: SimSpawn,
-}
-
-impl Dialer for Primary {
-    type Link = MemoryLink;
-
-    async fn dial(&self, _address: SocketAddr) -> io::Result<MemoryLink> {
-        if !self.up.get() {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        let (ours, theirs) = MemoryLink::pair();
-        self.spawn.spawn(self.clone().serve(theirs));
-        Ok(ours)
-    }
-}
-
-impl Primary {
-    async fn serve(self, mut link: MemoryLink) {
-        let hostname = "primary.test".to_owned();
-        let profile = ServerProfile {
-            hostname,
-            max_message_size: 1 << 30,
-            max_recipients: 100,
-            starttls: false,
-            withheld: Vec::new(),
-        };
-        let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
-        let (mut input, mut data) = (Vec::new(), Vec::new());
-        loop {
-            let step = session.handle_input(&input, self.clock.now());
-            match step.event {
-                ServerEvent::Sender => session.handle_sender(Ok(()), self.clock.now()),
-                ServerEvent::Recipient => {
-                    session.handle_recipient(RecipientVerdict::Accept, self.clock.now());
-                }
-                ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
-                ServerEvent::MessageEnds(_) => {
-                    self.taken.borrow_mut().push(subject(&data));
-                    data.clear();
-                    session.handle_message(Ok(&"taken"), self.clock.now());
-                }
-                ServerEvent::Abandoned => data.clear(),
-                ServerEvent::StartTls => unreachable!("it is not offered"),
-                ServerEvent::Chunk { .. } | ServerEvent::Client | ServerEvent::Etrn => {
-                    unreachable!("the lane sends none of these")
-                }
-                ServerEvent::Idle => {}
-            }
-            input.drain(..step.consumed);
-            if step.consumed > 0 || step.event != ServerEvent::Idle {
-                continue;
-            }
-            let octets = session.output().to_vec();
-            session.output_sent(octets.len());
-            let _ = link.write(&octets).await;
-            let mut memory = [0; 512];
-            match link.read(&mut memory).await {
-                Ok(count @ 1..) if !session.is_closing() => input.extend_from_slice(&memory[..count]),
-                _ => return,
-            }
-        }
-    }
-}
-
-fn subject(data: &[u8]) -> String {
-    let text = String::from_utf8_lossy(data);
-    let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
-    line.unwrap_or("none").to_owned()
-}
-
 /// Opens the store and starts a shard with its standing tasks.
 async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary) -> Rc<SimShard> {
     let options = StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() };
@@ -229,6 +155,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
         counters: Counters::default(),
         receiving: Receiving::default(),
+        callouts: Callouts::default(),
         interrupts: Interrupts::default(),
         mesh: mesh::mesh(1).remove(0),
         lookup: lookup_channel().0,
@@ -272,6 +199,7 @@ fn stand(shard: &Rc<SimShard>, primary: Primary, spawn: &SimSpawn) {
     spawn.spawn(checkpoint::follow(Rc::clone(shard)));
     spawn.spawn(authentication::run(Rc::clone(shard)));
     spawn.spawn(replay::expire(Rc::clone(shard)));
+    spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
     spawn.spawn(replay::start_lanes(Rc::clone(shard), primary, spawn.clone()));
 }
 
@@ -360,11 +288,6 @@ fn live(disk: &SimDisk, world: &Rc<World>, seed: u64, steps: u64, stop: impl Fn(
     }
     drop(executor);
     disk.crash()
-}
-
-fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
-    let taken = Rc::default();
-    Primary { up: Rc::new(Cell::new(up)), taken, clock: clock.clone(), spawn: spawn.clone() }
 }
 
 /// The last life: the primary is up and is handed everything; what it took, in order.

@@ -2,6 +2,7 @@
 //! but the question for free space.
 
 use super::backlog::Lanes;
+use super::callouts::Callouts;
 use super::checkpoints::{Checkpoints, Step};
 use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
@@ -9,7 +10,7 @@ use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
 use super::receiving::Receiving;
 use super::verdicts::Verdicts;
-use crate::bridge::{Lookup, Snapshot};
+use crate::bridge::{Instants, Lookup, Snapshot};
 use crate::limits::FREE_SPACE_INTERVAL;
 use crate::metrics::Counters;
 use crate::smtp::Moment;
@@ -54,6 +55,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) counters: Counters,
     /// What its receiving sessions share.
     pub(super) receiving: Receiving,
+    /// Questions to primaries about recipients.
+    pub(super) callouts: Callouts,
     /// Interrupts of its sessions.
     pub(super) interrupts: Interrupts,
     /// Other shards.
@@ -101,6 +104,11 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     /// Wall time in seconds since 1970, as an entry has it.
     pub(super) fn wall_s(&self) -> u32 {
         u32::try_from(self.clock.wall().0 / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// Now, as what is said about recipients has it.
+    pub(super) fn instants(&self) -> Instants {
+        Instants { wall_s: self.wall_s(), now: self.clock.now() }
     }
 
     /// Free octets of the data directory, asked for once a second at most.

@@ -53,6 +53,8 @@ pub(super) struct Lane {
     pub(super) usage: Arc<DomainUsage>,
     /// A task runs, or is about to.
     pub(super) running: Cell<bool>,
+    /// A start found mail that waits.
+    pub(super) found: Cell<bool>,
     /// Mail arrived.
     pub(super) arrived: Notify,
     /// The configuration changed, or the shard shuts down.
@@ -112,6 +114,7 @@ impl Lanes {
             if queued.decided.len() < usize::from(entry.count) {
                 let decided: Vec<u16> = queued.decided.iter().map(|known| known.fact.ordinal).collect();
                 queue.arrive(directory, entry, &decided);
+                lane.found.set(true);
                 self.wake(Rc::clone(&lane));
             }
             if said.bits != 0 {
@@ -222,6 +225,7 @@ impl Lanes {
             queue: RefCell::default(),
             usage: self.usage.domain(domain),
             running: Cell::new(false),
+            found: Cell::new(false),
             arrived: Notify::default(),
             stirred: Notify::default(),
             settlements: Settlements::default(),

@@ -5,7 +5,9 @@ use crate::limits::{CLIENT_INPUT_OCTETS, OPEN_TIMEOUT, QUIT_TIMEOUT};
 use crate::shard::interrupt::{Interrupt, Reason};
 use crate::shard::link::Link;
 use crate::smtp::Moment;
-use crate::smtp::client::{ClientEvent, ClientFailure, ClientSession, Envelope, TransactionOutcome};
+use crate::smtp::client::{
+    ClientEvent, ClientFailure, ClientSession, Envelope, Extensions, RecipientOutcome, TransactionOutcome,
+};
 use crate::smtp::dsn::RcptDsn;
 use std::io;
 use std::rc::Rc;
@@ -115,6 +117,27 @@ impl<L: Link, C: Clock> Delivery<L, C> {
                     unreachable!("the machine ends every transaction before it fails")
                 }
             }
+        }
+    }
+
+    /// Asks by MAIL FROM:<> and RCPT, without data. An outcome is `NotTried` for who was accepted; none at all if the
+    /// session broke, or cannot say what is asked.
+    pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
+        let is_sayable = recipients.iter().all(|mailbox| mailbox.is_ascii());
+        if !is_sayable && !self.session.capabilities().smtputf8 {
+            return None;
+        }
+        let envelope = Envelope {
+            reverse_path: "",
+            recipients,
+            octets: 0,
+            has_8bit: false,
+            extensions: Extensions::default(),
+        };
+        self.session.probe(&envelope, self.clock.now());
+        match self.next_event().await {
+            ClientEvent::TransactionDone(outcome) if self.is_ready() => Some(outcome.recipients),
+            _ => None,
         }
     }
 

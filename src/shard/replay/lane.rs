@@ -1,10 +1,12 @@
 //! The task of one lane: connect, send in order, write down what became of it, pause when nobody answers.
 
 use super::addressee::addressees;
+use super::connect::connect;
 use super::damage::Remains;
 use super::delivery::{Delivery, SendError};
+use super::learn::learn;
 use super::outcome::{Verdict, judge};
-use super::{damage, route, settle};
+use super::{damage, settle};
 use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
@@ -78,10 +80,17 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
             stirred.await;
             continue;
         };
+        if lane.found.take() {
+            // What a start found is an outage's, until it was handed over.
+            task.say_outage(&snapshot, true);
+        }
         let now = task.shard.clock.now();
         let due = task.lane.queue.borrow().due(now, task.limit());
         match due {
-            Due::Nothing => break,
+            Due::Nothing => {
+                task.say_outage(&snapshot, false);
+                break;
+            }
             Due::At(moment) => {
                 let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
                 or(sleep, or(stirred, arrived)).await;
@@ -104,7 +113,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
         self.progressed.set(false);
         self.shard.lanes.enter().await;
-        let ended = match self.connect(domain).await {
+        let ended = match connect(&self.shard, &self.dialer, domain).await {
             Some(delivery) => self.drain(delivery, snapshot, domain).await,
             None => Ended::Failed,
         };
@@ -117,6 +126,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 or(self.shard.clock.sleep(RECONNECT_PAUSE), stirred).await;
             }
             Ended::Failed => {
+                self.say_outage(snapshot, true);
                 self.failures += 1;
                 let pause = probe_pause(self.failures, domain.retry_interval);
                 tracing::info!(domain = %domain.name, pause_s = pause.as_secs(), "the primary is not available");
@@ -125,37 +135,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
     }
 
-    async fn connect(&self, domain: &Domain) -> Option<Delivery<N::Link, C>> {
-        for primary in &domain.primaries {
-            let addresses = match route::addresses(primary, &self.shard.lookup).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    tracing::warn!(domain = %domain.name, %primary, %error, "the primary has no address");
-                    continue;
-                }
-            };
-            for address in addresses {
-                if self.shard.is_shutting_down() {
-                    return None;
-                }
-                let link = match self.dialer.dial(address).await {
-                    Ok(link) => link,
-                    Err(error) => {
-                        tracing::debug!(domain = %domain.name, %address, %error, "no connection");
-                        continue;
-                    }
-                };
-                let hostname = self.shard.snapshot.borrow().config.hostname.clone();
-                let interrupt = self.shard.interrupts.register();
-                match Delivery::open(link, &hostname, self.shard.clock.clone(), interrupt).await {
-                    Ok(delivery) => return Some(delivery),
-                    Err(failure) => {
-                        tracing::info!(domain = %domain.name, %address, %failure, "the primary does not serve us");
-                    }
-                }
-            }
+    /// Who judges recipients goes by this.
+    fn say_outage(&self, snapshot: &Snapshot, outage: bool) {
+        if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
+            known.set_outage(outage);
         }
-        None
     }
 
     /// Sends what is queued until nothing is, or the session ends.
@@ -198,7 +182,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         };
         let now = self.shard.clock.now();
         match ended {
-            Ended::Done => self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval),
+            Ended::Done => {
+                self.say_outage(snapshot, false);
+                self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval);
+            }
             // Nobody has spoken for the primary: those that it put off are in order again.
             Ended::Cut | Ended::Failed | Ended::Interrupted => {
                 self.lane.queue.borrow_mut().restore_suspects()
@@ -258,6 +245,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return Some(Ended::Cut);
             }
         };
+        if let Some(known) = self.shard.snapshot.borrow().recipients_of(&domain.name) {
+            let mailboxes = recipients.iter().map(|addressee| addressee.mailbox);
+            let delimiter = domain.recipients.subaddress_delimiter;
+            learn(known, delimiter, mailboxes, &outcome, self.shard.instants());
+        }
         let verdict = judge(entry.stamp, &ordinals, &outcome, domain.on_reject);
         self.tell(&frame.header.queue_id.to_string(), &message, place.1.stamp, &verdict);
         let broke = if delivery.is_ready() {

@@ -8,10 +8,13 @@
 //! Not built yet: parallel lanes, the bounce guard, canaries; they grow here.
 
 mod addressee;
+mod callout;
+mod connect;
 mod damage;
 mod delivery;
 mod expiry;
 mod lane;
+mod learn;
 mod names;
 mod outcome;
 mod route;
@@ -19,6 +22,7 @@ mod settle;
 
 use super::link::{Dialer, Spawn};
 use super::state::Shard;
+pub(super) use callout::answer as answer_callouts;
 pub(super) use expiry::run as expire;
 use std::rc::Rc;
 use storage::clock::Clock;

@@ -177,6 +177,24 @@ impl ClientSession {
     /// # Panics
     /// Unless [`Self::is_ready`] and [`Envelope::is_sendable`]; and for what needs SMTPUTF8 where it is not offered.
     pub fn send(&mut self, envelope: &Envelope<'_>, now: Moment) {
+        self.begin(envelope, Exchange::new, now);
+    }
+
+    /// Begins a transaction that ends behind its last RCPT, without data. In its `TransactionDone` a recipient that the
+    /// server accepted is `NotTried`, as long as the session is ready after it.
+    ///
+    /// # Panics
+    /// As [`Self::send`].
+    pub fn probe(&mut self, envelope: &Envelope<'_>, now: Moment) {
+        self.begin(envelope, Exchange::probe, now);
+    }
+
+    fn begin(
+        &mut self,
+        envelope: &Envelope<'_>,
+        exchange: impl FnOnce(&Envelope<'_>, &Capabilities, Standing) -> Exchange,
+        now: Moment,
+    ) {
         assert!(envelope.is_sendable(), "an envelope has a recipient and no control characters");
         assert!(
             self.capabilities.smtputf8
@@ -186,7 +204,7 @@ impl ClientSession {
         let State::Ready(standing) = self.state else {
             unreachable!("a transaction begins only in a session that is ready")
         };
-        let mut exchange = Exchange::new(envelope, &self.capabilities, standing);
+        let mut exchange = exchange(envelope, &self.capabilities, standing);
         while let Some(line) = exchange.next_line() {
             self.output.tail().extend_from_slice(&line);
             if !self.capabilities.pipelining {

@@ -61,6 +61,16 @@ pub(super) struct Exchange {
     awaited: Awaited,
     sender_refusal: Option<ReceivedReply>,
     recipients: Vec<Progress>,
+    goal: Goal,
+}
+
+/// How far an exchange goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// To the data.
+    Data,
+    /// To the last RCPT: nothing is delivered.
+    Recipients,
 }
 
 /// The command whose reply comes next.
@@ -118,7 +128,15 @@ impl Exchange {
         unsent.push_back(b"DATA\r\n".to_vec());
         let awaited = if standing == Standing::Begun { Awaited::Reset } else { Awaited::Sender };
         let recipients = vec![Progress::Unanswered; envelope.recipients.len()];
-        Self { unsent, awaited, sender_refusal: None, recipients }
+        Self { unsent, awaited, sender_refusal: None, recipients, goal: Goal::Data }
+    }
+
+    /// The same without DATA.
+    pub(super) fn probe(envelope: &Envelope<'_>, capabilities: &Capabilities, standing: Standing) -> Self {
+        let mut exchange = Self::new(envelope, capabilities, standing);
+        exchange.unsent.pop_back();
+        exchange.goal = Goal::Recipients;
+        exchange
     }
 
     /// The next line to queue. The caller takes all at once or one for each reply.
@@ -158,7 +176,8 @@ impl Exchange {
     fn await_next(&mut self, next: Awaited) -> Advance {
         let all_answered = next == Awaited::Recipient(self.recipients.len());
         let nobody_left = self.sender_refusal.is_some() || (all_answered && !self.has_accepted());
-        if nobody_left && !self.unsent.is_empty() {
+        let is_at_goal = all_answered && self.goal == Goal::Recipients;
+        if is_at_goal || (nobody_left && !self.unsent.is_empty()) {
             return Advance::Settled(None);
         }
         self.awaited = if all_answered { Awaited::DataStart } else { next };

@@ -36,6 +36,58 @@ fn the_failure_is_known_before_it_is_reported() {
     assert_eq!(session.handle_disconnect(), ClientEvent::Failed(ClientFailure::Disconnected));
 }
 
+/// A session that was greeted by a server that offers `keyword`.
+fn greeted(keyword: &str) -> ClientSession {
+    let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
+    session.handle_input(b"220 mx.example.com ESMTP\r\n", Moment::ZERO);
+    session.handle_input(format!("250-mx.example.com\r\n250 {keyword}\r\n").as_bytes(), Moment::ZERO);
+    let hello = session.output().len();
+    session.output_sent(hello);
+    session
+}
+
+#[test]
+fn a_probe_ends_behind_its_last_rcpt_and_sends_no_data() {
+    for keyword in ["PIPELINING", "HELP"] {
+        let mut session = greeted(keyword);
+        session.probe(&envelope("", &["a@b", "c@b"]), Moment::ZERO);
+        let mut said = Vec::new();
+        let mut ended = None;
+        for reply in ["250 ok\r\n", "550 5.1.1 no\r\n", "250 ok\r\n"] {
+            said.extend_from_slice(session.output());
+            session.output_sent(session.output().len());
+            ended = Some(session.handle_input(reply.as_bytes(), Moment::ZERO).event);
+        }
+        assert_eq!(String::from_utf8_lossy(&said), "MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nRCPT TO:<c@b>\r\n");
+        let Some(ClientEvent::TransactionDone(outcome)) = ended else { panic!("{keyword}: {ended:?}") };
+        assert!(matches!(outcome.recipients[0], RecipientOutcome::Rejected { stage: Stage::Recipient, .. }));
+        assert_eq!(outcome.recipients[1], RecipientOutcome::NotTried);
+        assert!(session.is_ready() && session.output().is_empty());
+        // What follows begins anew.
+        session.send(&envelope("", &["a@b"]), Moment::ZERO);
+        assert!(session.output().starts_with(b"RSET\r\n"));
+    }
+}
+
+#[test]
+fn a_probe_whose_sender_is_refused_ends_for_all() {
+    for (keyword, replies) in [("PIPELINING", "550 no\r\n503 no\r\n"), ("HELP", "550 no\r\n")] {
+        let mut session = greeted(keyword);
+        session.probe(&envelope("", &["a@b"]), Moment::ZERO);
+        session.output_sent(session.output().len());
+        let mut input = replies.as_bytes();
+        let mut event = ClientEvent::Idle;
+        while !input.is_empty() {
+            let step = session.handle_input(input, Moment::ZERO);
+            input = &input[step.consumed..];
+            event = step.event;
+        }
+        let ClientEvent::TransactionDone(outcome) = event else { panic!("{keyword}: {event:?}") };
+        assert!(matches!(outcome.recipients[..], [RecipientOutcome::Rejected { stage: Stage::Sender, .. }]));
+        assert!(session.is_ready());
+    }
+}
+
 /// Replies that a server might give at any time, right or wrong.
 fn reply() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![

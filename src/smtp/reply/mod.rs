@@ -227,6 +227,9 @@ pub const TOO_MANY_ERRORS_421: Reply = Reply::fixed(421, 4, 7, 0, "Too many erro
 /// Over `SESSION_IDLE_COMMANDS_MAX`.
 pub const TOO_MANY_IDLE_COMMANDS_421: Reply =
     Reply::fixed(421, 4, 7, 0, "Too many commands without mail, closing the connection");
+/// Whether the recipient exists cannot be told in an outage, and the domain wants to know.
+pub const UNVERIFIED_RECIPIENT_450: Reply =
+    Reply::fixed(450, 4, 1, 1, "Recipient cannot be verified now, try again later");
 /// `when_up = "defer"` and the primary is up.
 pub const PRIMARY_IS_UP_451: Reply =
     Reply::fixed(451, 4, 7, 1, "The primary mail server is up, deliver there");

@@ -43,6 +43,7 @@ Rules: STAGE[:CONDITION]...:ACTION, as often as you like; the first that matches
                         of those that match: every n-th, the first n, all behind the n-th
   ACTION     accept
              defer[=4xx], reject[=5xx]
+             unknown    550 5.1.1, as for a recipient that does not exist
              hang       say nothing more, keep the connection
              close      without a word
              slow[=250ms|2s]  wait, then the next rules decide

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stratamx::config::unit::parse_duration;
-use stratamx::smtp::reply::{EnhancedCode, Reply, ReplyCode};
+use stratamx::smtp::reply::{EnhancedCode, Reply, ReplyCode, UNKNOWN_RECIPIENT_550};
 
 /// When a rule may act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,9 @@ pub(crate) enum RuleError {
     Stage(String),
     #[error("\"{0}\" is no condition: from=GLOB, to=GLOB, every=N, first=N or after=N")]
     Condition(String),
-    #[error("\"{0}\" is no action: accept, defer[=CODE], reject[=CODE], hang, close or slow[=DURATION]")]
+    #[error(
+        "\"{0}\" is no action: accept, defer[=CODE], reject[=CODE], unknown, hang, close or slow[=DURATION]"
+    )]
     Action(String),
     #[error("mail data has no reply before its end: body can only hang, close or slow")]
     BodyReply,
@@ -163,6 +165,7 @@ fn parse_action(text: &str) -> Option<Action> {
         ("hang", None) => Some(Action::Hang),
         ("defer", code) => answer(code.unwrap_or("450"), 4, "Deferred by a rule"),
         ("reject", code) => answer(code.unwrap_or("550"), 5, "Rejected by a rule"),
+        ("unknown", None) => Some(Action::Answer(UNKNOWN_RECIPIENT_550)),
         ("slow", None) => Some(Action::Slow(Duration::from_secs(1))),
         ("slow", Some(value)) => Some(Action::Slow(match value.strip_suffix("ms") {
             Some(number) => Duration::from_millis(number.parse().ok()?),

@@ -1,0 +1,122 @@
+//! A primary on the simulated machine: up or down, with something to say about recipients.
+
+use super::{MemoryLink, SimSpawn};
+use crate::shard::link::{Dialer, Link, Spawn};
+use crate::smtp::path::ForwardPath;
+use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::sim::SimClock;
+
+/// What a primary says about a local part.
+pub(super) type Judge = fn(&str) -> RecipientVerdict<'static>;
+
+/// A primary in memory: down until told, then it takes everything and remembers subjects in the order of MAIL.
+#[derive(Clone)]
+pub(super) struct Primary {
+    pub(super) up: Rc<Cell<bool>>,
+    /// Takes connections and says nothing.
+    pub(super) hangs: Rc<Cell<bool>>,
+    /// Connections that were asked for.
+    pub(super) dialed: Rc<Cell<u32>>,
+    /// What it says to RCPT, by the local part.
+    pub(super) judges: Rc<Cell<Judge>>,
+    pub(super) taken: Rc<RefCell<Vec<String>>>,
+    pub(super) clock: SimClock,
+    spawn: SimSpawn,
+}
+
+impl Dialer for Primary {
+    type Link = MemoryLink;
+
+    async fn dial(&self, _address: SocketAddr) -> io::Result<MemoryLink> {
+        self.dialed.set(self.dialed.get() + 1);
+        if !self.up.get() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (ours, theirs) = MemoryLink::pair();
+        self.spawn.spawn(self.clone().serve(theirs));
+        Ok(ours)
+    }
+}
+
+impl Primary {
+    async fn serve(self, mut link: MemoryLink) {
+        while self.hangs.get() {
+            self.clock.sleep(Duration::from_secs(1)).await;
+        }
+        let hostname = "primary.test".to_owned();
+        let profile = ServerProfile {
+            hostname,
+            max_message_size: 1 << 30,
+            max_recipients: 100,
+            starttls: false,
+            withheld: Vec::new(),
+        };
+        let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
+        let (mut input, mut data) = (Vec::new(), Vec::new());
+        loop {
+            let step = session.handle_input(&input, self.clock.now());
+            match step.event {
+                ServerEvent::Sender => session.handle_sender(Ok(()), self.clock.now()),
+                ServerEvent::Recipient => {
+                    let ForwardPath::Mailbox(mailbox) = session.transaction().candidate() else {
+                        unreachable!("a domain is always named")
+                    };
+                    let verdict = self.judges.get()(mailbox.local_part());
+                    session.handle_recipient(verdict, self.clock.now());
+                }
+                ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
+                ServerEvent::MessageEnds(_) => {
+                    self.taken.borrow_mut().push(subject(&data));
+                    data.clear();
+                    session.handle_message(Ok(&"taken"), self.clock.now());
+                }
+                ServerEvent::Abandoned => data.clear(),
+                ServerEvent::StartTls => unreachable!("it is not offered"),
+                ServerEvent::Chunk { .. } | ServerEvent::Client | ServerEvent::Etrn => {
+                    unreachable!("the lane sends none of these")
+                }
+                ServerEvent::Idle => {}
+            }
+            input.drain(..step.consumed);
+            if step.consumed > 0 || step.event != ServerEvent::Idle {
+                continue;
+            }
+            let octets = session.output().to_vec();
+            session.output_sent(octets.len());
+            let _ = link.write(&octets).await;
+            let mut memory = [0; 512];
+            match link.read(&mut memory).await {
+                Ok(count @ 1..) if !session.is_closing() => input.extend_from_slice(&memory[..count]),
+                _ => return,
+            }
+        }
+    }
+}
+
+fn subject(data: &[u8]) -> String {
+    let text = String::from_utf8_lossy(data);
+    let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
+    line.unwrap_or("none").to_owned()
+}
+
+/// A primary at its beginning.
+pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
+    let taken = Rc::default();
+    let judges: Judge = |_| RecipientVerdict::Accept;
+    Primary {
+        up: Rc::new(Cell::new(up)),
+        hangs: Rc::default(),
+        dialed: Rc::default(),
+        judges: Rc::new(Cell::new(judges)),
+        taken,
+        clock: clock.clone(),
+        spawn: spawn.clone(),
+    }
+}
