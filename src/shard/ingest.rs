@@ -184,9 +184,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             protocol: if extended { Protocol::Esmtp } else { Protocol::Smtp },
             body_8bit: transaction.body() == crate::smtp::command::Body::EightBitMime,
             extensions: Extensions {
-                tls: self
-                    .tls
-                    .map(|tls| message::TlsFacts { version: tls.version, cipher_suite: tls.cipher_suite }),
+                tls: self.tls.map(stored),
                 ..extensions(transaction, &dsn, summary.transfer, self.header_8bit)
             },
         };
@@ -326,6 +324,11 @@ fn extensions<'a>(
         },
         tls: None,
     }
+}
+
+/// TLS as a record has it.
+fn stored(tls: TlsFacts) -> message::TlsFacts {
+    message::TlsFacts { version: tls.version, cipher_suite: tls.cipher_suite }
 }
 
 /// The one reply for each storage error: always 4xx, the sender is not at fault.
