@@ -7,7 +7,7 @@
 //!
 //! This file holds the types and their defaults, and is the only one that reads the file. What each key means
 //! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`],
-//! networks in [`mod@network`].
+//! networks in [`mod@cidr`].
 
 pub mod cidr;
 mod edge;

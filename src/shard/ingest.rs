@@ -1,6 +1,6 @@
 //! From spans of mail data to a record: the message is ours from the moment that its ticket completes.
 //!
-//! A message up to [`INLINE_DATA_OCTETS`](crate::limits::INLINE_DATA_OCTETS) waits whole in the receive buffer and is copied once, into the
+//! A message up to [`INLINE_DATA_OCTETS`] waits whole in the receive buffer and is copied once, into the
 //! log's block. A larger one is appended as chunk records while it arrives; each pins its segment until the
 //! message is settled, or abandoned. What comes by BDAT is stuffed on its way into a buffer of its own, as large as
 //! that one at most: there is one stored form of mail data.
