@@ -106,8 +106,8 @@ impl Caps {
     pub fn take_message(&self, client: IpAddr, a_minute: u32, now: Moment) -> bool {
         let address = network_of(client);
         let mut stripe = self.stripe(address);
-        // Its connection is there, or it is one beyond what is remembered.
-        stripe.addresses.get_mut(&address).is_none_or(|known| known.message_rate.take(a_minute, now))
+        // A client that XCLIENT names has no connection here, and counts all the same.
+        stripe.remember(address, now).is_none_or(|known| known.message_rate.take(a_minute, now))
     }
 
     fn stripe(&self, address: IpAddr) -> MutexGuard<'_, Stripe> {
@@ -271,6 +271,8 @@ mod tests {
         let client = "192.0.2.2".parse().unwrap();
         assert_eq!((0..9).filter(|_| caps.take_message(client, 4, NOW)).count(), 4);
         assert_eq!(caps.total.load(Ordering::Relaxed), 1, "who is refused has no place");
+        let told = "192.0.2.3".parse().unwrap();
+        assert_eq!((0..9).filter(|_| caps.take_message(told, 4, NOW)).count(), 4, "named by XCLIENT");
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! that one at most: there is one stored form of mail data.
 
 use super::authentication::{Accepted, Inquiry};
+use super::receiving::Counted;
 use super::state::Shard;
-use crate::limits::{INLINE_DATA_OCTETS, RECEIVE_OCTETS_MAX, RECEIVED_FIELDS_MAX};
+use crate::limits::{INLINE_DATA_OCTETS, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_PRESSED, RECEIVED_FIELDS_MAX};
 use crate::message::received::{self, TraceFacts};
 use crate::message::tls::TlsFacts;
 use crate::smtp::chunk::DotStuffer;
@@ -41,7 +42,7 @@ pub(super) struct Ingest<D: Disk, C: Clock> {
     /// An octet above 127 is in the header section.
     header_8bit: bool,
     /// What came by BDAT and is not in a chunk record yet, stuffed.
-    stuffed: Vec<u8>,
+    stuffed: Counted,
     stuffer: DotStuffer,
     trace: Vec<u8>,
     inquiry: Inquiry,
@@ -55,6 +56,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     /// For a session with `client`.
     pub(super) fn new(shard: Rc<Shard<D, C>>, client: IpAddr) -> Self {
         Self {
+            stuffed: Counted::new(Rc::clone(&shard.receiving.memory)),
             shard,
             client,
             tls: None,
@@ -63,7 +65,6 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             refusal: None,
             header_checked: false,
             header_8bit: false,
-            stuffed: Vec::new(),
             stuffer: DotStuffer::default(),
             trace: Vec::new(),
             inquiry: Inquiry::default(),
@@ -84,11 +85,14 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     /// Octets of a BDAT chunk, in order. A failure is told at the end of the data.
     pub(super) async fn take_chunk(&mut self, session: &ServerSession, octets: &[u8]) {
         for piece in octets.chunks(STUFF_OCTETS) {
-            self.stuffer.stuff(piece, &mut self.stuffed);
-            if self.stuffed.len() >= INLINE_DATA_OCTETS {
-                let mut stuffed = core::mem::take(&mut self.stuffed);
-                self.spill(session, &stuffed).await;
-                stuffed.clear();
+            self.stuffed.with(|stuffed| self.stuffer.stuff(piece, stuffed));
+            let octets = self.stuffed.octets().len();
+            // As the receive buffer does: what is under way goes to the log in smaller chunks while memory is short.
+            let is_pressed = octets >= RECEIVE_OCTETS_PRESSED && self.shard.receiving.memory.is_short();
+            if octets >= INLINE_DATA_OCTETS || is_pressed {
+                let mut stuffed = self.stuffed.take();
+                self.spill(session, stuffed.octets()).await;
+                stuffed.with(Vec::clear);
                 self.stuffed = stuffed;
             }
         }
@@ -121,9 +125,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         summary: &DataSummary,
         tail: &[u8],
     ) -> Result<QueueId, Reply> {
-        let mut stuffed = core::mem::take(&mut self.stuffed);
-        self.stuffer.finish(&mut stuffed);
-        let tail = if summary.transfer == Transfer::Data { tail } else { &stuffed };
+        let mut stuffed = self.stuffed.take();
+        stuffed.with(|stuffed| self.stuffer.finish(stuffed));
+        let tail = if summary.transfer == Transfer::Data { tail } else { stuffed.octets() };
         self.check_header(tail);
         let queue_id = self.queue_id();
         let result = match self.refusal.take() {
@@ -287,7 +291,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         self.refusal = None;
         self.header_checked = false;
         self.header_8bit = false;
-        self.stuffed = Vec::new();
+        drop(self.stuffed.take());
         self.stuffer = DotStuffer::default();
         self.inquiry = Inquiry::default();
         debug_assert!(self.chunks.is_empty());

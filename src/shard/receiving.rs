@@ -27,6 +27,13 @@ pub(super) struct Budget {
     most: usize,
 }
 
+/// Octets of one user, counted in the budget as long as they are there.
+#[derive(Debug)]
+pub(super) struct Counted {
+    octets: Vec<u8>,
+    budget: Rc<Budget>,
+}
+
 /// A handshake that is under way.
 #[derive(Debug)]
 pub(super) struct Handshake(Rc<Cell<u32>>);
@@ -103,10 +110,56 @@ impl Budget {
     }
 }
 
+impl Counted {
+    /// None yet.
+    pub(super) const fn new(budget: Rc<Budget>) -> Self {
+        Self { octets: Vec::new(), budget }
+    }
+
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// Changes them.
+    pub(super) fn with(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.octets.capacity();
+        change(&mut self.octets);
+        self.budget.change(before, self.octets.capacity());
+    }
+
+    /// Hands them over; none are left.
+    pub(super) fn take(&mut self) -> Self {
+        let none = Self::new(Rc::clone(&self.budget));
+        core::mem::replace(self, none)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.budget.change(self.octets.capacity(), 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn p7_counted_octets_count_wherever_they_go_and_no_longer_than_they_are_there() {
+        let budget = Rc::new(Budget::new(1000));
+        let mut counted = Counted::new(Rc::clone(&budget));
+        counted.with(|octets| octets.reserve_exact(750));
+        assert!(budget.is_short());
+        let taken = counted.take();
+        assert!(budget.is_short() && counted.octets().is_empty());
+        counted.with(|octets| octets.reserve_exact(100));
+        assert!(!budget.has_room(151) && budget.has_room(150));
+        drop(taken);
+        assert!(budget.has_room(900) && !budget.is_short());
+        drop(counted);
+        assert!(budget.has_room(1000));
+    }
 
     #[test]
     fn p7_short_memory_begins_nothing_new() {
