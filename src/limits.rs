@@ -108,7 +108,9 @@ pub const RECIPIENT_LIST_LINE_OCTETS_MAX: usize = 2048;
 pub const RECIPIENTS_ACCEPTED_A_DOMAIN_MAX: usize = 100_000;
 /// The same of those that it refused: who tries names fills no more than this. Beyond: they are asked for again.
 pub const RECIPIENTS_REFUSED_A_DOMAIN_MAX: usize = 10_000;
-/// Both, of all domains, some 100 octets each.
+/// Recipients that a domain may have remembered whatever others have: nobody's outage, or spam, takes another's room.
+pub const RECIPIENTS_A_DOMAIN_MIN: usize = 100;
+/// Both, of all domains, some 100 octets each, beyond what each has for sure.
 pub const RECIPIENTS_REMEMBERED_MAX: usize = 500_000;
 /// How long a recipient that was accepted is known in an outage: who gets no mail for half a year may be gone.
 pub const RECIPIENT_ACCEPTED_AGE: Duration = Duration::from_secs(180 * 86_400);

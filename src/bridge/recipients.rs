@@ -150,8 +150,9 @@ impl DomainRecipients {
 
     /// A recipient was accepted. Local parts are [`folded`], here and below.
     pub fn accept(&self, name: &str, delimiter: Option<char>, source: Source, at: Instants) {
-        self.primary().known.accept(name, delimiter, source, at);
-        self.changed.store(true, Ordering::Relaxed);
+        if self.primary().known.accept(name, delimiter, source, at) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Somebody was accepted of whom nothing is remembered.
@@ -161,8 +162,11 @@ impl DomainRecipients {
 
     /// A recipient was refused as unknown; gives whether that says something.
     pub fn refuse(&self, name: &str, source: Source, at: Instants) -> bool {
-        self.changed.store(true, Ordering::Relaxed);
-        self.primary().known.refuse(name, source, at)
+        let says_something = self.primary().known.refuse(name, source, at);
+        if says_something {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        says_something
     }
 
     /// Whether it was accepted within `age`.
@@ -171,8 +175,15 @@ impl DomainRecipients {
         self.primary().known.is_accepted(name, delimiter, at.wall_s, age)
     }
 
+    /// Whether a callout was told within `age` that it is unknown, and nothing else since.
+    #[must_use]
+    pub fn was_refused_when_asked(&self, name: &str, at: Instants, age: Duration) -> bool {
+        self.primary().known.was_refused_when_asked(name, at.wall_s, age)
+    }
+
     /// Whether it was refused within `age`.
     #[must_use]
+    #[cfg(test)]
     pub fn is_refused(&self, name: &str, at: Instants, age: Duration) -> bool {
         self.primary().known.is_refused(name, at.wall_s, age)
     }

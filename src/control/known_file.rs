@@ -42,7 +42,8 @@ fn push_text(file: &mut Vec<u8>, text: &str) {
     file.extend_from_slice(text.as_bytes());
 }
 
-/// Takes what the file says; gives how many recipients that are. `None`: damaged, nothing was taken.
+/// Takes what the file says; gives how many recipients that are. `None`: damaged; nothing
+/// was taken, unless what wrote it erred (its checksum is right, and what it says is not).
 pub(super) fn restore(file: &[u8], recipients: &Recipients) -> Option<usize> {
     let (content, checksum) = file.split_last_chunk::<4>()?;
     if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {

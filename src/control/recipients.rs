@@ -164,7 +164,7 @@ impl Keeper {
     pub fn use_lists(&self, lists: Vec<Loaded>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         for one in watched.drain(..).filter(|one| lists.iter().all(|list| list.domain != one.domain)) {
-            // Nobody looks at it any more.
+            // Whoever still looks at it, by a configuration that is about to go, finds none.
             self.recipients.domain(&one.domain).use_list(Arc::default());
         }
         for Loaded { domain, path, seen, list } in lists {

@@ -57,7 +57,9 @@ fn judge(local_part: &str, domain: &Domain, known: &DomainRecipients, at: Instan
         Recipients::Any => Standing::Known,
         Recipients::List => {
             let list = known.list();
-            let is_listed = list.contains(local_part) || user.is_some_and(|user| list.contains(user));
+            // A list that was read has somebody on it. An empty one is none: the configuration is just changing.
+            let is_listed =
+                list.is_empty() || list.contains(local_part) || user.is_some_and(|user| list.contains(user));
             if is_listed { Standing::Known } else { Standing::Refused(UNKNOWN_RECIPIENT_550) }
         }
         // Neither what it accepted nor what it refused means anything.
@@ -67,7 +69,7 @@ fn judge(local_part: &str, domain: &Domain, known: &DomainRecipients, at: Instan
             if is_unknown { Standing::Refused(UNKNOWN_RECIPIENT_550) } else { Standing::Known }
         }
         Recipients::Verify if known.can_be_asked(at.now) => {
-            if known.is_refused(local_part, at, CALLOUT_REFUSED_AGE) {
+            if known.was_refused_when_asked(local_part, at, CALLOUT_REFUSED_AGE) {
                 Standing::Refused(UNKNOWN_RECIPIENT_550)
             } else if known.is_accepted(local_part, policy.subaddress_delimiter, at, CALLOUT_ACCEPTED_AGE) {
                 Standing::Known
@@ -105,7 +107,8 @@ mod tests {
         Instants { wall_s, now: Duration::from_secs(wall_s.into()) }
     }
 
-    /// What is said about `good`, whom the primary accepted, `bad`, refused twice, `once`, refused once, and `new`.
+    /// What is said about `good`, whom the primary accepted, `bad`, refused twice, `once`, refused once, and `new`. The
+    /// refusals were answers to callouts.
     fn said(policy: Recipients, unknown: UnknownDuringOutage, outage: bool, age_s: u32) -> [String; 4] {
         let mut config = Config::embedded();
         config.domains[0].recipients.recipients = policy;
@@ -113,9 +116,9 @@ mod tests {
         let snapshot = Snapshot::new(config, Arc::default());
         let known = snapshot.recipients_of("example.test").expect("a protected domain");
         known.accept("good", Some('+'), Source::Delivery, at(1_000_000));
-        known.refuse("bad", Source::Delivery, at(1_000_000));
-        known.refuse("bad", Source::Delivery, at(1_086_400));
-        known.refuse("once", Source::Delivery, at(1_086_400));
+        known.refuse("bad", Source::Callout, at(1_000_000));
+        known.refuse("bad", Source::Callout, at(1_086_400));
+        known.refuse("once", Source::Callout, at(1_086_400));
         known.set_outage(outage);
         ["good+x", "bad", "once", "new"].map(|name| {
             let path = format!("<{name}@example.test>");
@@ -149,6 +152,24 @@ mod tests {
         }
     }
 
+    /// Whom the primary blocks cannot have a recipient refused for others: a delivery names its sender.
+    #[test]
+    fn what_a_delivery_was_refused_is_asked_about_by_verify() {
+        let mut config = Config::embedded();
+        config.domains[0].recipients.recipients = Recipients::Verify;
+        let snapshot = Snapshot::new(config, Arc::default());
+        let known = snapshot.recipients_of("example.test").expect("a protected domain");
+        known.anybody_accepted(at(1_000_000));
+        let standing = || {
+            let (candidate, _) = ForwardPath::parse("<boss@example.test>").expect("a path");
+            standing(candidate, &snapshot, at(1_000_000))
+        };
+        known.refuse("boss", Source::Delivery, at(1_000_000));
+        assert_eq!(standing(), Standing::Asked);
+        known.refuse("boss", Source::Callout, at(1_000_000));
+        assert_eq!(standing(), Standing::Refused(UNKNOWN_RECIPIENT_550));
+    }
+
     #[test]
     fn a_list_decides_and_postmaster_is_on_every_list() {
         let mut config = Config::embedded();
@@ -179,6 +200,8 @@ mod tests {
         {
             assert!(!is_known(path, &snapshot), "{path}");
         }
+        known.use_list(Arc::default());
+        assert!(is_known("<users@example.test>", &snapshot), "no list is there");
         let mut config = snapshot.config.clone();
         config.domains[0].recipients.recipients = Recipients::Any;
         assert!(is_known("<users@example.test>", &Snapshot::new(config, Arc::default())));

@@ -1,12 +1,14 @@
 //! What the primary of a domain said about recipients: memory with ages and bounds, no waiting, no files.
 //!
 //! Times are wall seconds, since they outlive the process; a clock that went back makes a refusal say nothing, and an
-//! acceptance count. Whatever has no room is not remembered: that recipient is unknown, and no good mail is refused for it.
+//! acceptance count. Whatever has no room is not remembered: that recipient is unknown, as `unknown_during_outage` has it. However
+//! much others have remembered, a domain has room for its first [`RECIPIENTS_A_DOMAIN_MIN`].
 
 use super::local_part::without_detail;
 use crate::limits::{
     DOMAIN_ACCEPTS_AGE, RECIPIENT_ACCEPTED_AGE, RECIPIENT_REFUSED_AGE, RECIPIENT_REFUSED_APART,
-    RECIPIENTS_ACCEPTED_A_DOMAIN_MAX, RECIPIENTS_REFUSED_A_DOMAIN_MAX, RECIPIENTS_REMEMBERED_MAX,
+    RECIPIENTS_A_DOMAIN_MIN, RECIPIENTS_ACCEPTED_A_DOMAIN_MAX, RECIPIENTS_REFUSED_A_DOMAIN_MAX,
+    RECIPIENTS_REMEMBERED_MAX,
 };
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -81,20 +83,35 @@ impl Known {
         Self { remembered, ..Self::default() }
     }
 
-    /// A recipient was accepted; what it had been refused for is over. `user+detail` speaks for `user`.
-    pub(super) fn accept(&mut self, name: &str, delimiter: Option<char>, source: Source, at: Instants) {
+    /// A recipient was accepted; what it had been refused for is over. `user+detail` speaks for `user`. Gives whether that is
+    /// worth writing down: it is new, or a day newer.
+    pub(super) fn accept(
+        &mut self,
+        name: &str,
+        delimiter: Option<char>,
+        source: Source,
+        at: Instants,
+    ) -> bool {
         self.anybody_accepted(at);
-        if self.refused.remove(name).is_some() {
-            self.remembered.fetch_sub(1, Ordering::Relaxed);
+        let user = without_detail(name, delimiter).unwrap_or(name);
+        let before = self.refused.len();
+        self.refused.remove(name);
+        self.refused.remove(user);
+        let cleared = before - self.refused.len();
+        self.remembered.fetch_sub(cleared, Ordering::Relaxed);
+        if let Some(evidence) = self.accepted.get_mut(user) {
+            let is_newer = !evidence.is_younger(at.wall_s, ACCEPTED_APART);
+            let last_s = if is_newer { at.wall_s } else { evidence.last_s };
+            (evidence.source, evidence.last_s) = (source, last_s);
+            return cleared > 0 || is_newer;
         }
-        let name = without_detail(name, delimiter).unwrap_or(name);
-        if let Some(evidence) = self.accepted.get_mut(name) {
-            (evidence.source, evidence.last_s) = (source, at.wall_s);
-        } else if self.has_room(at, |known| known.accepted.len() < RECIPIENTS_ACCEPTED_A_DOMAIN_MAX) {
+        if self.has_room(at, |known| known.accepted.len() < RECIPIENTS_ACCEPTED_A_DOMAIN_MAX) {
             let (first_s, last_s) = (at.wall_s, at.wall_s);
             let evidence = Evidence { source, first_s, last_s, first: Some(at.now) };
-            self.put(false, name, evidence);
+            self.put(false, user, evidence);
+            return true;
         }
+        cleared > 0
     }
 
     /// Somebody was accepted of whom nothing is remembered, such as postmaster.
@@ -143,6 +160,12 @@ impl Known {
         accepted(name) || without_detail(name, delimiter).is_some_and(accepted)
     }
 
+    /// Whether a callout was told within `age` that it is unknown, and nothing else since.
+    pub(super) fn was_refused_when_asked(&self, name: &str, wall_s: u32, age: Duration) -> bool {
+        self.is_refused(name, wall_s, age)
+            && self.refused.get(name).is_some_and(|evidence| evidence.source == Source::Callout)
+    }
+
     /// Whether it was refused within `age`, and not accepted since.
     pub(super) fn is_refused(&self, name: &str, wall_s: u32, age: Duration) -> bool {
         let refused = self.refused.get(name);
@@ -157,17 +180,17 @@ impl Known {
 
     /// Everything: whether it was refused, the local part, what was said.
     pub(super) fn all(&self) -> Vec<(bool, Box<str>, Evidence)> {
-        let all = |refused, map: &HashMap<Box<str>, Evidence>| -> Vec<_> {
-            map.iter().map(|(name, evidence)| (refused, name.clone(), *evidence)).collect()
-        };
-        [all(false, &self.accepted), all(true, &self.refused)].concat()
+        let mut all = Vec::with_capacity(self.accepted.len() + self.refused.len());
+        all.extend(self.accepted.iter().map(|(name, evidence)| (false, name.clone(), *evidence)));
+        all.extend(self.refused.iter().map(|(name, evidence)| (true, name.clone(), *evidence)));
+        all
     }
 
     /// What a file says, within the same bounds.
     pub(super) fn restore(&mut self, refused: bool, name: &str, evidence: Evidence) {
         let map = if refused { &self.refused } else { &self.accepted };
         let most = if refused { RECIPIENTS_REFUSED_A_DOMAIN_MAX } else { RECIPIENTS_ACCEPTED_A_DOMAIN_MAX };
-        if map.len() < most && self.remembered.load(Ordering::Relaxed) < RECIPIENTS_REMEMBERED_MAX {
+        if map.len() < most && self.has_share() {
             if !refused {
                 self.accepted_s = self.accepted_s.max(Some(evidence.last_s));
             }
@@ -182,11 +205,15 @@ impl Known {
         }
     }
 
+    /// Whether all domains leave room for one more of this one.
+    fn has_share(&self) -> bool {
+        self.remembered.load(Ordering::Relaxed) < RECIPIENTS_REMEMBERED_MAX
+            || self.accepted.len() + self.refused.len() < RECIPIENTS_A_DOMAIN_MIN
+    }
+
     /// Whether there is room, after what is past its age was forgotten, which is looked at once a minute.
     fn has_room(&mut self, at: Instants, has_room: impl Fn(&Self) -> bool) -> bool {
-        let is_there = |known: &Self| {
-            has_room(known) && known.remembered.load(Ordering::Relaxed) < RECIPIENTS_REMEMBERED_MAX
-        };
+        let is_there = |known: &Self| has_room(known) && known.has_share();
         if !is_there(self) && at.wall_s.abs_diff(self.cleared_s) >= 60 {
             self.cleared_s = at.wall_s;
             let before = self.accepted.len() + self.refused.len();
@@ -199,11 +226,34 @@ impl Known {
     }
 }
 
+/// How much later an acceptance has to be to be noted again: ages are half a year.
+const ACCEPTED_APART: Duration = Duration::from_secs(86_400);
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const DAY_S: u32 = 86_400;
+
+    #[test]
+    fn what_others_remember_leaves_everybody_some_room() {
+        let remembered = Arc::new(AtomicUsize::new(RECIPIENTS_REMEMBERED_MAX));
+        let mut known = Known::new(remembered);
+        for number in 0..2 * RECIPIENTS_A_DOMAIN_MIN {
+            known.accept(&format!("{number}"), PLUS, Source::Delivery, at(100));
+        }
+        assert_eq!(known.accepted.len(), RECIPIENTS_A_DOMAIN_MIN);
+    }
+
+    #[test]
+    fn what_is_written_down_again_is_new() {
+        let mut known = Known::default();
+        assert!(known.accept("user", PLUS, Source::Delivery, at(100)));
+        assert!(!known.accept("user+x", PLUS, Source::Delivery, at(200)), "known, and just now");
+        assert!(known.accept("user", PLUS, Source::Delivery, at(101 + DAY_S)), "a day newer");
+        known.refuse("user", Source::Callout, at(101 + DAY_S));
+        assert!(known.accept("user", PLUS, Source::Delivery, at(102 + DAY_S)), "not refused any more");
+    }
     const PLUS: Option<char> = Some('+');
 
     fn at(wall_s: u32) -> Instants {
@@ -261,6 +311,10 @@ mod tests {
         assert!(!known.is_accepted("user+list", None, 10, DOMAIN_ACCEPTS_AGE));
         known.refuse("user+other", Source::Callout, at(10));
         assert!(!known.is_refused("user", 10, RECIPIENT_REFUSED_AGE));
+        known.refuse("user", Source::Callout, at(10));
+        known.accept("user+list", PLUS, Source::Callout, at(10));
+        assert!(!known.is_refused("user", 10, RECIPIENT_REFUSED_AGE), "it is accepted");
+        assert!(known.is_refused("user+other", 10, RECIPIENT_REFUSED_AGE));
     }
 
     #[test]
