@@ -230,7 +230,7 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const UNHURT_ERRORS_MAX: u32 = 5;
 /// See [`UNHURT_ERRORS_MAX`].
 pub const UNHURT_REFUSALS_MAX: u32 = 20;
-/// How much later each further one is answered; looked at by the sweep, so up to [`SWEEP_INTERVAL`] more.
+/// How much later what was received with a further one is answered; looked at by the sweep, so up to [`SWEEP_INTERVAL`] more.
 pub const TARPIT_PAUSE: Duration = Duration::from_secs(3);
 /// Memory of all receive buffers of a shard. From three quarters of it on new connections get `421 4.3.1` and new mail
 /// `452 4.3.1`; at it buffers stay at [`RECEIVE_OCTETS_PRESSED`], and large messages go to the log in smaller chunks.

@@ -11,6 +11,7 @@ use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
 use super::policy::{self, Standing};
 use super::receive_buffer::ReceiveBuffer;
+use super::receiving::Handshake;
 use super::state::Shard;
 use super::tls::SessionLink;
 use super::verdict;
@@ -52,6 +53,8 @@ struct Connection<L, D: Disk, C: Clock> {
     buffer: ReceiveBuffer,
     ingest: Ingest<D, C>,
     interrupt: Rc<Interrupt>,
+    /// Its place among the handshakes, from the 220 on.
+    handshake: Option<Handshake>,
     /// Errors and refused recipients that were answered.
     answered: (u32, u32),
 }
@@ -69,6 +72,7 @@ pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, li
         buffer: ReceiveBuffer::new(Rc::clone(&shard.receiving.memory)),
         ingest: Ingest::new(Rc::clone(&shard), client),
         interrupt: shard.interrupts.register(),
+        handshake: None,
         answered: (0, 0),
         shard,
         client,
@@ -161,7 +165,8 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     self.session.handle_sender(verdict, now);
                 }
                 ServerEvent::StartTls => {
-                    let verdict = self.shard.receiving.admit_handshake(&self.shard.snapshot.borrow());
+                    let admitted = self.shard.receiving.admit_handshake(&self.shard.snapshot.borrow());
+                    let verdict = admitted.map(|place| self.handshake = Some(place));
                     self.session.handle_start_tls(verdict, self.shard.clock.now());
                 }
             }
@@ -232,7 +237,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
         // P6: the machine refuses who talks behind STARTTLS; whatever else were here must not reach it inside TLS.
         self.buffer.drop_unfed();
         let config = self.shard.snapshot.borrow().tls.clone().ok_or(Gone::HandshakeEnded)?;
-        let _counted = self.shard.receiving.begin_handshake();
+        let _counted = self.handshake.take();
         // In memory of its own: few sessions are in a handshake, and none would do without its room else.
         let handshake = Box::pin(self.link.secure(config));
         let tls = match self.interrupt.guard(Some(self.session.poll_timeout()), handshake).await {
@@ -263,9 +268,13 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
     /// Ends the link, in bounded time: there may be something to send that the client does not take.
     async fn close(&mut self) -> Result<(), Gone> {
         let until = self.shard.clock.now() + CLOSE_TIMEOUT;
-        match self.interrupt.guard(Some(until), self.link.shutdown()).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(Gone::NotReading),
+        loop {
+            match self.interrupt.guard(Some(until), self.link.shutdown()).await {
+                Ok(result) => return Ok(result?),
+                // It is closing, and there may be a 250 on its way.
+                Err(Reason::Shutdown) => {}
+                Err(Reason::Deadline) => return Err(Gone::NotReading),
+            }
         }
     }
 

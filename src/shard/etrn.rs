@@ -15,6 +15,7 @@ use crate::smtp::reply::{
     CANNOT_QUEUE_458, ETRN_NOT_ALLOWED_459, NO_MESSAGES_WAITING_251, OK_250, PENDING_MESSAGES_STARTED_252,
     PENDING_MESSAGES_STARTED_253, Reply,
 };
+use async_channel::Receiver;
 use core::net::IpAddr;
 use futures_lite::future::or;
 use std::sync::Arc;
@@ -33,11 +34,21 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, client: IpAddr, 
         tracing::info!(%client, node = name, "ETRN refused");
         return ETRN_NOT_ALLOWED_459.with_text(format!("Node {name} not allowed"));
     }
+    let Some(counts) = flush(shard, &domains) else {
+        return CANNOT_QUEUE_458.with_text(format!("Unable to queue messages for node {name}"));
+    };
     let timeout = async {
         shard.clock.sleep(ETRN_ANSWER_TIMEOUT).await;
         None
     };
-    let pending = or(async { Some(flush(shard, &domains).await) }, timeout).await;
+    let sum = async {
+        let mut pending = 0;
+        while let Ok(count) = counts.recv().await {
+            pending += count;
+        }
+        Some(pending)
+    };
+    let pending = or(sum, timeout).await;
     tracing::info!(%client, node = name, domains = domains.len(), pending, "ETRN");
     match (pending, node) {
         (None, _) => OK_250.with_text(format!("Ok, queuing for node {name} started")),
@@ -71,24 +82,20 @@ fn may_ask(client: IpAddr, domain: &Domain) -> bool {
         || domain.primaries.iter().any(|primary| is_client(&primary.host))
 }
 
-/// Has the owners make everything due; gives how many messages wait.
-async fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domains: &[&Domain]) -> u64 {
-    let (answer, answers) = async_channel::bounded(domains.len());
+/// Has the owners make everything due, and tell how many messages wait. `None`: not all of them could be told.
+fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domains: &[&Domain]) -> Option<Receiver<u64>> {
+    let (answer, counts) = async_channel::bounded(domains.len());
     for domain in domains {
         let owner = owner(&domain.name, shard.shards);
         let note = Note::Flush(domain.name.as_str().into(), answer.clone());
         if owner == shard.id {
             shard.take_note(note);
-        } else if shard.mesh.senders[usize::from(owner.0)].send(note).await.is_err() {
-            tracing::debug!(%owner, "the owner has ended");
+        } else if let Err(error) = shard.mesh.senders[usize::from(owner.0)].try_send(note) {
+            tracing::debug!(%owner, %error, "the owner is behind, or has ended");
+            return None;
         }
     }
-    drop(answer);
-    let mut pending = 0;
-    while let Ok(count) = answers.recv().await {
-        pending += count;
-    }
-    pending
+    Some(counts)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! A message up to [`INLINE_DATA_OCTETS`] waits whole in the receive buffer and is copied once, into the
 //! log's block. A larger one is appended as chunk records while it arrives; each pins its segment until the
-//! message is settled, or abandoned. What comes by BDAT is stuffed on its way into a buffer of its own, as large as
-//! that one at most: there is one stored form of mail data.
+//! message is settled, or abandoned. What comes by BDAT is stuffed on its way into a buffer of its own, in the
+//! same budget: there is one stored form of mail data.
 
 use super::authentication::{Accepted, Inquiry};
 use super::receiving::Counted;
@@ -100,7 +100,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
 
     /// Appends `data` as a chunk. A failure is told at the end of the data.
     pub(super) async fn spill(&mut self, session: &ServerSession, data: &[u8]) {
-        self.check_header(data);
+        self.check_header(data, false);
         if self.refusal.is_some() {
             return;
         }
@@ -128,7 +128,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let mut stuffed = self.stuffed.take();
         stuffed.with(|stuffed| self.stuffer.finish(stuffed));
         let tail = if summary.transfer == Transfer::Data { tail } else { stuffed.octets() };
-        self.check_header(tail);
+        self.check_header(tail, true);
         let queue_id = self.queue_id();
         let result = match self.refusal.take() {
             Some(refusal) => Err(refusal),
@@ -258,14 +258,15 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         }
     }
 
-    /// Refuses what has been going in circles (RFC 5321 6.3). Header fields stand in the first 256 KiB or
-    /// are not looked for.
-    fn check_header(&mut self, data: &[u8]) {
+    /// Refuses what has been going in circles (RFC 5321 6.3). Header fields stand in what is spilled first, 32 KiB at least, or
+    /// are not looked for. `is_all`: nothing comes behind it.
+    fn check_header(&mut self, data: &[u8], is_all: bool) {
         if core::mem::replace(&mut self.header_checked, true) {
             return;
         }
         let header = received::header_section(data);
-        self.header_8bit = !header.is_ascii();
+        // What nobody looked at may have them.
+        self.header_8bit = !header.is_ascii() || (header.len() == data.len() && !is_all);
         if received::count_received(header) > RECEIVED_FIELDS_MAX {
             self.refusal = Some(LOOP_554);
         }

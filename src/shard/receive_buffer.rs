@@ -18,13 +18,15 @@ pub(super) struct ReceiveBuffer {
     kept: Option<(usize, usize)>,
     fed: usize,
     filled: usize,
+    /// The last read left no room: there is more where it came from.
+    was_filled: bool,
 }
 
 impl ReceiveBuffer {
     /// A small one, counted in `budget`.
     pub(super) fn new(budget: Rc<Budget>) -> Self {
         budget.change(0, RECEIVE_OCTETS_MIN);
-        Self { budget, memory: vec![0; RECEIVE_OCTETS_MIN], kept: None, fed: 0, filled: 0 }
+        Self { budget, memory: vec![0; RECEIVE_OCTETS_MIN], kept: None, fed: 0, filled: 0, was_filled: false }
     }
 
     /// What the session has not looked at.
@@ -72,7 +74,8 @@ impl ReceiveBuffer {
     #[must_use]
     pub(super) fn wants_spill(&self) -> bool {
         let kept = self.kept().len();
-        let is_stuck = kept >= self.memory.len() / 2 && self.memory.len() >= RECEIVE_OCTETS_PRESSED;
+        let may_be_stuck = (RECEIVE_OCTETS_PRESSED..RECEIVE_OCTETS_MAX).contains(&self.memory.len());
+        let is_stuck = may_be_stuck && kept >= self.memory.len() / 2;
         kept >= INLINE_DATA_OCTETS || (is_stuck && self.grown() == self.memory.len())
     }
 
@@ -81,6 +84,7 @@ impl ReceiveBuffer {
         let start = self.kept.map_or(self.fed, |(start, _)| start.min(self.fed));
         if start == self.filled {
             self.clear();
+            self.was_filled = false;
         } else if start > 0 && self.filled + self.memory.len() / 4 > self.memory.len() {
             self.memory.copy_within(start..self.filled, 0);
             self.fed -= start;
@@ -88,9 +92,7 @@ impl ReceiveBuffer {
             self.kept = self.kept.map(|(from, to)| (from - start, to - start));
         }
         if self.filled + self.memory.len() / 4 > self.memory.len() {
-            let octets = self.grown();
-            self.budget.change(self.memory.len(), octets);
-            self.memory.resize(octets, 0);
+            self.resize(self.grown());
         }
         &mut self.memory[self.filled..]
     }
@@ -99,6 +101,12 @@ impl ReceiveBuffer {
     pub(super) fn fill(&mut self, octets: usize) {
         assert!(octets <= self.memory.len() - self.filled);
         self.filled += octets;
+        self.was_filled = self.filled == self.memory.len();
+    }
+
+    fn resize(&mut self, octets: usize) {
+        self.budget.change(self.memory.len(), octets);
+        self.memory.resize(octets, 0);
     }
 
     /// What it would grow to.
@@ -112,7 +120,10 @@ impl ReceiveBuffer {
         self.fed = 0;
         self.filled = 0;
         self.kept = None;
-        if self.memory.len() > RECEIVE_OCTETS_KEPT {
+        if self.was_filled {
+            // What is looked at at once, as chunks of BDAT are, needs no room to stay, but long reads.
+            self.resize(self.grown().min(RECEIVE_OCTETS_PRESSED).max(self.memory.len()));
+        } else if self.memory.len() > RECEIVE_OCTETS_KEPT {
             self.budget.change(self.memory.len(), RECEIVE_OCTETS_MIN);
             self.memory = vec![0; RECEIVE_OCTETS_MIN];
         }
@@ -138,6 +149,37 @@ mod tests {
             buffer.fill(count);
             rest = &rest[count..];
         }
+    }
+
+    #[test]
+    fn a_message_up_to_the_bound_stays_whole_where_memory_is_not_short() {
+        let mut buffer = ReceiveBuffer::new(Rc::default());
+        for part in vec![b'x'; INLINE_DATA_OCTETS - 1].chunks(60_000) {
+            read(&mut buffer, part);
+            buffer.keep(0, part.len());
+            buffer.feed(part.len());
+            assert!(!buffer.wants_spill(), "{} octets", buffer.kept().len());
+        }
+        read(&mut buffer, b"x");
+        buffer.keep(0, 1);
+        buffer.feed(1);
+        assert!(buffer.wants_spill());
+    }
+
+    #[test]
+    fn what_is_looked_at_at_once_is_read_in_larger_pieces_while_there_is_more() {
+        let mut buffer = ReceiveBuffer::new(Rc::default());
+        let mut room = 0;
+        for _ in 0..4 {
+            room = buffer.space().len();
+            buffer.fill(room);
+            buffer.feed(room);
+        }
+        assert_eq!(room, RECEIVE_OCTETS_PRESSED);
+        buffer.space();
+        buffer.fill(1);
+        buffer.feed(1);
+        assert_eq!(buffer.space().len(), RECEIVE_OCTETS_MIN, "it was the last");
     }
 
     #[test]

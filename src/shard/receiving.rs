@@ -61,19 +61,17 @@ impl Receiving {
         if self.caps.take_message(client, most, now) { Ok(()) } else { Err(MESSAGE_RATE_451) }
     }
 
-    /// Whether a handshake may begin.
+    /// A place for a handshake, from the word that it may begin on; it ends with what is returned.
     ///
     /// # Errors
     /// `454 4.7.0` while there are too many, memory is short, or there is no certificate any more.
-    pub(super) fn admit_handshake(&self, snapshot: &Snapshot) -> Result<(), Reply> {
+    pub(super) fn admit_handshake(&self, snapshot: &Snapshot) -> Result<Handshake, Reply> {
         let is_full = self.handshakes.get() >= HANDSHAKES_A_SHARD_MAX || self.memory.is_short();
-        if is_full || snapshot.tls.is_none() { Err(TLS_UNAVAILABLE_454) } else { Ok(()) }
-    }
-
-    /// A handshake begins; it ends with what is returned.
-    pub(super) fn begin_handshake(&self) -> Handshake {
+        if is_full || snapshot.tls.is_none() {
+            return Err(TLS_UNAVAILABLE_454);
+        }
         self.handshakes.set(self.handshakes.get() + 1);
-        Handshake(Rc::clone(&self.handshakes))
+        Ok(Handshake(Rc::clone(&self.handshakes)))
     }
 }
 
@@ -178,14 +176,14 @@ mod tests {
     fn p7_handshakes_are_bounded() {
         let snapshot = Snapshot::new(Config::embedded(), Arc::default());
         let receiving = Receiving::default();
-        assert_eq!(receiving.admit_handshake(&snapshot), Err(TLS_UNAVAILABLE_454), "no certificate");
+        assert_eq!(receiving.admit_handshake(&snapshot).unwrap_err(), TLS_UNAVAILABLE_454, "no certificate");
         let certificates = crate::bridge::Certificates::new(Vec::new());
         let snapshot = snapshot.with_tls(crate::bridge::server_config(certificates).unwrap());
         assert!(snapshot.profile.starttls);
         let mut under_way: Vec<_> =
-            (0..HANDSHAKES_A_SHARD_MAX).map(|_| receiving.begin_handshake()).collect();
-        assert_eq!(receiving.admit_handshake(&snapshot), Err(TLS_UNAVAILABLE_454));
+            (0..HANDSHAKES_A_SHARD_MAX).map(|_| receiving.admit_handshake(&snapshot).unwrap()).collect();
+        assert_eq!(receiving.admit_handshake(&snapshot).unwrap_err(), TLS_UNAVAILABLE_454);
         under_way.pop();
-        assert_eq!(receiving.admit_handshake(&snapshot), Ok(()));
+        assert!(receiving.admit_handshake(&snapshot).is_ok());
     }
 }

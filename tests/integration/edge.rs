@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 fn run(command: &mut Command, input: &str) -> Output {
     let mut child =
@@ -285,27 +284,4 @@ fn who_comes_too_fast_is_told_to_come_later() {
     drop((Client::connect(server.address), Client::connect(server.address)));
     let refused = Client::connect_silently(server.address).reply();
     assert!(refused.starts_with("421 4.7.0"), "{refused}");
-}
-
-#[test]
-fn who_errs_too_often_waits_and_nobody_else_does() {
-    let directory = Scratch::new("tarpit");
-    let server = Server::start(&configure(&directory, &Settings::default()));
-    let mut client = Client::connect(server.address);
-    let start = Instant::now();
-    for _ in 0..5 {
-        client.say("NONSENSE", "500");
-    }
-    assert!(start.elapsed() < Duration::from_secs(2), "the first errors are free");
-    let held = Instant::now();
-    client.send(b"NONSENSE\r\n");
-    let good = Instant::now();
-    let mut other = Client::connect(server.address);
-    assert!(other.message("b@example.test", "Subject: x").starts_with("250 2.0.0 Ok: queued"));
-    assert!(good.elapsed() < Duration::from_secs(2), "another client is served meanwhile");
-    assert!(client.reply().starts_with("500"));
-    assert!(held.elapsed() >= Duration::from_secs(2), "{:?}", held.elapsed());
-    let free = Instant::now();
-    client.say("NOOP", "250");
-    assert!(free.elapsed() < Duration::from_secs(2), "what is no error is answered at once");
 }

@@ -27,7 +27,7 @@ impl Server {
              max_connections = 15000\nmax_connections_per_ip = 15000\n\
              rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\n\
              [storage]\nmin_free_space = \"16MiB\"\n\
-             [[domain]]\nname = \"example.test\"\nprimary = [\"127.0.0.1:9\"]\n",
+             [[domain]]\nname = \"example.test\"\nauthenticate = false\nprimary = [\"127.0.0.1:9\"]\n",
             scratch.path().join("data").display()
         );
         let config = scratch.path().join("stratamx.toml");

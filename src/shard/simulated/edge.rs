@@ -7,7 +7,8 @@ use super::{DISK_OCTETS, MemoryLink, SimShard, SimSpawn, converse, primary_of, s
 use crate::bridge::{Certificates, Snapshot, server_config};
 use crate::config::Config;
 use crate::limits::{
-    DATA_PACE_WINDOW, PROXY_HEADER_TIMEOUT, RECEIVE_OCTETS_A_SHARD, SWEEP_INTERVAL, TLS_HANDSHAKE_TIMEOUT,
+    DATA_PACE_WINDOW, HANDSHAKES_A_SHARD_MAX, PROXY_HEADER_TIMEOUT, RECEIVE_OCTETS_A_SHARD, SWEEP_INTERVAL,
+    TARPIT_PAUSE, TLS_HANDSHAKE_TIMEOUT, UNHURT_ERRORS_MAX,
 };
 use core::cell::Cell;
 use core::net::SocketAddr;
@@ -131,6 +132,46 @@ fn an_octet_now_and_then_is_too_slow() {
         }
         assert!(said.starts_with(b"421 4.4.2"), "{said:?}");
         assert_about(edge.clock.now() - start, DATA_PACE_WINDOW);
+    });
+}
+
+#[test]
+fn who_errs_too_often_waits_and_nobody_else_does() {
+    play(async |edge| {
+        let mut client = edge.greeted([198, 51, 100, 7]).await;
+        let mut other = edge.greeted([198, 51, 100, 8]).await;
+        let start = edge.clock.now();
+        for _ in 0..UNHURT_ERRORS_MAX {
+            assert!(converse(&mut client, b"NONSENSE\r\n", "500 ").await);
+        }
+        assert_eq!(edge.clock.now(), start, "the first errors are free");
+        let _ = client.write(b"NONSENSE\r\n").await;
+        assert!(converse(&mut other, b"NONSENSE\r\n", "500 ").await);
+        assert_eq!(edge.clock.now(), start, "another client is served meanwhile");
+        assert!(!client.has_unread());
+        assert!(converse(&mut client, b"", "500 ").await);
+        assert_about(edge.clock.now() - start, TARPIT_PAUSE);
+        let held = edge.clock.now();
+        assert!(converse(&mut client, b"NOOP\r\n", "250 ").await);
+        assert_eq!(edge.clock.now(), held, "what is no error is answered at once");
+    });
+}
+
+/// Who errs until his 220 is held back has his place among the handshakes all the same.
+#[test]
+fn p7_a_handshake_counts_from_the_word_that_it_may_begin() {
+    play(async |edge| {
+        let mut client = edge.greeted([198, 51, 100, 7]).await;
+        let nonsense = b"NONSENSE\r\n".repeat(usize::try_from(UNHURT_ERRORS_MAX + 1).expect("few"));
+        let _ = client.write(&[&b"EHLO client.example\r\n"[..], &nonsense, b"STARTTLS\r\n"].concat()).await;
+        edge.clock.sleep(TARPIT_PAUSE / 2).await;
+        let snapshot = Arc::clone(&edge.shard.snapshot.borrow());
+        let admit = || edge.shard.receiving.admit_handshake(&snapshot).ok();
+        let places: Vec<_> = core::iter::from_fn(admit).collect();
+        assert_eq!(places.len() + 1, usize::try_from(HANDSHAKES_A_SHARD_MAX).expect("few"));
+        drop(client);
+        edge.clock.sleep(2 * TLS_HANDSHAKE_TIMEOUT).await;
+        assert!(admit().is_some(), "and it ends with the session");
     });
 }
 

@@ -1,6 +1,6 @@
 //! The SMTP server machine: a [`ServerSession`] for each connection, sans-IO (see `smtp` for how to drive it).
 //!
-//! It parses, keeps the session in step and answers everything that the protocol decides. Four things it asks
+//! It parses, keeps the session in step and answers everything that the protocol decides. Five things it asks
 //! the host, each as an event that must be answered before more input is wanted: is the sender welcome
 //! (`Sender` -> [`ServerSession::handle_sender`]), is the recipient (`Recipient` ->
 //! [`ServerSession::handle_recipient`]), is the message safe (`MessageEnds` ->
@@ -38,7 +38,7 @@ mod state;
 mod tests;
 mod transaction;
 
-use progress::Progress;
+use progress::{Progress, Stage};
 use state::{Afterwards, Phase, State};
 pub use transaction::Transaction;
 
@@ -154,7 +154,7 @@ impl ServerSession {
             may_xclient: false,
             output: Output::default(),
             deadline: now + SERVER_COMMAND_TIMEOUT,
-            progress: Progress::commands(now),
+            progress: Progress::new(now),
             errors: 0,
             refused_recipients: 0,
             idle_commands: 0,
@@ -175,6 +175,7 @@ impl ServerSession {
 
     /// Looks at the head of `input`: all octets received and not yet consumed. At most one event a call.
     pub fn handle_input(&mut self, input: &[u8], now: Moment) -> Step {
+        let was_data = self.stage() == Stage::Data;
         let step = match self.state {
             State::Commands { .. } => self.step_commands(input),
             State::Data(_) => self.step_data(input),
@@ -188,7 +189,10 @@ impl ServerSession {
             | State::Handshake
             | State::Closing => Step { consumed: 0, event: ServerEvent::Idle },
         };
-        self.note_progress(step.consumed, now);
+        if was_data {
+            self.progress.note_data(step.consumed, now);
+        }
+        self.progress.note_stage(self.stage(), now);
         // Octets that end no line are no progress: else a line could take forever, an octet at a time.
         if step.consumed > 0 && !self.is_skipping() {
             self.deadline = now + SERVER_COMMAND_TIMEOUT;
@@ -205,6 +209,7 @@ impl ServerSession {
             return;
         }
         assert!(matches!(self.state, State::SenderPending), "a Sender event awaits its answer");
+        self.progress.note_verdict(now);
         self.deadline = now + SERVER_COMMAND_TIMEOUT;
         match verdict {
             Ok(()) => {
@@ -228,6 +233,7 @@ impl ServerSession {
             return;
         }
         assert!(matches!(self.state, State::RecipientPending), "a Recipient event awaits its answer");
+        self.progress.note_verdict(now);
         self.deadline = now + SERVER_COMMAND_TIMEOUT;
         self.state = State::commands(Phase::Envelope);
         let refusal = match verdict {
@@ -267,7 +273,7 @@ impl ServerSession {
             unreachable!("a MessageEnds event awaits its answer")
         };
         self.deadline = now + SERVER_COMMAND_TIMEOUT;
-        self.progress = Progress::commands(now);
+        self.progress = Progress::new(now);
         self.transaction.clear();
         self.state = State::commands(Phase::Identified);
         match verdict {
@@ -362,17 +368,17 @@ impl ServerSession {
         self.refused_recipients
     }
 
-    /// See [`Progress`]: the pace is that of mail data, and a new one begins with each DATA and each chunk.
-    fn note_progress(&mut self, consumed: usize, now: Moment) {
-        match (&self.state, self.progress) {
-            (State::Data(_) | State::Chunk(_) | State::Swallow { .. }, Progress::Data { .. }) => {
-                self.progress.note(consumed, now);
-            }
-            (State::Data(_) | State::Chunk(_) | State::Swallow { .. }, Progress::Commands { .. }) => {
-                self.progress = Progress::data(now);
-            }
-            (State::Commands { .. }, Progress::Data { .. }) => self.progress = Progress::commands(now),
-            _ => {}
+    /// See [`Progress`].
+    fn stage(&self) -> Stage {
+        match &self.state {
+            State::Commands { phase: Phase::Chunking(_), .. } => Stage::BetweenChunks,
+            State::Commands { .. } | State::Handshake | State::Closing => Stage::Commands,
+            State::Data(_) | State::Chunk(_) | State::Swallow { .. } => Stage::Data,
+            State::SenderPending
+            | State::RecipientPending
+            | State::EtrnPending { .. }
+            | State::MessagePending(_)
+            | State::StartTlsPending => Stage::Waiting,
         }
     }
 

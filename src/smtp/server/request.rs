@@ -31,6 +31,7 @@ impl ServerSession {
         let State::EtrnPending { phase, .. } = self.state else {
             unreachable!("an Etrn event awaits its answer")
         };
+        self.progress.note_verdict(now);
         self.deadline = now + SERVER_COMMAND_TIMEOUT;
         self.state = State::commands(phase);
         self.queue(answer);

@@ -28,6 +28,7 @@ impl ServerSession {
             return;
         }
         assert!(matches!(self.state, State::StartTlsPending), "a StartTls event awaits its answer");
+        self.progress.note_verdict(now);
         match verdict {
             Ok(()) => {
                 self.deadline = now + TLS_HANDSHAKE_TIMEOUT;

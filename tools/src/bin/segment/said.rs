@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use storage::inspect::{Extensions, RecipientDsn, Record, Ret, TlsFacts, Transfer};
+use stratamx::smtp::dsn::Notify;
 
 /// About the message, a word or two each; empty if nothing was said.
 pub(crate) fn message(extensions: &Extensions<'_>) -> Vec<String> {
@@ -73,10 +74,7 @@ const fn ret_word(ret: Ret) -> &'static str {
 }
 
 fn notify_words(dsn: &RecipientDsn<'_>) -> String {
-    let all = [(1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY")];
-    let said: Vec<&str> =
-        all.iter().filter(|(bit, _)| dsn.notify & bit != 0).map(|(_, word)| *word).collect();
-    said.join(",")
+    Notify::from_bits(dsn.notify).unwrap_or_default().to_string()
 }
 
 fn version(tls: TlsFacts) -> String {

@@ -231,6 +231,16 @@ impl Connection<'_> {
             arrival.recipient_parameters = said.map(|dsn| rcpt_parameters(&dsn)).collect();
             arrival.chunked = transfer != Transfer::Data;
         }
+        if transfer != Transfer::Data {
+            // A last line without its end gets one, as where it is stored.
+            let mut end = Vec::new();
+            let stuffer = self.arriving.as_mut().map(|arriving| core::mem::take(&mut arriving.stuffer));
+            stuffer.unwrap_or_default().finish(&mut end);
+            match self.handle_data(&end)? {
+                Flow::Continue => {}
+                ended => return Ok(ended),
+            }
+        }
         let action = self.decide_for_all(Stage::Data);
         match action {
             Action::Answer(reply) => {
