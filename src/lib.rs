@@ -27,8 +27,8 @@
 //! ```
 //! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
-//! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of recipients, which reads
-//!   their lists and keeps what primaries said about them. Tokio current-thread runtimes; of mail they see header
+//! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of files, which looks at
+//!   certificates and lists of recipients and keeps what primaries said about them. Tokio current-thread runtimes; of mail they see header
 //!   sections, after the 250.
 //! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
 //! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
@@ -119,7 +119,8 @@
 //! - **A panic in authentication ends nothing** ([`auth::contained`]): it works on strangers' octets and on nothing that others rely on.
 //! - **Local parts are compared in one form** (`bridge::recipients`): unquoted, composed, in lower case. RFC 5321 2.4 leaves case to
 //!   the primary, and none in use tells mailboxes apart by it; mail goes on as it was typed.
-//! - **Lists of recipients are read by a thread of their own**: a million lines take a while, and no question about names waits.
+//! - **Files are looked at by a thread of their own**: a list of a million lines takes a while, a file system may stall, and no question
+//!   about names waits for either.
 //! - **An outage ends when everything due was handed over**, not when a connection is made: before that a primary is neither asked
 //!   about recipients nor learned from (H22, H26). After it it has to accept somebody, postmaster at least, before a refusal counts.
 //! - **What says nothing about a recipient lets it in**: greylisting, a refused MAIL FROM:<>, a catch-all, a refusal of us. The mail is

@@ -197,7 +197,7 @@ pub const LOOKUPS_AT_A_TIME: usize = 256;
 /// Notes that wait for a shard; who has more waits.
 pub const SHARD_INBOX: usize = 4096;
 /// How often the files of certificates, and of recipients, are looked at for a change.
-pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(5);
+pub const FILES_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a session that said ETRN waits for the cores that own its domains to count their mail; then it is told
 /// that the mail is being queued, without a number.
 pub const ETRN_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

@@ -8,8 +8,9 @@ use super::{Exit, logging};
 use crate::auth::contained::is_contained;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
+use crate::control::files::FilesThread;
 use crate::control::lookup;
-use crate::control::recipients::{self, Keeper, KeeperThread, Loaded};
+use crate::control::recipients::{self, Keeper, Loaded};
 use crate::limits::{DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
@@ -42,7 +43,7 @@ pub struct Server {
     /// What is known of recipients, the same.
     recipients: Arc<Recipients>,
     keeper: Arc<Keeper>,
-    keeper_thread: Option<KeeperThread>,
+    files_thread: Option<FilesThread>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     keys: Arc<Keys>,
@@ -152,13 +153,13 @@ impl Server {
         let opened = executor::open_store(config.data_dir.clone(), options, clock)?;
         report(&opened);
         let (lookup, asked) = lookup_channel();
-        lookup::start(config.dns.nameservers.clone(), asked, Arc::clone(&tls.watch))
-            .map_err(|error| error.to_string())?;
+        lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
         let recipients = Arc::<Recipients>::default();
         let keeper = Arc::new(Keeper::new(Arc::clone(&recipients), &config.data_dir));
         keeper.restore();
         keeper.use_lists(lists);
-        let keeper_thread = KeeperThread::start(Arc::clone(&keeper)).map_err(|error| error.to_string())?;
+        let files_thread = FilesThread::start(Arc::clone(&keeper), Arc::clone(&tls.watch));
+        let files_thread = files_thread.map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
         let mut server = Self {
@@ -171,7 +172,7 @@ impl Server {
             usage: Arc::default(),
             recipients,
             keeper,
-            keeper_thread: Some(keeper_thread),
+            files_thread: Some(files_thread),
             keys,
             tls,
             _lock: lock,
@@ -282,7 +283,7 @@ impl Server {
             }
         }
         // Behind the last shard, which may have learned something.
-        if let Some(thread) = self.keeper_thread.take() {
+        if let Some(thread) = self.files_thread.take() {
             thread.stop();
         }
         sum

@@ -12,7 +12,6 @@
 use super::file::{Look, keep, look};
 use crate::bridge::Certificates;
 use crate::config::{self, CertificateFiles};
-use crate::limits::CERTIFICATE_POLL_INTERVAL;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
@@ -140,18 +139,6 @@ impl Watch {
         }
         watched.seen = seen;
         Some(load(&watched.files).map(|loaded| self.certificates.replace(loaded)))
-    }
-
-    /// Looks now and then, for ever.
-    pub async fn run(&self) {
-        loop {
-            tokio::time::sleep(CERTIFICATE_POLL_INTERVAL).await;
-            match self.look_again() {
-                None => {}
-                Some(Ok(())) => tracing::info!("smtp.tls: the certificates have changed and were read again"),
-                Some(Err(error)) => tracing::error!(error, "smtp.tls: the certificates in force stay"),
-            }
-        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! in the channel. The thread ends when the last shard has dropped its end of the channel.
 
 use super::authentication;
-use super::certificate::Watch;
 use super::resolvers::Resolvers;
 use crate::bridge::{Asked, LookupError, Question};
 use crate::limits::LOOKUPS_AT_A_TIME;
@@ -13,16 +12,15 @@ use core::net::{IpAddr, SocketAddr};
 use hickory_resolver::TokioResolver;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 
-/// Starts the thread, which also has the `watch` over certificates. `nameservers` empty: those of /etc/resolv.conf, read when the first question comes.
+/// Starts the thread. `nameservers` empty: those of /etc/resolv.conf, read when the first question comes.
 ///
 /// # Errors
 /// The system's, if no thread can be had.
-pub fn start(nameservers: Vec<SocketAddr>, asked: Asked, watch: Arc<Watch>) -> io::Result<JoinHandle<()>> {
+pub fn start(nameservers: Vec<SocketAddr>, asked: Asked) -> io::Result<JoinHandle<()>> {
     Builder::new().name("lookup".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -32,8 +30,6 @@ pub fn start(nameservers: Vec<SocketAddr>, asked: Asked, watch: Arc<Watch>) -> i
             }
         };
         LocalSet::new().block_on(&runtime, async {
-            // It ends with the runtime.
-            spawn_local(async move { watch.run().await });
             let resolvers = Rc::new(Resolvers::new(nameservers));
             spawn_local(authentication::answer_all(asked.authentications, Rc::clone(&resolvers)));
             answer_all(asked.questions, &resolvers).await;

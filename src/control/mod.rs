@@ -1,10 +1,12 @@
 //! The control plane: OS threads of their own, each a tokio current-thread runtime, where the ecosystem's crates
-//! live. *Lookup* answers the shards' questions about names, and looks at certificates now and then. *Recipients* reads lists of recipients, and keeps what primaries said about them. None of them touches mail bytes, and a slow or
-//! failed one delays no core.
+//! live. *Lookup* answers the shards' questions about names, and looks into where mail comes from. *Files* looks at
+//! certificates and lists of recipients, and keeps what primaries said about them. None of them touches mail bytes but
+//! header sections, and a slow or failed one delays no core.
 
 mod authentication;
 pub mod certificate;
 mod file;
+pub mod files;
 mod known_file;
 pub mod lookup;
 pub mod recipients;

@@ -7,22 +7,16 @@
 //!
 //! What primaries said about recipients is kept in the data directory, once a minute and at the end ([`known_file`]).
 //!
-//! All of this runs on a thread of its own: reading a million lines takes a while, and no question about names waits for it.
+//! Who looks, and when, is [`super::files`].
 
 use super::file::{Look, keep, look};
 use super::known_file;
 use crate::bridge::{RecipientList, RecipientListBuilder, Recipients};
 use crate::config::{self, Config};
-use crate::limits::{
-    CERTIFICATE_POLL_INTERVAL, RECIPIENT_LIST_LINE_OCTETS_MAX, RECIPIENT_LIST_OCTETS_MAX,
-    RECIPIENTS_KEPT_INTERVAL,
-};
-use async_channel::{Receiver, Sender};
-use futures_lite::future::or;
+use crate::limits::{RECIPIENT_LIST_LINE_OCTETS_MAX, RECIPIENT_LIST_OCTETS_MAX};
 use std::io::{self, BufRead, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
 
 /// The file of what primaries said, in the data directory.
 const KNOWN_FILE: &str = "recipients";
@@ -195,57 +189,6 @@ impl Keeper {
             }
         }
     }
-}
-
-/// The thread that looks at the files; it ends when this is dropped or stopped.
-#[derive(Debug)]
-pub struct KeeperThread {
-    stop: Sender<()>,
-    handle: JoinHandle<()>,
-}
-
-impl KeeperThread {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// The system's, if no thread or timer can be had.
-    pub fn start(keeper: Arc<Keeper>) -> io::Result<Self> {
-        let (stop, stopped) = async_channel::bounded(1);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let task = move || runtime.block_on(run(&keeper, &stopped));
-        let handle = Builder::new().name("recipients".to_owned()).spawn(task)?;
-        Ok(Self { stop, handle })
-    }
-
-    /// Ends it, and waits for that.
-    pub fn stop(self) {
-        drop(self.stop);
-        if self.handle.join().is_err() {
-            tracing::error!("the thread of recipients ended badly");
-        }
-    }
-}
-
-async fn run(keeper: &Keeper, stopped: &Receiver<()>) {
-    let tick = async || {
-        tokio::time::sleep(CERTIFICATE_POLL_INTERVAL).await;
-        true
-    };
-    let end = async || {
-        // Nothing is ever sent.
-        let _ = stopped.recv().await;
-        false
-    };
-    let mut ticks = 0;
-    while or(tick(), end()).await {
-        keeper.look_again();
-        ticks += 1;
-        if CERTIFICATE_POLL_INTERVAL * ticks >= RECIPIENTS_KEPT_INTERVAL {
-            ticks = 0;
-            keeper.keep();
-        }
-    }
-    keeper.keep();
 }
 
 #[cfg(test)]

@@ -82,33 +82,7 @@ fn verdict(records: &Records, message: &str, reverse_path: &str, spf: Spf) -> Ve
 }
 
 /// RFC 8463 appendix A.3: both of its signatures are of one message, and made by the rules of RFC 6376.
-const RFC_8463: &str = "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\r
- d=football.example.com; i=@football.example.com;\r
- q=dns/txt; s=brisbane; t=1528637909; h=from : to :\r
- subject : date : message-id : from : subject : date;\r
- bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r
- b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus\r
- Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==\r
-DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed;\r
- d=football.example.com; i=@football.example.com;\r
- q=dns/txt; s=test; t=1528637909; h=from : to : subject :\r
- date : message-id : from : subject : date;\r
- bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r
- b=F45dVWDfMbQDGHJFlXUNB2HKfbCeLRyhDXgFpEL8GwpsRe0IeIixNTe3\r
- DhCVlUrSjV4BwcVcOF6+FF3Zo9Rpo1tFOeS9mPYQTnGdaSGsgeefOsk2Jz\r
- dA+L10TeYt9BgDfQNZtKdN1WO//KgIqXP7OdEFE4LjFYNcUxZQ4FADY+8=\r
-From: Joe SixPack <joe@football.example.com>\r
-To: Suzie Q <suzie@shopping.example.net>\r
-Subject: Is dinner ready?\r
-Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r
-Message-ID: <20030712040037.46341.5F8J@football.example.com>\r
-\r
-Hi.\r
-\r
-We lost the game.  Are you hungry yet?\r
-\r
-Joe.\r
-";
+const RFC_8463: &str = include_str!("../../../tests/integration/rfc_8463.eml");
 
 fn rfc_8463_keys() -> Records {
     Records::default()
