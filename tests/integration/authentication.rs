@@ -63,14 +63,15 @@ fn shown(data: &Path, queue_id: &str) -> String {
     panic!("{queue_id} has no verdict on disk");
 }
 
-/// The log's line about a message.
+/// The verdict in the log's line about a message; verdicts come in no order.
 fn logged(server: &mut Server, queue_id: &str) -> String {
+    let is_it = |line: &String| line.contains("\"authenticated\"") && line.contains(queue_id);
     loop {
-        let line = server.process.wait_for("\"authenticated\"");
-        if line.contains(queue_id) {
-            let line: Value = serde_json::from_str(&line).unwrap();
+        if let Some(line) = server.process.seen.iter().find(|line| is_it(line)) {
+            let line: Value = serde_json::from_str(line).unwrap();
             return line["verdict"].as_str().unwrap().to_owned();
         }
+        server.process.wait_for("\"authenticated\"");
     }
 }
 
