@@ -3,111 +3,28 @@
 
 mod clock_jump;
 mod edge;
+mod link;
+mod node;
 mod primary;
 mod recipients;
+mod upkeep;
 
-use super::backlog::Lanes;
-use super::callouts::Callouts;
-use super::checkpoint;
-use super::checkpoints::Checkpoints;
-use super::epoch::Epochs;
-use super::expiry_clock::Synchronisation;
-use super::interrupt::Interrupts;
+use super::connection;
 use super::link::{Link, Spawn};
-use super::receiving::Receiving;
 use super::state::Shard;
-use super::verdicts::Verdicts;
-use super::{authentication, compaction, connection, housekeeping, mesh, replay};
-use crate::bridge::{Snapshot, Usage, lookup_channel};
-use crate::config::Config;
-use crate::metrics::Counters;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
-use core::time::Duration;
+use link::MemoryLink;
+use node::Plan;
 use primary::{Primary, primary_of};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
-use storage::format::segment_header::Purpose;
-use storage::log::{Log, LogOptions};
-use storage::notify::Notify;
-use storage::position::ShardId;
 use storage::sim::executor::Spawner;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
-use storage::store::{self, StoreOptions};
 
 type SimShard = Shard<SimDisk, SimClock>;
 
-const SEGMENT_OCTETS: u64 = 4 << 20;
 const DISK_OCTETS: u64 = 256 << 20;
-
-/// One direction of a connection.
-#[derive(Default)]
-struct Pipe {
-    octets: RefCell<VecDeque<u8>>,
-    closed: Cell<bool>,
-    changed: Notify,
-}
-
-impl Pipe {
-    fn take(&self, memory: &mut [u8]) -> usize {
-        let mut octets = self.octets.borrow_mut();
-        let count = memory.len().min(octets.len());
-        memory[..count].iter_mut().zip(octets.drain(..count)).for_each(|(to, from)| *to = from);
-        count
-    }
-}
-
-/// One end of a connection in memory.
-struct MemoryLink {
-    incoming: Rc<Pipe>,
-    outgoing: Rc<Pipe>,
-}
-
-impl MemoryLink {
-    fn pair() -> (Self, Self) {
-        let (one, two) = (Rc::<Pipe>::default(), Rc::<Pipe>::default());
-        let other = Self { incoming: Rc::clone(&two), outgoing: Rc::clone(&one) };
-        (Self { incoming: one, outgoing: two }, other)
-    }
-}
-
-impl Link for MemoryLink {
-    async fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let changed = self.incoming.changed.wait();
-            let count = self.incoming.take(memory);
-            if count > 0 || self.incoming.closed.get() {
-                return Ok(count);
-            }
-            changed.await;
-        }
-    }
-
-    fn has_unread(&self) -> bool {
-        !self.incoming.octets.borrow().is_empty()
-    }
-
-    async fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.outgoing.octets.borrow_mut().extend(octets);
-        self.outgoing.changed.notify_all();
-        Ok(octets.len())
-    }
-
-    async fn shutdown(&mut self) -> io::Result<()> {
-        self.outgoing.closed.set(true);
-        self.outgoing.changed.notify_all();
-        Ok(())
-    }
-}
-
-impl Drop for MemoryLink {
-    fn drop(&mut self) {
-        self.outgoing.closed.set(true);
-        self.outgoing.changed.notify_all();
-    }
-}
 
 #[derive(Clone)]
 struct SimSpawn(Spawner);
@@ -118,89 +35,9 @@ impl Spawn for SimSpawn {
     }
 }
 
-/// Opens the store and starts a shard with its standing tasks.
+/// One shard with its standing tasks, over a disk that may have one already.
 async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary) -> Rc<SimShard> {
-    let options = StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() };
-    let opened = store::open(&disk, &clock, &options).await.expect("a store that crashed opens");
-    let mut logs = Vec::new();
-    let chains = opened.chains[0];
-    for (purpose, chain) in [(Purpose::Mail, chains.mail), (Purpose::Journal, chains.journal)] {
-        let options = LogOptions {
-            purpose,
-            shard: ShardId(0),
-            store: opened.store.store,
-            segment_octets: SEGMENT_OCTETS,
-            reserve_octets: 0,
-            first_segment: chain.first,
-            previous: chain.previous,
-            frontier: Arc::clone(&opened.frontier),
-            keys: Arc::default(),
-        };
-        logs.push(Rc::new(Log::open(disk.clone(), clock.clone(), options).await.expect("a log opens")));
-    }
-    let mut config = Config::embedded();
-    config.storage.min_free_space_bytes = 0;
-    config.domains[0].retry_interval = Duration::from_secs(1);
-    let usage = Arc::<Usage>::default();
-    let shard = Rc::new(Shard {
-        id: ShardId(0),
-        directory: ShardId(0),
-        shards: 1,
-        clock,
-        disk,
-        mail: Rc::clone(&logs[0]),
-        journal: Rc::clone(&logs[1]),
-        shelf: RefCell::new(opened.shelves.into_iter().next().unwrap_or_default()),
-        frontier: opened.frontier,
-        snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
-        counters: Counters::default(),
-        receiving: Receiving::default(),
-        callouts: Callouts::default(),
-        interrupts: Interrupts::default(),
-        mesh: mesh::mesh(1).remove(0),
-        lookup: lookup_channel().0,
-        verdicts: Verdicts::default(),
-        chores: Notify::default(),
-        lanes: Lanes::new(usage),
-        expiry_clock: RefCell::default(),
-        synchronisation: || Synchronisation::Synchronised,
-        shutting_down: Cell::new(false),
-        shutdown: Notify::default(),
-        store: opened.store.store,
-        keys: Arc::default(),
-        incarnation: opened.store.incarnation,
-        identity: Cell::new(Some(opened.store)),
-        numbers: Cell::new(0),
-        free: Cell::new((Duration::ZERO, 0)),
-        last_stamps: RefCell::default(),
-        checkpoints: Checkpoints::new(chains.oldest_journal, opened.incomplete),
-        telling: Epochs::default(),
-        looking: Epochs::default(),
-    });
-    for backlog in opened.backlogs {
-        shard.lanes.take_backlog(backlog);
-    }
-    stand(&shard, primary, &spawn);
-    shard
-}
-
-/// Starts the standing tasks.
-fn stand(shard: &Rc<SimShard>, primary: Primary, spawn: &SimSpawn) {
-    spawn.spawn(housekeeping::commit_mail(Rc::clone(shard)));
-    spawn.spawn(housekeeping::commit_journal(Rc::clone(shard)));
-    spawn.spawn(housekeeping::unlink(Rc::clone(shard)));
-    spawn.spawn(housekeeping::sweep(Rc::clone(shard)));
-    for (log, purpose) in [(&shard.mail, Purpose::Mail), (&shard.journal, Purpose::Journal)] {
-        spawn.spawn(housekeeping::keep_house(Rc::clone(shard), Rc::clone(log), purpose));
-    }
-    spawn.spawn(housekeeping::read_inbox(Rc::clone(shard)));
-    spawn.spawn(compaction::run(Rc::clone(shard)));
-    spawn.spawn(checkpoint::lead(Rc::clone(shard)));
-    spawn.spawn(checkpoint::follow(Rc::clone(shard)));
-    spawn.spawn(authentication::run(Rc::clone(shard)));
-    spawn.spawn(replay::expire(Rc::clone(shard)));
-    spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
-    spawn.spawn(replay::start_lanes(Rc::clone(shard), primary, spawn.clone()));
+    node::start(disk, clock, &spawn, &primary, Plan::one_shard()).await.remove(0)
 }
 
 /// What the world outside saw.
@@ -306,7 +143,7 @@ fn drain(disk: &SimDisk, seed: u64, expected: usize) -> Vec<String> {
         idle = if taken.borrow().len() < expected { 0 } else { idle + 1 };
         steps += 1;
     }
-    taken.take()
+    taken.take().into_iter().map(|taken| taken.subject).collect()
 }
 
 /// P1 and P3: everything promised arrived, and what was promised before another's MAIL was offered before it.

@@ -16,7 +16,15 @@ use storage::sim::SimClock;
 /// What a primary says about a local part.
 pub(super) type Judge = fn(&str) -> RecipientVerdict<'static>;
 
-/// A primary in memory: down until told, then it takes everything and remembers subjects in the order of MAIL.
+/// A message that a primary took.
+pub(super) struct Taken {
+    pub(super) subject: String,
+    /// Those that it accepted.
+    pub(super) recipients: Vec<String>,
+    pub(super) at: Duration,
+}
+
+/// A primary in memory: down until told, then it takes everything and remembers it in the order of MAIL.
 #[derive(Clone)]
 pub(super) struct Primary {
     pub(super) up: Rc<Cell<bool>>,
@@ -26,7 +34,9 @@ pub(super) struct Primary {
     pub(super) dialed: Rc<Cell<u32>>,
     /// What it says to RCPT, by the local part.
     pub(super) judges: Rc<Cell<Judge>>,
-    pub(super) taken: Rc<RefCell<Vec<String>>>,
+    pub(super) taken: Rc<RefCell<Vec<Taken>>>,
+    /// How long it thinks about a message.
+    pub(super) thinks: Rc<Cell<Duration>>,
     pub(super) clock: SimClock,
     spawn: SimSpawn,
 }
@@ -73,7 +83,13 @@ impl Primary {
                 }
                 ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
                 ServerEvent::MessageEnds(_) => {
-                    self.taken.borrow_mut().push(subject(&data));
+                    self.clock.sleep(self.thinks.get()).await;
+                    let recipients = session.transaction().recipients().map(str::to_owned).collect();
+                    self.taken.borrow_mut().push(Taken {
+                        subject: subject(&data),
+                        recipients,
+                        at: self.clock.now(),
+                    });
                     data.clear();
                     session.handle_message(Ok(&"taken"), self.clock.now());
                 }
@@ -116,6 +132,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         dialed: Rc::default(),
         judges: Rc::new(Cell::new(judges)),
         taken,
+        thinks: Rc::default(),
         clock: clock.clone(),
         spawn: spawn.clone(),
     }

@@ -18,7 +18,14 @@ pub struct Executor {
     spawned: Rc<RefCell<Vec<Task>>>,
     random: Random,
     clock: SimClock,
+    /// One task in so many turns begins to starve.
+    unfair_one_in: Option<u64>,
+    /// The task that gets no turn while another can have it, and for how many turns still.
+    starving: Option<(Arc<Flag>, u64)>,
 }
+
+/// Turns for which a task starves at most: a disk that hangs, a core that is stolen.
+const STARVING_TURNS_MAX: u64 = 400;
 
 /// Spawns tasks from within tasks.
 #[derive(Clone)]
@@ -54,7 +61,15 @@ impl Executor {
     /// An executor for one life of a process.
     #[must_use]
     pub fn new(seed: u64, clock: SimClock) -> Self {
-        Self { tasks: Vec::new(), spawned: Rc::default(), random: Random::new(seed), clock }
+        let (tasks, spawned, random) = (Vec::new(), Rc::default(), Random::new(seed));
+        Self { tasks, spawned, random, clock, unfair_one_in: None, starving: None }
+    }
+
+    /// The same, but now and then, once in about `one_in` turns, a task gets none for a while though it could run: races
+    /// whose window is a few polls wide become likely.
+    #[must_use]
+    pub fn unfair(seed: u64, clock: SimClock, one_in: u64) -> Self {
+        Self { unfair_one_in: Some(one_in), ..Self::new(seed, clock) }
     }
 
     /// For spawning.
@@ -72,7 +87,7 @@ impl Executor {
         if ready.is_empty() {
             return self.clock.advance();
         }
-        let chosen = ready[usize::try_from(self.random.below(ready.len() as u64)).expect("an index")];
+        let chosen = self.choose(&ready);
         let task = &mut self.tasks[chosen];
         task.flag.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&task.flag));
@@ -80,6 +95,26 @@ impl Executor {
             drop(self.tasks.swap_remove(chosen));
         }
         true
+    }
+
+    fn choose(&mut self, ready: &[usize]) -> usize {
+        let mut pick =
+            |from: &[usize]| from[usize::try_from(self.random.below(from.len() as u64)).expect("an index")];
+        let Some(one_in) = self.unfair_one_in else { return pick(ready) };
+        let starving = self.starving.take().filter(|(_, turns)| *turns > 0);
+        let Some((flag, turns)) = starving else {
+            let chosen = pick(ready);
+            if self.random.below(one_in) == 0 {
+                let turns = self.random.below(STARVING_TURNS_MAX);
+                self.starving = Some((Arc::clone(&self.tasks[chosen].flag), turns));
+            }
+            return chosen;
+        };
+        let others: Vec<usize> =
+            ready.iter().copied().filter(|task| !Arc::ptr_eq(&self.tasks[*task].flag, &flag)).collect();
+        let chosen = pick(if others.is_empty() { ready } else { &others });
+        self.starving = Some((flag, turns - 1));
+        chosen
     }
 
     /// Runs until `future` is done, or `steps` polls were made: then `None`, which is a crash if the executor

@@ -1,0 +1,172 @@
+//! A node on the simulated machine: shards over one store with their standing tasks, all on one thread.
+
+use super::{Primary, SimShard, SimSpawn};
+use crate::bridge::{Snapshot, Usage, lookup_channel};
+use crate::config::Config;
+use crate::metrics::Counters;
+use crate::shard::backlog::Lanes;
+use crate::shard::callouts::Callouts;
+use crate::shard::checkpoints::Checkpoints;
+use crate::shard::epoch::Epochs;
+use crate::shard::expiry_clock::Synchronisation;
+use crate::shard::interrupt::Interrupts;
+use crate::shard::link::Spawn;
+use crate::shard::mesh::Mesh;
+use crate::shard::receiving::Receiving;
+use crate::shard::state::Shard;
+use crate::shard::verdicts::Verdicts;
+use crate::shard::{authentication, checkpoint, compaction, housekeeping, mesh, replay};
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::format::segment_header::Purpose;
+use storage::format::store_file::StoreFile;
+use storage::frontier::Frontier;
+use storage::log::{Log, LogOptions};
+use storage::notify::Notify;
+use storage::position::{ShardId, Stamp};
+use storage::shelf::Shelf;
+use storage::sim::{SimClock, SimDisk};
+use storage::store::{self, Chain, Chains, StoreOptions};
+
+/// How a node is made.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) shards: u16,
+    pub(super) segment_octets: u64,
+    pub(super) journal_octets: u64,
+    pub(super) config: Config,
+}
+
+impl Plan {
+    /// One shard with the embedded configuration, which tries again each second.
+    pub(super) fn one_shard() -> Self {
+        let mut config = Config::embedded();
+        config.storage.min_free_space_bytes = 0;
+        config.domains[0].retry_interval = Duration::from_secs(1);
+        Self { shards: 1, segment_octets: 4 << 20, journal_octets: 4 << 20, config }
+    }
+}
+
+/// What all shards of a life share.
+struct Life {
+    disk: SimDisk,
+    clock: SimClock,
+    store: StoreFile,
+    frontier: Arc<Frontier>,
+    snapshot: Arc<Snapshot>,
+    last_stamps: Vec<(ShardId, Stamp)>,
+    incomplete: bool,
+    plan: Plan,
+}
+
+/// Opens the store and starts shards with their standing tasks.
+pub(super) async fn start(
+    disk: SimDisk,
+    clock: SimClock,
+    spawn: &SimSpawn,
+    primary: &Primary,
+    mut plan: Plan,
+) -> Vec<Rc<SimShard>> {
+    // What compaction goes by.
+    plan.config.storage.segment_size_bytes = plan.segment_octets;
+    let options =
+        StoreOptions { shards: plan.shards, journal_octets: plan.journal_octets, ..StoreOptions::default() };
+    let opened = store::open(&disk, &clock, &options).await.expect("a store that crashed opens");
+    let snapshot = Arc::new(Snapshot::new(plan.config.clone(), Arc::<Usage>::default()));
+    let (store, frontier, last_stamps) = (opened.store, opened.frontier, opened.last_stamps);
+    let life =
+        Life { disk, clock, store, frontier, snapshot, last_stamps, incomplete: opened.incomplete, plan };
+    let mut shards = Vec::new();
+    let parts = opened.shelves.into_iter().zip(opened.chains).zip(mesh::mesh(life.plan.shards));
+    for (number, ((shelf, chains), mesh)) in (0..).map(ShardId).zip(parts) {
+        shards.push(life.shard(number, shelf, chains, mesh).await);
+    }
+    for backlog in opened.backlogs {
+        let owner = mesh::owner(&backlog.domain, life.plan.shards);
+        shards[usize::from(owner.0)].lanes.take_backlog(backlog);
+    }
+    shards.iter().for_each(|shard| stand(shard, primary, spawn));
+    shards
+}
+
+impl Life {
+    async fn log(&self, purpose: Purpose, directory: ShardId, chain: Chain) -> Rc<Log<SimDisk, SimClock>> {
+        let segment_octets = match purpose {
+            Purpose::Mail => self.plan.segment_octets,
+            Purpose::Journal => self.plan.journal_octets,
+        };
+        let options = LogOptions {
+            purpose,
+            shard: directory,
+            store: self.store.store,
+            segment_octets,
+            reserve_octets: 0,
+            first_segment: chain.first,
+            previous: chain.previous,
+            frontier: Arc::clone(&self.frontier),
+            keys: Arc::default(),
+        };
+        Rc::new(Log::open(self.disk.clone(), self.clock.clone(), options).await.expect("a log opens"))
+    }
+
+    async fn shard(&self, id: ShardId, shelf: Shelf, chains: Chains, mesh: Mesh) -> Rc<SimShard> {
+        Rc::new(Shard {
+            id,
+            directory: chains.directory,
+            shards: self.plan.shards,
+            clock: self.clock.clone(),
+            disk: self.disk.clone(),
+            journal: self.log(Purpose::Journal, chains.directory, chains.journal).await,
+            mail: self.log(Purpose::Mail, chains.directory, chains.mail).await,
+            shelf: RefCell::new(shelf),
+            frontier: Arc::clone(&self.frontier),
+            snapshot: RefCell::new(Arc::clone(&self.snapshot)),
+            counters: Counters::default(),
+            receiving: Receiving::default(),
+            callouts: Callouts::default(),
+            interrupts: Interrupts::default(),
+            mesh,
+            lookup: lookup_channel().0,
+            verdicts: Verdicts::default(),
+            chores: Notify::default(),
+            lanes: Lanes::new(Arc::clone(&self.snapshot.usage)),
+            expiry_clock: RefCell::default(),
+            synchronisation: || Synchronisation::Synchronised,
+            shutting_down: Cell::new(false),
+            shutdown: Notify::default(),
+            store: self.store.store,
+            keys: Arc::default(),
+            incarnation: self.store.incarnation,
+            identity: Cell::new((id == ShardId(0)).then_some(self.store)),
+            numbers: Cell::new(0),
+            free: Cell::new((Duration::ZERO, 0)),
+            last_stamps: RefCell::new(self.last_stamps.iter().copied().collect()),
+            checkpoints: Checkpoints::new(chains.oldest_journal, self.incomplete),
+            telling: Epochs::default(),
+            looking: Epochs::default(),
+        })
+    }
+}
+
+/// Starts the standing tasks.
+fn stand(shard: &Rc<SimShard>, primary: &Primary, spawn: &SimSpawn) {
+    spawn.spawn(housekeeping::commit_mail(Rc::clone(shard)));
+    spawn.spawn(housekeeping::commit_journal(Rc::clone(shard)));
+    spawn.spawn(housekeeping::unlink(Rc::clone(shard)));
+    spawn.spawn(housekeeping::sweep(Rc::clone(shard)));
+    for (log, purpose) in [(&shard.mail, Purpose::Mail), (&shard.journal, Purpose::Journal)] {
+        spawn.spawn(housekeeping::keep_house(Rc::clone(shard), Rc::clone(log), purpose));
+    }
+    spawn.spawn(housekeeping::read_inbox(Rc::clone(shard)));
+    spawn.spawn(compaction::run(Rc::clone(shard)));
+    if shard.id == ShardId(0) {
+        spawn.spawn(checkpoint::lead(Rc::clone(shard)));
+    }
+    spawn.spawn(checkpoint::follow(Rc::clone(shard)));
+    spawn.spawn(authentication::run(Rc::clone(shard)));
+    spawn.spawn(replay::expire(Rc::clone(shard)));
+    spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
+    spawn.spawn(replay::start_lanes(Rc::clone(shard), primary.clone(), spawn.clone()));
+}
