@@ -115,8 +115,6 @@ pub struct Snapshot {
     pub tls: Option<Arc<ServerConfig>>,
     /// What is stored: the same in every snapshot of a process.
     pub usage: Arc<Usage>,
-    /// SPF, DKIM and DMARC are looked into for the mail of a domain.
-    pub authenticates: bool,
     domains: HashMap<String, usize>,
     /// Counts of the domains, in the order of the configuration.
     usages: Vec<Arc<DomainUsage>>,
@@ -138,9 +136,8 @@ impl Snapshot {
         let names = config.domains.iter().enumerate();
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
-        let authenticates = config.domains.iter().any(|domain| domain.authenticate);
         let recipients = config.domains.iter().map(|_| Arc::default()).collect();
-        Self { config, profile, tls: None, usage, authenticates, domains, usages, recipients }
+        Self { config, profile, tls: None, usage, domains, usages, recipients }
     }
 
     /// The same, with what the process knows of recipients.

@@ -109,7 +109,8 @@
 //!   and what is under way goes to the log in smaller chunks, so that it can end.
 //! - **Early talk behind STARTTLS closes** as it does behind DATA: whoever put it there did not wait, and whether it would
 //!   be read before or inside TLS is a matter of timing.
-//! - **Nobody waits for SPF, DKIM or DMARC** ([`auth`]). SPF is asked at MAIL, the body is hashed while its record is on its way to the
+//! - **Nobody waits for SPF, DKIM or DMARC** ([`auth`]). SPF is asked at the first
+//!   recipient whose domain wants it (at MAIL a client could have our name servers asked for nothing), the body is hashed while its record is on its way to the
 //!   disk, the rest is asked after the 250; each question is put only if there is room for it. A verdict is 32 bits that go
 //!   along with what is queued, told to the journal as a row that an older program leaves out. No verdict means not proven.
 //! - **A signature proves a reverse-path of its own domain or of one below it**, not of one above: DMARC's relaxed alignment would have

@@ -8,6 +8,8 @@
 //! Promises: nothing here refuses mail, or has mail wait. A failure of any kind is a result (`temperror`) or no verdict at
 //! all, and what has no verdict is not proven (P5). What it costs is bounded: header section, signatures, lookups, time.
 //!
+//! A key that says it is being tried (`t=y`, RFC 6376 3.6.1) proves as others do: whoever signed has it, and nothing is refused.
+//!
 //! SPF is evaluated here and only parsed by mail-auth: its evaluation knows no bound on void lookups, and takes the match of an
 //! inner `include` for that of the whole record, which would prove what `?include` leaves open.
 

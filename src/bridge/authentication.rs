@@ -64,7 +64,7 @@ pub struct MessageQuestion {
     pub header: Option<Vec<u8>>,
     /// Of the body.
     pub bodies: BodyHashes,
-    /// The answer to what was asked at MAIL.
+    /// The answer to what was asked at the first recipient.
     pub spf: Receiver<Spf>,
     /// Where the verdict goes.
     pub answer: Sender<Authenticated>,

@@ -26,6 +26,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The file of the certificate that was made here, in the data directory.
 const SELF_SIGNED_FILE: &str = "self-signed.pem";
 
+/// The permissions of who is neither the owner nor of the group: keys are often shared with a group of servers.
+const OTHERS: u32 = 0o007;
+
 /// Reads certificates with their keys, as configured.
 ///
 /// # Errors
@@ -38,6 +41,10 @@ fn load_one(files: &CertificateFiles) -> Result<CertifiedKey, String> {
     let failed = |path: &Path, what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
     let read = |path: &Path| config::read(path).map_err(|error| failed(path, &error));
     let (chain, key) = (read(&files.cert)?, read(&files.key)?);
+    if rustix::fs::stat(&files.key).is_ok_and(|status| status.st_mode & OTHERS != 0) {
+        // Not an error: other programs put it there, and mail goes on.
+        tracing::warn!(path = %files.key.display(), "anybody on this machine may read this key: chmod o-rwx");
+    }
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
     let chain = chain.map_err(|error| failed(&files.cert, &error))?;
     if chain.is_empty() {

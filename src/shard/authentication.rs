@@ -1,4 +1,4 @@
-//! The origin of mail, as a shard has it looked into: asked at MAIL and after the commit, told to the journal and the owners
+//! The origin of mail, as a shard has it looked into: asked at RCPT and after the commit, told to the journal and the owners
 //! when the verdict comes.
 //!
 //! Promise: no session and no message waits for any of it. Questions are put where there is room, body hashes are made
@@ -9,9 +9,7 @@
 use super::mesh::{Note, Said, owner};
 use super::state::Shard;
 use crate::auth::body::BodyHashing;
-use crate::bridge::{
-    Authenticated, AuthenticationQuestion, MessageQuestion, SenderQuestion, Snapshot, Stored,
-};
+use crate::bridge::{Authenticated, AuthenticationQuestion, MessageQuestion, SenderQuestion, Stored};
 use crate::limits::{VERDICT_PAUSE, VERDICTS_A_WRITE};
 use crate::message::authentication::Spf;
 use crate::smtp::server::ServerSession;
@@ -36,29 +34,32 @@ pub(super) struct Accepted {
 
 /// One transaction's part.
 #[derive(Debug, Default)]
-pub(super) struct Inquiry {
+pub(super) struct Inquiry(Option<Asked>);
+
+/// There is a recipient whose domain wants it.
+#[derive(Debug)]
+struct Asked {
     /// The answer about the sender, once it comes.
-    spf: Option<Receiver<Spf>>,
-    /// Nothing is hashed for recipients whose domains do not want it.
-    hashing: Option<BodyHashing>,
-    /// Whether that was looked at.
-    decided: bool,
+    spf: Receiver<Spf>,
+    hashing: BodyHashing,
 }
 
 impl Inquiry {
-    /// MAIL was accepted: asks about its sender, and waits for nothing.
-    pub(super) fn begin<D: Disk, C: Clock>(
+    /// A recipient was accepted: asks about the sender, unless that was done or nobody wants it, and waits for nothing. Not at
+    /// MAIL: who names no recipient of ours would have our name servers asked for nothing.
+    pub(super) fn take_recipient<D: Disk, C: Clock>(
         &mut self,
         shard: &Shard<D, C>,
         client: IpAddr,
         session: &ServerSession,
     ) {
-        *self = Self::default();
         let snapshot = shard.snapshot.borrow();
-        if !snapshot.authenticates {
+        let newest = session.transaction().recipients().last().map(domain_of);
+        let wants = |domain| snapshot.domain(domain).is_some_and(|domain| domain.authenticate);
+        if self.0.is_some() || !newest.is_some_and(wants) {
             return;
         }
-        let (answer, answered) = async_channel::bounded(1);
+        let (answer, spf) = async_channel::bounded(1);
         let question = SenderQuestion {
             client,
             helo: session.greeted_as().to_owned(),
@@ -68,19 +69,13 @@ impl Inquiry {
         };
         // Without room the answer's other end is gone, which reads as no answer.
         let _ = shard.lookup.authenticator().ask(AuthenticationQuestion::Sender(question));
-        self.spf = Some(answered);
+        self.0 = Some(Asked { spf, hashing: BodyHashing::default() });
     }
 
     /// The next octets of mail data, as they are stored.
-    pub(super) fn take(&mut self, session: &ServerSession, snapshot: &Snapshot, stored: &[u8]) {
-        if !core::mem::replace(&mut self.decided, true) && self.spf.is_some() {
-            let wants =
-                |mailbox| snapshot.domain(domain_of(mailbox)).is_some_and(|domain| domain.authenticate);
-            let is_wanted = session.transaction().recipients().any(wants);
-            self.hashing = is_wanted.then(BodyHashing::default);
-        }
-        if let Some(hashing) = &mut self.hashing {
-            hashing.write(stored);
+    pub(super) fn take(&mut self, stored: &[u8]) {
+        if let Some(asked) = &mut self.0 {
+            asked.hashing.write(stored);
         }
     }
 
@@ -91,7 +86,7 @@ impl Inquiry {
         session: &ServerSession,
         accepted: Accepted,
     ) {
-        let (Some(spf), Some(hashing)) = (self.spf, self.hashing) else { return };
+        let Some(Asked { spf, hashing }) = self.0 else { return };
         let hashed = hashing.finish();
         let snapshot = shard.snapshot.borrow();
         let transaction = session.transaction();

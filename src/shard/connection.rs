@@ -105,7 +105,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 self.secure().await?;
             }
             if self.buffer.wants_spill() {
-                self.ingest.spill(&self.session, self.buffer.kept()).await;
+                self.ingest.spill(self.buffer.kept()).await;
                 self.buffer.drop_kept();
             }
             self.receive().await?;
@@ -120,7 +120,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 ServerEvent::Idle if step.consumed == 0 => return,
                 ServerEvent::Data { start, end } => self.buffer.keep(start, end),
                 ServerEvent::Chunk { start, end } => {
-                    self.ingest.take_chunk(&self.session, &self.buffer.unfed()[start..end]).await;
+                    self.ingest.take_chunk(&self.buffer.unfed()[start..end]).await;
                 }
                 _ => {}
             }
@@ -150,7 +150,11 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 ServerEvent::Recipient => {
                     let snapshot = self.shard.snapshot.borrow().clone();
                     let verdict = self.judge_recipient(&snapshot).await;
+                    let accepted = !matches!(verdict, RecipientVerdict::Refuse(_));
                     self.session.handle_recipient(verdict, self.shard.clock.now());
+                    if accepted {
+                        self.ingest.take_recipient(&self.session);
+                    }
                 }
                 ServerEvent::Sender => {
                     let free = self.shard.free_octets().await;
@@ -160,7 +164,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     let verdict = verdict::sender(free, &snapshot)
                         .and_then(|()| self.shard.receiving.admit_message(client, &snapshot, now));
                     if verdict.is_ok() {
-                        self.ingest.begin(&self.session);
+                        self.ingest.begin();
                     }
                     self.session.handle_sender(verdict, now);
                 }

@@ -18,7 +18,6 @@ use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAIL
 use crate::smtp::server::{ServerSession, Transaction};
 use core::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
@@ -72,9 +71,14 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     }
 
     /// MAIL was accepted.
-    pub(super) fn begin(&mut self, session: &ServerSession) {
+    pub(super) fn begin(&mut self) {
+        self.inquiry = Inquiry::default();
+    }
+
+    /// A recipient was accepted.
+    pub(super) fn take_recipient(&mut self, session: &ServerSession) {
         let client = session.client().address.unwrap_or(self.client);
-        self.inquiry.begin(&self.shard, client, session);
+        self.inquiry.take_recipient(&self.shard, client, session);
     }
 
     /// The session goes through TLS from now on.
@@ -83,7 +87,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     }
 
     /// Octets of a BDAT chunk, in order. A failure is told at the end of the data.
-    pub(super) async fn take_chunk(&mut self, session: &ServerSession, octets: &[u8]) {
+    pub(super) async fn take_chunk(&mut self, octets: &[u8]) {
         for piece in octets.chunks(STUFF_OCTETS) {
             self.stuffed.with(|stuffed| self.stuffer.stuff(piece, stuffed));
             let octets = self.stuffed.octets().len();
@@ -91,7 +95,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             let is_pressed = octets >= RECEIVE_OCTETS_PRESSED && self.shard.receiving.memory.is_short();
             if octets >= INLINE_DATA_OCTETS || is_pressed {
                 let mut stuffed = self.stuffed.take();
-                self.spill(session, stuffed.octets()).await;
+                self.spill(stuffed.octets()).await;
                 stuffed.with(Vec::clear);
                 self.stuffed = stuffed;
             }
@@ -99,12 +103,12 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     }
 
     /// Appends `data` as a chunk. A failure is told at the end of the data.
-    pub(super) async fn spill(&mut self, session: &ServerSession, data: &[u8]) {
+    pub(super) async fn spill(&mut self, data: &[u8]) {
         self.check_header(data, false);
         if self.refusal.is_some() {
             return;
         }
-        self.inquire(session, data);
+        self.inquiry.take(data);
         let queue_id = self.queue_id();
         match self.shard.mail.append_chunk(queue_id, data).await {
             Ok(chunk) => {
@@ -210,7 +214,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         };
         let receipt = self.shard.mail.append_message(&message).await.map_err(reply_of)?;
         // While the record is on its way to the disk: it costs nobody time.
-        self.inquire(session, tail);
+        self.inquiry.take(tail);
         receipt.ticket.await.map_err(reply_of)?;
         // From here the message is ours.
         self.keep_pins(receipt.place.segment, receipt.place.unit_base, recipients.len());
@@ -229,12 +233,6 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let inquiry = core::mem::take(&mut self.inquiry);
         inquiry.ask(&self.shard, session, Accepted { queue_id, stamp: receipt.stamp });
         Ok(())
-    }
-
-    /// Mail data, as it is stored, for what its origin can prove.
-    fn inquire(&mut self, session: &ServerSession, stored: &[u8]) {
-        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
-        self.inquiry.take(session, &snapshot, stored);
     }
 
     /// Hands the session's pins over to the message.

@@ -20,14 +20,16 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(name: &str) -> Self {
+    /// `authentication`: SPF, DKIM and DMARC are asked for, of a name server that is not there.
+    pub(super) fn start(name: &str, authentication: bool) -> Self {
         let scratch = Scratch::new(name);
         let text = format!(
             "hostname = \"{HOSTNAME}\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
              max_connections = 15000\nmax_connections_per_ip = 15000\n\
              rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\n\
              [storage]\nmin_free_space = \"16MiB\"\n\
-             [[domain]]\nname = \"example.test\"\nauthenticate = false\nprimary = [\"127.0.0.1:9\"]\n",
+             [[domain]]\nname = \"example.test\"\nauthenticate = {authentication}\nprimary = [\"127.0.0.1:9\"]\n\
+             [dns]\nnameservers = [\"127.0.0.1:9\"]\n",
             scratch.path().join("data").display()
         );
         let config = scratch.path().join("stratamx.toml");
@@ -60,6 +62,16 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
+    /// CPU time of its threads so far, in seconds (sched-stats: nanoseconds on a CPU).
+    pub(super) fn cpu_s(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let stat =
+            |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).expect("Linux tells");
+        let nanoseconds = |stat: String| stat.split(' ').next().and_then(|on_cpu| on_cpu.parse::<u64>().ok());
+        let all = tasks.map(|task| nanoseconds(stat(task.expect("it runs"))).expect("a number")).sum::<u64>();
+        all as f64 / 1e9
+    }
+
     /// The highest resident memory so far is forgotten (proc(5), clear_refs).
     pub(super) fn forget_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("our own process");
@@ -71,6 +83,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A line of what the client sends.
+const LINE_OCTETS: usize = 72;
+
+/// So many of them.
+pub(super) fn lines(count: usize) -> Vec<u8> {
+    [&[b'x'; LINE_OCTETS - 2][..], b"\r\n"].concat().repeat(count)
 }
 
 /// See the module.
@@ -116,8 +136,8 @@ impl<S: Read + Write> Client<S> {
         self.say("MAIL FROM:<a@example.org>", "250 ");
         self.say("RCPT TO:<b@example.test>", "250 ");
         self.say("DATA", "354 ");
-        let block = [&[b'x'; 70][..], b"\r\n"].concat().repeat(1000);
-        let mut left = octets / 72 * 72;
+        let block = lines(1000);
+        let mut left = octets / LINE_OCTETS * LINE_OCTETS;
         while left > 0 {
             let part = &block[..left.min(block.len())];
             self.reader.get_mut().write_all(part).expect("the server reads");

@@ -1,7 +1,7 @@
 //! A node on the simulated machine: shards over one store with their standing tasks, all on one thread.
 
 use super::{Primary, SimShard, SimSpawn};
-use crate::bridge::{Snapshot, Usage, lookup_channel};
+use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::shard::backlog::Lanes;
@@ -37,6 +37,7 @@ pub(super) struct Plan {
     pub(super) segment_octets: u64,
     pub(super) journal_octets: u64,
     pub(super) config: Config,
+    pub(super) lookup: Lookup,
 }
 
 impl Plan {
@@ -45,7 +46,13 @@ impl Plan {
         let mut config = Config::embedded();
         config.storage.min_free_space_bytes = 0;
         config.domains[0].retry_interval = Duration::from_secs(1);
-        Self { shards: 1, segment_octets: 4 << 20, journal_octets: 4 << 20, config }
+        Self {
+            shards: 1,
+            segment_octets: 4 << 20,
+            journal_octets: 4 << 20,
+            config,
+            lookup: lookup_channel().0,
+        }
     }
 }
 
@@ -128,7 +135,7 @@ impl Life {
             callouts: Callouts::default(),
             interrupts: Interrupts::default(),
             mesh,
-            lookup: lookup_channel().0,
+            lookup: self.plan.lookup.clone(),
             verdicts: Verdicts::default(),
             chores: Notify::default(),
             lanes: Lanes::new(Arc::clone(&self.snapshot.usage)),

@@ -91,7 +91,7 @@ fn plan(shards: u16, large: bool) -> Plan {
         config.domains.push(domain);
     }
     let segment_octets = if large { 768 << 10 } else { 96 << 10 };
-    Plan { shards, segment_octets, journal_octets: 32 << 10, config }
+    Plan { shards, segment_octets, journal_octets: 32 << 10, config, ..Plan::one_shard() }
 }
 
 /// A sender that brings messages one after the other, with pauses, until the life ends.
