@@ -22,6 +22,8 @@ mod damage;
 mod edge;
 #[path = "integration/extensions.rs"]
 mod extensions;
+#[path = "fuzz/mod.rs"]
+mod fuzz;
 #[path = "integration/harness/mod.rs"]
 mod harness;
 #[path = "integration/outage/mod.rs"]
