@@ -26,6 +26,8 @@ mod extensions;
 mod fuzz;
 #[path = "integration/harness/mod.rs"]
 mod harness;
+#[path = "integration/interop/mod.rs"]
+mod interop;
 #[path = "integration/outage/mod.rs"]
 mod outage;
 #[path = "integration/recipients.rs"]
