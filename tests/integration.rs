@@ -18,6 +18,8 @@ mod check;
 mod conversations;
 #[path = "integration/damage.rs"]
 mod damage;
+#[path = "integration/differential/mod.rs"]
+mod differential;
 #[path = "integration/edge.rs"]
 mod edge;
 #[path = "integration/extensions.rs"]
