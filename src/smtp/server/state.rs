@@ -136,6 +136,7 @@ impl ServerSession {
                 return ServerEvent::MessageEnds(summary);
             }
             Err(DataFault::BareLineEnd) => reply::BAD_LINE_ENDS_554,
+            Err(DataFault::DotNul) => reply::DOT_NUL_554,
             Err(DataFault::TooBig) => reply::MESSAGE_TOO_BIG_552,
         };
         self.queue(&refusal);

@@ -72,5 +72,5 @@ impl Case {
 pub fn of_recipient(recipient: &str) -> (&str, usize) {
     let (name, rest) = recipient.split_once('.').expect("names have no dot");
     let is_server = |server: &&str| rest == format!("{}@example.test", server.to_lowercase());
-    (name, SERVERS.iter().position(|server| is_server(server)).expect("one of them"))
+    (name, SERVERS.iter().position(is_server).expect("one of them"))
 }
