@@ -34,6 +34,8 @@ mod interop;
 mod outage;
 #[path = "integration/recipients.rs"]
 mod recipients;
+#[path = "integration/replies.rs"]
+mod replies;
 #[path = "integration/retention.rs"]
 mod retention;
 #[path = "integration/serve.rs"]
