@@ -3,7 +3,7 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .ONESHELL:
-.PHONY: run test fmt lint doc bench bars
+.PHONY: run test fuzz fmt lint doc bench bars
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
@@ -14,7 +14,8 @@ run:
 # Builds every program and runs every test, with real mail software as peers.
 test:
 	@.ci/packages cc=gcc cc=libc6-dev swaks=swaks postfix=postfix python3=python3 \
-	    openssl=openssl Net::SSLeay=libnet-ssleay-perl
+	    openssl=openssl Net::SSLeay=libnet-ssleay-perl curl=curl node=nodejs
+	.ci/peers target/peers
 	if cargo nextest --version >/dev/null 2>&1; then
 	    cargo nextest run --workspace --config-file .ci/nextest.toml
 	    cargo test --workspace --doc
@@ -22,6 +23,11 @@ test:
 	    echo "make test: cargo-nextest is not installed; cargo test does the same, a little slower" >&2
 	    cargo test --workspace
 	fi
+
+# One fuzz target for as long as wanted: make fuzz TARGET=session SECONDS=3600. Targets are the directories of tests/fuzz/corpus.
+fuzz:
+	@: $(or $(TARGET),$(error TARGET is one of $(notdir $(wildcard tests/fuzz/corpus/*))))
+	STRATAMX_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test -p stratamx --test integration fuzz::$(TARGET) -- --exact --nocapture
 
 fmt:
 	cargo fmt --all

@@ -124,6 +124,7 @@ fn every_reply_of_the_server_machine_is_in_a_conversation() {
         reply::MESSAGE_TOO_BIG_552,
         reply::NON_ASCII_ADDRESS_553,
         reply::BAD_LINE_ENDS_554,
+        reply::DOT_NUL_554,
         reply::EARLY_TALKER_554,
         reply::NO_VALID_RECIPIENTS_554,
         reply::UNKNOWN_PARAMETER_555,
@@ -232,7 +233,7 @@ impl Action {
     }
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut octets = Vec::new();
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {

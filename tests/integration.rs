@@ -18,16 +18,24 @@ mod check;
 mod conversations;
 #[path = "integration/damage.rs"]
 mod damage;
+#[path = "integration/differential/mod.rs"]
+mod differential;
 #[path = "integration/edge.rs"]
 mod edge;
 #[path = "integration/extensions.rs"]
 mod extensions;
+#[path = "fuzz/mod.rs"]
+mod fuzz;
 #[path = "integration/harness/mod.rs"]
 mod harness;
+#[path = "integration/interop/mod.rs"]
+mod interop;
 #[path = "integration/outage/mod.rs"]
 mod outage;
 #[path = "integration/recipients.rs"]
 mod recipients;
+#[path = "integration/replies.rs"]
+mod replies;
 #[path = "integration/retention.rs"]
 mod retention;
 #[path = "integration/serve.rs"]

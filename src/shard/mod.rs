@@ -36,7 +36,7 @@ mod interrupt;
 pub mod link;
 pub mod mesh;
 mod policy;
-mod proxy_header;
+pub mod proxy_header;
 mod receive_buffer;
 mod receiving;
 mod replay;

@@ -12,7 +12,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the head of a connection says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProxyHeader {
+pub enum ProxyHeader {
     /// More octets are needed.
     Incomplete,
     /// A whole header.
@@ -26,21 +26,26 @@ pub(super) enum ProxyHeader {
 
 /// Why a connection from a trusted address is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadHeader {
+pub enum BadHeader {
+    /// No header at all.
     #[error("no PROXY header of version 2")]
     NoSignature,
+    /// Text.
     #[error("a PROXY header of version 1: version 2 is wanted")]
     Version1,
+    /// Neither LOCAL nor PROXY.
     #[error("a PROXY header of another version, or with an unknown command")]
     Command,
+    /// Datagrams, or Unix sockets.
     #[error("a PROXY header of a family that is not TCP")]
     Family,
+    /// Too short for its addresses, or over the bound.
     #[error("a PROXY header whose length does not fit")]
     Length,
 }
 
 /// Reads the head of `input`.
-pub(super) fn parse(input: &[u8]) -> Result<ProxyHeader, BadHeader> {
+pub fn parse(input: &[u8]) -> Result<ProxyHeader, BadHeader> {
     let known = input.len().min(SIGNATURE.len());
     if input[..known] != SIGNATURE[..known] {
         let is_text = !input.is_empty() && VERSION_1.starts_with(&input[..input.len().min(VERSION_1.len())]);
@@ -65,7 +70,7 @@ pub(super) fn parse(input: &[u8]) -> Result<ProxyHeader, BadHeader> {
 }
 
 /// Up to where to read, given an incomplete head: the fixed part, then all.
-pub(super) fn octets_wanted(input: &[u8]) -> usize {
+pub fn octets_wanted(input: &[u8]) -> usize {
     match input.first_chunk::<FIXED_OCTETS>() {
         None => FIXED_OCTETS,
         Some([.., high, low]) => FIXED_OCTETS + usize::from(u16::from_be_bytes([*high, *low])),

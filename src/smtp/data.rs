@@ -7,7 +7,9 @@
 //!
 //! Only `CRLF . CRLF` ends the data. A bare CR or a bare LF anywhere is a fault of the message, found here and
 //! answered after the true end, so that nothing behind such an octet is ever taken for commands. A fault is
-//! sticky: from there on the data is [`DataScan::Swallow`]ed. A NUL is data.
+//! sticky: from there on the data is [`DataScan::Swallow`]ed. A NUL is data, but not behind a dot that begins a line: who reads
+//! lines as C strings takes that for the end (OpenSMTPD 6.8 does), and this data is handed on as it came. No sender that stuffs
+//! dots sends it.
 //!
 //! Invariants: concatenated spans = what the client sent, without the final `.` CRLF; `unstuffed_octets` =
 //! `stored_octets` - `stuffed_lines`; a good message is empty or ends with CRLF. Memory is a few counters;
@@ -53,6 +55,9 @@ pub enum DataFault {
     /// A CR or LF that is not part of a CRLF.
     #[error("the message has a bare CR or a bare LF")]
     BareLineEnd,
+    /// A line that begins with a dot and a NUL, which some servers take for the end of data.
+    #[error("the message has a line that begins with a dot and a NUL")]
+    DotNul,
     /// More octets than `max_message_size`.
     #[error("the message is too big")]
     TooBig,
@@ -154,7 +159,13 @@ impl DataScanner {
                 [] | [b'.'] | [b'.', b'\r'] | [b'.', b'\r', b'\n', ..] => {
                     return Line { octets: 0, is_last: true };
                 }
-                [b'.', ..] => self.summary.stuffed_lines += 1,
+                [b'.', octet, ..] => {
+                    self.summary.stuffed_lines += 1;
+                    // A bare line end is the worse fault, whichever came first, so that no split changes the verdict.
+                    if *octet == 0 && self.fault != Some(DataFault::BareLineEnd) {
+                        self.fault = Some(DataFault::DotNul);
+                    }
+                }
                 _ => {}
             }
         }
@@ -278,6 +289,10 @@ mod tests {
         })
     }
 
+    fn has_dot_nul(data: &[u8]) -> bool {
+        data.starts_with(b".\0") || data.windows(4).any(|window| window == b"\r\n.\0")
+    }
+
     fn octets(lengths: core::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
         let octet = prop_oneof![
             4 => Just(b'.'), 4 => Just(b'\r'), 4 => Just(b'\n'), 4 => Just(b'a'), 1 => Just(0), 1 => Just(0xe9)
@@ -319,6 +334,7 @@ mod tests {
                 match verdict {
                     Ok(summary) => {
                         prop_assert!(!has_bare_line_end(&data[..end]) && unstuffed <= octets_max);
+                        prop_assert!(!has_dot_nul(&data[..end]));
                         prop_assert_eq!(&spans, &data[..end]);
                         prop_assert_eq!(summary.stored_octets, end as u64);
                         prop_assert_eq!(summary.unstuffed_octets, unstuffed);
@@ -328,9 +344,13 @@ mod tests {
                     }
                     Err(fault) => {
                         prop_assert!(data.starts_with(&spans));
-                        let bare = has_bare_line_end(&data[..end]);
-                        prop_assert_eq!(fault, if bare { DataFault::BareLineEnd } else { DataFault::TooBig });
-                        prop_assert!(bare || unstuffed > octets_max);
+                        let expected = match (has_bare_line_end(&data[..end]), has_dot_nul(&data[..end])) {
+                            (true, _) => DataFault::BareLineEnd,
+                            (false, true) => DataFault::DotNul,
+                            (false, false) => DataFault::TooBig,
+                        };
+                        prop_assert_eq!(fault, expected);
+                        prop_assert!(expected != DataFault::TooBig || unstuffed > octets_max);
                     }
                 }
             }
@@ -379,6 +399,20 @@ mod tests {
             assert_eq!(verdict(data), Err(DataFault::BareLineEnd), "{data:?}");
         }
         assert!(verdict(b"\0\r\n.\r\n").is_ok_and(|summary| summary.has_nul));
+    }
+
+    /// OpenSMTPD 6.8, which reads lines as C strings, ended the data at such a line that was handed on to it; what
+    /// stood behind it were commands there. Found by sending the same octets to both.
+    #[test]
+    fn a_dot_and_a_nul_at_the_start_of_a_line_are_a_fault() {
+        for data in [&b".\0\r\n.\r\n"[..], b"a\r\n.\0\r\nMAIL FROM:<a@b>\r\n.\r\n", b"\r\n.\0.\r\n.\r\n"] {
+            assert_eq!(verdict(data), Err(DataFault::DotNul), "{data:?}");
+            assert_eq!(scan(data.chunks(1), 1).1, Some((Err(DataFault::DotNul), 0)), "not a matter of size");
+        }
+        for data in [&b"..\0\r\n.\r\n"[..], b"a.\0\r\n.\r\n", b"\0.\r\n.\r\n"] {
+            assert!(verdict(data).is_ok_and(|summary| summary.has_nul), "{data:?}");
+        }
+        assert_eq!(verdict(b".\0\na\r\n.\r\n"), Err(DataFault::BareLineEnd), "the worse fault is told");
     }
 
     #[test]

@@ -283,6 +283,9 @@ pub const NON_ASCII_ADDRESS_553: Reply = Reply::fixed(553, 5, 6, 7, "Non-ASCII a
 /// Bare CR or bare LF in mail data.
 pub const BAD_LINE_ENDS_554: Reply =
     Reply::fixed(554, 5, 6, 0, "Message has bare CR or bare LF, only CRLF ends lines");
+/// A line of mail data that begins with a dot and a NUL: where it goes to, somebody may end the data there.
+pub const DOT_NUL_554: Reply =
+    Reply::fixed(554, 5, 6, 0, "Message has a line that begins with a dot and a NUL");
 /// BDAT without the number of octets that follow: the session cannot stay in step.
 pub const BAD_CHUNK_554: Reply =
     Reply::fixed(554, 5, 5, 4, "Syntax: BDAT octets [LAST]; closing the connection");

@@ -136,6 +136,7 @@ impl ServerSession {
                 return ServerEvent::MessageEnds(summary);
             }
             Err(DataFault::BareLineEnd) => reply::BAD_LINE_ENDS_554,
+            Err(DataFault::DotNul) => reply::DOT_NUL_554,
             Err(DataFault::TooBig) => reply::MESSAGE_TOO_BIG_552,
         };
         self.queue(&refusal);
@@ -269,19 +270,19 @@ impl ServerSession {
         if phase != Phase::Envelope {
             return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
         }
+        if is_early {
+            // RFC 2920 3.1: DATA ends a group, its client has to wait for the reply. One that did not wait sent mail
+            // data, or commands, and which of both they are is a matter of timing; where DATA is refused for want of
+            // recipients, a body would be run as commands. The session cannot stay in step and closes.
+            let event = self.abandon(phase);
+            self.close_with(&reply::EARLY_TALKER_554);
+            return event;
+        }
         if self.transaction.recipient_count() == 0 {
             // RFC 5321 3.3: 503 without RCPT, 554 when none was accepted.
             let refused = self.transaction.has_refused();
             let refusal = if refused { reply::NO_VALID_RECIPIENTS_554 } else { reply::BAD_SEQUENCE_503 };
             return self.refuse_command(phase, &refusal);
-        }
-        if is_early {
-            // RFC 2920 3.1: DATA ends a group, its client has to wait for the 354. One that did not wait would
-            // have sent the same octets had we refused DATA, and then they are commands: what they are is a
-            // matter of timing, so the session cannot stay in step and closes.
-            let event = self.abandon(phase);
-            self.close_with(&reply::EARLY_TALKER_554);
-            return event;
         }
         self.state = State::Data(DataScanner::new(self.profile.max_message_size));
         self.answer(&reply::START_MAIL_INPUT_354)
