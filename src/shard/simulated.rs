@@ -123,8 +123,9 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
     let options = StoreOptions { shards: 1, journal_octets: SEGMENT_OCTETS, ..StoreOptions::default() };
     let opened = store::open(&disk, &clock, &options).await.expect("a store that crashed opens");
     let mut logs = Vec::new();
-    let chains = opened.chains[0];
-    for (purpose, chain) in [(Purpose::Mail, chains.mail), (Purpose::Journal, chains.journal)] {
+    let chains = opened.chains[0].clone();
+    // The journal first, as every shard does it.
+    for (purpose, chain) in [(Purpose::Journal, chains.journal), (Purpose::Mail, chains.mail)] {
         let options = LogOptions {
             purpose,
             shard: ShardId(0),
@@ -133,6 +134,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
             reserve_octets: 0,
             first_segment: chain.first,
             previous: chain.previous,
+            unnamed: chain.unnamed,
             frontier: Arc::clone(&opened.frontier),
             keys: Arc::default(),
         };
@@ -148,8 +150,8 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         shards: 1,
         clock,
         disk,
-        mail: Rc::clone(&logs[0]),
-        journal: Rc::clone(&logs[1]),
+        mail: Rc::clone(&logs[1]),
+        journal: Rc::clone(&logs[0]),
         shelf: RefCell::new(opened.shelves.into_iter().next().unwrap_or_default()),
         frontier: opened.frontier,
         snapshot: RefCell::new(Arc::new(Snapshot::new(config, Arc::clone(&usage)))),
@@ -172,7 +174,7 @@ async fn start(disk: SimDisk, clock: SimClock, spawn: SimSpawn, primary: Primary
         identity: Cell::new(Some(opened.store)),
         numbers: Cell::new(0),
         free: Cell::new((Duration::ZERO, 0)),
-        last_stamps: RefCell::default(),
+        directories: RefCell::default(),
         checkpoints: Checkpoints::new(chains.oldest_journal, opened.incomplete),
         telling: Epochs::default(),
         looking: Epochs::default(),

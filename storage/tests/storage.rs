@@ -32,6 +32,8 @@ mod hazards;
 mod inspect;
 #[path = "storage/lookup.rs"]
 mod lookup;
+#[path = "storage/lost_files.rs"]
+mod lost_files;
 #[path = "storage/model.rs"]
 mod model;
 #[path = "storage/node.rs"]
