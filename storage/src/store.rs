@@ -147,7 +147,7 @@ pub async fn open<D: Disk, C: Clock>(
     let mut loaded = load::load(disk, &store, &found, options).await?;
     loaded.incomplete |= !missing.is_empty();
     if loaded.numbers_unknown || !missing.is_empty() {
-        loaded.go_on_from(store.number_ceiling);
+        loaded.go_on_from(numbers_from(&store));
     }
     store.number_ceiling = number_ceiling(store.number_ceiling, loaded.last_number());
     let next = Stamp(store.stamp_ceiling.0.max(loaded.last_stamp.0 + 1));
@@ -174,6 +174,13 @@ pub async fn open<D: Disk, C: Clock>(
         incomplete: loaded.incomplete,
         directories: rows,
     })
+}
+
+/// Where numbers go on that cannot be known from what is readable. Where a program wrote last that knew no ceiling, above all that it
+/// can have used: at 64 MiB each a PiB.
+const fn numbers_from(store: &StoreFile) -> SegmentId {
+    const NEVER_REACHED: SegmentId = SegmentId(1 << 24);
+    if store.number_ceiling.0 == 0 { NEVER_REACHED } else { store.number_ceiling }
 }
 
 /// The directory that each running shard writes into: its own; or, where that is missing, one whose number leaves the same

@@ -551,11 +551,7 @@ where
 }
 
 /// The same with segments of another size, too.
-pub(crate) fn live_in_shape<T, F>(
-    disk: &SimDisk,
-    shape: Shape,
-    story: impl FnOnce(Node) -> F + 'static,
-) -> T
+pub(crate) fn live_in_shape<T, F>(disk: &SimDisk, shape: Shape, story: impl FnOnce(Node) -> F + 'static) -> T
 where
     T: 'static,
     F: Future<Output = T> + 'static,
