@@ -89,6 +89,7 @@ async fn write_segment(disk: &DmaDisk, domains: usize, per_domain: usize) {
         previous: None,
         key: None,
         sources: Vec::new(),
+        others: Vec::new(),
     };
     let file = disk.create(&path(SHARD, Purpose::Mail, SEGMENT), header.size).await.expect("a segment");
     let mut block = file.allocate(BLOCK_OCTETS);

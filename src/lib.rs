@@ -81,7 +81,7 @@
 //!   that is not configured waits for ever (H14).
 //! - **Nothing expires by a doubtful clock** (H5). Whether it is synchronised is read from what systemd-timesyncd leaves in
 //!   /run: the kernel's own word needs a system call that no safe crate offers. Not known means no. `expiry_clock =
-//!   "trusted"` is the operator's word instead. A jump against monotonic time suspends expiry whoever vouches.
+//!   "trusted"` is the operator's word instead. A jump against monotonic time suspends expiry whoever vouches, and a start waits up to an hour for both to agree.
 //! - **Usage is counted a domain in one table of atomics**, raised when a batch is durable and before its 250, lowered with the
 //!   last final fact. A message in two domains counts in both. A verdict reads counts, so messages that are on their
 //!   way at the same time may pass a quota together.

@@ -166,6 +166,8 @@ pub const EXPIRY_FACTS_A_WRITE: usize = 4096;
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(3_600);
 /// How long both must agree after a jump before mail expires again.
 pub const CLOCK_AGREEMENT: Duration = Duration::from_secs(86_400);
+/// How long both must agree after a start before any mail expires, where it is kept for long enough to wait.
+pub const CLOCK_START_AGREEMENT_MAX: Duration = Duration::from_secs(3_600);
 /// How full the disk is, in percent, when the fair share of a domain begins to count.
 pub const FAIR_SHARE_FROM_PERCENT: u64 = 70;
 /// Largest quota of a domain, in messages and in octets.

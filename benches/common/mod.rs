@@ -102,12 +102,13 @@ impl<D: Disk> Node<D> {
                 reserve_octets: 0,
                 first_segment: chain.first,
                 previous: chain.previous,
+                unnamed: chain.unnamed,
                 keys: Arc::default(),
                 frontier: Arc::clone(&opened.frontier),
             };
             Rc::new(Log::open(disk.clone(), clock, options).await.expect("a log opens"))
         };
-        let chains = opened.chains[0];
+        let chains = opened.chains[0].clone();
         let mail = log(Purpose::Mail, SEGMENT_OCTETS, chains.mail).await;
         let journal = log(Purpose::Journal, JOURNAL_OCTETS, chains.journal).await;
         let mut tasks = Vec::new();

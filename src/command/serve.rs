@@ -212,7 +212,7 @@ impl Server {
                 chains,
                 keys: Arc::clone(&self.keys),
                 incomplete: opened.incomplete,
-                last_stamps: opened.last_stamps.iter().copied().collect(),
+                directories: opened.directories.iter().map(|row| (row.shard, *row)).collect(),
                 shelf,
                 backlogs: backlogs.pop_front().unwrap_or_default(),
                 snapshot: Arc::clone(&snapshot),
@@ -388,7 +388,9 @@ fn report(opened: &Opened) {
                 }
             }
             FindingKind::Foreign => tracing::error!(path, "a segment of another store is left alone"),
-            FindingKind::Journal => tracing::error!(path, "a damaged journal: mail may be delivered again"),
+            FindingKind::Journal => {
+                tracing::error!(path, "a damaged or missing journal: mail may be delivered again")
+            }
             FindingKind::Missing => tracing::error!(path, "a segment is missing: the mail in it is lost"),
             FindingKind::Unreadable => tracing::error!(path, "a segment whose header is lost is left alone"),
         }

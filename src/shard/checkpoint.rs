@@ -15,6 +15,7 @@ use storage::checkpoint;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
+use storage::format::checkpoint::DirectoryRow;
 use storage::position::{SegmentId, ShardId, Stamp};
 
 impl<D: Disk, C: Clock> Shard<D, C> {
@@ -58,19 +59,19 @@ async fn cycle<D: Disk, C: Clock>(shard: &Shard<D, C>) -> Result<(), AppendError
         sender.send(Note::CheckpointBegins(begin)).await.map_err(|_| AppendError::Closed)?;
     }
     drop(done);
-    let mut last_stamps: BTreeMap<ShardId, Stamp> = shard.last_stamps.borrow().clone();
+    let mut directories: BTreeMap<ShardId, DirectoryRow> = shard.directories.borrow().clone();
     let mut result = Ok(());
     for _ in 0..shard.shards {
         match dones.recv().await.map_err(|_| AppendError::Closed)? {
-            Ok((directory, stamp)) => {
-                let last = last_stamps.entry(directory).or_default();
-                *last = (*last).max(stamp);
+            Ok(row) => {
+                let known = directories.entry(row.shard).or_insert(row);
+                *known = DirectoryRow { last_stamp: known.last_stamp.max(row.last_stamp), ..row };
             }
             Err(error) => result = Err(error),
         }
     }
     result?;
-    checkpoint::complete(&shard.journal, sequence, last_stamps.into_iter().collect()).await?;
+    checkpoint::complete(&shard.journal, sequence, directories.into_values().collect()).await?;
     for sender in &shard.mesh.senders {
         // From here what older journals say stands elsewhere. Who has ended leaves them for the next start.
         let _ = sender.send(Note::CheckpointComplete(sequence)).await;
@@ -98,11 +99,11 @@ async fn take_part<D: Disk, C: Clock>(shard: &Shard<D, C>, begin: Begin) {
         // Nobody is to wait for us: the cycle is given up anyway.
         mark(shard, sequence).await;
     }
-    let last = shard.last_stamps.borrow().get(&shard.directory).copied().unwrap_or_default();
-    let _ = done.send(result.map(|()| (shard.directory, last))).await;
+    let _ = done.send(result.map(|first| shard.directory_row(first))).await;
 }
 
-async fn restate<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) -> Result<(), AppendError> {
+/// Returns the first journal that still counts when the cycle is complete.
+async fn restate<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) -> Result<SegmentId, AppendError> {
     let Some(active) = shard.journal.active_segment() else { return Err(AppendError::NoSpace) };
     // Keepers are told of facts when these are durable. All that the journals before this one say has been told when
     // those who are telling now are done.
@@ -121,7 +122,7 @@ async fn restate<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) -> Res
     shard.telling.settle().await;
     let up_to = SegmentId(active.0.saturating_sub(1));
     shard.checkpoints.up_to.set(Some((sequence, up_to)));
-    Ok(())
+    Ok(active)
 }
 
 /// Tells every keeper, behind all facts that it was told.

@@ -163,15 +163,22 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
 
     async fn rewrite(&self, job: &Job) -> Result<(), RewriteError> {
         let shard = &self.shard;
-        let (segment, previous) = shard.mail.next_number()?;
-        let target = Target { shard: job.shard, segment, previous, created: shard.clock.wall() };
+        let number = shard.mail.next_number()?;
+        let segment = number.segment;
+        let target = Target { shard: job.shard, number: number.clone(), created: shard.clock.wall() };
         let is_open = |source, unit| shard.shelf.borrow().outcome(job.shard, source, unit).is_none();
         let pause = async |octets: u64| {
             let millis = octets.saturating_mul(1000) / COMPACTION_OCTETS_A_SECOND;
             shard.clock.sleep(Duration::from_millis(millis)).await;
         };
-        let copy = self.workshop.rewrite(target, &job.segments, is_open, pause).await?;
-        shard.mail.made(segment);
+        let copy = match self.workshop.rewrite(target, &job.segments, is_open, pause).await {
+            Ok(copy) => copy,
+            Err(error) => {
+                shard.mail.not_made(number);
+                return Err(error);
+            }
+        };
+        shard.mail.made(&number);
         tracing::info!(
             shard = %job.shard, segment = segment.0, sources = job.segments.len(), messages = copy.moves.len(),
             octets = copy.octets, "sparse segments are rewritten"

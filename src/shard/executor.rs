@@ -33,12 +33,13 @@ use storage::clock::{Clock, SystemClock};
 use storage::crypt::Keys;
 use storage::disk::dma::DmaDisk;
 use storage::error::DiskError;
+use storage::format::checkpoint::DirectoryRow;
 use storage::format::segment_header::Purpose;
 use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
-use storage::position::{ShardId, Stamp};
+use storage::position::ShardId;
 use storage::shelf::Shelf;
 use storage::store::{self, Backlog, Chain, Chains, Opened, StoreOptions};
 
@@ -75,8 +76,8 @@ pub struct ShardStart {
     pub caps: Arc<Caps>,
     /// Notes.
     pub mesh: Mesh,
-    /// The highest stamp that each directory holds.
-    pub last_stamps: BTreeMap<ShardId, Stamp>,
+    /// What the next checkpoint says of each directory.
+    pub directories: BTreeMap<ShardId, DirectoryRow>,
     /// Names.
     pub lookup: Lookup,
     /// Told once: the addresses that it listens on, or why not.
@@ -204,6 +205,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
             reserve_octets: if purpose == Purpose::Mail { JOURNAL_RESERVE_OCTETS } else { 0 },
             first_segment: chain.first,
             previous: chain.previous,
+            unnamed: chain.unnamed,
             frontier: Arc::clone(&start.frontier),
             keys: Arc::clone(&start.keys),
         };
@@ -211,8 +213,8 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
     };
     let segment_octets = start.snapshot.config.storage.segment_size_bytes;
     // The journal first: its room is not mail's.
-    let journal = open(Purpose::Journal, start.chains.journal, JOURNAL_SEGMENT_OCTETS).await?;
-    let mail = open(Purpose::Mail, start.chains.mail, segment_octets).await?;
+    let journal = open(Purpose::Journal, start.chains.journal.clone(), JOURNAL_SEGMENT_OCTETS).await?;
+    let mail = open(Purpose::Mail, start.chains.mail.clone(), segment_octets).await?;
     let bind = |address: &SocketAddr| {
         Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
     };
@@ -248,7 +250,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
         identity: Cell::new(start.identity),
         numbers: Cell::new(0),
         free: Cell::new((Duration::ZERO, 0)),
-        last_stamps: RefCell::new(start.last_stamps),
+        directories: RefCell::new(start.directories),
         checkpoints: Checkpoints::new(start.chains.oldest_journal, start.incomplete),
         telling: Epochs::default(),
         looking: Epochs::default(),

@@ -22,7 +22,9 @@ pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
         match shard.mail.commit().await {
             Progress::Committed(mut commit) => {
                 if let Some(last) = commit.arrivals.last() {
-                    shard.last_stamps.borrow_mut().insert(shard.directory, last.entry.stamp);
+                    let mut row = shard.directory_row(shard.checkpoints.oldest.get());
+                    row.last_stamp = last.entry.stamp;
+                    shard.directories.borrow_mut().insert(shard.directory, row);
                 }
                 tell_owners(&shard, core::mem::take(&mut commit.arrivals)).await;
                 shard.mail.release(commit);

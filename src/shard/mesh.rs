@@ -8,6 +8,7 @@ use crate::limits::SHARD_INBOX;
 use async_channel::{Receiver, Sender};
 use std::sync::Arc;
 use storage::error::AppendError;
+use storage::format::checkpoint::DirectoryRow;
 use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::{Authentication, Outcome};
 use storage::log::Arrival;
@@ -31,8 +32,8 @@ pub struct SettledUnit {
 pub struct Begin {
     /// Its sequence.
     pub sequence: Stamp,
-    /// Told by each shard: all that is its is restated, with the highest stamp that its directory holds; or why not.
-    pub done: Sender<Result<(ShardId, Stamp), AppendError>>,
+    /// Told by each shard: all that is its is restated, with what the checkpoint says of its directory; or why not.
+    pub done: Sender<Result<DirectoryRow, AppendError>>,
 }
 
 /// Where a rewrite put messages.

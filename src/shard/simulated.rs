@@ -13,6 +13,7 @@ mod upkeep;
 use super::connection;
 use super::link::{Link, Spawn};
 use super::state::Shard;
+use crate::limits::SWEEP_INTERVAL;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use link::MemoryLink;
@@ -20,6 +21,9 @@ use node::Plan;
 use primary::{Primary, primary_of};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use storage::clock::Clock;
+use storage::format::store_file::StoreFile;
+use storage::position::SegmentId;
 use storage::sim::executor::Spawner;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 
@@ -198,4 +202,33 @@ fn lives_that_end_anywhere_keep_every_promise_in_order() {
         promised += acknowledged.len();
     }
     assert!(promised > 500, "a test in which little happens proves little: {promised}");
+}
+
+#[test]
+fn h1_ceilings_are_raised_in_the_store_file_long_before_they_are_reached() {
+    let (disk, clock) = (SimDisk::new(1, DISK_OCTETS), SimClock::default());
+    let mut executor = Executor::new(1, clock.clone());
+    let spawn = SimSpawn(executor.spawner());
+    let primary = primary_of(&clock, &spawn, false);
+    let on_disk = |disk: &SimDisk| {
+        StoreFile::decode(&disk.content("store").expect("it was opened")).expect("a slot is right")
+    };
+    let story = {
+        let disk = disk.clone();
+        async move {
+            let shard = start(disk.clone(), clock.clone(), spawn, primary).await;
+            let before = on_disk(&disk);
+            let last = SegmentId(before.number_ceiling.0 - 1);
+            assert_eq!(shard.frontier.number(last), Ok(last), "the last one below it");
+            assert!(shard.frontier.number(before.number_ceiling).is_err());
+            clock.sleep(2 * SWEEP_INTERVAL).await;
+            let after = on_disk(&disk);
+            assert!(after.number_ceiling > before.number_ceiling, "{after:?}");
+            assert_eq!(after.stamp_ceiling, before.stamp_ceiling, "of stamps there are enough");
+            assert!(shard.frontier.number(before.number_ceiling).is_ok());
+            after
+        }
+    };
+    let after = executor.run(u64::MAX, story).expect("the story ends");
+    assert_eq!(on_disk(&disk.crash()), after, "durable before it is used");
 }

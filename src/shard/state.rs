@@ -21,11 +21,12 @@ use std::sync::Arc;
 use storage::clock::Clock;
 use storage::crypt::Keys;
 use storage::disk::Disk;
+use storage::format::checkpoint::DirectoryRow;
 use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::Log;
 use storage::notify::Notify;
-use storage::position::{QueueId, ShardId, Stamp, StoreId};
+use storage::position::{QueueId, SegmentId, ShardId, StoreId};
 use storage::shelf::Shelf;
 
 /// What the tasks of a shard share.
@@ -84,8 +85,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) identity: Cell<Option<StoreFile>>,
     pub(super) numbers: Cell<u64>,
     pub(super) free: Cell<(Moment, u64)>,
-    /// The highest stamp that each directory holds, as far as this shard knows; exact for its own.
-    pub(super) last_stamps: RefCell<BTreeMap<ShardId, Stamp>>,
+    /// What the next checkpoint says of each directory, as far as this shard knows; the stamp is exact for its own.
+    pub(super) directories: RefCell<BTreeMap<ShardId, DirectoryRow>>,
     /// Checkpoints of the journals.
     pub(super) checkpoints: Checkpoints,
     /// Facts that are being journalled, and told to the keepers.
@@ -99,6 +100,13 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     pub(super) fn next_queue_id(&self) -> QueueId {
         self.numbers.set(self.numbers.get() + 1);
         QueueId::new(self.incarnation, self.directory, self.numbers.get())
+    }
+
+    /// What a checkpoint says of the directory that it writes into, whose journals before `first` are restated.
+    pub(super) fn directory_row(&self, first: SegmentId) -> DirectoryRow {
+        let known = self.directories.borrow().get(&self.directory).map(|row| row.last_stamp);
+        let last_stamp = known.unwrap_or_default();
+        DirectoryRow { shard: self.directory, last_stamp, first_journal: Some(first) }
     }
 
     /// Wall time in seconds since 1970, as an entry has it.

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::commit::Ticket;
 use crate::disk::Disk;
 use crate::error::{AppendError, DiskError};
-use crate::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
+use crate::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, Outcomes};
 use crate::format::frame::FrameKind;
 use crate::format::journal_entry::Authentication;
 use crate::format::segment_header::Purpose;
@@ -80,9 +80,9 @@ pub async fn restate<D: Disk, C: Clock>(
 pub async fn complete<D: Disk, C: Clock>(
     journal: &Log<D, C>,
     sequence: Stamp,
-    last_stamps: Vec<(ShardId, Stamp)>,
+    directories: Vec<DirectoryRow>,
 ) -> Result<(), AppendError> {
-    let payload = Checkpoint { last_stamps }.encode();
+    let payload = Checkpoint { directories }.encode();
     journal.append_restated(FrameKind::Checkpoint, sequence, &payload).await?.await
 }
 

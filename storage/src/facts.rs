@@ -4,7 +4,7 @@
 //! often; the first final outcome stays. Hold and release, which are not final, take the highest sequence, and what a
 //! complete checkpoint restated counts instead of what came before it.
 
-use crate::format::checkpoint::{Checkpoint, HeldUnit, MOVED, Outcomes, final_outcome, half};
+use crate::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, MOVED, Outcomes, final_outcome, half};
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::journal_entry::{Authentication, Fact, Outcome};
 use crate::format::tally::{Ledger, Part, Tally};
@@ -21,7 +21,7 @@ pub struct Facts {
     ledgers: BTreeMap<(ShardId, Stamp), Gathered<Ledger>>,
     finished: BTreeMap<ShardId, Ledger>,
     checkpoint: Stamp,
-    last_stamps: Vec<(ShardId, Stamp)>,
+    directories: Vec<DirectoryRow>,
     last: Stamp,
 }
 
@@ -99,7 +99,7 @@ impl Facts {
                 let checkpoint = Checkpoint::decode(payload)?;
                 if sequence >= self.checkpoint {
                     self.checkpoint = sequence;
-                    self.last_stamps = checkpoint.last_stamps;
+                    self.directories = checkpoint.directories;
                 }
             }
             // Facts are true even where their acknowledgement failed, so a journal's voids mean nothing.
@@ -238,9 +238,27 @@ impl Facts {
     }
 
     /// The highest stamp that each directory was known to hold at the last checkpoint.
+    pub fn last_stamps(&self) -> impl Iterator<Item = (ShardId, Stamp)> {
+        self.directories.iter().map(|row| (row.shard, row.last_stamp))
+    }
+
+    /// The sequence of the last complete checkpoint; [`Stamp::NONE`] without one.
     #[must_use]
-    pub fn last_stamps(&self) -> &[(ShardId, Stamp)] {
-        &self.last_stamps
+    pub const fn checkpoint(&self) -> Stamp {
+        self.checkpoint
+    }
+
+    /// The first journal of a directory that still counts: none from here on may have been removed. `None` where the last
+    /// checkpoint is that of a program which did not tell.
+    #[must_use]
+    pub fn first_journal(&self, shard: ShardId) -> Option<SegmentId> {
+        let of_shard = self.directories.iter().find(|row| row.shard == shard);
+        let is_told = self.directories.iter().any(|row| row.first_journal.is_some());
+        match of_shard {
+            Some(row) => row.first_journal,
+            // Before the first checkpoint, and in a directory that is newer than the last one, nothing was removed.
+            None => (is_told || self.checkpoint == Stamp::NONE).then_some(SegmentId(1)),
+        }
     }
 
     /// The highest stamp or sequence that any journal names.

@@ -44,6 +44,7 @@ use crate::format::journal_entry::{Fact, Void};
 use crate::format::message::ChunkReference;
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::format::store_file::StoreFile;
+use crate::journals::Journals;
 use crate::position::{QueueId, SegmentId, ShardId, Stamp};
 use compare::Compared;
 use names::Names;
@@ -297,6 +298,11 @@ impl<D: Disk> Directory<D> {
         records::records(self, filter, visit).await
     }
 
+    /// Shard directories that are here, and those that the store knows.
+    pub(crate) fn all_shards(&self) -> impl Iterator<Item = ShardId> {
+        self.shards.iter().copied().chain(self.missing_shards())
+    }
+
     /// Shard directories that the store knows and that are not here.
     pub(crate) fn missing_shards(&self) -> impl Iterator<Item = ShardId> {
         let known = self.store.map_or(0, |store| store.shards);
@@ -318,11 +324,32 @@ impl<D: Disk> Directory<D> {
         }
         for file in self.files.iter().filter(|file| file.is_mail()) {
             let header = file.header.as_ref();
-            if let Some(previous) = header.and_then(|header| header.previous) {
-                note(file.shard, previous, format!("{} was made behind it", file.shown.path));
+            for before in header.into_iter().flat_map(SegmentHeader::before) {
+                note(file.shard, before, format!("{} was made behind it", file.shown.path));
             }
         }
         found
+    }
+
+    /// Journals that are not here though no checkpoint says that they may be gone.
+    pub(crate) fn lost_journals(&self) -> Vec<(ShardId, SegmentId)> {
+        let mut journals = Journals::default();
+        for file in &self.files {
+            let header = file.header.as_ref();
+            if file.is_mail() {
+                header.into_iter().for_each(|header| journals.take_mail(file.shard, header));
+                continue;
+            }
+            if file.shown.header == "blank" {
+                continue;
+            }
+            journals.take(file.shard, file.segment, header);
+            let failed = self.problems.iter().any(|problem| problem.path == file.shown.path);
+            if header.is_none() || failed || file.lost.iter().any(|lost| lost.was_durable) {
+                journals.doubt(file.shard, file.segment);
+            }
+        }
+        journals.lost(&self.facts)
     }
 
     /// Whether a chunk of the message is not here, or in a segment that is not.

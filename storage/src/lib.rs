@@ -37,7 +37,7 @@
 //! | [`frontier`] | stamps and the durable floor of each shard: the only state that shards share |
 //! | [`segment`] | one file of frames: written, scanned, recovered |
 //! | [`commit`], [`log`] | the filling batch and its tickets; a chain of segments with one commit task |
-//! | [`facts`], [`shelf`] | what journals say about units; what a shard keeps and why, and the ledger of what is gone |
+//! | [`facts`], `journals`, [`shelf`] | what journals say about units; which of them are lost; what a shard keeps and why, and the ledger of what is gone |
 //! | [`compaction`], [`checkpoint`] | which segments go or are rewritten, and the rewriting; journals that get short |
 //! | [`store`] | opening all of it, once |
 //! | [`reader`], [`merge`] | a record back from disk; one domain's queue over all directories |
@@ -94,6 +94,8 @@
 //!   the disk: a tally that is believed, its segment removed, and the tally then lost in a power cut, would be a loss.
 //! - **Numbers of segments never return, also where no journal can be read that tells of them**: they have a ceiling on disk, as
 //!   stamps have. Else a later start, which can read it, would remove new mail for what is long gone.
+//! - **A file that vanishes is noticed**: each header names all of its chain that were durable before it and that no other header names; a
+//!   checkpoint names the first journal of each directory that still counts. What nothing names is empty, but for a moment.
 //! - **A lost segment header is survivable**: a valid index repeats the salt, and records are read with that.
 
 pub mod checkpoint;
@@ -108,6 +110,7 @@ pub mod format;
 pub mod frontier;
 mod identity;
 pub mod inspect;
+mod journals;
 pub mod ledger;
 pub mod log;
 pub mod merge;

@@ -89,7 +89,7 @@ pub async fn repair<D: Disk, E: Disk, C: Clock>(
         return Err(RepairError::MissingShard(shard));
     }
     let store = identity_of(source)?;
-    let shards: Vec<ShardId> = source.shards.iter().copied().chain(source.missing_shards()).collect();
+    let shards: Vec<ShardId> = source.all_shards().collect();
     for shard in &shards {
         let made = target.create_directory(&shard.to_string()).await;
         made.map_err(|error| at(&shard.to_string(), error))?;
@@ -165,8 +165,6 @@ async fn restate<D: Disk, E: Disk, C: Clock>(
     books: &Books,
     (store, shard): (&StoreFile, ShardId),
 ) -> Result<(), RepairError> {
-    let used = source.files.iter().filter(|file| file.shard == shard && file.purpose == Purpose::Journal);
-    let last = used.map(|file| file.segment.0).max().unwrap_or(0);
     let next = Stamp(store.stamp_ceiling.0 - CEILING_STEP);
     let frontier = Arc::new(Frontier::new(shard.0 + 1, next, store.stamp_ceiling));
     let options = LogOptions {
@@ -175,8 +173,9 @@ async fn restate<D: Disk, E: Disk, C: Clock>(
         store: store.store,
         segment_octets: JOURNAL_OCTETS,
         reserve_octets: 0,
-        first_segment: SegmentId(last + 1),
+        first_segment: SegmentId(books::last_journal(source, shard).0 + 1),
         previous: None,
+        unnamed: Vec::new(),
         frontier: Arc::clone(&frontier),
         keys: Arc::clone(&source.keys),
     };
@@ -186,7 +185,7 @@ async fn restate<D: Disk, E: Disk, C: Clock>(
         let result = async {
             let sequence = frontier.sequence()?;
             checkpoint::restate(&log, sequence, &books.outcomes, &books.ledgers, &books.queued).await?;
-            checkpoint::complete(&log, sequence, books.last_stamps.clone()).await
+            checkpoint::complete(&log, sequence, books.directories.clone()).await
         }
         .await;
         log.close();

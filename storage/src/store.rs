@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::crypt::Keys;
 use crate::disk::Disk;
 use crate::error::{DiskError, OpenError};
+use crate::format::checkpoint::DirectoryRow;
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
 use crate::format::tally::Tally;
@@ -29,6 +30,7 @@ use crate::log::{Log, LogOptions};
 use crate::position::{SHARDS_MAX, SegmentId, ShardId, Stamp};
 use crate::segment::recover::DamagedRecord;
 use crate::shelf::Shelf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How to open.
@@ -60,7 +62,7 @@ pub enum FindingKind {
     Damaged(DamagedRecord),
     /// A segment of another store (row F).
     Foreign,
-    /// A journal that cannot be read; facts in it are unknown, so mail may be delivered again.
+    /// A journal that cannot be read, or is not here; facts in it are unknown, so mail may be delivered again.
     Journal,
     /// A segment that another one was made behind is not there, and no tally says that it was unlinked.
     Missing,
@@ -69,16 +71,18 @@ pub enum FindingKind {
 }
 
 /// Where a chain of segments goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chain {
     /// The number of the first segment to make.
     pub first: SegmentId,
     /// The last one that was made.
     pub previous: Option<SegmentId>,
+    /// Those that were made and that no header names.
+    pub unnamed: Vec<SegmentId>,
 }
 
 /// Where a shard goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chains {
     /// The directory that it writes into: its own, or one in place of its own that is missing (H2).
     pub directory: ShardId,
@@ -112,8 +116,9 @@ pub struct Opened {
     pub recovered_unacknowledged: u64,
     /// A shard or a segment could not be read: what journals say about it must stay, so no checkpoint is made.
     pub incomplete: bool,
-    /// The highest stamp that each directory holds or was known to hold.
-    pub last_stamps: Vec<(ShardId, Stamp)>,
+    /// What the next checkpoint says of each directory, but for those that a running shard writes into: the highest stamp that it
+    /// holds or was known to hold, and its first journal that is not restated by then.
+    pub directories: Vec<DirectoryRow>,
 }
 
 /// Opens the store on `disk`, or makes a new one.
@@ -142,7 +147,7 @@ pub async fn open<D: Disk, C: Clock>(
     let mut loaded = load::load(disk, &store, &found, options).await?;
     loaded.incomplete |= !missing.is_empty();
     if loaded.numbers_unknown || !missing.is_empty() {
-        loaded.go_on_from(store.number_ceiling);
+        loaded.go_on_from(numbers_from(&store));
     }
     store.number_ceiling = number_ceiling(store.number_ceiling, loaded.last_number());
     let next = Stamp(store.stamp_ceiling.0.max(loaded.last_stamp.0 + 1));
@@ -153,7 +158,8 @@ pub async fn open<D: Disk, C: Clock>(
     for shard in &missing {
         frontier.hold_back(loaded.last_stamp_of(*shard));
     }
-    let oldest = checkpoint(disk, clock, options, &store, &frontier, &mut loaded).await?;
+    let rows = loaded.directory_rows(&directories);
+    let oldest = checkpoint(disk, clock, options, (&store, &frontier, &rows), &mut loaded).await?;
     let chains = directories.iter().map(|directory| loaded.chains(*directory, oldest)).collect();
     let messages = loaded.backlogs.iter().map(|backlog| backlog.messages() as u64).sum();
     Ok(Opened {
@@ -166,8 +172,15 @@ pub async fn open<D: Disk, C: Clock>(
         messages,
         recovered_unacknowledged: loaded.recovered_unacknowledged,
         incomplete: loaded.incomplete,
-        last_stamps: loaded.last_stamps.into_iter().collect(),
+        directories: rows,
     })
+}
+
+/// Where numbers go on that cannot be known from what is readable. Where a program wrote last that knew no ceiling, above all that it
+/// can have used: at 64 MiB each a PiB.
+const fn numbers_from(store: &StoreFile) -> SegmentId {
+    const NEVER_REACHED: SegmentId = SegmentId(1 << 24);
+    if store.number_ceiling.0 == 0 { NEVER_REACHED } else { store.number_ceiling }
 }
 
 /// The directory that each running shard writes into: its own; or, where that is missing, one whose number leaves the same
@@ -217,8 +230,7 @@ async fn checkpoint<D: Disk, C: Clock>(
     disk: &D,
     clock: &C,
     options: &StoreOptions,
-    store: &StoreFile,
-    frontier: &Arc<Frontier>,
+    (store, frontier, rows): (&StoreFile, &Arc<Frontier>, &[DirectoryRow]),
     loaded: &mut loaded::Loaded,
 ) -> Result<Option<(ShardId, SegmentId)>, OpenError> {
     let needed = !loaded.incomplete || !loaded.cut_off.is_empty();
@@ -235,12 +247,13 @@ async fn checkpoint<D: Disk, C: Clock>(
         reserve_octets: 0,
         first_segment: chain.first,
         previous: chain.previous,
+        unnamed: chain.unnamed,
         frontier: Arc::clone(frontier),
         keys: Arc::clone(&options.keys),
     };
     let log =
         Log::open(disk.clone(), clock.clone(), log_options).await.map_err(|error| at("journal", error))?;
-    let written = futures_lite::future::zip(restate(&log, frontier, loaded), log.drive()).await;
+    let written = futures_lite::future::zip(restate(&log, frontier, rows, loaded), log.drive()).await;
     // Where it stopped nothing is lost: the old journals say all of it, and a later start makes one of them.
     let last = log.active_segment();
     if let Some(last) = last {
@@ -260,11 +273,21 @@ async fn checkpoint<D: Disk, C: Clock>(
         }
         (_, Err(error)) => return Err(at("journal", error)),
     }
-    remove_journals(disk, core::mem::take(&mut loaded.journals)).await?;
+    let restated = core::mem::take(&mut loaded.journals);
+    for (shard, journal) in &restated {
+        loaded.note_named(*shard, Purpose::Journal, [*journal]);
+    }
+    remove_journals(disk, restated).await?;
     Ok(Some((shard, chain.first)))
 }
 
 async fn remove_journals<D: Disk>(disk: &D, journals: Vec<(ShardId, SegmentId)>) -> Result<(), OpenError> {
+    let shards: BTreeSet<ShardId> = journals.iter().map(|(shard, _)| *shard).collect();
+    for shard in shards {
+        // A process that was killed may have removed others: their order must hold through a power cut too.
+        let directory = shard.to_string();
+        disk.sync_directory(&directory).await.map_err(|error| at(&directory, error))?;
+    }
     for (shard, segment) in journals {
         let removed = checkpoint::remove_journals(disk, shard, segment..=segment).await;
         removed.map_err(|error| at(&crate::segment::path(shard, Purpose::Journal, segment), error))?;
@@ -275,6 +298,7 @@ async fn remove_journals<D: Disk>(disk: &D, journals: Vec<(ShardId, SegmentId)>)
 async fn restate<D: Disk, C: Clock>(
     log: &Log<D, C>,
     frontier: &Frontier,
+    rows: &[DirectoryRow],
     loaded: &loaded::Loaded,
 ) -> Result<(), crate::error::AppendError> {
     let result = async {
@@ -291,8 +315,7 @@ async fn restate<D: Disk, C: Clock>(
             let queued = if number == 0 { &queued } else { &nothing };
             checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), queued).await?;
         }
-        let last_stamps = loaded.last_stamps.iter().map(|(shard, stamp)| (*shard, *stamp)).collect();
-        checkpoint::complete(log, sequence, last_stamps).await
+        checkpoint::complete(log, sequence, rows.to_vec()).await
     }
     .await;
     log.close();

@@ -26,16 +26,24 @@ mod encryption;
 mod failure;
 #[path = "storage/format_golden.rs"]
 mod format_golden;
+#[path = "storage/golden_store.rs"]
+mod golden_store;
 #[path = "storage/hazards.rs"]
 mod hazards;
 #[path = "storage/inspect.rs"]
 mod inspect;
+#[path = "storage/journal_failure.rs"]
+mod journal_failure;
 #[path = "storage/lookup.rs"]
 mod lookup;
+#[path = "storage/lost_files.rs"]
+mod lost_files;
 #[path = "storage/model.rs"]
 mod model;
 #[path = "storage/node.rs"]
 mod node;
+#[path = "storage/numbers.rs"]
+mod numbers;
 #[path = "storage/recovery_rows.rs"]
 mod recovery_rows;
 #[path = "storage/repair.rs"]

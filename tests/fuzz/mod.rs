@@ -9,24 +9,24 @@
 //! `target/fuzz/TARGET/`: inputs with new signs, and `failed-*`, which belongs into the corpus once it is mended.
 //! The corpora are minimal: chosen by coverage of the code, one input for each edge that only it reaches.
 
-#[path = "target/bdat.rs"]
+#[path = "targets/bdat.rs"]
 mod bdat;
-#[path = "target/command.rs"]
+#[path = "targets/command.rs"]
 mod command;
-#[path = "target/data.rs"]
+#[path = "targets/data.rs"]
 mod data;
 mod engine;
-#[path = "target/host.rs"]
+#[path = "targets/host.rs"]
 mod host;
-#[path = "target/path.rs"]
+#[path = "targets/path.rs"]
 mod path;
-#[path = "target/proxy.rs"]
+#[path = "targets/proxy.rs"]
 mod proxy;
-#[path = "target/reply.rs"]
+#[path = "targets/reply.rs"]
 mod reply;
-#[path = "target/session.rs"]
+#[path = "targets/session.rs"]
 mod session;
-#[path = "target/wire.rs"]
+#[path = "targets/wire.rs"]
 mod wire;
 
 use engine::{Signs, Target, fuzz, search};

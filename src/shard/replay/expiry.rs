@@ -9,7 +9,7 @@ use super::settle;
 use crate::limits::{EXPIRY_ENTRIES_A_STEP, EXPIRY_FACTS_A_WRITE};
 use crate::shard::backlog::{Ended, Lane, Settlement, Walk, stored_octets};
 use crate::shard::epoch::Guard;
-use crate::shard::expiry_clock::{News, interval};
+use crate::shard::expiry_clock::{News, agreement, interval};
 use crate::shard::retention::Retention;
 use crate::shard::state::Shard;
 use core::time::Duration;
@@ -47,7 +47,8 @@ fn shortest_retention<D: Disk, C: Clock>(shard: &Shard<D, C>) -> Duration {
 fn may_expire<D: Disk, C: Clock>(shard: &Shard<D, C>) -> bool {
     let trust = shard.snapshot.borrow().config.delivery.expiry_clock;
     let (now, wall) = (shard.clock.now(), shard.clock.wall());
-    let (may, news) = shard.expiry_clock.borrow_mut().observe(now, wall, (shard.synchronisation)(), trust);
+    let (synchronised, agreed) = ((shard.synchronisation)(), agreement(shortest_retention(shard)));
+    let (may, news) = shard.expiry_clock.borrow_mut().observe(now, wall, synchronised, trust, agreed);
     if shard.id.0 != 0 {
         return may;
     }

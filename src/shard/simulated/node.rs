@@ -18,14 +18,16 @@ use crate::shard::verdicts::Verdicts;
 use crate::shard::{authentication, checkpoint, compaction, housekeeping, mesh, replay};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use storage::format::checkpoint::DirectoryRow;
 use storage::format::segment_header::Purpose;
 use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::{Log, LogOptions};
 use storage::notify::Notify;
-use storage::position::{ShardId, Stamp};
+use storage::position::ShardId;
 use storage::shelf::Shelf;
 use storage::sim::{SimClock, SimDisk};
 use storage::store::{self, Chain, Chains, StoreOptions};
@@ -63,7 +65,7 @@ struct Life {
     store: StoreFile,
     frontier: Arc<Frontier>,
     snapshot: Arc<Snapshot>,
-    last_stamps: Vec<(ShardId, Stamp)>,
+    directories: BTreeMap<ShardId, DirectoryRow>,
     incomplete: bool,
     plan: Plan,
 }
@@ -82,9 +84,9 @@ pub(super) async fn start(
         StoreOptions { shards: plan.shards, journal_octets: plan.journal_octets, ..StoreOptions::default() };
     let opened = store::open(&disk, &clock, &options).await.expect("a store that crashed opens");
     let snapshot = Arc::new(Snapshot::new(plan.config.clone(), Arc::<Usage>::default()));
-    let (store, frontier, last_stamps) = (opened.store, opened.frontier, opened.last_stamps);
-    let life =
-        Life { disk, clock, store, frontier, snapshot, last_stamps, incomplete: opened.incomplete, plan };
+    let directories = opened.directories.into_iter().map(|row| (row.shard, row)).collect();
+    let (store, frontier, incomplete) = (opened.store, opened.frontier, opened.incomplete);
+    let life = Life { disk, clock, store, frontier, snapshot, directories, incomplete, plan };
     let mut shards = Vec::new();
     let parts = opened.shelves.into_iter().zip(opened.chains).zip(mesh::mesh(life.plan.shards));
     for (number, ((shelf, chains), mesh)) in (0..).map(ShardId).zip(parts) {
@@ -112,6 +114,7 @@ impl Life {
             reserve_octets: 0,
             first_segment: chain.first,
             previous: chain.previous,
+            unnamed: chain.unnamed,
             frontier: Arc::clone(&self.frontier),
             keys: Arc::default(),
         };
@@ -125,6 +128,7 @@ impl Life {
             shards: self.plan.shards,
             clock: self.clock.clone(),
             disk: self.disk.clone(),
+            // The journal first: its room is not mail's.
             journal: self.log(Purpose::Journal, chains.directory, chains.journal).await,
             mail: self.log(Purpose::Mail, chains.directory, chains.mail).await,
             shelf: RefCell::new(shelf),
@@ -149,7 +153,7 @@ impl Life {
             identity: Cell::new((id == ShardId(0)).then_some(self.store)),
             numbers: Cell::new(0),
             free: Cell::new((Duration::ZERO, 0)),
-            last_stamps: RefCell::new(self.last_stamps.iter().copied().collect()),
+            directories: RefCell::new(self.directories.clone()),
             checkpoints: Checkpoints::new(chains.oldest_journal, self.incomplete),
             telling: Epochs::default(),
             looking: Epochs::default(),

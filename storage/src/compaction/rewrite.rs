@@ -14,7 +14,7 @@ use crate::format::index_file::{IndexEntry, SegmentIndex};
 use crate::format::message::{ChunkReference, MessageView};
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::format::{BLOCK_OCTETS, block_ceiling};
-use crate::log::random_salt;
+use crate::log::{Number, random_salt};
 use crate::position::{Offset, SegmentId, ShardId, Stamp, StoreId, UnixMillis};
 use crate::reader::Reader;
 use crate::segment::contents::Contents;
@@ -36,14 +36,12 @@ pub struct Workshop<D: Disk> {
 }
 
 /// Where the copy goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// The directory, that of the sources.
     pub shard: ShardId,
-    /// Its number.
-    pub segment: SegmentId,
-    /// The one before it in the chain.
-    pub previous: Option<SegmentId>,
+    /// Its number, and what its header names.
+    pub number: Number,
     /// Now.
     pub created: UnixMillis,
 }
@@ -128,17 +126,17 @@ impl<D: Disk> Workshop<D> {
         }
         let frames: u64 = live.iter().map(copy_octets).sum();
         let size = (BLOCK_OCTETS as u64 + frames).next_multiple_of(BLOCK_OCTETS as u64);
-        let copied = self.copy(target, sources, live, size, pause).await;
+        let copied = self.copy(&target, sources, live, size, pause).await;
         if copied.is_err() {
             // For good: were it there again after a crash, a source that is tallied until then would vouch for it.
-            remove(&self.disk, target.shard, target.segment).await.map_err(RewriteError::Left)?;
+            remove(&self.disk, target.shard, target.number.segment).await.map_err(RewriteError::Left)?;
         }
         copied
     }
 
     async fn copy(
         &self,
-        target: Target,
+        target: &Target,
         sources: &[SegmentId],
         live: Vec<Live>,
         size: u64,
@@ -153,36 +151,41 @@ impl<D: Disk> Workshop<D> {
             let unreadable = |error| RewriteError::Unreadable { segment: live.source, error };
             let to_base = writer.contents.units();
             writer.copy_message(&reader, &live, &sources, &pause).await?.map_err(unreadable)?;
-            let moved =
-                Move { from_base: live.entry.unit_base, units: live.units, to: target.segment, to_base };
+            let moved = Move {
+                from_base: live.entry.unit_base,
+                units: live.units,
+                to: target.number.segment,
+                to_base,
+            };
             moves.push((live.source, moved));
         }
         let (index, salt, octets) = writer.finish(&pause).await?;
-        let content = index.encode(target.shard, target.segment, &salt);
-        let name = index_name(target.segment);
+        let content = index.encode(target.shard, target.number.segment, &salt);
+        let name = index_name(target.number.segment);
         write_whole(&self.disk, &target.shard.to_string(), &name, &content).await?;
         Ok(Copy { index, moves, octets })
     }
 
     async fn start(
         &self,
-        target: Target,
+        target: &Target,
         sources: &[SegmentId],
         stamp_floor: Stamp,
         size: u64,
     ) -> Result<Writer<D::File>, DiskError> {
         let header = SegmentHeader {
             purpose: Purpose::Mail,
-            segment: target.segment,
+            segment: target.number.segment,
             shard: target.shard,
             store: self.store,
             salt: random_salt()?,
             size,
             created: target.created,
             stamp_floor,
-            previous: target.previous,
+            previous: target.number.previous,
             key: self.keys.mark(self.store),
             sources: sources.to_vec(),
+            others: target.number.others.clone(),
         };
         let active = ActiveSegment::create(&self.disk, header, &self.keys).await?;
         let at = active.appended().0;

@@ -34,8 +34,20 @@ pub struct HeldUnit {
 /// The end of a checkpoint. Facts of holding and releasing with a lower sequence than its own are restated.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Checkpoint {
-    /// The highest stamp that each shard directory was known to hold.
-    pub last_stamps: Vec<(ShardId, Stamp)>,
+    /// What it says of each shard directory.
+    pub directories: Vec<DirectoryRow>,
+}
+
+/// What the end of a checkpoint says of one shard directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DirectoryRow {
+    /// The directory.
+    pub shard: ShardId,
+    /// The highest stamp that it was known to hold.
+    pub last_stamp: Stamp,
+    /// The first of its journals that still counts: those before it may be gone, and none from here on. `None` where an
+    /// older program wrote.
+    pub first_journal: Option<SegmentId>,
 }
 
 /// Units of one frame of outcomes.
@@ -137,8 +149,9 @@ impl Checkpoint {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for (shard, stamp) in &self.last_stamps {
-            Writer(&mut out).u16(shard.0).zeros(6).u64(stamp.0);
+        for DirectoryRow { shard, last_stamp, first_journal } in &self.directories {
+            let first = first_journal.map_or(0, |journal| journal.0);
+            Writer(&mut out).u16(shard.0).u16(0).u32(first).u64(last_stamp.0);
         }
         out
     }
@@ -152,9 +165,10 @@ impl Checkpoint {
         let decode = |row: &[u8]| {
             let mut reader = Reader::new(row);
             let shard = ShardId(reader.u16()?);
-            reader.take(6)?;
-            Some((shard, Stamp(reader.u64()?)))
+            reader.u16()?;
+            let first_journal = Some(SegmentId(reader.u32()?)).filter(|journal| journal.0 != 0);
+            Some(DirectoryRow { shard, last_stamp: Stamp(reader.u64()?), first_journal })
         };
-        Some(Self { last_stamps: payload.chunks_exact(16).map(decode).collect::<Option<_>>()? })
+        Some(Self { directories: payload.chunks_exact(16).map(decode).collect::<Option<_>>()? })
     }
 }

@@ -38,6 +38,9 @@ pub struct SegmentHeader {
     pub key: Option<KeyMark>,
     /// The segments that a rewrite copied its messages from; none in a segment that took new mail.
     pub sources: Vec<SegmentId>,
+    /// Further segments of the same shard and purpose that were made before it, and that no other header names: a rewrite
+    /// beside the mail that comes makes two at a time.
+    pub others: Vec<SegmentId>,
 }
 
 /// Which key encrypts a segment, without telling it.
@@ -51,6 +54,10 @@ pub struct KeyMark {
 
 /// Most segments that one rewrite takes up: what fits behind the fields of a header.
 pub const SOURCES_MAX: usize = 512;
+/// Most further segments that one header names: what fits behind the sources.
+pub const OTHERS_MAX: usize = 480;
+
+const _: () = assert!(FIELDS_OCTETS + 4 * (SOURCES_MAX + OTHERS_MAX) <= CHECKSUM_AT);
 
 /// Why a header is not believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +72,7 @@ pub enum HeaderError {
 pub const VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"STRATAMX";
 const CHECKSUM_AT: usize = BLOCK_OCTETS - 4;
+const FIELDS_OCTETS: usize = 112;
 
 impl SegmentHeader {
     /// One block.
@@ -83,9 +91,12 @@ impl SegmentHeader {
         let key = self.key.unwrap_or(KeyMark { key_id: 0, check: [0; 16] });
         writer.u32(key.key_id).u32(self.previous.map_or(0, |previous| previous.0)).octets(&key.check);
         assert!(self.sources.len() <= SOURCES_MAX);
-        writer.u32(u32::try_from(self.sources.len()).expect("asserted")).u32(0);
-        for source in &self.sources {
-            writer.u32(source.0);
+        assert!(self.others.len() <= OTHERS_MAX);
+        for named in [&self.sources, &self.others] {
+            writer.u32(u32::try_from(named.len()).expect("asserted"));
+        }
+        for named in self.sources.iter().chain(&self.others) {
+            writer.u32(named.0);
         }
         block.resize(CHECKSUM_AT, 0);
         let checksum = checksum::plain(&block);
@@ -136,19 +147,27 @@ impl SegmentHeader {
             previous: None,
             key: None,
             sources: Vec::new(),
+            others: Vec::new(),
         };
         let key_id = reader.u32()?;
         header.previous = Some(SegmentId(reader.u32()?)).filter(|previous| previous.0 != 0);
         let check = reader.array()?;
         header.key = (key_id != 0).then_some(KeyMark { key_id, check });
-        let sources = reader.u32()? as usize;
-        reader.u32()?;
-        if sources > SOURCES_MAX {
+        let (sources, others) = (reader.u32()? as usize, reader.u32()? as usize);
+        if sources > SOURCES_MAX || others > OTHERS_MAX {
             return None;
         }
         for _ in 0..sources {
             header.sources.push(SegmentId(reader.u32()?));
         }
+        for _ in 0..others {
+            header.others.push(SegmentId(reader.u32()?));
+        }
         Some(Ok(header))
+    }
+
+    /// All segments of the same shard and purpose that it says were made before it.
+    pub fn before(&self) -> impl Iterator<Item = SegmentId> {
+        self.previous.into_iter().chain(self.others.iter().copied())
     }
 }

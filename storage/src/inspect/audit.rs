@@ -5,7 +5,7 @@
 //! which no fact says that it ended is accepted and nothing else, so its row does not balance.
 
 use super::account::{Loss, Standing};
-use super::verify::{index, ledgers, lost_segments, missing_shards};
+use super::verify::{index, ledgers, lost_journals, lost_segments, missing_shards};
 use super::{Directory, Problem};
 use crate::disk::Disk;
 use crate::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome};
@@ -38,6 +38,7 @@ pub(super) fn audit<D: Disk>(directory: &Directory<D>) -> Audit {
     let mut problems: Vec<Problem> = directory.problems.iter().filter(of_records).cloned().collect();
     missing_shards(directory, &mut problems);
     lost_segments(directory, &mut problems);
+    lost_journals(directory, &mut problems);
     ledgers(directory, &mut problems);
     for row in directory.facts.ledgers().values().flat_map(|gone| &gone.rows) {
         ledger.add(row);

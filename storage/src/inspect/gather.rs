@@ -230,6 +230,7 @@ impl<D: Disk> Directory<D> {
                 previous: None,
                 key: None,
                 sources: Vec::new(),
+                others: Vec::new(),
             });
         }
         Some(index)

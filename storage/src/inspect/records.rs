@@ -317,7 +317,11 @@ fn held_text(units: &[HeldUnit]) -> String {
 }
 
 fn checkpoint_text(end: &Checkpoint) -> String {
-    let words = end.last_stamps.iter().map(|(shard, stamp)| format!("{shard} up to {}", stamp.0));
+    let words = end.directories.iter().map(|row| {
+        let first =
+            row.first_journal.map_or_else(String::new, |first| format!(", journals from {:08x}", first.0));
+        format!("{} up to {}{first}", row.shard, row.last_stamp.0)
+    });
     words.collect::<Vec<_>>().join(", ")
 }
 

@@ -39,6 +39,7 @@ pub(super) fn verify<D: Disk>(directory: &Directory<D>) -> Vec<Problem> {
     let mut problems = directory.problems.clone();
     missing_shards(directory, &mut problems);
     lost_segments(directory, &mut problems);
+    lost_journals(directory, &mut problems);
     let standing = Standing::of(directory);
     for (number, file) in directory.files.iter().enumerate() {
         header(directory, file, &mut problems);
@@ -93,6 +94,14 @@ pub(super) fn lost_segments<D: Disk>(directory: &Directory<D>, problems: &mut Ve
     }
 }
 
+/// A journal goes only when a checkpoint has restated it, and says so.
+pub(super) fn lost_journals<D: Disk>(directory: &Directory<D>, problems: &mut Vec<Problem>) {
+    for (shard, journal) in directory.lost_journals() {
+        let what = "missing, and no checkpoint says that it may be gone: its facts are lost, mail may be delivered again";
+        problems.push(Problem::new(path(shard, Purpose::Journal, journal), None, what.to_owned()));
+    }
+}
+
 fn header<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<Problem>) {
     let what = match file.shown.header {
         "damaged" => "the header is damaged",
@@ -115,7 +124,7 @@ fn header<D: Disk>(directory: &Directory<D>, file: &Walked, problems: &mut Vec<P
         let what = format!("{} octets of {}: the file was cut off", file.shown.octets, header.size);
         complain(file.shown.octets, what);
     }
-    if header.previous.is_some_and(|previous| previous >= header.segment) {
+    if header.before().any(|before| before >= header.segment) {
         complain(0, "it names a segment before it that is not before it".to_owned());
     }
     // Without keys there is nothing to hold the check against.

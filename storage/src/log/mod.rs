@@ -14,9 +14,11 @@
 //! it was, so nothing above the failed stamps is dispatched before they are known to be void.
 
 mod append;
+mod chained;
 mod roll;
 
 pub use append::{Message, Place, Receipt};
+pub use chained::Number;
 pub use roll::Chore;
 pub(crate) use roll::random_salt;
 
@@ -33,6 +35,7 @@ use crate::notify::Notify;
 use crate::position::{Offset, Salt, SegmentId, ShardId, StoreId};
 use crate::segment::ActiveSegment;
 use crate::segment::contents::Contents;
+use chained::Chained;
 use core::cell::RefCell;
 use core::fmt;
 use std::collections::{HashSet, VecDeque};
@@ -56,6 +59,8 @@ pub struct LogOptions {
     pub first_segment: SegmentId,
     /// The segment of this chain that was made last, by an earlier life.
     pub previous: Option<SegmentId>,
+    /// Those of earlier lives that no header names: the next one does.
+    pub unnamed: Vec<SegmentId>,
     /// Stamps and floors.
     pub frontier: Arc<Frontier>,
     /// The keys of mail.
@@ -132,8 +137,8 @@ struct State<D: Disk> {
     next_segment: SegmentId,
     /// The last number that a roll took for itself: one that was made ahead under a lower one comes too late.
     rolls_to: SegmentId,
-    /// The last one of this chain that is durable: the next header names it.
-    previous: Option<SegmentId>,
+    /// Which of its segments headers name.
+    chain: Chained,
     roll_wanted: bool,
     /// The active segment is given up; the last void says from where.
     latched: bool,
@@ -156,14 +161,21 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// The disk's, but for [`DiskError::NoSpace`].
     pub async fn open(disk: D, clock: C, options: LogOptions) -> Result<Self, DiskError> {
         let first = options.frontier.number(options.first_segment)?;
-        let made = roll::create(&disk, &clock, &options, first, options.previous).await;
+        let mut chain =
+            Chained { previous: options.previous, unnamed: options.unnamed.iter().copied().collect() };
+        let number = chain.number(first);
+        let made = roll::create(&disk, &clock, &options, &number).await;
         let (active, refusal) = match made {
             Ok(active) => (Some(active), None),
             Err(DiskError::NoSpace) => (None, Some(AppendError::NoSpace)),
             Err(error) => return Err(error),
         };
+        if active.is_some() {
+            chain.made(&number);
+        } else {
+            chain.not_made(number);
+        }
         let start = active.as_ref().map_or(Offset(0), |active| active.appended().0);
-        let previous = active.as_ref().map_or(options.previous, |active| Some(active.header.segment));
         let state = State {
             active,
             contents: Contents::default(),
@@ -172,7 +184,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             prepared: None,
             next_segment: SegmentId(first.0 + 1),
             rolls_to: first,
-            previous,
+            chain,
             roll_wanted: false,
             latched: false,
             refusal,

@@ -1,7 +1,7 @@
 //! From one segment to the next: making it ahead of need, sealing the old one, leaving a latched one.
 
 use super::append::push;
-use super::{Log, LogOptions, Progress, Sealed};
+use super::{Log, LogOptions, Number, Progress, Sealed};
 use crate::clock::Clock;
 use crate::commit::Batch;
 use crate::disk::{Disk, write_whole};
@@ -24,13 +24,12 @@ pub enum Chore {
     Indexed(Sealed),
 }
 
-/// Makes the segment `segment`, behind `previous`.
+/// Makes the segment with this number, behind what that names.
 pub(super) async fn create<D: Disk, C: Clock>(
     disk: &D,
     clock: &C,
     options: &LogOptions,
-    segment: SegmentId,
-    previous: Option<SegmentId>,
+    number: &Number,
 ) -> Result<ActiveSegment<D::File>, DiskError> {
     if options.reserve_octets > 0 {
         let free = disk.free_octets().await?;
@@ -41,16 +40,17 @@ pub(super) async fn create<D: Disk, C: Clock>(
     let mail = options.purpose == Purpose::Mail;
     let header = SegmentHeader {
         purpose: options.purpose,
-        segment,
+        segment: number.segment,
         shard: options.shard,
         store: options.store,
         salt: random_salt()?,
         size: options.segment_octets,
         created: clock.wall(),
         stamp_floor: options.frontier.horizon(),
-        previous,
+        previous: number.previous,
         key: if mail { options.keys.mark(options.store) } else { None },
         sources: Vec::new(),
+        others: number.others.clone(),
     };
     ActiveSegment::create(disk, header, &options.keys).await
 }
@@ -104,28 +104,41 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if let Some(prepared) = prepared {
             return Ok(prepared);
         }
-        let (number, previous) = self.next_number()?;
-        self.state.borrow_mut().rolls_to = number;
-        let made = create(&self.disk, &self.clock, &self.options, number, previous).await?;
-        self.made(number);
-        Ok(made)
+        let number = self.next_number()?;
+        self.state.borrow_mut().rolls_to = number.segment;
+        match create(&self.disk, &self.clock, &self.options, &number).await {
+            Ok(made) => {
+                self.made(&number);
+                Ok(made)
+            }
+            Err(error) => {
+                self.not_made(number);
+                Err(error)
+            }
+        }
     }
 
-    /// A number for a further segment, and the one before it in the chain. It is spent even if the segment cannot be
-    /// made: what an attempt left behind is never taken for ours.
+    /// A number for a further segment, and what its header names. It is spent even if the segment cannot be
+    /// made: what an attempt left behind is never taken for ours. Until [`Self::made`] or [`Self::not_made`] no other header
+    /// names the same.
     ///
     /// # Errors
     /// See [`Frontier::number`](crate::frontier::Frontier::number).
-    pub fn next_number(&self) -> Result<(SegmentId, Option<SegmentId>), DiskError> {
+    pub fn next_number(&self) -> Result<Number, DiskError> {
         let mut state = self.state.borrow_mut();
-        let number = self.options.frontier.number(state.next_segment)?;
-        state.next_segment = SegmentId(number.0 + 1);
-        Ok((number, state.previous))
+        let segment = self.options.frontier.number(state.next_segment)?;
+        state.next_segment = SegmentId(segment.0 + 1);
+        Ok(state.chain.number(segment))
     }
 
     /// The segment with this number is durable: those made from here on name it.
-    pub fn made(&self, segment: SegmentId) {
-        self.state.borrow_mut().previous = Some(segment);
+    pub fn made(&self, number: &Number) {
+        self.state.borrow_mut().chain.made(number);
+    }
+
+    /// The segment with this number could not be made: what its header was to name is named by the next one.
+    pub fn not_made(&self, number: Number) {
+        self.state.borrow_mut().chain.not_made(number);
     }
 
     fn install(&self, next: ActiveSegment<D::File>) {
@@ -188,23 +201,29 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     async fn prepare(&self) -> Result<(), DiskError> {
-        let (number, previous) = self.next_number()?;
-        let prepared = create(&self.disk, &self.clock, &self.options, number, previous).await?;
-        if self.keep_prepared(prepared) {
+        let number = self.next_number()?;
+        let prepared = match create(&self.disk, &self.clock, &self.options, &number).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.not_made(number);
+                return Err(error);
+            }
+        };
+        if self.keep_prepared(prepared, &number) {
             return Ok(());
         }
-        let path = crate::segment::path(self.options.shard, self.options.purpose, number);
+        let path = crate::segment::path(self.options.shard, self.options.purpose, number.segment);
+        self.not_made(number);
         self.disk.remove(&path).await
     }
 
     /// Keeps a segment that was made ahead, unless a roll has overtaken it with a later number: ids must grow
     /// along the chain.
-    fn keep_prepared(&self, prepared: ActiveSegment<D::File>) -> bool {
+    fn keep_prepared(&self, prepared: ActiveSegment<D::File>, number: &Number) -> bool {
         let mut state = self.state.borrow_mut();
-        let number = prepared.header.segment;
-        let overtaken = state.rolls_to > number;
+        let overtaken = state.rolls_to > number.segment;
         if !overtaken {
-            state.previous = Some(number);
+            state.chain.made(number);
             state.prepared = Some(prepared);
         }
         !overtaken

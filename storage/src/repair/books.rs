@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Queued;
 use crate::disk::Disk;
-use crate::format::checkpoint::{HeldUnit, MOVED, Outcomes, set_half};
+use crate::format::checkpoint::{DirectoryRow, HeldUnit, MOVED, Outcomes, set_half};
 use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
 use crate::format::segment_header::Purpose;
 use crate::format::tally::{Ledger, TallyRow};
@@ -23,7 +23,7 @@ pub(super) struct Books {
     pub(super) ledgers: BTreeMap<ShardId, Ledger>,
     pub(super) outcomes: Vec<Outcomes>,
     pub(super) queued: Queued,
-    pub(super) last_stamps: Vec<(ShardId, Stamp)>,
+    pub(super) directories: Vec<DirectoryRow>,
     pub(super) left_out: Vec<Problem>,
     pub(super) damaged: u64,
 }
@@ -191,15 +191,33 @@ impl Books {
     }
 
     fn note_stamps<D: Disk>(&mut self, source: &Directory<D>) {
-        let mut last: BTreeMap<ShardId, Stamp> = source.facts.last_stamps().iter().copied().collect();
+        let mut last: BTreeMap<ShardId, Stamp> = source.facts.last_stamps().collect();
+        last.extend(
+            source
+                .all_shards()
+                .filter(|shard| !last.contains_key(shard))
+                .map(|shard| (shard, Stamp::NONE))
+                .collect::<Vec<_>>(),
+        );
         for file in &source.files {
             for message in &file.messages {
                 let highest = last.entry(file.shard).or_default();
                 *highest = (*highest).max(message.stamp);
             }
         }
-        self.last_stamps = last.into_iter().collect();
+        // No journal is copied: those that count begin behind them.
+        let row = |(shard, last_stamp)| {
+            let first_journal = Some(SegmentId(last_journal(source, shard).0 + 1));
+            DirectoryRow { shard, last_stamp, first_journal }
+        };
+        self.directories = last.into_iter().map(row).collect();
     }
+}
+
+/// The highest number of a journal of the directory.
+pub(super) fn last_journal<D>(source: &Directory<D>, shard: ShardId) -> SegmentId {
+    let here = source.files.iter().filter(|file| (file.shard, file.purpose) == (shard, Purpose::Journal));
+    here.map(|file| file.segment).max().unwrap_or_default()
 }
 
 /// The units of a message whose record is here, as lost.

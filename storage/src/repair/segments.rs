@@ -201,6 +201,7 @@ pub(super) async fn voids<D: Disk, E: Disk, C: Clock>(
             previous: here.max(),
             key: None,
             sources: Vec::new(),
+            others: Vec::new(),
         };
         write_voids(target, clock, *shard, &header, &payloads).await?;
     }

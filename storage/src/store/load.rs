@@ -63,20 +63,40 @@ pub(super) async fn load<D: Disk>(
         context.load_directory(shard, mail, &facts, &mut queue, &mut loaded).await?;
     }
     context.stray_indexes(indexes, &mut loaded).await;
+    lost_journals(&facts, &mut loaded);
     loaded.backlogs = queue.finish();
     Ok(loaded)
+}
+
+/// Journals that vanished: what they said is not known, so mail may go again; none of it is lost. And which of the empty ones
+/// are needless: the others go with the journals that are restated, as each of those may be named by another one.
+fn lost_journals(facts: &Facts, loaded: &mut Loaded) {
+    for (shard, journal) in loaded.chain.lost(facts) {
+        loaded.journal_lost(path(shard, Purpose::Journal, journal));
+    }
+    let empty = core::mem::take(&mut loaded.empty_journals);
+    loaded.empty_journals = loaded.chain.needless(facts, &empty);
+    loaded.journals.extend(empty.iter().filter(|place| !loaded.empty_journals.contains(place)));
+    loaded.journals.sort_unstable();
 }
 
 /// Gives each shelf the ledgers of its directories. Numbers never return, also where no file is left to tell them.
 fn take_ledgers(facts: &mut Facts, running: u16, loaded: &mut Loaded) {
     loaded.last_stamp = facts.last();
     for (shard, stamp) in facts.last_stamps() {
-        loaded.note_stamp(*shard, *stamp);
+        loaded.note_stamp(shard, stamp);
+        // Those before it may be gone without a trace, and their numbers must not return: they would look restated.
+        let before = facts.first_journal(shard).map_or(0, |first| first.0.saturating_sub(1));
+        if before > 0 {
+            loaded.note_used(shard, Purpose::Journal, SegmentId(before));
+        }
     }
     let mut ledgers: Vec<BTreeMap<_, _>> = (0..running).map(|_| BTreeMap::new()).collect();
     for (shard, ledger) in facts.ledgers() {
         if let Some(last) = ledger.gone.last() {
-            loaded.note_made(*shard, Purpose::Mail, SegmentId(*last.end()));
+            let last = SegmentId(*last.end());
+            loaded.note_made(*shard, Purpose::Mail, last);
+            loaded.note_named(*shard, Purpose::Mail, [last]);
         }
         ledgers[usize::from(shard.0 % running)].insert(*shard, ledger.clone());
     }
@@ -103,21 +123,24 @@ impl<D: Disk> Context<'_, D> {
         let path = path(shard, Purpose::Journal, segment);
         let Ok(first) = first_block(self.disk, &path, self.store.store).await else {
             loaded.incomplete = true;
-            loaded.journal_lost(path);
+            loaded.chain.take(shard, segment, None);
+            loaded.journal_unread(shard, segment, path);
             return Ok(());
         };
         let FirstBlock { file, block, state, header } = first;
         if state == HeaderState::Newer {
             return Err(newer(&path, &block));
         }
+        if state == HeaderState::Blank {
+            loaded.empty_journals.push((shard, segment));
+            return Ok(());
+        }
+        loaded.chain.take(shard, segment, header.as_ref());
         let Some(header) = header else {
-            if state == HeaderState::Blank {
-                loaded.empty_journals.push((shard, segment));
-            } else {
-                loaded.journal_lost(path);
-            }
+            loaded.journal_unread(shard, segment, path);
             return Ok(());
         };
+        loaded.note_named(shard, Purpose::Journal, header.before());
         let (mut damaged, mut frames) = (false, 0_u64);
         let mut lost = Vec::new();
         let walked = walk(&file, &header, &self.options.keys, |found| match found {
@@ -130,19 +153,23 @@ impl<D: Disk> Context<'_, D> {
         .await;
         let Ok(walked) = walked else {
             loaded.incomplete = true;
-            loaded.journal_lost(path);
+            loaded.journal_unread(shard, segment, path);
             return Ok(());
         };
-        loaded.note_made(shard, Purpose::Journal, segment);
         lost.extend(walked.gaps.iter().map(|gap| gap.range.start));
         // What could not be read today may be read tomorrow: no checkpoint may put itself in its place.
         loaded.incomplete |= walked.unreadable > 0;
         damaged |= walked.unreadable > 0 || lost.iter().any(|offset| *offset < walked.durable_before);
-        if damaged {
-            loaded.journal_lost(path.clone());
-        } else if frames == 0 && lost.is_empty() {
+        // An empty one may not be durable yet, and nothing is lost with it: no header need name it.
+        let is_empty = frames == 0 && lost.is_empty() && !damaged;
+        if is_empty {
             loaded.empty_journals.push((shard, segment));
         } else {
+            loaded.note_made(shard, Purpose::Journal, segment);
+        }
+        if damaged {
+            loaded.journal_unread(shard, segment, path.clone());
+        } else if !is_empty {
             loaded.journals.push((shard, segment));
         }
         if frames > 0 {
@@ -180,7 +207,7 @@ impl<D: Disk> Context<'_, D> {
             if let Some(sources) = header.map(|header| &header.sources) {
                 behind.note_rewrite(sources, &found.index);
             }
-            behind.previous.extend(header.and_then(|header| header.previous));
+            behind.previous.extend(header.into_iter().flat_map(SegmentHeader::before));
             loaded.note_made(shard, Purpose::Mail, *segment);
             loaded.note_stamp(shard, found.index.last_stamp);
             behind.apply(*segment, &mut found.index);
@@ -227,6 +254,9 @@ impl<D: Disk> Context<'_, D> {
             return Ok(unreadable(path, loaded));
         };
         let FirstBlock { file, block, state, header } = first;
+        if let Some(header) = &header {
+            loaded.note_mail_header(shard, header);
+        }
         if let Some(mark) = header.as_ref().and_then(|header| header.key) {
             let known = self.options.keys.verify(mark, self.store.store);
             known.map_err(|error| OpenError::Key { path: path.clone(), error })?;

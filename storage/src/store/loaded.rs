@@ -2,10 +2,12 @@
 
 use super::backlog::Backlog;
 use super::{Chain, Chains, Finding, FindingKind};
-use crate::format::segment_header::Purpose;
+use crate::format::checkpoint::DirectoryRow;
+use crate::format::segment_header::{Purpose, SegmentHeader};
+use crate::journals::Journals;
 use crate::position::{SegmentId, ShardId, Stamp};
 use crate::shelf::Shelf;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -19,8 +21,10 @@ pub(super) struct Loaded {
     pub(super) recovered_unacknowledged: u64,
     /// Journals that are to be restated, by directory and number.
     pub(super) journals: Vec<(ShardId, SegmentId)>,
-    /// Journals with nothing in them.
+    /// Journals with nothing in them; after all is read those that may go before the checkpoint, the highest first.
     pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
+    /// What the files tell of journals that are not here.
+    pub(super) chain: Journals,
     /// Copies whose rewrite a crash cut off.
     pub(super) cut_off: Vec<(ShardId, SegmentId)>,
     /// Segments may be gone of which no journal that can be read tells.
@@ -32,20 +36,30 @@ pub(super) struct Loaded {
     pub(super) directories: Vec<ShardId>,
     /// The highest number in use per directory and purpose.
     pub(super) numbers: BTreeMap<(ShardId, Purpose), SegmentId>,
-    /// The highest number that a file or a ledger vouches for.
-    pub(super) made: BTreeMap<(ShardId, Purpose), SegmentId>,
+    /// Numbers that a file or a ledger vouches for.
+    pub(super) made: BTreeMap<(ShardId, Purpose), BTreeSet<SegmentId>>,
+    /// Those of them that no further header need name: one does, or they are gone.
+    pub(super) named: BTreeMap<(ShardId, Purpose), BTreeSet<SegmentId>>,
 }
 
 impl Loaded {
     /// Where a shard goes on; `restated` is where the checkpoint of this start began.
     pub(super) fn chains(&self, shard: ShardId, restated: Option<(ShardId, SegmentId)>) -> Chains {
-        let chain = |purpose| Chain {
-            first: self.first_number(shard, purpose),
-            previous: self.made.get(&(shard, purpose)).copied(),
+        let chain = |purpose| {
+            let made = self.made.get(&(shard, purpose));
+            let is_named = |segment: &SegmentId| {
+                self.named.get(&(shard, purpose)).is_some_and(|named| named.contains(segment))
+            };
+            Chain {
+                first: self.first_number(shard, purpose),
+                previous: made.and_then(|made| made.last().copied()),
+                unnamed: made.into_iter().flatten().filter(|segment| !is_named(segment)).copied().collect(),
+            }
         };
         let (mail, journal) = (chain(Purpose::Mail), chain(Purpose::Journal));
         let oldest = restated.filter(|(directory, _)| *directory == shard).map(|(_, first)| first);
-        Chains { directory: shard, mail, journal, oldest_journal: oldest.unwrap_or(journal.first) }
+        let oldest_journal = oldest.unwrap_or(journal.first);
+        Chains { directory: shard, mail, journal, oldest_journal }
     }
 
     fn first_number(&self, shard: ShardId, purpose: Purpose) -> SegmentId {
@@ -69,9 +83,22 @@ impl Loaded {
         self.directories.first().copied()
     }
 
-    /// The checkpoint used journal numbers up to `segment`.
+    /// The checkpoint used journal numbers up to `segment`; the first of its journals names all before it.
     pub(super) fn journals_end(&mut self, shard: ShardId, segment: SegmentId) {
+        let before = self.made.get(&(shard, Purpose::Journal)).cloned().unwrap_or_default();
+        self.note_named(shard, Purpose::Journal, before);
         self.note_made(shard, Purpose::Journal, segment);
+    }
+
+    /// What the checkpoint of this start says of each directory: all journals that are there are restated.
+    pub(super) fn directory_rows(&self, known: &[ShardId]) -> Vec<DirectoryRow> {
+        let row = |shard: &ShardId| DirectoryRow {
+            shard: *shard,
+            last_stamp: self.last_stamp_of(*shard),
+            first_journal: Some(self.first_number(*shard, Purpose::Journal)),
+        };
+        let all: BTreeSet<ShardId> = known.iter().chain(&self.directories).copied().collect();
+        all.iter().map(row).collect()
     }
 
     /// The highest stamp that is known of a directory.
@@ -86,8 +113,23 @@ impl Loaded {
 
     pub(super) fn note_made(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {
         self.note_used(shard, purpose, segment);
-        let highest = self.made.entry((shard, purpose)).or_insert(segment);
-        *highest = (*highest).max(segment);
+        self.made.entry((shard, purpose)).or_default().insert(segment);
+    }
+
+    /// No further header need name these.
+    pub(super) fn note_named(
+        &mut self,
+        shard: ShardId,
+        purpose: Purpose,
+        segments: impl IntoIterator<Item = SegmentId>,
+    ) {
+        self.named.entry((shard, purpose)).or_default().extend(segments);
+    }
+
+    /// A mail segment with its header.
+    pub(super) fn note_mail_header(&mut self, shard: ShardId, header: &SegmentHeader) {
+        self.chain.take_mail(shard, header);
+        self.note_named(shard, Purpose::Mail, header.before());
     }
 
     pub(super) fn note_stamp(&mut self, shard: ShardId, stamp: Stamp) {
@@ -96,7 +138,13 @@ impl Loaded {
         *highest = (*highest).max(stamp);
     }
 
-    /// A journal, or a part of one, cannot be read.
+    /// A journal, or a part of one, cannot be read: a checkpoint may have stood there.
+    pub(super) fn journal_unread(&mut self, shard: ShardId, journal: SegmentId, path: String) {
+        self.chain.doubt(shard, journal);
+        self.journal_lost(path);
+    }
+
+    /// What a journal says, or a part of it, is not known.
     pub(super) fn journal_lost(&mut self, path: String) {
         self.numbers_unknown = true;
         self.found(path, FindingKind::Journal);

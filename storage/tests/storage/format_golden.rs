@@ -12,7 +12,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use storage::crypt::{CipherPlace, Keys, TAG_OCTETS};
-use storage::format::checkpoint::{Checkpoint, HeldUnit, Outcomes};
+use storage::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, Outcomes};
 use storage::format::checksum::Seed;
 use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, PLAIN, frame_octets};
 use storage::format::index_file::{IndexEntry, Pin, SegmentIndex};
@@ -61,6 +61,7 @@ const HEADER: SegmentHeader = SegmentHeader {
     previous: Some(SegmentId(0x0304_0505)),
     key: None,
     sources: Vec::new(),
+    others: Vec::new(),
 };
 
 /// Of an encrypted segment that a rewrite made.
@@ -69,6 +70,11 @@ fn mail_header() -> SegmentHeader {
         [0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF];
     let key = Some(KeyMark { key_id: 0x9192_9394, check });
     SegmentHeader { key, sources: vec![SegmentId(0x0304_0501), SegmentId(0x0304_0503)], ..HEADER }
+}
+
+/// The same, made behind segments that no other header names.
+fn header_with_others() -> SegmentHeader {
+    SegmentHeader { others: vec![SegmentId(0x0304_0502), SegmentId(0x0304_0504)], ..mail_header() }
 }
 
 const DATA: DataFacts = DataFacts {
@@ -238,8 +244,17 @@ fn held_payload() -> Vec<u8> {
     payload
 }
 
+/// As an older program wrote it: it did not tell which journals count.
 fn checkpoint() -> Checkpoint {
-    Checkpoint { last_stamps: vec![(ShardId(0), Stamp(0x81)), (SHARD, Stamp(0x6162_6364_6566_6768))] }
+    let row = |shard, last_stamp| DirectoryRow { shard, last_stamp, first_journal: None };
+    Checkpoint { directories: vec![row(ShardId(0), Stamp(0x81)), row(SHARD, Stamp(0x6162_6364_6566_6768))] }
+}
+
+fn checkpoint_with_journals() -> Checkpoint {
+    let mut checkpoint = checkpoint();
+    checkpoint.directories[0].first_journal = Some(SegmentId(7));
+    checkpoint.directories[1].first_journal = Some(SegmentId(0x0304_0506));
+    checkpoint
 }
 
 const VOID: Void = Void { segment: SegmentId(0x0304_0505), from: 0x0011_2000, to: 64 << 20 };
@@ -279,6 +294,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("store", STORE_FILE.encode()),
         ("store_numbered", NUMBERED_STORE_FILE.encode()),
         ("segment_header", mail_header().encode()),
+        ("segment_header_others", header_with_others().encode()),
         ("journal_header", SegmentHeader { purpose: Purpose::Journal, ..HEADER }.encode()),
         // As version 0.1.0 wrote it first, and as it is where nothing was said beyond addresses.
         ("message", frame(FrameKind::Message, stamp, queue_id, &message(Extensions::NONE))),
@@ -294,6 +310,10 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("ledger", frame(FrameKind::Ledger, stamp, QueueId(0), &ledger().encode(SHARD)[0])),
         ("held", frame(FrameKind::Held, stamp, QueueId(0), &held_payload())),
         ("checkpoint", frame(FrameKind::Checkpoint, stamp, QueueId(0), &checkpoint().encode())),
+        (
+            "checkpoint_journals",
+            frame(FrameKind::Checkpoint, stamp, QueueId(0), &checkpoint_with_journals().encode()),
+        ),
         ("index", index().encode(SHARD, SEGMENT, &SALT)),
     ]
 }
@@ -331,6 +351,7 @@ fn golden_identity_and_headers_decode() {
     assert_eq!(StoreFile::decode(&golden("store")), Some(STORE_FILE));
     assert_eq!(StoreFile::decode(&golden("store_numbered")), Some(NUMBERED_STORE_FILE));
     assert_eq!(SegmentHeader::decode(&golden("segment_header")), Ok(mail_header()));
+    assert_eq!(SegmentHeader::decode(&golden("segment_header_others")), Ok(header_with_others()));
     let journal = SegmentHeader { purpose: Purpose::Journal, ..HEADER };
     assert_eq!(SegmentHeader::decode(&golden("journal_header")), Ok(journal));
 }
@@ -413,6 +434,12 @@ fn golden_payloads_decode() {
     assert_eq!(ended.len(), 6);
     assert_eq!(HeldUnit::decode_all(&payload("held")), Some(held()));
     assert_eq!(Checkpoint::decode(&payload("checkpoint")), Some(checkpoint()));
+    let told = payload("checkpoint_journals");
+    assert_eq!(Checkpoint::decode(&told), Some(checkpoint_with_journals()));
+    // H13: a program that knows of no journals in it reads directory, six octets of nothing, and stamp.
+    for (row, old) in told.chunks_exact(16).zip(payload("checkpoint").chunks_exact(16)) {
+        assert_eq!((&row[..2], &row[8..]), (&old[..2], &old[8..]));
+    }
     assert_eq!(SegmentIndex::decode(&golden("index"), SHARD, SEGMENT, &SALT), Some(index()));
     assert_eq!(SegmentIndex::salt_of(&golden("index")), Some(SALT));
 }
@@ -433,6 +460,7 @@ fn no_flip_passes(name: &str, covered: usize, decodes: impl Fn(&[u8]) -> bool) {
 #[test]
 fn a_damaged_octet_is_noticed_anywhere() {
     no_flip_passes("store_numbered", 64, |octets| StoreFile::decode(octets).is_some());
+    no_flip_passes("segment_header_others", BLOCK_OCTETS, |octets| SegmentHeader::decode(octets).is_ok());
     no_flip_passes("segment_header", BLOCK_OCTETS, |octets| SegmentHeader::decode(octets).is_ok());
     for name in
         ["message", "chunk", "void", "settlement", "tally", "outcomes", "ledger", "held", "checkpoint"]

@@ -32,6 +32,7 @@ async fn disk_with(domains: usize, per_domain: usize) -> (SimDisk, SegmentIndex)
         previous: None,
         key: None,
         sources: Vec::new(),
+        others: Vec::new(),
     };
     let file = disk.create(&path(SHARD, Purpose::Mail, SEGMENT), SEGMENT_OCTETS).await.unwrap();
     let mut block = file.allocate(4096);

@@ -164,7 +164,7 @@ pub(crate) fn store_options(shards: u16) -> StoreOptions {
 
 fn log_options(purpose: Purpose, chains: &Chains, opened: &Opened, shape: &Shape) -> LogOptions {
     let is_mail = purpose == Purpose::Mail;
-    let chain = if is_mail { chains.mail } else { chains.journal };
+    let chain = if is_mail { chains.mail.clone() } else { chains.journal.clone() };
     LogOptions {
         purpose,
         shard: chains.directory,
@@ -173,22 +173,13 @@ fn log_options(purpose: Purpose, chains: &Chains, opened: &Opened, shape: &Shape
         reserve_octets: if is_mail { 2 * shape.store.journal_octets } else { 0 },
         first_segment: chain.first,
         previous: chain.previous,
+        unnamed: chain.unnamed,
         keys: Arc::clone(&shape.store.keys),
         frontier: Arc::clone(&opened.frontier),
     }
 }
 
 impl Node {
-    pub(crate) async fn start_with(
-        disk: &SimDisk,
-        clock: &SimClock,
-        options: &StoreOptions,
-        spawner: &Spawner,
-    ) -> Self {
-        let opened = open(disk, clock, options).await.expect("a store that crashed opens");
-        Self::over(opened, &options.into(), disk, clock, spawner).await.expect("logs open")
-    }
-
     /// A node over a store that is open; `None` if a log cannot be made.
     pub(crate) async fn over(
         mut opened: Opened,
@@ -213,7 +204,7 @@ impl Node {
             inbox: Rc::default(),
         };
         for (shard, shelf) in std::mem::take(&mut opened.shelves).into_iter().enumerate() {
-            let chains = opened.chains[shard];
+            let chains = opened.chains[shard].clone();
             let id = chains.directory;
             let shelf = Rc::new(RefCell::new(shelf));
             let mut pair = Vec::new();
@@ -330,7 +321,7 @@ fn open_nothing(opened: &Opened) -> Opened {
         backlogs: Vec::new(),
         recovered_unacknowledged: 0,
         incomplete: false,
-        last_stamps: Vec::new(),
+        directories: Vec::new(),
         findings: Vec::new(),
         messages: 0,
     }
@@ -556,10 +547,21 @@ where
     T: 'static,
     F: Future<Output = T> + 'static,
 {
+    live_in_shape(disk, Shape::from(&options), story)
+}
+
+/// The same with segments of another size, too.
+pub(crate) fn live_in_shape<T, F>(disk: &SimDisk, shape: Shape, story: impl FnOnce(Node) -> F + 'static) -> T
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
     let clock = SimClock::default();
     let mut executor = Executor::new(1, clock.clone());
     let (spawner, disk) = (executor.spawner(), disk.clone());
-    executor
-        .run(u64::MAX, async move { story(Node::start_with(&disk, &clock, &options, &spawner).await).await })
-        .expect("the story ends")
+    let life = async move {
+        let opened = open(&disk, &clock, &shape.store).await.expect("a store that crashed opens");
+        story(Node::over(opened, &shape, &disk, &clock, &spawner).await.expect("logs open")).await
+    };
+    executor.run(u64::MAX, life).expect("the story ends")
 }

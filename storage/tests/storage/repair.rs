@@ -265,6 +265,7 @@ fn encrypted(keys: &Arc<Keys>) -> SimDisk {
             reserve_octets: 0,
             first_segment: opened.chains[0].mail.first,
             previous: None,
+            unnamed: Vec::new(),
             keys: Arc::clone(&keys),
             frontier: Arc::clone(&opened.frontier),
         };

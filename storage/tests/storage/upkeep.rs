@@ -2,17 +2,17 @@
 
 use super::node::*;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::checkpoint;
 use storage::clock::Clock;
 use storage::compaction::plan::{Bounds, Candidate, plan};
-use storage::compaction::rewrite::{RewriteError, Target, Workshop};
+use storage::compaction::rewrite::{Copy, RewriteError, Target, Workshop};
 use storage::disk::{Disk, File};
 use storage::error::DiskError;
 use storage::format::BLOCK_OCTETS;
-use storage::format::checkpoint::HeldUnit;
+use storage::format::checkpoint::{DirectoryRow, HeldUnit};
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::format::segment_header::{Purpose, SegmentHeader};
 use storage::log::Place;
@@ -196,7 +196,15 @@ async fn checkpoint_cycle(node: &Node, world: &World) -> Option<()> {
     }
     let last = world.borrow().largest_acknowledged;
     let first = &node.shards[0];
-    checkpoint::complete(&first.journal, sequence, vec![(first.id, last)]).await.ok()?;
+    let mut rows: BTreeMap<ShardId, DirectoryRow> =
+        node.opened.directories.iter().map(|row| (row.shard, *row)).collect();
+    for (shard, up_to) in node.shards.iter().zip(&up_to) {
+        let known = rows.get(&shard.id).map_or(Stamp::NONE, |row| row.last_stamp);
+        let last_stamp = if shard.id == first.id { last } else { known };
+        let first_journal = Some(SegmentId(up_to.0 + 1));
+        rows.insert(shard.id, DirectoryRow { shard: shard.id, last_stamp, first_journal });
+    }
+    checkpoint::complete(&first.journal, sequence, rows.into_values().collect()).await.ok()?;
     for (shard, up_to) in node.shards.iter().zip(up_to) {
         let range = shard.oldest_journal.get()..=up_to;
         checkpoint::remove_journals(&shard.disk, shard.id, range).await.ok()?;
@@ -221,9 +229,31 @@ async fn file_of(node: &Node, shard: ShardId, segment: SegmentId) -> Result<(u64
     Ok((file.length().await?, header.is_ok_and(|header| header.key == mark)))
 }
 
+/// Messages that a copy took along are found in it from here on.
+fn move_places(world: &World, shard: ShardId, copy: &Copy) {
+    for promise in world.borrow_mut().acknowledged.values_mut().filter(|promise| promise.shard == shard) {
+        let from = (promise.place.segment, promise.place.unit_base);
+        let moved = copy.moves.iter().find(|(source, moved)| (*source, moved.from_base) == from);
+        if let Some((_, moved)) = moved {
+            let place = Place { segment: moved.to, unit_base: moved.to_base };
+            *promise = Rc::new(Promise { place, ..Promise::clone(promise) });
+        }
+    }
+}
+
 /// One rewrite of what is sparse in the shard's directory; tells the sources.
 pub(crate) async fn compact(node: &Node, shard: &Shard, world: &World) -> Vec<SegmentId> {
-    let Some((sources, copy)) = rewrite(node, shard, world).await else { return Vec::new() };
+    compact_beside(node, shard, world, async |_| yield_now().await).await
+}
+
+/// The same beside something else, which is done behind each write of the copy.
+pub(crate) async fn compact_beside(
+    node: &Node,
+    shard: &Shard,
+    world: &World,
+    beside: impl AsyncFn(u64),
+) -> Vec<SegmentId> {
+    let Some((sources, copy)) = rewrite_beside(node, shard, world, beside).await else { return Vec::new() };
     node.reclaim().await;
     while sources.iter().any(|source| node.leaving.borrow().contains(&(shard.id, *source))) {
         node.clock.sleep(std::time::Duration::from_secs(1)).await;
@@ -238,6 +268,15 @@ pub(crate) async fn rewrite(
     node: &Node,
     shard: &Shard,
     world: &World,
+) -> Option<(Vec<SegmentId>, SegmentId)> {
+    rewrite_beside(node, shard, world, async |_| yield_now().await).await
+}
+
+async fn rewrite_beside(
+    node: &Node,
+    shard: &Shard,
+    world: &World,
+    pause: impl AsyncFn(u64),
 ) -> Option<(Vec<SegmentId>, SegmentId)> {
     if node.opened.incomplete {
         // How units of a source ended may stand in a journal that could not be read, and names the source.
@@ -259,10 +298,10 @@ pub(crate) async fn rewrite(
     }
     let bounds = Bounds { copy_octets: node.mail_octets, free: u64::MAX, pressed: false };
     let job = plan(&candidates, &bounds)?;
-    let (segment, previous) = shard.mail.next_number().ok()?;
-    let target = Target { shard: shard.id, segment, previous, created: node.clock.wall() };
+    let number = shard.mail.next_number().ok()?;
+    let segment = number.segment;
+    let target = Target { shard: shard.id, number: number.clone(), created: node.clock.wall() };
     let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
-    let pause = async |_| yield_now().await;
     let copied = if node.bug == Some(Bug::HastyTally) {
         let Workshop { disk, store, keys } = workshop;
         let hasty = Workshop { disk: Hasty(disk), store, keys };
@@ -273,26 +312,20 @@ pub(crate) async fn rewrite(
     let copy = match copied {
         Ok(copy) => copy,
         Err(RewriteError::Left(_)) => {
+            shard.mail.not_made(number);
             job.segments.iter().for_each(|source| shard.shelf.borrow_mut().pin(shard.id, *source));
             return None;
         }
-        Err(_) => return None,
+        Err(_) => {
+            shard.mail.not_made(number);
+            return None;
+        }
     };
-    shard.mail.made(segment);
+    shard.mail.made(&number);
     // It outlives its sources.
     shard.shelf.borrow_mut().pin(shard.id, segment);
     shard.shelf.borrow_mut().copied(shard.id, segment, &copy.index, &copy.moves);
-    {
-        let mut world = world.borrow_mut();
-        for promise in world.acknowledged.values_mut().filter(|promise| promise.shard == shard.id) {
-            let from = (promise.place.segment, promise.place.unit_base);
-            let moved = copy.moves.iter().find(|(source, moved)| (*source, moved.from_base) == from);
-            if let Some((_, moved)) = moved {
-                let place = Place { segment: moved.to, unit_base: moved.to_base };
-                *promise = Rc::new(Promise { place, ..Promise::clone(promise) });
-            }
-        }
-    }
+    move_places(world, shard.id, &copy);
     node.looking.settle().await;
     let ended = shard.shelf.borrow().outcomes_of(shard.id, segment);
     let Ok(sequence) = node.opened.frontier.sequence() else { return None };
