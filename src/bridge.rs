@@ -37,15 +37,31 @@ pub enum Question {
         /// Where the answer goes.
         answer: Sender<Result<Vec<IpAddr>, LookupError>>,
     },
+    /// The mail exchangers of a domain.
+    Exchangers {
+        /// The domain.
+        domain: String,
+        /// Where the answer goes.
+        answer: Sender<Result<Vec<Exchanger>, LookupError>>,
+    },
     /// Ask these name servers from now on; none: those of /etc/resolv.conf.
     NameServers(Vec<SocketAddr>),
 }
 
-/// Why a name has no addresses for us now.
+/// A mail exchanger of a domain (RFC 974, RFC 5321 5.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exchanger {
+    /// Lower comes first.
+    pub preference: u16,
+    /// The host in lower case, without a dot at the end; empty: none takes mail (RFC 7505).
+    pub host: String,
+}
+
+/// Why a name has no addresses, or exchangers, for us now.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LookupError {
     /// The name or its addresses do not exist: an answer.
-    #[error("the name has no address")]
+    #[error("the name does not exist, or has no address")]
     NoAddress,
     /// No answer: try again later.
     #[error("name resolution failed: {0}")]
@@ -83,14 +99,28 @@ impl Lookup {
     /// See [`LookupError`].
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let (answer, answered) = async_channel::bounded(1);
-        let gone = |()| LookupError::Temporary("the lookup thread is gone".to_owned());
-        let question = Question::Addresses { host: host.to_owned(), answer };
-        self.questions.send(question).await.map_err(|_| gone(()))?;
-        answered.recv().await.map_err(|_| gone(()))?
+        self.ask(Question::Addresses { host: host.to_owned(), answer }, &answered).await
     }
-}
 
-impl Lookup {
+    /// The mail exchangers of `domain`, in no order; the domain itself where it names none (RFC 5321 5.1).
+    ///
+    /// # Errors
+    /// See [`LookupError`]; `NoAddress`: there is no such domain.
+    pub async fn exchangers(&self, domain: &str) -> Result<Vec<Exchanger>, LookupError> {
+        let (answer, answered) = async_channel::bounded(1);
+        self.ask(Question::Exchangers { domain: domain.to_owned(), answer }, &answered).await
+    }
+
+    async fn ask<T>(
+        &self,
+        question: Question,
+        answered: &Receiver<Result<T, LookupError>>,
+    ) -> Result<T, LookupError> {
+        let gone = || LookupError::Temporary("the lookup thread is gone".to_owned());
+        self.questions.send(question).await.map_err(|_| gone())?;
+        answered.recv().await.map_err(|_| gone())?
+    }
+
     /// Where the origin of mail is asked about.
     #[must_use]
     pub const fn authenticator(&self) -> &Authenticator {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use cidr::Cidr;
 use host::parse_domain;
-pub use host::{Host, Primary, canonical_domain};
+pub use host::{Host, Primaries, Primary, SMTP_PORT, canonical_domain};
 pub use reader::ConfigError;
 pub use recipients::{RecipientPolicy, Recipients, UnknownDuringOutage};
 use unit::format_size;
@@ -182,8 +182,8 @@ pub struct Dns {
 pub struct Domain {
     /// The domain in lower case, as A-labels.
     pub name: String,
-    /// Its hosts in order, at least one.
-    pub primaries: Vec<Primary>,
+    /// Where its mail goes.
+    pub primaries: Primaries,
     /// Who its recipients are.
     pub recipients: RecipientPolicy,
     /// Longest time between two probes of its primaries when they are down.
@@ -245,7 +245,10 @@ impl Config {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         let domain = Domain {
             name: "example.test".to_owned(),
-            primaries: vec![Primary { host: Host::Address(loopback), port: EMBEDDED_PORT + 1 }],
+            primaries: Primaries::Hosts(vec![Primary {
+                host: Host::Address(loopback),
+                port: EMBEDDED_PORT + 1,
+            }]),
             recipients: RecipientPolicy::default(),
             retry_interval: delivery.retry_interval,
             retention: delivery.retention,
@@ -303,10 +306,7 @@ impl fmt::Display for Source {
 impl Default for Smtp {
     fn default() -> Self {
         Self {
-            listen: vec![
-                SocketAddr::from(([0; 4], host::SMTP_PORT)),
-                SocketAddr::from(([0; 16], host::SMTP_PORT)),
-            ],
+            listen: vec![SocketAddr::from(([0; 4], SMTP_PORT)), SocketAddr::from(([0; 16], SMTP_PORT))],
             max_message_size_bytes: 100 << 20,
             max_recipients: limits::RECIPIENTS_MAX,
             max_connections: 10_000,

@@ -124,6 +124,9 @@
 //!   about names waits for either.
 //! - **An outage ends when everything due was handed over**, not when a connection is made: before that a primary is neither asked
 //!   about recipients nor learned from (H22, H26). After it it has to accept somebody, postmaster at least, before a refusal counts.
+//! - **A domain's own MX records are a route like any other** (`replay::route`): who is equal or worse than us goes, and a host that
+//!   greets with our name is us, whatever led there. What leaves nobody is told and waits: it may be an operator's next step, and a
+//!   bounce for it could not be taken back. Answers are kept beyond their time for as long as no name server speaks.
 //! - **What says nothing about a recipient lets it in**: greylisting, a refused MAIL FROM:<>, a catch-all, a refusal of us. The mail is
 //!   kept and the primary decides when it comes; putting it off would delay all mail of a domain whose server does so.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.

@@ -42,6 +42,9 @@ pub const MESSAGE_OCTETS_MIN: u64 = 64 * 1024;
 pub const REPLY_LINE_SENT_OCTETS_MAX: usize = 512;
 /// Received fields in a message from which on it is taken for a loop: `554 5.4.6` (RFC 5321 6.3: at least 100).
 pub const RECEIVED_FIELDS_MAX: usize = 100;
+/// How often a message may have been here before: what one protected server forwards to the domain of another that is down comes
+/// twice, and lists and aliases may repeat that. More: a loop, long before [`RECEIVED_FIELDS_MAX`].
+pub const OWN_RECEIVED_FIELDS_MAX: usize = 4;
 
 /// Errors of one session (5xx by the client's fault) before it is closed with `421 4.7.0`.
 pub const SESSION_ERRORS_MAX: u32 = 20;
@@ -194,6 +197,10 @@ pub const DESCRIPTORS_RESERVED: u64 = 512;
 pub const ADDRESSES_A_PRIMARY_MAX: usize = 8;
 /// Questions that wait for the lookup thread; further askers wait with theirs.
 pub const LOOKUP_QUEUE: usize = 1024;
+/// Names whose last answer is kept for the time that name servers are down.
+pub const LAST_KNOWN_NAMES_MAX: usize = 20_000;
+/// Mail exchangers of a domain that are tried.
+pub const EXCHANGERS_MAX: usize = 8;
 /// Questions under way at a time.
 pub const LOOKUPS_AT_A_TIME: usize = 256;
 /// Notes that wait for a shard; who has more waits.

@@ -427,7 +427,7 @@ fn introduce(server: &Server) {
         return;
     }
     let name = &domain.name;
-    let primary = &domain.primaries[0];
+    let Some(primary) = domain.primaries.hosts().first() else { return };
     let (host, port) = (address.ip(), address.port());
     let sink = std::env::current_exe().unwrap_or_default().with_file_name("stratamx-sink");
     eprintln!(

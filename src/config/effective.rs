@@ -4,7 +4,7 @@ use core::fmt;
 use std::path::Path;
 
 use super::unit::{format_duration, format_size};
-use super::{CertificateFiles, Config, Rates, RecipientPolicy, Smtp};
+use super::{CertificateFiles, Config, Primaries, Rates, RecipientPolicy, Smtp};
 
 impl Config {
     /// What holds, as TOML that reads back to the same configuration.
@@ -44,7 +44,10 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
-            writeln!(out, "primary = {}", quoted_list(&domain.primaries))?;
+            match &domain.primaries {
+                Primaries::Hosts(hosts) => writeln!(out, "primary = {}", quoted_list(hosts))?,
+                Primaries::Exchangers => writeln!(out, "primary = \"mx\"")?,
+            }
             write_recipients(out, &domain.recipients)?;
             writeln!(out, "when_up = \"relay\"")?;
             writeln!(out, "retry_interval = {}", quoted(format_duration(domain.retry_interval)))?;

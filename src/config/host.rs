@@ -20,6 +20,25 @@ pub struct Primary {
     pub port: u16,
 }
 
+/// Where the mail of a domain goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Primaries {
+    /// To these hosts, in order; at least one.
+    Hosts(Vec<Primary>),
+    /// To the mail exchangers that the domain publishes, as far as they come before us (RFC 5321 5.1).
+    Exchangers,
+}
+
+impl Primaries {
+    /// The hosts that the configuration names.
+    pub fn hosts(&self) -> &[Primary] {
+        match self {
+            Self::Hosts(hosts) => hosts,
+            Self::Exchangers => &[],
+        }
+    }
+}
+
 /// Where a primary is: an address, or a name whose addresses are looked up before each connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {

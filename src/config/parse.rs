@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::edge;
-use super::host::{Primary, parse_domain, parse_mailbox};
+use super::host::{Primaries, Primary, parse_domain, parse_mailbox};
 use super::reader::{ConfigError, Document, Table, Value};
 use super::recipients;
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
@@ -255,9 +255,9 @@ fn read_quota(table: &Table) -> Result<Quota, ConfigError> {
     })
 }
 
-fn read_primaries(value: &Value) -> Result<Vec<Primary>, ConfigError> {
+fn read_primaries(value: &Value) -> Result<Primaries, ConfigError> {
     if value.string().is_ok_and(|text| text == "mx") {
-        return Err(value.error("is not built yet; a list of hosts is in force"));
+        return Ok(Primaries::Exchangers);
     }
     let mut primaries = Vec::new();
     for element in value.list(1..=limits::PRIMARIES_MAX)? {
@@ -267,7 +267,7 @@ fn read_primaries(value: &Value) -> Result<Vec<Primary>, ConfigError> {
         }
         primaries.push(primary);
     }
-    Ok(primaries)
+    Ok(Primaries::Hosts(primaries))
 }
 
 fn read_postmaster(root: &Table, domains: &[Domain]) -> Result<String, ConfigError> {
@@ -432,11 +432,8 @@ mod tests {
         ] {
             assert_eq!(error(&format!("{DOMAIN}{line}")), format!("t:4: {expected}"));
         }
-        let text = DOMAIN.replace("[\"192.0.2.1\"]", "\"mx\"");
-        assert_eq!(
-            error(&text),
-            "t:3: domain[0].primary: \"mx\" is not built yet; a list of hosts is in force"
-        );
+        let text = DOMAIN.replace("[\"192.0.2.1\"]", "\"elsewhere\"");
+        assert!(error(&text).starts_with("t:3: domain[0].primary: "), "{}", error(&text));
         let quota = format!("{DOMAIN}quota = {{ messages = -1 }}");
         assert_eq!(error(&quota), "t:4: domain[0].quota.messages: -1 is not within 0 and 1000000000");
         let quota = format!("{DOMAIN}quota = {{ mails = 1 }}");

@@ -4,7 +4,7 @@
 //! true client address from it. What the client says about itself cannot break the field: octets that could
 //! end a comment, a token or a line become `?`.
 //!
-//! [`count_received`] and [`contains_own`] read a header section that anybody may have written; they never
+//! [`count_received`] and [`count_own`] read a header section that anybody may have written; they never
 //! panic and look at nothing behind the empty line. Loops are the caller's verdict.
 
 use core::fmt::Write as _;
@@ -98,9 +98,9 @@ pub fn count_received(header: &[u8]) -> usize {
     received_fields(header).count()
 }
 
-/// Whether a Received field says `by` and our name: the message was here before.
-pub fn contains_own(header: &[u8], hostname: &str) -> bool {
-    received_fields(header).any(|field| is_by(field, hostname.as_bytes()))
+/// How many Received fields say `by` and our name: so often the message was here before.
+pub fn count_own(header: &[u8], hostname: &str) -> usize {
+    received_fields(header).filter(|field| is_by(field, hostname.as_bytes())).count()
 }
 
 /// The header section at the head of a message: its lines up to the empty one.
@@ -311,17 +311,19 @@ mod tests {
     }
 
     #[test]
-    fn our_own_field_is_found_by_its_name() {
+    fn our_own_fields_are_counted_by_their_name() {
         let own = written(&facts());
-        assert!(contains_own(own.as_bytes(), "MX2.example.net"));
-        assert!(!contains_own(own.as_bytes(), "mx2.example"));
-        assert!(!contains_own(b"Received: from mx2.example.net by other.example; x\r\n", "mx2.example.net"));
-        assert!(contains_own(b"Received: from a\r\n by\r\n mx2.example.net; x\r\n", "mx2.example.net"));
-        assert!(contains_own(b"Received: by mx2.example.net;x y\r\n", "mx2.example.net"));
-        assert!(contains_own(
-            b"Received: from by ([192.0.2.1]) by mx2.example.net; x\r\n",
-            "mx2.example.net"
-        ));
-        assert!(!contains_own(b"Subject: x by mx2.example.net\r\n", "mx2.example.net"));
+        assert_eq!(count_own(own.repeat(3).as_bytes(), "MX2.example.net"), 3);
+        for (header, expected) in [
+            (own.as_str(), 0),
+            ("Received: from mx2.example.net by other.example; x\r\n", 0),
+            ("Received: from a\r\n by\r\n mx2.example.net; x\r\n", 1),
+            ("Received: by mx2.example.net;x y\r\n", 1),
+            ("Received: from by ([192.0.2.1]) by mx2.example.net; x\r\n", 1),
+            ("Subject: x by mx2.example.net\r\n", 0),
+        ] {
+            let hostname = if header == own { "mx2.example" } else { "mx2.example.net" };
+            assert_eq!(count_own(header.as_bytes(), hostname), expected, "{header}");
+        }
     }
 }

@@ -79,7 +79,7 @@ fn may_ask(client: IpAddr, domain: &Domain) -> bool {
     let client = client.to_canonical();
     let is_client = |host: &Host| matches!(host, Host::Address(address) if address.to_canonical() == client);
     domain.etrn_from.iter().any(|network| network.contains(client))
-        || domain.primaries.iter().any(|primary| is_client(&primary.host))
+        || domain.primaries.hosts().iter().any(|primary| is_client(&primary.host))
 }
 
 /// Has the owners make everything due, and tell how many messages wait. `None`: not all of them could be told.

@@ -8,7 +8,10 @@
 use super::authentication::{Accepted, Inquiry};
 use super::receiving::Counted;
 use super::state::Shard;
-use crate::limits::{INLINE_DATA_OCTETS, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_PRESSED, RECEIVED_FIELDS_MAX};
+use crate::limits::{
+    INLINE_DATA_OCTETS, OWN_RECEIVED_FIELDS_MAX, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_PRESSED,
+    RECEIVED_FIELDS_MAX,
+};
 use crate::message::received::{self, TraceFacts};
 use crate::message::tls::TlsFacts;
 use crate::smtp::chunk::DotStuffer;
@@ -265,7 +268,8 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let header = received::header_section(data);
         // What nobody looked at may have them.
         self.header_8bit = !header.is_ascii() || (header.len() == data.len() && !is_all);
-        if received::count_received(header) > RECEIVED_FIELDS_MAX {
+        let own = received::count_own(header, &self.shard.snapshot.borrow().config.hostname);
+        if received::count_received(header) > RECEIVED_FIELDS_MAX || own > OWN_RECEIVED_FIELDS_MAX {
             self.refusal = Some(LOOP_554);
         }
     }

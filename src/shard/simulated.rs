@@ -8,6 +8,7 @@ mod link;
 mod node;
 mod primary;
 mod recipients;
+mod route;
 mod upkeep;
 
 use super::connection;

@@ -48,7 +48,7 @@ fn without_a_file_the_embedded_default_is_in_force() {
     assert_eq!(config.smtp.listen, ["127.0.0.1:2525".parse().unwrap()]);
     assert_eq!(config.data_dir, PathBuf::from("./stratamx-data"));
     assert_eq!(config.domains[0].name, "example.test");
-    assert_eq!(config.domains[0].primaries[0].to_string(), "127.0.0.1:2526");
+    assert_eq!(config.domains[0].primaries.hosts()[0].to_string(), "127.0.0.1:2526");
     assert!(stderr.contains("embedded default"), "{stderr}");
     for default in
         ["\"relay\" is in force", "\"hold\" is in force", "\"none\" is in force", "no admin listener"]

@@ -4,7 +4,7 @@ use super::harness::client::Client;
 use super::harness::*;
 use std::fs;
 use std::path::Path;
-use stratamx::limits::RECEIVED_FIELDS_MAX;
+use stratamx::limits::{OWN_RECEIVED_FIELDS_MAX, RECEIVED_FIELDS_MAX};
 
 /// Replies that the host gives: the constant, how the reply begins, and who sees it: a file and its test.
 const BY_THE_HOST: [(&str, &str, &str, &str); 9] = [
@@ -129,6 +129,16 @@ fn what_goes_in_circles_is_refused_in_step() {
     let by_bdat = client.reply();
     assert!(by_bdat.starts_with("554 5.4.6"), "{by_bdat}");
     assert_eq!(client.reply(), "250 2.0.0 Ok");
+    // What was here before may come again, forwarded to another domain, but not for ever.
+    let own =
+        "Received: from a.example by mx2.example.test with ESMTP id 1; Sun, 22 Nov 2026 10:00:00 +0000\r\n";
+    for (count, expected) in
+        [(OWN_RECEIVED_FIELDS_MAX, "250 2.0.0"), (OWN_RECEIVED_FIELDS_MAX + 1, "554 5.4.6")]
+    {
+        let reply =
+            client.message("a@example.test", &(own.repeat(count) + "Subject: x\r\n\r\n" + &own.repeat(9)));
+        assert!(reply.starts_with(expected), "{count}: {reply}");
+    }
     let after = client.message("a@example.test", "Subject: x\r\n\r\nx");
     assert!(after.starts_with("250 2.0.0 Ok: queued as "), "{after}");
     server.stop();

@@ -152,6 +152,37 @@ fn a_primary_with_a_name_is_found_also_by_name_servers_that_come_later() {
     assert_eq!(fs::read_to_string(&record).unwrap().lines().count(), 1);
 }
 
+/// RFC 5321 5.1, RFC 7505, by a name server on the wire: what DNS says costs nobody his mail.
+#[test]
+fn mail_of_a_domain_whose_mx_names_nobody_before_us_waits() {
+    let directory = Scratch::new("exchangers");
+    let nameserver = harness::name_server::start_exchangers(&[
+        ("ours.test", Some((10, "MX2.example.test"))),
+        ("null.test", Some((0, ""))),
+    ]);
+    let domain = |name| format!("[[domain]]\nname = \"{name}\"\nprimary = \"mx\"\nretry_interval = \"1s\"\n");
+    let domains = ["ours.test", "null.test", "gone.test"].map(domain).concat();
+    let rest = format!("{domains}[dns]\nnameservers = [\"{nameserver}\"]");
+    let config = configure(&directory, &Settings { rest: &rest, ..Settings::default() });
+    let mut server = Server::start(&config);
+    for (domain, why) in [
+        ("ours.test", "its MX records name nobody before us"),
+        ("null.test", "its MX record says that it takes no mail"),
+        ("gone.test", "the name does not exist, or has no address"),
+    ] {
+        bring(&server, &format!("b@{domain}"));
+        let line = server.process.wait_for(why);
+        assert!(line.contains(domain), "{line}");
+    }
+    server.process.signal("-TERM");
+    assert_eq!(server.process.wait(), Some(0));
+    let summary =
+        server.process.seen.iter().find(|line| line.contains("\"held\":")).expect("a last line counts");
+    let summary: serde_json::Value = serde_json::from_str(summary).unwrap();
+    let counts = ["accepted", "delivered", "held"].map(|count| summary[count].as_u64().unwrap());
+    assert_eq!(counts, [3, 0, 0], "it waits");
+}
+
 /// Sends one small message for `recipient`.
 fn bring(server: &Server, recipient: &str) {
     let sent = Client::connect(server.address).message(recipient, "Subject: small\r\n\r\nbody");

@@ -1,7 +1,7 @@
 //! A session with whichever primary of a domain serves us first, in the configured order.
 
 use super::delivery::Delivery;
-use super::route;
+use super::route::{self, NoRoute};
 use crate::config::Domain;
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
@@ -14,7 +14,19 @@ pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
     dialer: &N,
     domain: &Domain,
 ) -> Option<Delivery<N::Link, C>> {
-    for primary in &domain.primaries {
+    let hostname = shard.snapshot.borrow().config.hostname.clone();
+    let primaries = match route::primaries(&domain.name, &domain.primaries, &hostname, &shard.lookup).await {
+        Ok(primaries) => primaries,
+        Err(NoRoute::Lookup(error)) => {
+            tracing::warn!(domain = %domain.name, %error, "the domain's mail exchangers cannot be found; its mail waits");
+            return None;
+        }
+        Err(error) => {
+            tracing::error!(domain = %domain.name, %error, "nobody takes the domain's mail; it waits for another MX record");
+            return None;
+        }
+    };
+    for primary in primaries.iter() {
         let addresses = match route::addresses(primary, &shard.lookup).await {
             Ok(addresses) => addresses,
             Err(error) => {
@@ -33,9 +45,13 @@ pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
                     continue;
                 }
             };
-            let hostname = shard.snapshot.borrow().config.hostname.clone();
             let interrupt = shard.interrupts.register();
             match Delivery::open(link, &hostname, shard.clock.clone(), interrupt).await {
+                Ok(delivery) if delivery.greets_as(&hostname) => {
+                    // RFC 5321 5.1, by whatever name and address it was found.
+                    tracing::error!(domain = %domain.name, %primary, %address, "the primary is this server: a loop");
+                    delivery.close().await;
+                }
                 Ok(delivery) => return Some(delivery),
                 Err(failure) => {
                     tracing::info!(domain = %domain.name, %address, %failure, "the primary does not serve us");

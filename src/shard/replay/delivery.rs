@@ -73,6 +73,12 @@ impl<L: Link, C: Clock> Delivery<L, C> {
         }
     }
 
+    /// Whether the peer calls itself `hostname` in its greeting (RFC 5321 4.2).
+    pub(super) fn greets_as(&self, hostname: &str) -> bool {
+        let name = self.session.greeting().split_ascii_whitespace().next();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(hostname))
+    }
+
     /// Whether another message can be sent.
     pub(super) fn is_ready(&self) -> bool {
         self.session.is_ready()

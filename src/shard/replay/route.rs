@@ -1,9 +1,74 @@
-//! From a domain's primaries to addresses, in the order to try them.
+//! From a domain to its primaries, and from these to addresses, in the order to try them.
+//!
+//! Promise: mail of a domain that leaves us nobody to send it to is kept and told about, never bounced: that its MX names us
+//! alone is how an operator moves a server, and a loop is somebody's slip of the pen.
 
-use crate::bridge::{Lookup, LookupError};
-use crate::config::{Host, Primary};
-use crate::limits::ADDRESSES_A_PRIMARY_MAX;
+use crate::bridge::{Exchanger, Lookup, LookupError};
+use crate::config::{Host, Primaries, Primary, SMTP_PORT};
+use crate::limits::{ADDRESSES_A_PRIMARY_MAX, EXCHANGERS_MAX};
+use core::hash::BuildHasher;
 use core::net::{IpAddr, SocketAddr};
+use std::borrow::Cow;
+use std::hash::RandomState;
+
+/// Why a domain has no primary now.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum NoRoute {
+    /// Name servers were asked in vain, or say that there is no such domain.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// RFC 7505.
+    #[error("its MX record says that it takes no mail")]
+    NullMx,
+    /// RFC 5321 5.1: who is in the MX records sends only to those that come before him.
+    #[error("its MX records name nobody before us")]
+    OnlyUs,
+}
+
+/// The primaries of a domain; `hostname` is ours.
+///
+/// # Errors
+/// See [`NoRoute`].
+pub(super) async fn primaries<'a>(
+    domain: &str,
+    primaries: &'a Primaries,
+    hostname: &str,
+    lookup: &Lookup,
+) -> Result<Cow<'a, [Primary]>, NoRoute> {
+    match primaries {
+        Primaries::Hosts(hosts) => Ok(Cow::Borrowed(hosts)),
+        Primaries::Exchangers => {
+            let found = lookup.exchangers(domain).await?;
+            // Other keys at each call: among equals the order is another one each time (RFC 5321 5.1).
+            let dice = RandomState::new();
+            let hosts = before_us(found, hostname, |host| dice.hash_one(host))?;
+            let primary = |host| Primary { host: Host::Name(host), port: SMTP_PORT };
+            Ok(Cow::Owned(hosts.into_iter().map(primary).collect()))
+        }
+    }
+}
+
+/// The exchangers that come before us, best first, equals in the order of `dice` (RFC 5321 5.1, RFC 7505 3).
+fn before_us(
+    mut found: Vec<Exchanger>,
+    hostname: &str,
+    dice: impl Fn(&str) -> u64,
+) -> Result<Vec<String>, NoRoute> {
+    let is_us = |exchanger: &Exchanger| exchanger.host.eq_ignore_ascii_case(hostname);
+    let ours = found.iter().filter(|exchanger| is_us(exchanger)).map(|exchanger| exchanger.preference).min();
+    if !found.is_empty() && found.iter().all(|exchanger| exchanger.host.is_empty()) {
+        return Err(NoRoute::NullMx);
+    }
+    found.retain(|exchanger| {
+        !exchanger.host.is_empty() && ours.is_none_or(|ours| exchanger.preference < ours)
+    });
+    if found.is_empty() {
+        return Err(NoRoute::OnlyUs);
+    }
+    found.sort_by_key(|exchanger| (exchanger.preference, dice(&exchanger.host)));
+    found.truncate(EXCHANGERS_MAX);
+    Ok(found.into_iter().map(|exchanger| exchanger.host).collect())
+}
 
 /// Addresses of one primary.
 ///
@@ -36,6 +101,43 @@ fn in_turns(found: Vec<IpAddr>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn exchangers(rows: &[(u16, &str)]) -> Vec<Exchanger> {
+        let exchanger = |(preference, host): &(u16, &str)| Exchanger {
+            preference: *preference,
+            host: (*host).to_owned(),
+        };
+        rows.iter().map(exchanger).collect()
+    }
+
+    #[test]
+    fn only_who_comes_before_us_is_a_primary() {
+        let by_length = |host: &str| host.len() as u64;
+        for (rows, expected) in [
+            (&[(10, "a.test")][..], Ok(vec!["a.test"])),
+            (&[(20, "b.test"), (10, "a.test")], Ok(vec!["a.test", "b.test"])),
+            (&[(10, "long.test"), (10, "a.test")], Ok(vec!["a.test", "long.test"])),
+            // Equal or worse than us goes, whoever it is.
+            (&[(10, "a.test"), (20, "MX2.test"), (20, "b.test"), (30, "c.test")], Ok(vec!["a.test"])),
+            // The better of our two places counts.
+            (&[(30, "mx2.test"), (10, "mx2.test"), (20, "a.test")], Err(NoRoute::OnlyUs)),
+            (&[(10, "mx2.test")], Err(NoRoute::OnlyUs)),
+            (&[(0, "")], Err(NoRoute::NullMx)),
+            // RFC 7505 3: a null MX among others is none.
+            (&[(0, ""), (10, "a.test")], Ok(vec!["a.test"])),
+            (&[(0, ""), (10, "mx2.test")], Err(NoRoute::OnlyUs)),
+        ] {
+            let found = before_us(exchangers(rows), "mx2.test", by_length);
+            let expected = expected.map(|hosts| hosts.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{rows:?}");
+        }
+        let many: Vec<(u16, String)> = (0..20).map(|number| (number, format!("{number}.test"))).collect();
+        let many: Vec<(u16, &str)> = many.iter().map(|(number, host)| (*number, host.as_str())).collect();
+        assert_eq!(
+            before_us(exchangers(&many), "mx2.test", by_length).map(|hosts| hosts.len()),
+            Ok(EXCHANGERS_MAX)
+        );
+    }
 
     #[test]
     fn families_take_turns() {

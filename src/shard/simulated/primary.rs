@@ -5,7 +5,7 @@ use crate::shard::link::{Dialer, Link, Spawn};
 use crate::smtp::path::ForwardPath;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::rc::Rc;
@@ -32,6 +32,12 @@ pub(super) struct Primary {
     pub(super) hangs: Rc<Cell<bool>>,
     /// Connections that were asked for.
     pub(super) dialed: Rc<Cell<u32>>,
+    /// And where to.
+    pub(super) addresses: Rc<RefCell<Vec<String>>>,
+    /// Refuses connections to this address.
+    pub(super) refuses: Rc<Cell<Option<IpAddr>>>,
+    /// What it calls itself.
+    pub(super) name: Rc<RefCell<String>>,
     /// What it says to RCPT, by the local part.
     pub(super) judges: Rc<Cell<Judge>>,
     pub(super) taken: Rc<RefCell<Vec<Taken>>>,
@@ -44,9 +50,10 @@ pub(super) struct Primary {
 impl Dialer for Primary {
     type Link = MemoryLink;
 
-    async fn dial(&self, _address: SocketAddr) -> io::Result<MemoryLink> {
+    async fn dial(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         self.dialed.set(self.dialed.get() + 1);
-        if !self.up.get() {
+        self.addresses.borrow_mut().push(address.to_string());
+        if !self.up.get() || self.refuses.get() == Some(address.ip()) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (ours, theirs) = MemoryLink::pair();
@@ -60,7 +67,7 @@ impl Primary {
         while self.hangs.get() {
             self.clock.sleep(Duration::from_secs(1)).await;
         }
-        let hostname = "primary.test".to_owned();
+        let hostname = self.name.borrow().clone();
         let profile = ServerProfile {
             hostname,
             max_message_size: 1 << 30,
@@ -130,6 +137,9 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         up: Rc::new(Cell::new(up)),
         hangs: Rc::default(),
         dialed: Rc::default(),
+        addresses: Rc::default(),
+        refuses: Rc::default(),
+        name: Rc::new(RefCell::new("primary.test".to_owned())),
         judges: Rc::new(Cell::new(judges)),
         taken,
         thinks: Rc::default(),

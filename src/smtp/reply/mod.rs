@@ -292,7 +292,7 @@ pub const BAD_CHUNK_554: Reply =
 /// The client spoke before its turn.
 pub const EARLY_TALKER_554: Reply =
     Reply::fixed(554, 5, 5, 0, "Talked before its turn, closing the connection");
-/// Too many Received fields, or our own.
+/// Too many Received fields, or too many of our own.
 pub const LOOP_554: Reply = Reply::fixed(554, 5, 4, 6, "Mail loop detected");
 /// DATA after every RCPT was refused (RFC 5321 3.3).
 pub const NO_VALID_RECIPIENTS_554: Reply = Reply::fixed(554, 5, 5, 1, "No valid recipients");
