@@ -26,6 +26,8 @@ mod encryption;
 mod failure;
 #[path = "storage/format_golden.rs"]
 mod format_golden;
+#[path = "storage/format_properties.rs"]
+mod format_properties;
 #[path = "storage/golden_store.rs"]
 mod golden_store;
 #[path = "storage/hazards.rs"]

@@ -7,7 +7,6 @@
 //! STRATAMX_GOLDEN=write cargo test -p stratamx-storage --test storage every_structure
 //! ```
 
-use proptest::prelude::*;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -21,20 +20,20 @@ use storage::format::message::{
     ChunkReference, DataFacts, Envelope, Extensions, MessageView, Protocol, RecipientDsn, Ret, Smtputf8,
     TlsFacts, Transfer, domain_groups, domain_of, encode_head,
 };
-use storage::format::segment_header::{HeaderError, KeyMark, Purpose, SegmentHeader};
+use storage::format::segment_header::{KeyMark, Purpose, SegmentHeader};
 use storage::format::store_file::StoreFile;
 use storage::format::tally::{Ledger, Tally, TallyRow};
 use storage::format::{BLOCK_OCTETS, Reader};
 use storage::position::{Offset, QueueId, Salt, SegmentId, ShardId, Stamp, StoreId, UnixMillis};
 use storage::segment::sealing::{Opener, Sealing, write_frame};
 
-const SALT: Salt =
+pub(crate) const SALT: Salt =
     Salt([0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF]);
 const STORE: StoreId =
     StoreId([0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x5B, 0x5C, 0x5D, 0x5E, 0x5F]);
-const SHARD: ShardId = ShardId(0x0102);
-const SEGMENT: SegmentId = SegmentId(0x0304_0506);
-const OFFSET: Offset = Offset(0x0012_3000);
+pub(crate) const SHARD: ShardId = ShardId(0x0102);
+pub(crate) const SEGMENT: SegmentId = SegmentId(0x0304_0506);
+pub(crate) const OFFSET: Offset = Offset(0x0012_3000);
 const RECIPIENTS: [&str; 3] = ["a@one.test", "b@one.test", "ü@two.test"];
 
 const STORE_FILE: StoreFile = StoreFile {
@@ -77,7 +76,7 @@ fn header_with_others() -> SegmentHeader {
     SegmentHeader { others: vec![SegmentId(0x0304_0502), SegmentId(0x0304_0504)], ..mail_header() }
 }
 
-const DATA: DataFacts = DataFacts {
+pub(crate) const DATA: DataFacts = DataFacts {
     stored_octets: 0x1_0000 + 12,
     unstuffed_octets: 0x1_0000 + 11,
     stuffed_lines: 1,
@@ -93,7 +92,7 @@ const CHUNKS: [ChunkReference; 2] = [
 const TRACE: &[u8] = b"Received: from client.example by mx2.example.net\r\n";
 const TAIL: &[u8] = b"..dot\r\nend\r\n";
 
-fn envelope() -> Envelope<'static> {
+pub(crate) fn envelope() -> Envelope<'static> {
     Envelope {
         reverse_path: "sender@example.org",
         recipients: &RECIPIENTS,
@@ -287,7 +286,7 @@ fn index() -> SegmentIndex {
 }
 
 /// Every structure, by the name of its file.
-fn all() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let stamp = Stamp(0x6162_6364_6566_6768);
     let queue_id = QueueId::new(3, ShardId(2), 77);
     vec![
@@ -532,83 +531,4 @@ fn domains_are_ranges_of_ordinals() {
     assert_eq!(domain_groups(&RECIPIENTS), [("one.test", 0, 2), ("two.test", 2, 1)]);
     assert_eq!(domain_groups(&[]), []);
     assert_eq!((domain_of("\"a@b\"@c.test"), domain_of("postmaster")), ("c.test", ""));
-}
-
-fn decode_everything(octets: &[u8]) {
-    let seed = Seed::new(&SALT, SEGMENT);
-    if let Some(header) = FrameHeader::decode(octets, &seed, OFFSET) {
-        let _ = header.matches(octets, &seed, OFFSET);
-    }
-    let _ = SegmentHeader::decode(octets) == Err(HeaderError::Damaged);
-    let _ = (StoreFile::decode(octets), StoreFile::newer(octets));
-    let _ = SegmentIndex::decode(octets, SHARD, SEGMENT, &SALT);
-    let _ = SegmentIndex::salt_of(octets);
-    let _ = (MessageView::decode(octets).is_some(), Void::decode(octets));
-    let _ = (Fact::decode_all(octets), Tally::decode(octets), Ledger::decode(octets));
-    let _ = (Outcomes::decode(octets), HeldUnit::decode_all(octets), Checkpoint::decode(octets));
-    let mut reader = Reader::new(octets);
-    let _ = (reader.u8(), reader.u16(), reader.u32(), reader.u64(), reader.take(usize::MAX));
-}
-
-proptest! {
-    #[test]
-    fn decoders_never_panic_on_random_octets(octets in proptest::collection::vec(any::<u8>(), 0..9000)) {
-        decode_everything(&octets);
-    }
-
-    /// Closer to home: whole structures with a few octets changed, or cut off.
-    #[test]
-    fn decoders_never_panic_on_damaged_structures(
-        which in 0..all().len(),
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        end in any::<prop::sample::Index>(),
-        skip in prop_oneof![Just(0_usize), Just(FRAME_HEADER_OCTETS)],
-    ) {
-        let whole = all().swap_remove(which).1;
-        let mut octets = whole[skip.min(whole.len() - 1)..].to_vec();
-        for (at, value) in changes {
-            let at = at.index(octets.len());
-            octets[at] = value;
-        }
-        decode_everything(&octets);
-        octets.truncate(end.index(octets.len()));
-        decode_everything(&octets);
-    }
-
-    #[test]
-    fn messages_come_back_as_they_went(
-        reverse_path in "[a-z@.]{0,40}",
-        recipients in proptest::collection::vec("[a-z]{1,9}@[a-z]{1,9}", 0..20),
-        chunks in proptest::collection::vec((any::<u32>(), 0..1_u32 << 20, any::<u64>()), 0..20),
-        trace in proptest::collection::vec(any::<u8>(), 0..200),
-        tail in proptest::collection::vec(any::<u8>(), 0..500),
-        octets in any::<[u8; 4]>(),
-    ) {
-        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-        let chunks: Vec<_> = chunks
-            .into_iter()
-            .map(|(segment, octets, offset)| ChunkReference {
-                segment: SegmentId(segment),
-                octets,
-                offset: Offset(offset),
-            })
-            .collect();
-        let stored = chunks.iter().map(|chunk| u64::from(chunk.octets)).sum::<u64>() + tail.len() as u64;
-        let data = DataFacts { stored_octets: stored, ..DATA };
-        let envelope = Envelope {
-            reverse_path: &reverse_path,
-            recipients: &recipients,
-            client: IpAddr::from(octets),
-            ..envelope()
-        };
-        let mut payload = Vec::new();
-        encode_head(&mut payload, &envelope, &data, &chunks, &trace, tail.len());
-        payload.extend_from_slice(&tail);
-        let view = MessageView::decode(&payload).unwrap();
-        prop_assert_eq!((view.data, &view.chunks), (data, &chunks));
-        prop_assert_eq!((view.reverse_path, &view.recipients), (reverse_path.as_str(), &recipients));
-        prop_assert_eq!((view.trace, view.tail, view.client), (&trace[..], &tail[..], envelope.client));
-        payload.push(0);
-        prop_assert!(MessageView::decode(&payload).is_none(), "nothing may stand behind it");
-    }
 }
