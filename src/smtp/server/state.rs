@@ -267,16 +267,16 @@ impl ServerSession {
     }
 
     fn run_data(&mut self, phase: Phase, is_early: bool) -> ServerEvent {
-        if phase != Phase::Envelope {
-            return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
-        }
         if is_early {
             // RFC 2920 3.1: DATA ends a group, its client has to wait for the reply. One that did not wait sent mail
-            // data, or commands, and which of both they are is a matter of timing; where DATA is refused for want of
-            // recipients, a body would be run as commands. The session cannot stay in step and closes.
+            // data, or commands, and which of both they are is a matter of timing; where DATA is refused, for want of
+            // MAIL or of recipients, a body would be run as commands. The session cannot stay in step and closes.
             let event = self.abandon(phase);
             self.close_with(&reply::EARLY_TALKER_554);
             return event;
+        }
+        if phase != Phase::Envelope {
+            return self.refuse_command(phase, &reply::BAD_SEQUENCE_503);
         }
         if self.transaction.recipient_count() == 0 {
             // RFC 5321 3.3: 503 without RCPT, 554 when none was accepted.
