@@ -1,22 +1,30 @@
 //! A client that sends a case and notes what comes back.
 
 use super::super::harness::PATIENCE;
+use super::super::harness::client::Client;
 use super::Behaviour;
 use super::case::{Act, Case};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A server that has said nothing for so long waits for more octets. Only where it has greeted: to get there takes what it takes.
-const SILENCE: Duration = Duration::from_secs(6);
+/// A server that says nothing behind the last act waits for more octets, or is slow. It waits where it was silent for so long and then
+/// answered a new client, as often as `PROBES` says: what holds up a server or a machine holds up that client, too.
+const SILENCE: Duration = Duration::from_secs(2);
+const PROBES: usize = 3;
 
 /// Plays the case until the server has closed, or waits for more. None: it does not offer what the case needs.
 pub fn play(case: &Case, server: usize, address: SocketAddr) -> Option<Behaviour> {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
-    let mut dialogue =
-        Dialogue { reader: BufReader::new(stream), found: Behaviour::default(), is_over: false };
+    let mut dialogue = Dialogue {
+        reader: BufReader::new(stream),
+        address,
+        found: Behaviour::default(),
+        is_over: false,
+        probes: 0,
+    };
     if case.awaits_greeting {
         dialogue.greeting();
     }
@@ -28,7 +36,6 @@ pub fn play(case: &Case, server: usize, address: SocketAddr) -> Option<Behaviour
             return None;
         }
     }
-    dialogue.reader.get_ref().set_read_timeout(Some(SILENCE)).unwrap();
     let recipient = case.recipient(server);
     for act in &case.acts {
         match act {
@@ -41,6 +48,8 @@ pub fn play(case: &Case, server: usize, address: SocketAddr) -> Option<Behaviour
             Act::Await => drop(dialogue.reply()),
         }
     }
+    dialogue.reader.get_ref().set_read_timeout(Some(SILENCE)).unwrap();
+    dialogue.probes = PROBES;
     while !dialogue.is_over {
         dialogue.reply();
     }
@@ -49,8 +58,11 @@ pub fn play(case: &Case, server: usize, address: SocketAddr) -> Option<Behaviour
 
 struct Dialogue {
     reader: BufReader<TcpStream>,
+    address: SocketAddr,
     found: Behaviour,
     is_over: bool,
+    /// How often a reply that does not come is still waited for.
+    probes: usize,
 }
 
 impl Dialogue {
@@ -70,12 +82,19 @@ impl Dialogue {
         if self.is_over {
             return String::new();
         }
-        let mut reply = Vec::new();
+        let (mut reply, mut start) = (Vec::new(), 0);
+        let mut probes = self.probes;
         let last = loop {
-            let start = reply.len();
             match self.reader.read_until(b'\n', &mut reply) {
                 Ok(1..) => {}
-                Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+                Err(error) if is_silence(&error) && probes > 0 => {
+                    // What was read of a line stays in `reply`.
+                    probes -= 1;
+                    probe(self.address);
+                    continue;
+                }
+                Err(error) if is_silence(&error) => {
+                    assert!(self.probes > 0, "no reply to what the case awaits one for: {:?}", self.found);
                     self.found.codes.push("open".to_owned());
                     self.is_over = true;
                     return String::new();
@@ -89,6 +108,7 @@ impl Dialogue {
             if reply.get(start + 3) != Some(&b'-') {
                 break start;
             }
+            start = reply.len();
         };
         let text = String::from_utf8_lossy(&reply).into_owned();
         // What Postfix and StrataMX, Exim, and OpenSMTPD say of a message that they have taken.
@@ -97,6 +117,19 @@ impl Dialogue {
         self.found.codes.push(text.get(last..last + 3).unwrap_or("?").to_owned());
         text
     }
+}
+
+fn is_silence(error: &Error) -> bool {
+    [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind())
+}
+
+/// A new client comes as far as a recipient and goes.
+fn probe(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    client.say("EHLO client.example", "250");
+    client.say("MAIL FROM:<s@example.org>", "250");
+    client.say("RCPT TO:<probe@example.test>", "250");
+    client.say("QUIT", "221");
 }
 
 fn replaced(octets: &[u8], recipient: &str) -> Vec<u8> {
