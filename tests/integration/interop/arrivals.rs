@@ -135,7 +135,11 @@ impl<'a> Arrivals<'a> {
         self.sink.stop();
         let this = Finished { directory: self.directory };
         let records = this.records();
-        assert_eq!(recipients(&records).len(), count, "none twice");
+        let all = self.expected.iter().flat_map(|expected| expected.mail.recipients.iter().cloned());
+        let (mut all, mut found): (Vec<String>, _) = (all.collect(), recipients(&records));
+        all.sort();
+        found.sort();
+        assert_eq!(found, all, "none lost, none twice");
         records.iter().map(|record| this.compare(record, &self.expected)).collect()
     }
 

@@ -6,7 +6,8 @@
 A private instance: configuration, queue and log are in DIR, and nothing of the machine's own mail software is touched. Each is as
 strict as it can be told to be. Postfix is the installed one; Exim and OpenSMTPD, which look for users and spools at fixed places, run in DIR/root, a copy by
 hard links of what .ci/peers unpacked (--root). With --tls mail goes on by STARTTLS or not at all, else without. The
-address is printed when it listens. On SIGTERM or the end of standard input it is stopped, with all its children.
+address is printed when it greets: by the name of this process, so that nobody else on the port is taken for it. On SIGTERM or the end of
+standard input it is stopped, with all its children. Where standard input ends without a line `keep`, what it left in DIR is removed.
 
 Needs root, as these servers do; as another user it calls sudo -n.
 """
@@ -23,6 +24,7 @@ import time
 
 ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 START_TIMEOUT_S = 30
+NAME = f"relay-{os.getpid()}.test"
 
 POSTFIX_MAIN = """\
 compatibility_level = 3.6
@@ -33,7 +35,7 @@ maillog_file_prefixes = {directory}
 mail_owner = postfix
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-myhostname = relay.test
+myhostname = {name}
 mydestination =
 alias_maps =
 alias_database =
@@ -41,7 +43,8 @@ mynetworks = 127.0.0.0/8
 smtpd_client_event_limit_exceptions = 127.0.0.0/8
 smtpd_delay_open_until_valid_rcpt = no
 smtpd_error_sleep_time = 0
-smtpd_timeout = 20
+smtpd_timeout = 300
+smtpd_banner = {name} ESMTP
 smtpd_recipient_limit = 2000
 smtpd_tls_security_level = none
 smtpd_forbid_bare_newline = reject
@@ -83,7 +86,9 @@ EXIM = """\
 exim_path = /usr/sbin/exim4
 exim_user = Debian-exim
 exim_group = Debian-exim
-primary_hostname = relay.test
+primary_hostname = {name}
+smtp_banner = {name} ESMTP
+daemon_startup_retries = 0
 spool_directory = /var/spool/exim4
 log_file_path = /var/log/exim4/%slog
 local_interfaces = {listen_host}
@@ -97,7 +102,7 @@ smtputf8_advertise_hosts = *
 message_size_limit = 100M
 recipients_max = 2000
 smtp_accept_max = 200
-smtp_receive_timeout = 20s
+smtp_receive_timeout = 300s
 check_spool_space = 0
 check_log_space = 0
 acl_smtp_rcpt = accept
@@ -122,7 +127,7 @@ begin retry
 """
 
 OPENSMTPD = """\
-listen on {listen_host} port {listen_port} hostname relay.test
+listen on {listen_host} port {listen_port} hostname {name}
 smtp max-message-size 100M
 smtp limit max-rcpt 2000
 smtp limit max-mails 1000
@@ -137,14 +142,18 @@ def main():
     directory.mkdir(parents=True, exist_ok=True)
     wake = take_signals()
     running = KINDS[options.kind](directory, options)
+    said, is_over = b"", False
     try:
         wait_for_greeting(options.listen, running)
         print(options.listen, flush=True)
-        while wake not in (ready := select.select([wake, sys.stdin], [], [])[0]):
-            if sys.stdin in ready and not os.read(sys.stdin.fileno(), 4096):
-                break
+        while not is_over and wake not in select.select([wake, sys.stdin], [], [])[0]:
+            octets = os.read(sys.stdin.fileno(), 4096)
+            said, is_over = said + octets, not octets
     finally:
         running.stop()
+        if is_over and b"keep" not in said:
+            # Much of it is root's: who built cannot remove it.
+            run("rm", "-rf", *(directory / name for name in running.LEFT))
 
 
 def arguments():
@@ -171,12 +180,14 @@ def values(directory, options):
     listen_host, listen_port = options.listen.rsplit(":", 1)
     next_host, next_port = options.next.rsplit(":", 1)
     return {
-        "directory": directory, "listen": options.listen, "listen_host": listen_host, "listen_port": listen_port,
+        "directory": directory, "name": NAME, "listen": options.listen, "listen_host": listen_host, "listen_port": listen_port,
         "next_host": next_host, "next_port": next_port,
     }
 
 
 class Postfix:
+    LEFT = ("conf", "spool", "data", "maillog")
+
     def __init__(self, directory, options):
         self.directory = directory
         known = values(directory, options) | {"tls": "encrypt" if options.tls else "none"}
@@ -193,6 +204,11 @@ class Postfix:
     def stop(self):
         run("/usr/sbin/postfix", "-c", self.directory / "conf", "stop")
 
+    def is_alive(self):
+        return subprocess.run(
+            ROOT + ["/usr/sbin/postfix", "-c", str(self.directory / "conf"), "status"], capture_output=True
+        ).returncode == 0
+
     def log(self):
         return read(self.directory / "maillog")
 
@@ -200,9 +216,12 @@ class Postfix:
 class Chrooted:
     """A server in a root of its own, in the foreground, and a group of processes."""
 
+    LEFT = ("root", "output")
+
     def __init__(self, directory, options):
         self.root = directory / "root"
-        run("cp", "-al", pathlib.Path(options.root).absolute(), self.root)
+        self.unpacked = pathlib.Path(options.root).absolute()
+        run("cp", "-al", self.unpacked, self.root)
         for name, minor in (("null", 3), ("urandom", 9)):
             made = subprocess.run(ROOT + ["mknod", "-m", "666", str(self.root / "dev" / name), "c", "1", str(minor)])
             if made.returncode != 0:
@@ -236,6 +255,9 @@ class Chrooted:
             subprocess.run(ROOT + ["kill", "-KILL", pid], stderr=subprocess.DEVNULL)
         self.process.wait()
 
+    def is_alive(self):
+        return self.process.poll() is None
+
     def members(self):
         script = 'for p in /proc/[0-9]*; do [ "$(readlink $p/root)" = "$0" ] && echo ${p#/proc/}; done; true'
         found = subprocess.run(ROOT + ["sh", "-c", script, str(self.root)], capture_output=True, text=True)
@@ -251,6 +273,12 @@ class Exim(Chrooted):
     def configure(self, known, tls):
         known |= {"tls_hosts": "*" if tls else "", "plain_hosts": "" if tls else "*"}
         self.write("etc/exim4/exim4.conf", EXIM.format(**known))
+        # Set-uid, and root's whoever unpacked it, else what it starts may not write its spool. A copy: the file is shared with other roots.
+        program = self.root / "usr/sbin/exim4"
+        run("rm", program)
+        run("cp", self.unpacked / "usr/sbin/exim4", program)
+        run("chown", "0:0", program)
+        run("chmod", "4755", program)
         self.make("var/spool/exim4", "911:911", "750")
         self.make("var/log/exim4", "911:911", "750")
 
@@ -287,17 +315,21 @@ def read(path):
 
 
 def wait_for_greeting(listen, running):
+    """Also tells when somebody else has the port: then the server ended, or the greeting is not its own."""
     host, port = listen.rsplit(":", 1)
     deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
+    greeting = b""
+    while not greeting.startswith(f"220 {NAME}".encode()):
+        if not running.is_alive():
+            sys.exit(f"relay.py: it ended\n{running.log()}")
+        if time.monotonic() > deadline:
+            sys.exit(f"relay.py: no greeting of its own: {greeting}\n{running.log()}")
         try:
             with socket.create_connection((host, int(port)), timeout=5) as connection:
-                if connection.recv(3) == b"220":
-                    return
+                greeting = connection.makefile("rb").readline()
         except OSError as error:
-            if time.monotonic() > deadline:
-                sys.exit(f"relay.py: no greeting: {error}\n{running.log()}")
-            time.sleep(0.05)
+            greeting = str(error).encode()
+        time.sleep(0.05)
 
 
 KINDS = {"exim": Exim, "opensmtpd": OpenSmtpd, "postfix": Postfix}
