@@ -7,7 +7,8 @@ A private instance: configuration, queue and log are in DIR, and nothing of the 
 strict as it can be told to be. Postfix is the installed one; Exim and OpenSMTPD, which look for users and spools at fixed places, run in DIR/root, a copy by
 hard links of what .ci/peers unpacked (--root). With --tls mail goes on by STARTTLS or not at all, else without. The
 address is printed when it greets: by the name of this process, so that nobody else on the port is taken for it. On SIGTERM or the end of
-standard input it is stopped, with all its children. Where standard input ends without a line `keep`, what it left in DIR is removed.
+standard input it is stopped, with all its children. What it left in DIR is removed where it did not start, and where standard input ends without a
+line `keep`.
 
 Needs root, as these servers do; as another user it calls sudo -n.
 """
@@ -141,19 +142,23 @@ def main():
     directory = pathlib.Path(options.directory).absolute()
     directory.mkdir(parents=True, exist_ok=True)
     wake = take_signals()
-    running = KINDS[options.kind](directory, options)
-    said, is_over = b"", False
+    kind = KINDS[options.kind]
+    running, said, is_left = None, b"", False
     try:
+        running = kind(directory, options)
         wait_for_greeting(options.listen, running)
         print(options.listen, flush=True)
+        is_over, is_left = False, True
         while not is_over and wake not in select.select([wake, sys.stdin], [], [])[0]:
             octets = os.read(sys.stdin.fileno(), 4096)
             said, is_over = said + octets, not octets
+        is_left = not is_over or b"keep" in said
     finally:
-        running.stop()
-        if is_over and b"keep" not in said:
+        if running:
+            running.stop()
+        if not is_left:
             # Much of it is root's: who built cannot remove it.
-            run("rm", "-rf", *(directory / name for name in running.LEFT))
+            run("rm", "-rf", *(directory / name for name in kind.LEFT))
 
 
 def arguments():
@@ -199,7 +204,10 @@ class Postfix:
         run("chown", "-R", "root:root", directory / "conf")
         run("chown", "root", directory / "spool")
         run("chown", "postfix", directory / "data")
-        run("/usr/sbin/postfix", "-c", directory / "conf", "start")
+        try:
+            run("/usr/sbin/postfix", "-c", directory / "conf", "start")
+        except SystemExit as failure:
+            sys.exit(f"{failure}\n{self.log()}")
 
     def stop(self):
         run("/usr/sbin/postfix", "-c", self.directory / "conf", "stop")
