@@ -26,7 +26,7 @@ use crate::format::store_file::StoreFile;
 use crate::format::tally::Tally;
 use crate::frontier::{CEILING_STEP, Frontier, number_ceiling};
 use crate::identity;
-use crate::log::{Log, LogOptions};
+use crate::log::{Log, LogOptions, Unnamed};
 use crate::position::{SHARDS_MAX, SegmentId, ShardId, Stamp};
 use crate::segment::recover::DamagedRecord;
 use crate::shelf::Shelf;
@@ -77,8 +77,8 @@ pub struct Chain {
     pub first: SegmentId,
     /// The last one that was made.
     pub previous: Option<SegmentId>,
-    /// Those that were made and that no header names.
-    pub unnamed: Vec<SegmentId>,
+    /// Those that were made and that no header names, now or once others are gone.
+    pub unnamed: Unnamed,
 }
 
 /// Where a shard goes on.
@@ -257,7 +257,7 @@ async fn checkpoint<D: Disk, C: Clock>(
     // Where it stopped nothing is lost: the old journals say all of it, and a later start makes one of them.
     let last = log.active_segment();
     if let Some(last) = last {
-        loaded.journals_end(shard, last);
+        loaded.journals_end(shard, last, &log.unnamed());
     }
     for (shard, segment) in core::mem::take(&mut loaded.cut_off) {
         let path = crate::segment::path(shard, Purpose::Mail, segment);
@@ -275,7 +275,7 @@ async fn checkpoint<D: Disk, C: Clock>(
     }
     let restated = core::mem::take(&mut loaded.journals);
     for (shard, journal) in &restated {
-        loaded.note_named(*shard, Purpose::Journal, [*journal]);
+        loaded.note_gone(*shard, Purpose::Journal, *journal);
     }
     remove_journals(disk, restated).await?;
     Ok(Some((shard, chain.first)))

@@ -96,7 +96,7 @@ fn take_ledgers(facts: &mut Facts, running: u16, loaded: &mut Loaded) {
         if let Some(last) = ledger.gone.last() {
             let last = SegmentId(*last.end());
             loaded.note_made(*shard, Purpose::Mail, last);
-            loaded.note_named(*shard, Purpose::Mail, [last]);
+            loaded.note_gone(*shard, Purpose::Mail, last);
         }
         ledgers[usize::from(shard.0 % running)].insert(*shard, ledger.clone());
     }
@@ -165,7 +165,7 @@ impl<D: Disk> Context<'_, D> {
         if is_empty {
             loaded.empty_journals.push((shard, segment));
         } else {
-            loaded.note_made(shard, Purpose::Journal, segment);
+            loaded.note_header(shard, (Purpose::Journal, segment), Some(&header));
         }
         if damaged {
             loaded.journal_unread(shard, segment, path.clone());
@@ -208,7 +208,8 @@ impl<D: Disk> Context<'_, D> {
                 behind.note_rewrite(sources, &found.index);
             }
             behind.previous.extend(header.into_iter().flat_map(SegmentHeader::before));
-            loaded.note_made(shard, Purpose::Mail, *segment);
+            // Only of what stays: a header that goes names nothing any more.
+            loaded.note_header(shard, (Purpose::Mail, *segment), header);
             loaded.note_stamp(shard, found.index.last_stamp);
             behind.apply(*segment, &mut found.index);
             if let Some(header) = found.header.filter(|_| found.scanned) {
@@ -255,7 +256,7 @@ impl<D: Disk> Context<'_, D> {
         };
         let FirstBlock { file, block, state, header } = first;
         if let Some(header) = &header {
-            loaded.note_mail_header(shard, header);
+            loaded.chain.take_mail(shard, header);
         }
         if let Some(mark) = header.as_ref().and_then(|header| header.key) {
             let known = self.options.keys.verify(mark, self.store.store);
