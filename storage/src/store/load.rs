@@ -27,11 +27,12 @@ struct Context<'a, D> {
     options: &'a StoreOptions,
 }
 
-/// Reads everything.
+/// Reads everything; `is_whole` if no directory is missing.
 pub(super) async fn load<D: Disk>(
     disk: &D,
     store: &StoreFile,
     shards: &[ShardId],
+    is_whole: bool,
     options: &StoreOptions,
 ) -> Result<Loaded, OpenError> {
     let context = Context { disk, store, options };
@@ -63,21 +64,23 @@ pub(super) async fn load<D: Disk>(
         context.load_directory(shard, mail, &facts, &mut queue, &mut loaded).await?;
     }
     context.stray_indexes(indexes, &mut loaded).await;
-    lost_journals(&facts, &mut loaded);
+    lost_journals(&facts, is_whole, &mut loaded);
     loaded.backlogs = queue.finish();
     Ok(loaded)
 }
 
 /// Journals that vanished: what they said is not known, so mail may go again; none of it is lost. And which of the empty ones
 /// are needless: the others go with the journals that are restated, as each of those may be named by another one.
-fn lost_journals(facts: &Facts, loaded: &mut Loaded) {
-    for (shard, journal) in loaded.chain.lost(facts) {
+fn lost_journals(facts: &Facts, is_whole: bool, loaded: &mut Loaded) {
+    for (shard, journal) in loaded.chain.lost(facts, is_whole) {
         loaded.journal_lost(path(shard, Purpose::Journal, journal));
     }
-    let empty = core::mem::take(&mut loaded.empty_journals);
-    loaded.empty_journals = loaded.chain.needless(facts, &empty);
-    loaded.journals.extend(empty.iter().filter(|place| !loaded.empty_journals.contains(place)));
+    let mut kept: BTreeSet<_> = core::mem::take(&mut loaded.empty_journals).into_iter().collect();
+    loaded.empty_journals = loaded.chain.needless(facts, &kept);
+    kept.retain(|journal| !loaded.empty_journals.contains(journal));
+    loaded.journals.extend(&kept);
     loaded.journals.sort_unstable();
+    loaded.kept_journals = kept.into_iter().rev().collect();
 }
 
 /// Gives each shelf the ledgers of its directories. Numbers never return, also where no file is left to tell them.

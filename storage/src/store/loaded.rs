@@ -24,6 +24,8 @@ pub(super) struct Loaded {
     pub(super) journals: Vec<(ShardId, SegmentId)>,
     /// Journals with nothing in them; after all is read those that may go before the checkpoint, the highest first.
     pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
+    /// The others with nothing in them, the highest first. They go with the journals that are restated.
+    pub(super) kept_journals: Vec<(ShardId, SegmentId)>,
     /// What the files tell of journals that are not here.
     pub(super) chain: Journals,
     /// Copies whose rewrite a crash cut off.

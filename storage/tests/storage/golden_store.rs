@@ -232,13 +232,22 @@ fn h13_the_golden_store_has_some_of_everything() {
     let headers: Vec<SegmentHeader> =
         headers.map(|path| SegmentHeader::decode(&disk.content(&path).unwrap()).unwrap()).collect();
     assert!(headers.iter().any(|header| !header.sources.is_empty()), "a rewrite");
+    assert!(headers.iter().any(|header| !header.others.is_empty()), "two that were made behind one");
+    let mut first_journals = 0;
+    let contents = fs::read_to_string(root.join(CONTENTS)).unwrap();
+    let authentication = |line: &&str| line.contains("authentication 0x") && !line.ends_with(" 0x0");
+    assert!(contents.lines().any(|line| authentication(&line)), "what authentication said");
     let mut kinds = std::collections::BTreeMap::<&'static str, u64>::new();
     let found = block_on(&SimClock::default(), async move {
         let directory = Directory::walk(disk, Default::default()).await.unwrap();
         directory
-            .records(&Default::default(), |record| *kinds.entry(record.kind).or_default() += 1)
+            .records(&Default::default(), |record| {
+                *kinds.entry(record.kind).or_default() += 1;
+                first_journals += u64::from(record.text.contains("journals from"));
+            })
             .await
             .unwrap();
+        assert!(first_journals > 0, "a checkpoint says which journals count");
         kinds
     });
     for kind in ["message", "chunk", "void", "settlement", "tally", "outcomes", "held", "checkpoint"] {
