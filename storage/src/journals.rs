@@ -5,9 +5,9 @@
 //! So each journal from there on that a header names as made before it is here, and a directory into which mail was taken
 //! since that checkpoint has one of them: a shard makes its journal before its mail.
 //!
-//! What it cannot tell: that the newest journal is gone, if that happened before the next one was made behind it. The next one
-//! is made at once, before anything is written into the first one; only on a full disk, or where all that is newer is gone
-//! too, nothing names it.
+//! What it cannot tell: that the newest journal is gone, if nothing was made behind it. The next one is made ahead, by
+//! housekeeping and not before anything else, so most often the newest one is empty; `FORMAT.md` says when it is not. And
+//! where a directory is missing it tells nothing: the last checkpoint may stand there.
 
 use crate::facts::Facts;
 use crate::format::segment_header::SegmentHeader;

@@ -64,7 +64,8 @@ pub enum FindingKind {
     Foreign,
     /// A journal that cannot be read, or is not here; facts in it are unknown, so mail may be delivered again.
     Journal,
-    /// A segment that another one was made behind is not there, and no tally says that it was unlinked.
+    /// A segment that another one was made behind is not there, and no tally that can be read says that it was unlinked. Where a
+    /// journal is lost too, the tally may have stood there.
     Missing,
     /// A segment whose header is lost, and with it everything in it (row E); or that the device does not read.
     Unreadable,
