@@ -391,7 +391,10 @@ fn report(opened: &Opened) {
             FindingKind::Journal => {
                 tracing::error!(path, "a damaged or missing journal: mail may be delivered again")
             }
-            FindingKind::Missing => tracing::error!(path, "a segment is missing: the mail in it is lost"),
+            FindingKind::Missing => tracing::error!(
+                path,
+                "a segment is missing: the mail in it is lost, unless a missing journal told that it was done"
+            ),
             FindingKind::Unreadable => tracing::error!(path, "a segment whose header is lost is left alone"),
         }
     }

@@ -157,7 +157,10 @@ async fn forget<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) {
     let Some((_, up_to)) = shard.checkpoints.up_to.get().filter(|(of, _)| *of == sequence) else { return };
     let oldest = shard.checkpoints.oldest.get();
     match checkpoint::remove_journals(&shard.disk, shard.directory, oldest..=up_to).await {
-        Ok(()) => shard.checkpoints.oldest.set(SegmentId(up_to.0 + 1)),
+        Ok(()) => {
+            (oldest.0..=up_to.0).for_each(|journal| shard.journal.gone(SegmentId(journal)));
+            shard.checkpoints.oldest.set(SegmentId(up_to.0 + 1));
+        }
         Err(error) => tracing::warn!(%error, "an older journal cannot be removed; the next checkpoint does"),
     }
 }

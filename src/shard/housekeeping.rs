@@ -189,6 +189,9 @@ async fn tally<D: Disk, C: Clock>(
     shard.journal.append_tally(&tally).await?.await?;
     shard.shelf.borrow_mut().tallied(&tally);
     shard.checkpoints.has_left(directory, segment);
+    if directory == shard.directory {
+        shard.mail.gone(segment);
+    }
     Ok(())
 }
 

@@ -331,7 +331,7 @@ impl<D: Disk> Directory<D> {
         found
     }
 
-    /// Journals that are not here though no checkpoint says that they may be gone.
+    /// Journals that are not here though no checkpoint says that they may be gone. None is told while a directory is missing.
     pub(crate) fn lost_journals(&self) -> Vec<(ShardId, SegmentId)> {
         let mut journals = Journals::default();
         for file in &self.files {
@@ -349,7 +349,7 @@ impl<D: Disk> Directory<D> {
                 journals.doubt(file.shard, file.segment);
             }
         }
-        journals.lost(&self.facts)
+        journals.lost(&self.facts, self.missing_shards().next().is_none())
     }
 
     /// Whether a chunk of the message is not here, or in a segment that is not.

@@ -5,9 +5,9 @@
 //! So each journal from there on that a header names as made before it is here, and a directory into which mail was taken
 //! since that checkpoint has one of them: a shard makes its journal before its mail.
 //!
-//! What it cannot tell: that the newest journal is gone, if that happened before the next one was made behind it. The next one
-//! is made at once, before anything is written into the first one; only on a full disk, or where all that is newer is gone
-//! too, nothing names it.
+//! What it cannot tell: that the newest journal is gone, if nothing was made behind it. The next one is made ahead, by
+//! housekeeping and not before anything else, so most often the newest one is empty; `FORMAT.md` says when it is not. And
+//! where a directory is missing it tells nothing: the last checkpoint may stand there.
 
 use crate::facts::Facts;
 use crate::format::segment_header::SegmentHeader;
@@ -53,9 +53,9 @@ impl Journals {
     }
 
     /// Those that are lost, by directory and number. Where the last checkpoint itself went with a journal, also those that it said
-    /// may be gone.
-    pub(crate) fn lost(&self, facts: &Facts) -> Vec<(ShardId, SegmentId)> {
-        if self.last_checkpoint_is_unknown(facts) {
+    /// may be gone. None can be told while a directory is missing: the last checkpoint may stand there.
+    pub(crate) fn lost(&self, facts: &Facts, is_whole: bool) -> Vec<(ShardId, SegmentId)> {
+        if !is_whole || self.last_checkpoint_is_unknown(facts) {
             return Vec::new();
         }
         let mut lost = Vec::new();
@@ -80,20 +80,21 @@ impl Journals {
     pub(crate) fn needless(
         &self,
         facts: &Facts,
-        empty: &[(ShardId, SegmentId)],
+        empty: &BTreeSet<(ShardId, SegmentId)>,
     ) -> Vec<(ShardId, SegmentId)> {
+        let last_full = |(shard, chain): (&ShardId, &Chain)| {
+            let full = chain.here.iter().rev().find(|journal| !empty.contains(&(*shard, **journal)));
+            full.map(|journal| (*shard, *journal))
+        };
+        let last_full: BTreeMap<ShardId, SegmentId> = self.directories.iter().filter_map(last_full).collect();
         let may_go = |(shard, journal): &&(ShardId, SegmentId)| {
             let Some(chain) = self.directories.get(shard) else { return true };
             let first = facts.first_journal(*shard).unwrap_or_default();
-            let is_full = |other: &SegmentId| !empty.contains(&(*shard, *other));
-            let is_last = !chain.here.range(*journal..).any(is_full);
+            let is_last = last_full.get(shard).is_none_or(|full| full < journal);
             let is_blank = !chain.here.contains(journal);
             is_blank || is_last && first < *journal && chain.here.range(first..*journal).next().is_some()
         };
-        let mut needless: Vec<_> = empty.iter().filter(may_go).copied().collect();
-        needless.sort_unstable();
-        needless.reverse();
-        needless
+        empty.iter().rev().filter(may_go).copied().collect()
     }
 
     /// What lies before the first journal that counts was written before the checkpoint that says so.

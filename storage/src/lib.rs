@@ -94,8 +94,9 @@
 //!   the disk: a tally that is believed, its segment removed, and the tally then lost in a power cut, would be a loss.
 //! - **Numbers of segments never return, also where no journal can be read that tells of them**: they have a ceiling on disk, as
 //!   stamps have. Else a later start, which can read it, would remove new mail for what is long gone.
-//! - **A file that vanishes is noticed**: each header names all of its chain that were durable before it and that no other header names; a
-//!   checkpoint names the first journal of each directory that still counts. What nothing names is empty, but for a moment.
+//! - **A file that vanishes is noticed once another one was made behind it**: each header names all of its chain that were durable before it
+//!   and that no header of a file that is here names; a checkpoint names the first journal of each directory that still counts. What is made last
+//!   is named by nothing, and so is for a while what only a file that went had named.
 //! - **A lost segment header is survivable**: a valid index repeats the salt, and records are read with that.
 
 pub mod checkpoint;

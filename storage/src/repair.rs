@@ -25,7 +25,7 @@ use crate::format::store_file::StoreFile;
 use crate::frontier::{CEILING_STEP, Frontier, number_ceiling};
 use crate::identity;
 use crate::inspect::{Directory, Problem};
-use crate::log::{Log, LogOptions};
+use crate::log::{Log, LogOptions, Unnamed};
 use crate::position::{SegmentId, ShardId, Stamp};
 use books::Books;
 use std::collections::HashMap;
@@ -175,7 +175,7 @@ async fn restate<D: Disk, E: Disk, C: Clock>(
         reserve_octets: 0,
         first_segment: SegmentId(books::last_journal(source, shard).0 + 1),
         previous: None,
-        unnamed: Vec::new(),
+        unnamed: Unnamed::default(),
         frontier: Arc::clone(&frontier),
         keys: Arc::clone(&source.keys),
     };

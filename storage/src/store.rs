@@ -4,7 +4,7 @@
 //! and opens the very same code. On return the incarnation and a raised stamp ceiling are durable, so no queue
 //! id and no stamp of an earlier life can come again (H1).
 //!
-//! A store opens on a full disk too: empty journals go before the checkpoint needs room, an index that cannot be written
+//! A store opens on a full disk too: empty journals go before the checkpoint needs room, or where it finds none, an index that cannot be written
 //! is done without, and a log that has no room for a segment starts without one.
 
 mod backlog;
@@ -19,14 +19,14 @@ use crate::checkpoint;
 use crate::clock::Clock;
 use crate::crypt::Keys;
 use crate::disk::Disk;
-use crate::error::{DiskError, OpenError};
+use crate::error::{AppendError, DiskError, OpenError};
 use crate::format::checkpoint::DirectoryRow;
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
 use crate::format::tally::Tally;
 use crate::frontier::{CEILING_STEP, Frontier, number_ceiling};
 use crate::identity;
-use crate::log::{Log, LogOptions};
+use crate::log::{Log, LogOptions, Unnamed};
 use crate::position::{SHARDS_MAX, SegmentId, ShardId, Stamp};
 use crate::segment::recover::DamagedRecord;
 use crate::shelf::Shelf;
@@ -64,7 +64,8 @@ pub enum FindingKind {
     Foreign,
     /// A journal that cannot be read, or is not here; facts in it are unknown, so mail may be delivered again.
     Journal,
-    /// A segment that another one was made behind is not there, and no tally says that it was unlinked.
+    /// A segment that another one was made behind is not there, and no tally that can be read says that it was unlinked. Where a
+    /// journal is lost too, the tally may have stood there.
     Missing,
     /// A segment whose header is lost, and with it everything in it (row E); or that the device does not read.
     Unreadable,
@@ -77,8 +78,8 @@ pub struct Chain {
     pub first: SegmentId,
     /// The last one that was made.
     pub previous: Option<SegmentId>,
-    /// Those that were made and that no header names.
-    pub unnamed: Vec<SegmentId>,
+    /// Those that were made and that no header names, now or once others are gone.
+    pub unnamed: Unnamed,
 }
 
 /// Where a shard goes on.
@@ -144,10 +145,10 @@ pub async fn open<D: Disk, C: Clock>(
     if let Some(shard) = missing.iter().find(|shard| !options.without.contains(shard)) {
         return Err(OpenError::MissingShard(*shard));
     }
-    let mut loaded = load::load(disk, &store, &found, options).await?;
+    let mut loaded = load::load(disk, &store, &found, missing.is_empty(), options).await?;
     loaded.incomplete |= !missing.is_empty();
     if loaded.numbers_unknown || !missing.is_empty() {
-        loaded.go_on_from(numbers_from(&store));
+        loaded.go_on_from(numbers_from(&store, loaded.last_number()));
     }
     store.number_ceiling = number_ceiling(store.number_ceiling, loaded.last_number());
     let next = Stamp(store.stamp_ceiling.0.max(loaded.last_stamp.0 + 1));
@@ -176,11 +177,15 @@ pub async fn open<D: Disk, C: Clock>(
     })
 }
 
-/// Where numbers go on that cannot be known from what is readable. Where a program wrote last that knew no ceiling, above all that it
-/// can have used: at 64 MiB each a PiB.
-const fn numbers_from(store: &StoreFile) -> SegmentId {
-    const NEVER_REACHED: SegmentId = SegmentId(1 << 24);
-    if store.number_ceiling.0 == 0 { NEVER_REACHED } else { store.number_ceiling }
+/// Where numbers go on that cannot be known from what is readable; `last` is the highest that is known. Where a program wrote last that
+/// knew no ceiling, at the next multiple of what it can have used beyond that: at 64 MiB each a PiB.
+const fn numbers_from(store: &StoreFile, last: SegmentId) -> SegmentId {
+    const NEVER_USED: u32 = 1 << 24;
+    if store.number_ceiling.0 == 0 {
+        SegmentId((last.0 / NEVER_USED + 1).saturating_mul(NEVER_USED))
+    } else {
+        store.number_ceiling
+    }
 }
 
 /// The directory that each running shard writes into: its own; or, where that is missing, one whose number leaves the same
@@ -238,7 +243,46 @@ async fn checkpoint<D: Disk, C: Clock>(
     if !loaded.incomplete {
         remove_journals(disk, core::mem::take(&mut loaded.empty_journals)).await?;
     }
+    let first = loaded.chains(shard, None).journal.first;
+    let mut written = write_checkpoint(disk, clock, options, (store, frontier, rows), shard, loaded).await?;
+    if written == Err(DiskError::NoSpace) && !loaded.incomplete && !loaded.kept_journals.is_empty() {
+        // A finding that is none, should a crash follow now, costs less than a disk that stays full.
+        let kept = core::mem::take(&mut loaded.kept_journals);
+        loaded.journals.retain(|journal| !kept.contains(journal));
+        remove_journals(disk, kept).await?;
+        written = write_checkpoint(disk, clock, options, (store, frontier, rows), shard, loaded).await?;
+    }
+    for (shard, segment) in core::mem::take(&mut loaded.cut_off) {
+        let path = crate::segment::path(shard, Purpose::Mail, segment);
+        crate::segment::remove(disk, shard, segment).await.map_err(|error| at(&path, error))?;
+    }
+    match written {
+        Ok(()) if loaded.incomplete => return Ok(None),
+        Ok(()) => {}
+        Err(DiskError::NoSpace) => return Ok(Some((shard, first))),
+        Err(error) => return Err(at("journal", error)),
+    }
+    let restated = core::mem::take(&mut loaded.journals);
+    for (shard, journal) in &restated {
+        loaded.note_gone(*shard, Purpose::Journal, *journal);
+    }
+    remove_journals(disk, restated).await?;
+    Ok(Some((shard, first)))
+}
+
+/// Writes it into a new journal of `shard`. Where that stopped nothing is lost: the old journals say all of it, and a later start
+/// makes one of them.
+async fn write_checkpoint<D: Disk, C: Clock>(
+    disk: &D,
+    clock: &C,
+    options: &StoreOptions,
+    (store, frontier, rows): (&StoreFile, &Arc<Frontier>, &[DirectoryRow]),
+    shard: ShardId,
+    loaded: &mut loaded::Loaded,
+) -> Result<Result<(), DiskError>, OpenError> {
     let chain = loaded.chains(shard, None).journal;
+    // Spent, whatever comes of it.
+    loaded.note_used(shard, Purpose::Journal, chain.first);
     let log_options = LogOptions {
         purpose: Purpose::Journal,
         shard,
@@ -254,31 +298,15 @@ async fn checkpoint<D: Disk, C: Clock>(
     let log =
         Log::open(disk.clone(), clock.clone(), log_options).await.map_err(|error| at("journal", error))?;
     let written = futures_lite::future::zip(restate(&log, frontier, rows, loaded), log.drive()).await;
-    // Where it stopped nothing is lost: the old journals say all of it, and a later start makes one of them.
-    let last = log.active_segment();
-    if let Some(last) = last {
-        loaded.journals_end(shard, last);
+    if let Some(last) = log.active_segment() {
+        loaded.journals_end(shard, last, &log.unnamed());
     }
-    for (shard, segment) in core::mem::take(&mut loaded.cut_off) {
-        let path = crate::segment::path(shard, Purpose::Mail, segment);
-        crate::segment::remove(disk, shard, segment).await.map_err(|error| at(&path, error))?;
-    }
-    match written {
-        (Ok(()), Ok(())) if loaded.incomplete => return Ok(None),
-        (Ok(()), Ok(())) => {}
-        (_, Err(DiskError::NoSpace)) => return Ok(Some((shard, chain.first))),
-        (Err(error), Ok(())) => {
-            let reason = error.to_string();
-            return Err(at("journal", DiskError::Io { operation: "checkpoint", reason }));
-        }
-        (_, Err(error)) => return Err(at("journal", error)),
-    }
-    let restated = core::mem::take(&mut loaded.journals);
-    for (shard, journal) in &restated {
-        loaded.note_named(*shard, Purpose::Journal, [*journal]);
-    }
-    remove_journals(disk, restated).await?;
-    Ok(Some((shard, chain.first)))
+    Ok(match written {
+        // A log that starts without a segment refuses, and its commit task has nothing to do.
+        (Err(AppendError::NoSpace), _) => Err(DiskError::NoSpace),
+        (Err(error), Ok(())) => Err(DiskError::Io { operation: "checkpoint", reason: error.to_string() }),
+        (_, driven) => driven,
+    })
 }
 
 async fn remove_journals<D: Disk>(disk: &D, journals: Vec<(ShardId, SegmentId)>) -> Result<(), OpenError> {
@@ -300,7 +328,7 @@ async fn restate<D: Disk, C: Clock>(
     frontier: &Frontier,
     rows: &[DirectoryRow],
     loaded: &loaded::Loaded,
-) -> Result<(), crate::error::AppendError> {
+) -> Result<(), AppendError> {
     let result = async {
         for (shard, segment) in &loaded.cut_off {
             let tally = Tally { shard: *shard, segment: *segment, rows: Vec::new() };
@@ -339,4 +367,31 @@ pub fn shard_of(name: &str) -> Option<ShardId> {
 
 fn at(path: &str, error: DiskError) -> OpenError {
     OpenError::Disk { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::StoreId;
+
+    #[test]
+    fn h1_numbers_go_on_above_all_that_is_known_also_where_a_program_without_a_ceiling_wrote() {
+        let store = |ceiling| StoreFile {
+            sequence: 1,
+            store: StoreId([1; 16]),
+            incarnation: 1,
+            stamp_ceiling: Stamp(1),
+            number_ceiling: SegmentId(ceiling),
+            shards: 1,
+        };
+        for (ceiling, last, from) in [
+            (77, 5, 77),
+            (0, 5, 1 << 24),
+            (0, 1 << 24, 2 << 24),
+            (0, (3 << 24) + 5, 4 << 24),
+            (0, u32::MAX - 1, u32::MAX),
+        ] {
+            assert_eq!(numbers_from(&store(ceiling), SegmentId(last)), SegmentId(from), "{ceiling} {last}");
+        }
+    }
 }

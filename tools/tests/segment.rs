@@ -97,7 +97,7 @@ impl Data {
                 reserve_octets: 0,
                 first_segment: opened.chains[0].mail.first,
                 previous: None,
-                unnamed: Vec::new(),
+                unnamed: Default::default(),
                 keys: Default::default(),
                 frontier: Arc::clone(&opened.frontier),
             };

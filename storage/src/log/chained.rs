@@ -3,7 +3,7 @@
 
 use crate::format::segment_header::OTHERS_MAX;
 use crate::position::SegmentId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A number for a further segment, and what its header names. Given back by `made` or `not_made`.
 #[must_use = "what it names is named by no other header meanwhile"]
@@ -17,6 +17,22 @@ pub struct Number {
     pub others: Vec<SegmentId>,
 }
 
+impl Number {
+    /// All that its header names.
+    pub fn before(&self) -> impl Iterator<Item = SegmentId> {
+        self.previous.into_iter().chain(self.others.iter().copied())
+    }
+}
+
+/// Of earlier lives: what no header names, now or once a segment is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unnamed {
+    /// Those that no header names.
+    pub now: Vec<SegmentId>,
+    /// What the header of each segment that is here names.
+    pub once_gone: BTreeMap<SegmentId, Vec<SegmentId>>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Chained {
@@ -25,9 +41,17 @@ pub(super) struct Chained {
     /// Those that are durable and that no header names. More than one, since rewrites and new mail make theirs at the
     /// same time.
     pub(super) unnamed: BTreeSet<SegmentId>,
+    /// What the header of each segment that is here names: it goes with the segment.
+    names: BTreeMap<SegmentId, Vec<SegmentId>>,
 }
 
 impl Chained {
+    /// Behind what earlier lives made.
+    pub(super) fn behind(previous: Option<SegmentId>, unnamed: &Unnamed) -> Self {
+        let Unnamed { now, once_gone } = unnamed;
+        Self { previous, unnamed: now.iter().copied().collect(), names: once_gone.clone() }
+    }
+
     /// What the header of `segment` names: all that is unnamed, as far as it fits.
     pub(super) fn number(&mut self, segment: SegmentId) -> Number {
         let previous = self.previous;
@@ -41,12 +65,22 @@ impl Chained {
     pub(super) fn made(&mut self, number: &Number) {
         self.previous = Some(number.segment);
         self.unnamed.insert(number.segment);
+        self.names.insert(number.segment, number.before().collect());
     }
 
     /// It is not: what it was to name is unnamed again.
     pub(super) fn not_made(&mut self, number: Number) {
-        self.unnamed.extend(number.previous);
-        self.unnamed.extend(number.others);
+        let before = number.previous.into_iter().chain(number.others);
+        self.unnamed.extend(before.filter(|before| self.names.contains_key(before)));
+    }
+
+    /// It is gone, and its header with it: what is still here and was named by that alone is unnamed again.
+    pub(super) fn gone(&mut self, segment: SegmentId) {
+        self.unnamed.remove(&segment);
+        let names = self.names.remove(&segment).unwrap_or_default();
+        let is_named = |before: &SegmentId| self.names.values().flatten().any(|named| named == before);
+        let unnamed = names.into_iter().filter(|before| self.names.contains_key(before) && !is_named(before));
+        self.unnamed.extend(unnamed);
     }
 }
 
@@ -56,6 +90,13 @@ mod tests {
 
     fn ids(ids: &[u32]) -> Vec<SegmentId> {
         ids.iter().copied().map(SegmentId).collect()
+    }
+
+    /// Behind segments that no header names.
+    fn here(previous: u32, unnamed: &[u32]) -> Chained {
+        let now = ids(unnamed);
+        let once_gone = now.iter().map(|segment| (*segment, Vec::new())).collect();
+        Chained::behind(Some(SegmentId(previous)), &Unnamed { now, once_gone })
     }
 
     #[test]
@@ -79,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_a_segment_that_was_not_made_would_have_named_is_named_by_the_next() {
-        let mut chain = Chained { previous: Some(SegmentId(7)), unnamed: ids(&[3, 7]).into_iter().collect() };
+        let mut chain = here(7, &[3, 7]);
         let failed = chain.number(SegmentId(8));
         assert_eq!((failed.previous, &failed.others), (Some(SegmentId(7)), &ids(&[3])));
         let beside = chain.number(SegmentId(9));
@@ -92,16 +133,57 @@ mod tests {
     #[test]
     fn more_than_fits_is_named_by_the_headers_that_follow() {
         let many: Vec<u32> = (1..=1000).collect();
-        let mut chain =
-            Chained { previous: Some(SegmentId(1000)), unnamed: ids(&many).into_iter().collect() };
+        let mut chain = here(1000, &many);
         let mut named = Vec::new();
         for segment in 1001..1004 {
             let number = chain.number(SegmentId(segment));
             assert!(number.others.len() <= OTHERS_MAX);
-            named.extend(number.previous.into_iter().chain(number.others.iter().copied()));
+            named.extend(number.before());
             chain.made(&number);
         }
         named.sort_unstable();
         assert_eq!(named, ids(&(1..=1002).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn what_only_a_segment_that_is_gone_named_is_named_by_the_next() {
+        // Found by review: mail that waits keeps its segment, the one behind it drains, and with its header the name went.
+        let mut chain = Chained::default();
+        for segment in 1..=3 {
+            let number = chain.number(SegmentId(segment));
+            chain.made(&number);
+        }
+        chain.gone(SegmentId(2));
+        let next = chain.number(SegmentId(4));
+        assert_eq!((next.previous, &next.others), (Some(SegmentId(3)), &ids(&[1])));
+        chain.made(&next);
+        // Names go on to the next header, however often, and only those of segments that are here.
+        chain.gone(SegmentId(3));
+        chain.gone(SegmentId(4));
+        let last = chain.number(SegmentId(5));
+        assert_eq!((last.previous, &last.others), (Some(SegmentId(4)), &ids(&[1])));
+        chain.made(&last);
+        chain.gone(SegmentId(1));
+        chain.gone(SegmentId(5));
+        assert_eq!(chain.number(SegmentId(6)).others, []);
+    }
+
+    #[test]
+    fn what_another_header_names_too_is_named_enough() {
+        let mut chain = here(1, &[1]);
+        let (copy, beside) = (chain.number(SegmentId(2)), chain.number(SegmentId(3)));
+        chain.made(&beside);
+        chain.made(&copy);
+        chain.gone(SegmentId(2));
+        assert_eq!(chain.number(SegmentId(4)).others, ids(&[3]));
+    }
+
+    #[test]
+    fn what_goes_while_a_header_is_to_name_it_is_not_unnamed_again() {
+        let mut chain = here(1, &[1]);
+        let failed = chain.number(SegmentId(2));
+        chain.gone(SegmentId(1));
+        chain.not_made(failed);
+        assert_eq!(chain.number(SegmentId(3)).others, []);
     }
 }

@@ -18,7 +18,7 @@ mod chained;
 mod roll;
 
 pub use append::{Message, Place, Receipt};
-pub use chained::Number;
+pub use chained::{Number, Unnamed};
 pub use roll::Chore;
 pub(crate) use roll::random_salt;
 
@@ -59,8 +59,8 @@ pub struct LogOptions {
     pub first_segment: SegmentId,
     /// The segment of this chain that was made last, by an earlier life.
     pub previous: Option<SegmentId>,
-    /// Those of earlier lives that no header names: the next one does.
-    pub unnamed: Vec<SegmentId>,
+    /// Those of earlier lives that no header names, now or once others are gone: the next one does.
+    pub unnamed: Unnamed,
     /// Stamps and floors.
     pub frontier: Arc<Frontier>,
     /// The keys of mail.
@@ -161,8 +161,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// The disk's, but for [`DiskError::NoSpace`].
     pub async fn open(disk: D, clock: C, options: LogOptions) -> Result<Self, DiskError> {
         let first = options.frontier.number(options.first_segment)?;
-        let mut chain =
-            Chained { previous: options.previous, unnamed: options.unnamed.iter().copied().collect() };
+        let mut chain = Chained::behind(options.previous, &options.unnamed);
         let number = chain.number(first);
         let made = roll::create(&disk, &clock, &options, &number).await;
         let (active, refusal) = match made {

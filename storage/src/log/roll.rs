@@ -11,6 +11,7 @@ use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::frontier::IDLE;
 use crate::position::{QueueId, Salt, SegmentId, Stamp};
 use crate::segment::{ActiveSegment, index_name};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// What the housekeeper did.
@@ -139,6 +140,17 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// The segment with this number could not be made: what its header was to name is named by the next one.
     pub fn not_made(&self, number: Number) {
         self.state.borrow_mut().chain.not_made(number);
+    }
+
+    /// The segment with this number is tallied, or the journal with it restated, so its file may go: what only its header
+    /// named is named by the next one.
+    pub fn gone(&self, segment: SegmentId) {
+        self.state.borrow_mut().chain.gone(segment);
+    }
+
+    /// Those that no header names yet.
+    pub(crate) fn unnamed(&self) -> BTreeSet<SegmentId> {
+        self.state.borrow().chain.unnamed.clone()
     }
 
     fn install(&self, next: ActiveSegment<D::File>) {

@@ -27,11 +27,12 @@ struct Context<'a, D> {
     options: &'a StoreOptions,
 }
 
-/// Reads everything.
+/// Reads everything; `is_whole` if no directory is missing.
 pub(super) async fn load<D: Disk>(
     disk: &D,
     store: &StoreFile,
     shards: &[ShardId],
+    is_whole: bool,
     options: &StoreOptions,
 ) -> Result<Loaded, OpenError> {
     let context = Context { disk, store, options };
@@ -63,21 +64,23 @@ pub(super) async fn load<D: Disk>(
         context.load_directory(shard, mail, &facts, &mut queue, &mut loaded).await?;
     }
     context.stray_indexes(indexes, &mut loaded).await;
-    lost_journals(&facts, &mut loaded);
+    lost_journals(&facts, is_whole, &mut loaded);
     loaded.backlogs = queue.finish();
     Ok(loaded)
 }
 
 /// Journals that vanished: what they said is not known, so mail may go again; none of it is lost. And which of the empty ones
 /// are needless: the others go with the journals that are restated, as each of those may be named by another one.
-fn lost_journals(facts: &Facts, loaded: &mut Loaded) {
-    for (shard, journal) in loaded.chain.lost(facts) {
+fn lost_journals(facts: &Facts, is_whole: bool, loaded: &mut Loaded) {
+    for (shard, journal) in loaded.chain.lost(facts, is_whole) {
         loaded.journal_lost(path(shard, Purpose::Journal, journal));
     }
-    let empty = core::mem::take(&mut loaded.empty_journals);
-    loaded.empty_journals = loaded.chain.needless(facts, &empty);
-    loaded.journals.extend(empty.iter().filter(|place| !loaded.empty_journals.contains(place)));
+    let mut kept: BTreeSet<_> = core::mem::take(&mut loaded.empty_journals).into_iter().collect();
+    loaded.empty_journals = loaded.chain.needless(facts, &kept);
+    kept.retain(|journal| !loaded.empty_journals.contains(journal));
+    loaded.journals.extend(&kept);
     loaded.journals.sort_unstable();
+    loaded.kept_journals = kept.into_iter().rev().collect();
 }
 
 /// Gives each shelf the ledgers of its directories. Numbers never return, also where no file is left to tell them.
@@ -96,7 +99,7 @@ fn take_ledgers(facts: &mut Facts, running: u16, loaded: &mut Loaded) {
         if let Some(last) = ledger.gone.last() {
             let last = SegmentId(*last.end());
             loaded.note_made(*shard, Purpose::Mail, last);
-            loaded.note_named(*shard, Purpose::Mail, [last]);
+            loaded.note_gone(*shard, Purpose::Mail, last);
         }
         ledgers[usize::from(shard.0 % running)].insert(*shard, ledger.clone());
     }
@@ -165,7 +168,7 @@ impl<D: Disk> Context<'_, D> {
         if is_empty {
             loaded.empty_journals.push((shard, segment));
         } else {
-            loaded.note_made(shard, Purpose::Journal, segment);
+            loaded.note_header(shard, (Purpose::Journal, segment), Some(&header));
         }
         if damaged {
             loaded.journal_unread(shard, segment, path.clone());
@@ -208,7 +211,8 @@ impl<D: Disk> Context<'_, D> {
                 behind.note_rewrite(sources, &found.index);
             }
             behind.previous.extend(header.into_iter().flat_map(SegmentHeader::before));
-            loaded.note_made(shard, Purpose::Mail, *segment);
+            // Only of what stays: a header that goes names nothing any more.
+            loaded.note_header(shard, (Purpose::Mail, *segment), header);
             loaded.note_stamp(shard, found.index.last_stamp);
             behind.apply(*segment, &mut found.index);
             if let Some(header) = found.header.filter(|_| found.scanned) {
@@ -255,7 +259,7 @@ impl<D: Disk> Context<'_, D> {
         };
         let FirstBlock { file, block, state, header } = first;
         if let Some(header) = &header {
-            loaded.note_mail_header(shard, header);
+            loaded.chain.take_mail(shard, header);
         }
         if let Some(mark) = header.as_ref().and_then(|header| header.key) {
             let known = self.options.keys.verify(mark, self.store.store);

@@ -5,6 +5,7 @@ use super::{Chain, Chains, Finding, FindingKind};
 use crate::format::checkpoint::DirectoryRow;
 use crate::format::segment_header::{Purpose, SegmentHeader};
 use crate::journals::Journals;
+use crate::log::Unnamed;
 use crate::position::{SegmentId, ShardId, Stamp};
 use crate::shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,8 @@ pub(super) struct Loaded {
     pub(super) journals: Vec<(ShardId, SegmentId)>,
     /// Journals with nothing in them; after all is read those that may go before the checkpoint, the highest first.
     pub(super) empty_journals: Vec<(ShardId, SegmentId)>,
+    /// The others with nothing in them, the highest first. They go with the journals that are restated.
+    pub(super) kept_journals: Vec<(ShardId, SegmentId)>,
     /// What the files tell of journals that are not here.
     pub(super) chain: Journals,
     /// Copies whose rewrite a crash cut off.
@@ -40,6 +43,8 @@ pub(super) struct Loaded {
     pub(super) made: BTreeMap<(ShardId, Purpose), BTreeSet<SegmentId>>,
     /// Those of them that no further header need name: one does, or they are gone.
     pub(super) named: BTreeMap<(ShardId, Purpose), BTreeSet<SegmentId>>,
+    /// What the header of each segment that stays names.
+    pub(super) names: BTreeMap<(ShardId, Purpose), BTreeMap<SegmentId, Vec<SegmentId>>>,
 }
 
 impl Loaded {
@@ -53,7 +58,10 @@ impl Loaded {
             Chain {
                 first: self.first_number(shard, purpose),
                 previous: made.and_then(|made| made.last().copied()),
-                unnamed: made.into_iter().flatten().filter(|segment| !is_named(segment)).copied().collect(),
+                unnamed: Unnamed {
+                    now: made.into_iter().flatten().filter(|segment| !is_named(segment)).copied().collect(),
+                    once_gone: self.names.get(&(shard, purpose)).cloned().unwrap_or_default(),
+                },
             }
         };
         let (mail, journal) = (chain(Purpose::Mail), chain(Purpose::Journal));
@@ -83,11 +91,12 @@ impl Loaded {
         self.directories.first().copied()
     }
 
-    /// The checkpoint used journal numbers up to `segment`; the first of its journals names all before it.
-    pub(super) fn journals_end(&mut self, shard: ShardId, segment: SegmentId) {
-        let before = self.made.get(&(shard, Purpose::Journal)).cloned().unwrap_or_default();
-        self.note_named(shard, Purpose::Journal, before);
-        self.note_made(shard, Purpose::Journal, segment);
+    /// The checkpoint used journal numbers up to `segment`; its journals name all before it, but for what did not fit.
+    pub(super) fn journals_end(&mut self, shard: ShardId, segment: SegmentId, unnamed: &BTreeSet<SegmentId>) {
+        self.note_header(shard, (Purpose::Journal, segment), None);
+        let made = self.made.get(&(shard, Purpose::Journal)).into_iter().flatten();
+        let named: Vec<SegmentId> = made.filter(|made| !unnamed.contains(made)).copied().collect();
+        self.note_named(shard, Purpose::Journal, named);
     }
 
     /// What the checkpoint of this start says of each directory: all journals that are there are restated.
@@ -126,10 +135,23 @@ impl Loaded {
         self.named.entry((shard, purpose)).or_default().extend(segments);
     }
 
-    /// A mail segment with its header.
-    pub(super) fn note_mail_header(&mut self, shard: ShardId, header: &SegmentHeader) {
-        self.chain.take_mail(shard, header);
-        self.note_named(shard, Purpose::Mail, header.before());
+    /// It is tallied or restated: what its header names is named by that no more, and no header need name it.
+    pub(super) fn note_gone(&mut self, shard: ShardId, purpose: Purpose, segment: SegmentId) {
+        self.note_named(shard, purpose, [segment]);
+        self.names.entry((shard, purpose)).or_default().remove(&segment);
+    }
+
+    /// A segment that stays was made, and what its header names if that can be read.
+    pub(super) fn note_header(
+        &mut self,
+        shard: ShardId,
+        (purpose, segment): (Purpose, SegmentId),
+        header: Option<&SegmentHeader>,
+    ) {
+        self.note_made(shard, purpose, segment);
+        let names: Vec<SegmentId> = header.into_iter().flat_map(SegmentHeader::before).collect();
+        self.note_named(shard, purpose, names.iter().copied());
+        self.names.entry((shard, purpose)).or_default().insert(segment, names);
     }
 
     pub(super) fn note_stamp(&mut self, shard: ShardId, stamp: Stamp) {

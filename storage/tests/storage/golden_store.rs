@@ -5,6 +5,7 @@
 
 use super::checker::{check, read_back};
 use super::hazards::promise_of;
+use super::lost_files::assert_each_segment_is_told;
 use super::node::*;
 use super::upkeep::{checkpoint_all, compact_beside, hold};
 use std::fs;
@@ -16,6 +17,7 @@ use storage::disk::{Block, Disk, File};
 use storage::format::journal_entry::Authentication;
 use storage::format::segment_header::SegmentHeader;
 use storage::inspect::Directory;
+use storage::position::SegmentId;
 use storage::reader::Reader;
 use storage::sim::disk::Faults;
 use storage::sim::{SimClock, SimDisk};
@@ -199,6 +201,28 @@ fn h13_every_golden_store_is_read_whole() {
     }
 }
 
+/// The first of them is of a program that named a segment once: of one whose namer is gone only a start of today tells the next
+/// header, and from then on each is missed.
+#[test]
+fn a_segment_of_the_golden_store_that_vanishes_is_told_once_a_life_was_begun_on_it() {
+    let disk = mounted(&goldens().join("store-01"));
+    let mail = disk.paths().into_iter().filter(|path| path.contains("segment-") && path.ends_with(".log"));
+    let mail: Vec<String> = mail.collect();
+    let names = |disk: &SimDisk, number: u32| {
+        let headers = disk.paths().into_iter().filter(|path| path.starts_with("shard-00/segment-"));
+        let headers = headers.filter(|path| path.ends_with(".log"));
+        let headers = headers.map(|path| SegmentHeader::decode(&disk.content(&path).unwrap()).unwrap());
+        let named: Vec<SegmentId> = headers.flat_map(|header| header.before().collect::<Vec<_>>()).collect();
+        named.contains(&SegmentId(number))
+    };
+    assert!(!names(&disk, 2), "its namer is gone");
+    let shape = Shape { mail_octets: MAIL_OCTETS, ..Shape::from(&options()) };
+    live_in_shape(&disk, shape, |node| async move { drop(node) });
+    assert!(names(&disk, 2));
+    let mail: Vec<String> = mail.into_iter().filter(|path| disk.content(path).is_some()).collect();
+    assert_each_segment_is_told(&disk, &mail);
+}
+
 /// The first of them has what it is there for. No ledger: its segments went after its checkpoint, and tallies tell of them.
 #[test]
 fn h13_the_golden_store_has_some_of_everything() {
@@ -208,13 +232,22 @@ fn h13_the_golden_store_has_some_of_everything() {
     let headers: Vec<SegmentHeader> =
         headers.map(|path| SegmentHeader::decode(&disk.content(&path).unwrap()).unwrap()).collect();
     assert!(headers.iter().any(|header| !header.sources.is_empty()), "a rewrite");
+    assert!(headers.iter().any(|header| !header.others.is_empty()), "two that were made behind one");
+    let mut first_journals = 0;
+    let contents = fs::read_to_string(root.join(CONTENTS)).unwrap();
+    let authentication = |line: &&str| line.contains("authentication 0x") && !line.ends_with(" 0x0");
+    assert!(contents.lines().any(|line| authentication(&line)), "what authentication said");
     let mut kinds = std::collections::BTreeMap::<&'static str, u64>::new();
     let found = block_on(&SimClock::default(), async move {
         let directory = Directory::walk(disk, Default::default()).await.unwrap();
         directory
-            .records(&Default::default(), |record| *kinds.entry(record.kind).or_default() += 1)
+            .records(&Default::default(), |record| {
+                *kinds.entry(record.kind).or_default() += 1;
+                first_journals += u64::from(record.text.contains("journals from"));
+            })
             .await
             .unwrap();
+        assert!(first_journals > 0, "a checkpoint says which journals count");
         kinds
     });
     for kind in ["message", "chunk", "void", "settlement", "tally", "outcomes", "held", "checkpoint"] {

@@ -444,6 +444,7 @@ fn h2_without_a_shard_mail_is_taken_and_what_came_after_its_last_message_waits()
             let world = Rc::clone(&world);
             move |node| async move {
                 assert!(node.opened.incomplete, "what journals say about the missing shard stays");
+                assert_eq!(node.opened.findings, []);
                 let [first, second, third] = [1, 2, 3].map(|number| promise_of(&world, number).stamp);
                 let horizon = node.opened.frontier.horizon();
                 assert!(first < horizon && second < horizon, "up to its last known message");

@@ -84,7 +84,7 @@ fn real_directory(scratch: &Scratch, sealed: bool) -> Vec<Stamp> {
             reserve_octets: 0,
             first_segment: opened.chains[0].mail.first,
             previous: None,
-            unnamed: Vec::new(),
+            unnamed: Default::default(),
             keys: Arc::default(),
             frontier: Arc::clone(&opened.frontier),
         };

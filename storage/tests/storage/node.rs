@@ -282,6 +282,7 @@ impl Node {
                     break;
                 }
                 shard.shelf.borrow_mut().tallied(&tally);
+                self.shards.iter().filter(|of| of.id == directory).for_each(|of| of.mail.gone(segment));
                 self.leaving.borrow_mut().remove(&(tally.shard, tally.segment));
                 drop(telling);
                 gone.push((tally.shard, tally.segment));

@@ -60,6 +60,7 @@ fn h1_mail_that_is_taken_without_a_shard_survives_what_that_shard_tells_of_segme
         live_with(&disk, without, {
             let world = Rc::clone(&world);
             move |node| async move {
+                assert_eq!(node.opened.findings, []);
                 for shard in &node.shards {
                     assert!(send(shard, &world, &["a@one.test"], 1_000, 0).await);
                 }

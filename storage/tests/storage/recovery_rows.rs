@@ -350,7 +350,7 @@ fn a_walk_meets_frames_across_its_windows() {
         reserve_octets: 0,
         first_segment: SegmentId(1),
         previous: None,
-        unnamed: Vec::new(),
+        unnamed: Default::default(),
         keys: Default::default(),
         frontier: Arc::new(Frontier::new(1, opened.frontier.horizon(), Stamp(1 << 30))),
     };

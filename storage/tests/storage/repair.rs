@@ -265,7 +265,7 @@ fn encrypted(keys: &Arc<Keys>) -> SimDisk {
             reserve_octets: 0,
             first_segment: opened.chains[0].mail.first,
             previous: None,
-            unnamed: Vec::new(),
+            unnamed: Default::default(),
             keys: Arc::clone(&keys),
             frontier: Arc::clone(&opened.frontier),
         };
