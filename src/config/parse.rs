@@ -432,6 +432,11 @@ mod tests {
         ] {
             assert_eq!(error(&format!("{DOMAIN}{line}")), format!("t:4: {expected}"));
         }
+        let text = DOMAIN.replace("[\"192.0.2.1\"]", "\"mx\"");
+        let config = Config::parse(&text, "t").expect("good");
+        assert_eq!(config.domains[0].primaries, Primaries::Exchangers);
+        let again = Config::parse(&config.effective().to_string(), "t").expect("good");
+        assert_eq!(again.domains[0].primaries, Primaries::Exchangers);
         let text = DOMAIN.replace("[\"192.0.2.1\"]", "\"elsewhere\"");
         assert!(error(&text).starts_with("t:3: domain[0].primary: "), "{}", error(&text));
         let quota = format!("{DOMAIN}quota = {{ messages = -1 }}");

@@ -163,9 +163,6 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     let client = self.session.client().address.unwrap_or(self.client);
                     let verdict = verdict::sender(free, &snapshot)
                         .and_then(|()| self.shard.receiving.admit_message(client, &snapshot, now));
-                    if verdict.is_ok() {
-                        self.ingest.begin();
-                    }
                     self.session.handle_sender(verdict, now);
                 }
                 ServerEvent::StartTls => {

@@ -73,11 +73,6 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         }
     }
 
-    /// MAIL was accepted.
-    pub(super) fn begin(&mut self) {
-        self.inquiry = Inquiry::default();
-    }
-
     /// A recipient was accepted.
     pub(super) fn take_recipient(&mut self, session: &ServerSession) {
         let client = session.client().address.unwrap_or(self.client);

@@ -72,11 +72,7 @@ impl World {
 
 /// A sender that brings messages one after the other over one connection, until the life ends.
 async fn send(shard: Rc<SimShard>, world: Rc<World>, spawn: SimSpawn) {
-    let (mut ours, theirs) = MemoryLink::pair();
-    let peer = SocketAddr::from(([192, 0, 2, 1], 25_000));
-    spawn.spawn(connection::serve(shard, theirs, peer));
-    converse(&mut ours, b"", "220 ").await;
-    converse(&mut ours, b"EHLO sender.test\r\n", "250 ").await;
+    let mut ours = greeted(shard, &spawn).await;
     loop {
         let number = world.next.get();
         world.next.set(number + 1);
@@ -92,6 +88,16 @@ async fn send(shard: Rc<SimShard>, world: Rc<World>, spawn: SimSpawn) {
         let subject = number.to_string();
         world.acknowledged.borrow_mut().push(Promised { subject, mail_at, acknowledged_at });
     }
+}
+
+/// A session that has said EHLO.
+async fn greeted(shard: Rc<SimShard>, spawn: &SimSpawn) -> MemoryLink {
+    let (mut ours, theirs) = MemoryLink::pair();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 25_000));
+    spawn.spawn(connection::serve(shard, theirs, peer));
+    converse(&mut ours, b"", "220 ").await;
+    converse(&mut ours, b"EHLO sender.test\r\n", "250 ").await;
+    ours
 }
 
 /// Sends, then reads until a line that starts with `expected`; `false` at the end of the stream.

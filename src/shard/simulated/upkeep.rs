@@ -6,15 +6,13 @@
 
 use super::node::{self, Plan};
 use super::primary::{Primary, Taken, primary_of};
-use super::{DISK_OCTETS, MemoryLink, SimShard, SimSpawn, converse};
+use super::{DISK_OCTETS, SimShard, SimSpawn, converse, greeted};
 use crate::config::Config;
 use crate::limits::OUTSTANDING_MAX;
-use crate::shard::connection;
 use crate::shard::link::Spawn;
 use crate::smtp::reply::UNVERIFIED_RECIPIENT_450;
 use crate::smtp::server::RecipientVerdict;
 use core::cell::{Cell, RefCell};
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -97,11 +95,7 @@ fn plan(shards: u16, large: bool) -> Plan {
 /// A sender that brings messages one after the other, with pauses, until the life ends.
 async fn send(shard: Rc<SimShard>, world: Rc<World>, spawn: SimSpawn, mut random: Random, large: bool) {
     let clock = shard.clock.clone();
-    let (mut ours, theirs) = MemoryLink::pair();
-    let peer = SocketAddr::from(([192, 0, 2, 1], 25_000));
-    spawn.spawn(connection::serve(shard, theirs, peer));
-    converse(&mut ours, b"", "220 ").await;
-    converse(&mut ours, b"EHLO sender.test\r\n", "250 ").await;
+    let mut ours = greeted(shard, &spawn).await;
     loop {
         clock.sleep(Duration::from_millis(random.below(1_500))).await;
         let subject = world.next.replace(world.next.get() + 1).to_string();
