@@ -310,6 +310,14 @@ pub const SETTLEMENTS_A_WRITE: usize = 8;
 pub const SETTLEMENT_PAUSE: Duration = Duration::from_millis(20);
 /// First pause before a primary that is down is tried again; doubles up to `retry_interval`.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(15);
+/// How long a served session of a host makes a 421 to another one pacing rather than an outage.
+pub const PACED_AGE: Duration = Duration::from_secs(60);
+/// Recipients that a probe of a lane asks for, at most.
+pub const PROBED_RECIPIENTS_MAX: usize = 3;
+/// How long after an outage a refusal of a recipient that was good before is not believed.
+pub const GUARD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// Names of recipients that the bounce guard of a lane keeps, taken and refused each; with more it counts no further ones.
+pub const GUARD_NAMES_MAX: usize = 64;
 /// Longest pause before a deferred message is tried again.
 pub const DEFERRED_GAP_MAX: Duration = Duration::from_secs(4 * 3600);
 /// First pause before a deferred message is tried again, or `retry_interval` if that is shorter.

@@ -175,6 +175,13 @@ impl DomainRecipients {
         self.primary().known.is_accepted(name, delimiter, at.wall_s, age)
     }
 
+    /// Some that were accepted within `age`, at most `most`, as a mailbox can be written without quoting: from the `skipped`-th on,
+    /// in no order, but in the same one while nothing is added.
+    #[must_use]
+    pub fn accepted(&self, at: Instants, age: Duration, skipped: usize, most: usize) -> Vec<String> {
+        self.primary().known.accepted(at.wall_s, age, skipped, most)
+    }
+
     /// Whether a callout was told within `age` that it is unknown, and nothing else since.
     #[must_use]
     pub fn was_refused_when_asked(&self, name: &str, at: Instants, age: Duration) -> bool {

@@ -3,6 +3,7 @@
 
 mod clock_jump;
 mod edge;
+mod guard;
 mod inquiry;
 mod link;
 mod node;

@@ -160,6 +160,26 @@ impl Known {
         accepted(name) || without_detail(name, delimiter).is_some_and(accepted)
     }
 
+    /// Some that were accepted within `age` and can be written without quoting, from the `skipped`-th on.
+    pub(super) fn accepted(&self, wall_s: u32, age: Duration, skipped: usize, most: usize) -> Vec<String> {
+        let is_plain = |name: &str| {
+            let is_atom = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.+".contains(&octet);
+            name.bytes().all(is_atom)
+                && !name.starts_with('.')
+                && !name.ends_with('.')
+                && !name.contains("..")
+        };
+        let lately = self.accepted.iter().filter(|(_, evidence)| evidence.is_younger(wall_s, age));
+        let names = lately.map(|(name, _)| name).filter(|name| is_plain(name));
+        let skipped = skipped % self.accepted.len().max(1);
+        // From the first ones again, where the end is near.
+        let mut some: Vec<String> =
+            names.clone().skip(skipped).take(most).map(|name| name.to_string()).collect();
+        let rest = most - some.len();
+        some.extend(names.take(rest.min(skipped)).map(|name| name.to_string()));
+        some
+    }
+
     /// Whether a callout was told within `age` that it is unknown, and nothing else since.
     pub(super) fn was_refused_when_asked(&self, name: &str, wall_s: u32, age: Duration) -> bool {
         self.is_refused(name, wall_s, age)

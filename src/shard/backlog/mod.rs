@@ -1,9 +1,11 @@
 //! What the domains of a shard have queued: memory, no waiting, no delivering.
 //!
-//! One lane a domain: its queue, the facts on their way to the journal, and who is to be woken. Tasks that work on
+//! One lane a domain: its queue, the facts on their way to the journal, how its primary is, and who is to be woken. Tasks that work on
 //! it are in `replay`.
 
 mod deferred;
+mod guard;
+mod health;
 mod queue;
 mod schedule;
 mod settlements;
@@ -14,7 +16,10 @@ mod waiting;
 use super::mesh::{Moved, Said};
 use crate::bridge::{DomainUsage, Usage};
 use crate::limits::DELIVERIES_A_SHARD_MAX;
+use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
+pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
+pub(super) use health::{Health, Sign, busy};
 pub(super) use queue::{Due, Ended, Queue, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
@@ -49,6 +54,12 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     pub(super) domain: Arc<str>,
     pub(super) queue: RefCell<Queue>,
+    /// How its primary is.
+    pub(super) health: Cell<Health>,
+    /// What the primary's refusals mean.
+    pub(super) guard: RefCell<Guard>,
+    /// When a primary served us last.
+    pub(super) served: Cell<Option<Moment>>,
     /// What is queued and held of it.
     pub(super) usage: Arc<DomainUsage>,
     /// A task runs, or is about to.
@@ -184,6 +195,19 @@ impl Lanes {
         pending as u64
     }
 
+    /// The operator lets a lane go on that the guard stopped. Gives whether it was stopped.
+    pub(super) fn thaw(&self, domain: &str, now: Moment) -> bool {
+        let lane = self.lanes.borrow().get(domain).map(Rc::clone);
+        let Some(lane) = lane else { return false };
+        let was_frozen = lane.guard.borrow_mut().thaw(now);
+        if was_frozen {
+            lane.health.set(lane.health.get().after(Sign::Thawed));
+            lane.queue.borrow_mut().flush();
+            lane.stirred.notify_all();
+        }
+        was_frozen
+    }
+
     /// Facts that are not durable yet.
     pub(super) fn outstanding(&self) -> u32 {
         self.lanes.borrow().values().map(|lane| lane.settlements.outstanding()).sum()
@@ -223,6 +247,9 @@ impl Lanes {
         let lane = Rc::new(Lane {
             domain: Arc::clone(domain),
             queue: RefCell::default(),
+            health: Cell::default(),
+            guard: RefCell::default(),
+            served: Cell::default(),
             usage: self.usage.domain(domain),
             running: Cell::new(false),
             found: Cell::new(false),

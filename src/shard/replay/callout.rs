@@ -68,7 +68,7 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     if !known.can_be_asked(shard.clock.now()) {
         return Said::Unreachable;
     }
-    let Some(mut delivery) = connect(shard, dialer, domain).await else {
+    let Ok(mut delivery) = connect(shard, dialer, domain).await else {
         known.set_reached(false, shard.clock.now());
         return Said::Unreachable;
     };

@@ -8,22 +8,32 @@ use crate::shard::state::Shard;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
-/// Tries all primaries with all their addresses; none serves: `None`, and the log says why.
+/// Why nobody serves us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unserved {
+    /// One of them said 421 in place of its greeting, or to EHLO.
+    Busy,
+    /// There is no route, no connection, no reply in time, or another refusal.
+    Refused,
+}
+
+/// Tries all primaries with all their addresses; none serves: what that says of them, and the log has the reasons.
 pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
     shard: &Shard<D, C>,
     dialer: &N,
     domain: &Domain,
-) -> Option<Delivery<N::Link, C>> {
+) -> Result<Delivery<N::Link, C>, Unserved> {
+    let mut unserved = Unserved::Refused;
     let hostname = shard.snapshot.borrow().config.hostname.clone();
     let primaries = match route::primaries(&domain.name, &domain.primaries, &hostname, &shard.lookup).await {
         Ok(primaries) => primaries,
         Err(NoRoute::Lookup(error)) => {
             tracing::warn!(domain = %domain.name, %error, "the domain's mail exchangers cannot be found; its mail waits");
-            return None;
+            return Err(Unserved::Refused);
         }
         Err(error) => {
             tracing::error!(domain = %domain.name, %error, "nobody takes the domain's mail; it waits for another MX record");
-            return None;
+            return Err(Unserved::Refused);
         }
     };
     for primary in primaries.iter() {
@@ -36,7 +46,7 @@ pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
         };
         for address in addresses {
             if shard.is_shutting_down() {
-                return None;
+                return Err(Unserved::Refused);
             }
             let link = match dialer.dial(address).await {
                 Ok(link) => link,
@@ -52,12 +62,15 @@ pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
                     tracing::error!(domain = %domain.name, %primary, %address, "the primary is this server: a loop");
                     delivery.close().await;
                 }
-                Ok(delivery) => return Some(delivery),
+                Ok(delivery) => return Ok(delivery),
                 Err(failure) => {
+                    if failure.is_busy() {
+                        unserved = Unserved::Busy;
+                    }
                     tracing::info!(domain = %domain.name, %address, %failure, "the primary does not serve us");
                 }
             }
         }
     }
-    None
+    Err(unserved)
 }

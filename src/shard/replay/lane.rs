@@ -1,19 +1,23 @@
 //! The task of one lane: connect, send in order, write down what became of it, pause when nobody answers.
 
-use super::addressee::addressees;
-use super::connect::connect;
+use super::addressee::{Addressee, addressees};
+use super::connect::{Unserved, connect};
 use super::damage::Remains;
 use super::delivery::{Delivery, SendError};
 use super::learn::learn;
 use super::outcome::{Verdict, judge};
+use super::watch::Watched;
 use super::{damage, settle};
 use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
-use crate::shard::backlog::{Due, Lane, Place, Settlement, probe_pause, stored_octets};
+use crate::shard::backlog::{
+    Drained, Due, Health, Lane, Place, Probed, Ruling, Settlement, Sign, busy, probe_pause, stored_octets,
+};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
+use crate::smtp::client::TransactionOutcome;
 use core::cell::Cell;
 use core::time::Duration;
 use futures_lite::future::or;
@@ -52,12 +56,16 @@ enum Broke {
 enum Ended {
     /// In the middle of a transaction, by us: there is nobody to take leave of.
     Cut,
-    /// Nothing is queued any more.
+    /// Everything due was handed over.
     Done,
     /// The session or the primary failed: pause before the next one.
     Failed,
+    /// The guard stops the lane.
+    Frozen,
     /// The shard shuts down, or the configuration is another.
     Interrupted,
+    /// The primary puts everything off: as `Failed`.
+    PutOff,
 }
 
 /// Runs a lane until its queue is empty.
@@ -81,21 +89,20 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
             continue;
         };
         if lane.found.take() {
-            // What a start found is an outage's, until it was handed over.
-            task.say_outage(&snapshot, true);
+            task.witness(&snapshot, Sign::Found);
         }
         let now = task.shard.clock.now();
         let due = task.lane.queue.borrow().due(now, task.limit());
         match due {
             Due::Nothing => {
-                task.say_outage(&snapshot, false);
+                task.witness(&snapshot, Sign::Drained);
                 break;
             }
-            Due::At(moment) => {
+            Due::At(moment) if !task.lane.guard.borrow().is_frozen() => {
                 let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
                 or(sleep, or(stirred, arrived)).await;
             }
-            Due::Now => task.try_primaries(&snapshot, domain, stirred).await,
+            Due::At(_) | Due::Now => task.try_primaries(&snapshot, domain, stirred).await,
         }
     }
     task.lane.running.set(false);
@@ -114,31 +121,63 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.progressed.set(false);
         self.shard.lanes.enter().await;
         let ended = match connect(&self.shard, &self.dialer, domain).await {
-            Some(delivery) => self.drain(delivery, snapshot, domain).await,
-            None => Ended::Failed,
+            Ok(delivery) => {
+                self.lane.served.set(Some(self.shard.clock.now()));
+                self.witness(snapshot, Sign::Served);
+                self.drain(delivery, snapshot, domain).await
+            }
+            Err(unserved) => {
+                let now = self.shard.clock.now();
+                let sign = match unserved {
+                    Unserved::Busy => busy(self.lane.served.get(), now),
+                    Unserved::Refused => Sign::Unserved,
+                };
+                self.witness(snapshot, sign);
+                Ended::Failed
+            }
         };
         self.shard.lanes.leave();
         match ended {
-            Ended::Cut | Ended::Done | Ended::Interrupted => self.failures = 0,
+            Ended::Cut | Ended::Done | Ended::Interrupted => {
+                self.failures = 0;
+                return;
+            }
             Ended::Failed if self.progressed.get() => {
                 // It serves, so much at a time: a limit of its own, not an outage.
                 self.failures = 0;
                 or(self.shard.clock.sleep(RECONNECT_PAUSE), stirred).await;
+                return;
             }
-            Ended::Failed => {
-                self.say_outage(snapshot, true);
-                self.failures += 1;
-                let pause = probe_pause(self.failures, domain.retry_interval);
-                tracing::info!(domain = %domain.name, pause_s = pause.as_secs(), "the primary is not available");
-                or(self.shard.clock.sleep(pause), stirred).await;
-            }
+            Ended::Failed => {}
+            Ended::Frozen => self.witness(snapshot, Sign::Frozen),
+            Ended::PutOff => self.witness(snapshot, Sign::PutOff),
         }
+        self.failures += 1;
+        let pause = probe_pause(self.failures, domain.retry_interval);
+        let state = self.lane.health.get().word();
+        tracing::info!(domain = %domain.name, state, pause_s = pause.as_secs(), "the primary is tried again later");
+        or(self.shard.clock.sleep(pause), stirred).await;
     }
 
-    /// Who judges recipients goes by this.
-    fn say_outage(&self, snapshot: &Snapshot, outage: bool) {
+    /// Something was seen of the primary: health, guard and who judges recipients go by it.
+    fn witness(&self, snapshot: &Snapshot, sign: Sign) {
+        let before = self.lane.health.get();
+        let health = before.after(sign);
+        self.lane.health.set(health);
+        if matches!(sign, Sign::Found | Sign::PutOff | Sign::Unserved) {
+            self.lane.guard.borrow_mut().outage();
+        }
         if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
-            known.set_outage(outage);
+            known.set_outage(health.is_outage());
+        }
+        if health == before {
+            return;
+        }
+        let (domain, was, is) = (&self.lane.domain, before.word(), health.word());
+        if health == Health::Frozen {
+            tracing::error!(%domain, was, "the primary refuses whom it should take: nothing goes there until it takes them again");
+        } else {
+            tracing::info!(%domain, was, is, "the primary's state changed");
         }
     }
 
@@ -156,6 +195,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             tracing::info!(domain = %domain.name, queued, memory_octets, cursor, "the primary is up: handing over");
         }
         let mut held_back = Duration::from_millis(1);
+        if let Some(ended) = self.ask_while_frozen(&mut delivery, snapshot, domain).await {
+            self.spawn.spawn(delivery.close());
+            return ended;
+        }
         let ended = loop {
             // With another configuration the domain may have other primaries, or be gone (H14).
             if self.shard.is_shutting_down() || !Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
@@ -164,8 +207,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let looking = self.shard.looking.guard();
             let Some(place) = self.next() else {
                 if !self.lane.queue.borrow().has_untried(self.limit()) {
-                    tracing::info!(domain = %domain.name, "nothing is left to hand over now");
-                    break Ended::Done;
+                    match self.drained(&mut delivery, snapshot, domain).await {
+                        Some(ended) => break ended,
+                        None => continue,
+                    }
                 }
                 // A record of another shard with a smaller stamp is not durable yet (H12).
                 self.shard.clock.sleep(held_back).await;
@@ -181,13 +226,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
         };
         let now = self.shard.clock.now();
+        self.lane.guard.borrow_mut().session_ended();
         match ended {
             Ended::Done => {
-                self.say_outage(snapshot, false);
                 self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval);
             }
             // Nobody has spoken for the primary: those that it put off are in order again.
-            Ended::Cut | Ended::Failed | Ended::Interrupted => {
+            Ended::Cut | Ended::Failed | Ended::Frozen | Ended::Interrupted | Ended::PutOff => {
                 self.lane.queue.borrow_mut().restore_suspects()
             }
         }
@@ -197,6 +242,63 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         self.reader.forget_all();
         ended
+    }
+
+    /// Everything due was handed over; `None`: there is more, since parked units are judged now.
+    async fn drained(
+        &self,
+        delivery: &mut Delivery<N::Link, C>,
+        snapshot: &Snapshot,
+        domain: &Domain,
+    ) -> Option<Ended> {
+        let Some(watched) = self.watched(snapshot, domain) else { return Some(Ended::Done) };
+        let known_good = watched.known_good_count();
+        let waits = self.lane.queue.borrow().len() > 0;
+        let drained = self.lane.guard.borrow_mut().drained(known_good, waits, watched.at.now);
+        match drained {
+            Drained::Over => {
+                self.witness(snapshot, Sign::Drained);
+                tracing::info!(domain = %domain.name, "nothing is left to hand over now");
+                return Some(Ended::Done);
+            }
+            Drained::Sweep => {}
+            Drained::Probe => match watched.probe(&self.lane, delivery).await {
+                Probed::Refusing => return Some(Ended::Frozen),
+                Probed::Undecided if !delivery.is_ready() => return Some(self.session_failed(delivery)),
+                // Parked units stay where they are until their gap is over, and then it is asked again.
+                Probed::Undecided => return Some(Ended::Done),
+                Probed::Well => {}
+            },
+        }
+        tracing::info!(domain = %domain.name, "what was refused is offered once more: the answer is final now");
+        self.lane.queue.borrow_mut().flush();
+        None
+    }
+
+    /// A frozen lane asks, and goes on when the primary takes whom it should.
+    async fn ask_while_frozen(
+        &self,
+        delivery: &mut Delivery<N::Link, C>,
+        snapshot: &Snapshot,
+        domain: &Domain,
+    ) -> Option<Ended> {
+        if !self.lane.guard.borrow().is_frozen() {
+            return None;
+        }
+        let watched = self.watched(snapshot, domain)?;
+        match watched.probe(&self.lane, delivery).await {
+            Probed::Well => {
+                self.witness(snapshot, Sign::Thawed);
+                None
+            }
+            _ if !delivery.is_ready() => Some(self.session_failed(delivery)),
+            Probed::Refusing | Probed::Undecided => Some(Ended::Frozen),
+        }
+    }
+
+    fn watched<'a>(&self, snapshot: &'a Snapshot, domain: &'a Domain) -> Option<Watched<'a>> {
+        let known = snapshot.recipients_of(&domain.name)?;
+        Some(Watched { domain, known, at: self.shard.instants() })
     }
 
     fn session_failed(&self, delivery: &Delivery<N::Link, C>) -> Ended {
@@ -236,6 +338,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let error = ReadError::Damaged("recipients");
             return self.unreadable(place, looking, &ordinals, error, domain).await;
         }
+        self.lane.guard.borrow_mut().offer();
         let sent = delivery.send(&message, &recipients, &self.reader, shard).await;
         let outcome = match sent {
             Ok(outcome) => outcome,
@@ -250,7 +353,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let delimiter = domain.recipients.subaddress_delimiter;
             learn(known, delimiter, mailboxes, &outcome, self.shard.instants());
         }
-        let verdict = judge(entry.stamp, &ordinals, &outcome, domain.on_reject);
+        let rulings = self.weigh(entry.stamp, &recipients, &outcome, domain);
+        let verdict = judge(entry.stamp, &ordinals, &outcome, &rulings, domain.on_reject);
         self.tell(&frame.header.queue_id.to_string(), &message, place.1.stamp, &verdict);
         let broke = if delivery.is_ready() {
             Broke::Not
@@ -261,6 +365,25 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         };
         let recipients: Vec<&str> = recipients.iter().map(|addressee| addressee.mailbox).collect();
         self.apply(place, looking, verdict, &recipients, broke, domain)
+    }
+
+    /// What the guard says of each recipient's answer.
+    fn weigh(
+        &self,
+        stamp: Stamp,
+        recipients: &[Addressee<'_>],
+        outcome: &TransactionOutcome,
+        domain: &Domain,
+    ) -> Vec<Ruling> {
+        let is_proven = self.lane.queue.borrow().is_reverse_path_proven(stamp);
+        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+        let mut guard = self.lane.guard.borrow_mut();
+        let rulings = match self.watched(&snapshot, domain) {
+            Some(watched) => watched.weigh(&mut guard, recipients, outcome, is_proven),
+            None => vec![Ruling::Park; recipients.len()],
+        };
+        guard.answered();
+        rulings
     }
 
     fn tell(&self, queue_id: &str, message: &MessageView<'_>, stamp: Stamp, verdict: &Verdict) {
@@ -275,6 +398,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (deferred, unknown) = (verdict.deferred.len(), verdict.unknown.len());
         let event = match () {
             () if unknown > 0 => "outcome unknown: sent again, may arrive twice",
+            () if !verdict.parked.is_empty() => "refused by the primary after an outage: not final",
             () if held > 0 => "refused by the primary: held",
             () if deferred > 0 => "deferred by the primary",
             () if !verdict.untried.is_empty() => "not sent: the session ended",
@@ -310,9 +434,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if got_through {
             self.progressed.set(true);
             queue.got_through(now, retry_interval);
+            let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+            self.witness(&snapshot, Sign::Took);
         }
         let (code, is_open) = (verdict.code, verdict.is_open());
-        let is_deferred = !verdict.deferred.is_empty();
+        let (is_deferred, is_parked) = (!verdict.deferred.is_empty(), !verdict.parked.is_empty());
         if !verdict.facts.is_empty() {
             self.record(place, looking, verdict.facts);
         }
@@ -336,16 +462,16 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             Broke::Not => {}
         }
-        if got_through || !is_deferred {
-            // The primary is well and took it for others: these recipients wait by themselves.
+        if got_through || !is_deferred || is_parked {
+            // The primary is well and took it for others, or refused them: these recipients wait by themselves.
             queue.step_aside(place, now, retry_interval);
-            return None;
+            return self.lane.guard.borrow().is_frozen().then_some(Ended::Frozen);
         }
         let impaired = queue.put_off(place, recipients, now, retry_interval);
         if impaired {
             tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
         }
-        impaired.then_some(Ended::Failed)
+        impaired.then_some(Ended::PutOff)
     }
 
     /// A record that cannot be read costs itself, never the lane.

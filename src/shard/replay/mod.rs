@@ -5,7 +5,8 @@
 //! only when every shard's durable frontier has passed it. While nobody answers it tries again by the
 //! schedule. What each primary's answer means is in `outcome`, what waits and what steps aside in `queue`.
 //!
-//! Not built yet: parallel lanes, the bounce guard, canaries; they grow here.
+//! After an outage a guard (`backlog::guard`) weighs what the primary refuses before anything of it is final; `watch` does what
+//! it says. Not built yet: parallel lanes, bounces; they grow here.
 
 mod addressee;
 mod callout;
@@ -19,6 +20,7 @@ mod names;
 mod outcome;
 mod route;
 mod settle;
+mod watch;
 
 use super::link::{Dialer, Spawn};
 use super::state::Shard;

@@ -85,6 +85,13 @@ pub enum ProtocolError {
     Reply(#[from] ReplyError),
 }
 
+impl ClientFailure {
+    /// The server has no time for us now: 421 in place of its greeting, or to EHLO (RFC 5321 3.8).
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::GreetingRefused(reply) | Self::HelloRefused(reply) if reply.code == 421)
+    }
+}
+
 impl RecipientOutcome {
     /// A final reply by its class. 552 to RCPT is an old server's "too many recipients", which another
     /// transaction can carry (RFC 5321 4.5.3.1.10).
