@@ -180,8 +180,16 @@ pub const QUOTA_OCTETS_MAX: u64 = 1 << 50;
 
 /// Connections that the kernel may hold before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
-/// How long a connection to one address of a primary may take.
+/// How long connecting to a domain's primaries may take, all their addresses together.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an address has before the next one of the same host is tried beside it (RFC 8305 5 and 8).
+pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+/// How long a host has before the one behind it is tried beside it.
+pub const HOST_STAGGER: Duration = Duration::from_secs(3);
+/// How long a host that failed is not asked again on behalf of another domain; less than the first pause of a lane.
+pub const HOST_FAILURE_AGE: Duration = Duration::from_secs(10);
+/// Hosts that a shard remembers.
+pub const HOSTS_MAX: usize = 65_536;
 /// How long a primary may take to greet and to answer EHLO. RFC 5321 4.5.3.2.1 gives it 5 minutes; a host that
 /// hangs would hold its domain for that long at every try, against P8, and the next try comes by itself.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -190,7 +198,10 @@ pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a primary that served us and then ended the session is connected to again.
 pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// Sessions with primaries that a shard has, or opens, at a time; further domains wait for a place.
-pub const DELIVERIES_A_SHARD_MAX: u32 = 256;
+pub const SESSIONS_A_SHARD_MAX: usize = 128;
+/// The same for domains whose outage may be over. With 10,000 of them on one shard, and a connection that takes
+/// [`DIAL_TIMEOUT`], each has its turn in 10,000 * 10 s / 384 = 260 s, which is within `retry_interval`'s 5 minutes (P8, H49).
+pub const PROBES_A_SHARD_MAX: usize = 384;
 /// Descriptors that are kept for logs, deliveries and the process itself, out of those that it may have.
 pub const DESCRIPTORS_RESERVED: u64 = 512;
 /// Addresses of one primary that are tried in turn.

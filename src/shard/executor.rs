@@ -10,8 +10,10 @@ use super::caps::Caps;
 use super::checkpoint;
 use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
+use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
+use super::places::Places;
 use super::receiving::Receiving;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
@@ -240,6 +242,8 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
         verdicts: Verdicts::default(),
         chores: Notify::default(),
         lanes,
+        hosts: Hosts::default(),
+        places: Places::default(),
         expiry_clock: RefCell::default(),
         synchronisation: expiry_clock::synchronisation,
         shutting_down: Cell::new(false),

@@ -6,6 +6,7 @@ mod edge;
 mod guard;
 mod inquiry;
 mod link;
+mod many;
 mod node;
 mod primary;
 mod recipients;

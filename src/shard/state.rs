@@ -6,8 +6,10 @@ use super::callouts::Callouts;
 use super::checkpoints::{Checkpoints, Step};
 use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
+use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
+use super::places::Places;
 use super::receiving::Receiving;
 use super::verdicts::Verdicts;
 use crate::bridge::{Instants, Lookup, Snapshot};
@@ -70,6 +72,10 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) chores: Notify,
     /// What its domains have queued.
     pub(super) lanes: Lanes,
+    /// Hosts that its lanes connect to.
+    pub(super) hosts: Hosts,
+    /// Places for sessions with them.
+    pub(super) places: Places,
     /// Whether mail may expire (H5).
     pub(super) expiry_clock: RefCell<ExpiryClock>,
     /// Asks the system about its clock.

@@ -95,10 +95,9 @@ impl Health {
     }
 }
 
-/// What a 421 in place of a greeting or a reply to EHLO means, `served` being when the host last served a session of ours.
-pub(in crate::shard) fn busy(served: Option<Moment>, now: Moment) -> Sign {
-    let is_lately = served.is_some_and(|served| now.saturating_sub(served) < PACED_AGE);
-    if is_lately { Sign::Paced } else { Sign::Unserved }
+/// Whether a 421 in place of a greeting or a reply to EHLO is pacing, `served` being when the host last served a session of ours.
+pub(in crate::shard) fn is_pacing(served: Option<Moment>, now: Moment) -> bool {
+    served.is_some_and(|served| now.saturating_sub(served) < PACED_AGE)
 }
 
 #[cfg(test)]
@@ -128,9 +127,9 @@ mod tests {
     #[test]
     fn a_421_is_pacing_only_beside_another_session() {
         let now = Duration::from_secs(1000);
-        assert_eq!(busy(None, now), Sign::Unserved);
-        assert_eq!(busy(Some(now - PACED_AGE), now), Sign::Unserved);
-        assert_eq!(busy(Some(now - PACED_AGE + Duration::from_secs(1)), now), Sign::Paced);
+        assert!(!is_pacing(None, now));
+        assert!(!is_pacing(Some(now - PACED_AGE), now));
+        assert!(is_pacing(Some(now - PACED_AGE + Duration::from_secs(1)), now));
     }
 
     fn state(word: &str) -> Option<Health> {

@@ -15,11 +15,10 @@ mod waiting;
 
 use super::mesh::{Moved, Said};
 use crate::bridge::{DomainUsage, Usage};
-use crate::limits::DELIVERIES_A_SHARD_MAX;
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
 pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
-pub(super) use health::{Health, Sign, busy};
+pub(super) use health::{Health, Sign, is_pacing};
 pub(super) use queue::{Due, Ended, Queue, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
@@ -44,9 +43,6 @@ pub(super) struct Lanes {
     starter: Notify,
     /// The configuration changed, or the shard shuts down.
     pub(super) stirred: Notify,
-    /// Sessions with primaries that are open, or being opened.
-    deliveries: Cell<u32>,
-    delivery_ends: Notify,
 }
 
 /// The mail of one domain.
@@ -58,8 +54,8 @@ pub(super) struct Lane {
     pub(super) health: Cell<Health>,
     /// What the primary's refusals mean.
     pub(super) guard: RefCell<Guard>,
-    /// When a primary served us last.
-    pub(super) served: Cell<Option<Moment>>,
+    /// Somebody wants to know whether the primary is back, whatever is known of its host.
+    pub(super) insists: Cell<bool>,
     /// What is queued and held of it.
     pub(super) usage: Arc<DomainUsage>,
     /// A task runs, or is about to.
@@ -90,8 +86,6 @@ impl Lanes {
             waiting: RefCell::default(),
             starter: Notify::default(),
             stirred: Notify::default(),
-            deliveries: Cell::new(0),
-            delivery_ends: Notify::default(),
         }
     }
 
@@ -191,6 +185,7 @@ impl Lanes {
         let lane = self.lanes.borrow().get(domain).map(Rc::clone);
         let Some(lane) = lane else { return 0 };
         let pending = lane.queue.borrow_mut().flush();
+        lane.insists.set(true);
         lane.stirred.notify_all();
         pending as u64
     }
@@ -213,24 +208,6 @@ impl Lanes {
         self.lanes.borrow().values().map(|lane| lane.settlements.outstanding()).sum()
     }
 
-    /// Waits for a place among the sessions with primaries and takes it; the counterpart is [`Self::leave`].
-    pub(super) async fn enter(&self) {
-        loop {
-            let ends = self.delivery_ends.wait();
-            if self.deliveries.get() < DELIVERIES_A_SHARD_MAX {
-                self.deliveries.set(self.deliveries.get() + 1);
-                return;
-            }
-            ends.await;
-        }
-    }
-
-    /// Gives a place back.
-    pub(super) fn leave(&self) {
-        self.deliveries.set(self.deliveries.get() - 1);
-        self.delivery_ends.notify_all();
-    }
-
     /// Lanes that have mail and no task, once there are any. The caller starts their tasks.
     pub(super) async fn waiting(&self) -> Vec<Rc<Lane>> {
         let wait = self.starter.wait();
@@ -238,6 +215,12 @@ impl Lanes {
             wait.await;
         }
         self.waiting.take()
+    }
+
+    /// The lane of a domain.
+    #[cfg(test)]
+    pub(super) fn of(&self, domain: &str) -> Rc<Lane> {
+        self.lane(&domain.into())
     }
 
     fn lane(&self, domain: &Arc<str>) -> Rc<Lane> {
@@ -249,7 +232,7 @@ impl Lanes {
             queue: RefCell::default(),
             health: Cell::default(),
             guard: RefCell::default(),
-            served: Cell::default(),
+            insists: Cell::default(),
             usage: self.usage.domain(domain),
             running: Cell::new(false),
             found: Cell::new(false),

@@ -6,7 +6,7 @@
 //! refusals for other reasons than the address (policy, a full mailbox) say nothing; then the recipient is accepted, since
 //! the mail is kept and the primary decides when it comes.
 
-use super::connect::connect;
+use super::connect::Way;
 use super::learn::says_unknown;
 use crate::bridge::{DomainRecipients, Source, folded};
 use crate::config::Domain;
@@ -68,7 +68,8 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     if !known.can_be_asked(shard.clock.now()) {
         return Said::Unreachable;
     }
-    let Ok(mut delivery) = connect(shard, dialer, domain).await else {
+    let way = Way { shard, dialer, domain, lane: None, insists: true };
+    let Ok(mut delivery) = way.connect().await else {
         known.set_reached(false, shard.clock.now());
         return Said::Unreachable;
     };

@@ -1,76 +1,141 @@
 //! A session with whichever primary of a domain serves us first, in the configured order.
 
 use super::delivery::Delivery;
+use super::race::Race;
 use super::route::{self, NoRoute};
-use crate::config::Domain;
+use crate::config::{Domain, Primary};
+use crate::limits::{DIAL_TIMEOUT, HOST_STAGGER};
+use crate::shard::backlog::{Lane, is_pacing};
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
+use core::net::SocketAddr;
+use std::borrow::Cow;
+use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
 /// Why nobody serves us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unserved {
-    /// One of them said 421 in place of its greeting, or to EHLO.
+    /// One of them said 421 in place of its greeting, or to EHLO, having served another session lately.
     Busy,
     /// There is no route, no connection, no reply in time, or another refusal.
     Refused,
 }
 
-/// Tries all primaries with all their addresses; none serves: what that says of them, and the log has the reasons.
-pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
-    shard: &Shard<D, C>,
-    dialer: &N,
-    domain: &Domain,
-) -> Result<Delivery<N::Link, C>, Unserved> {
-    let mut unserved = Unserved::Refused;
-    let hostname = shard.snapshot.borrow().config.hostname.clone();
-    let primaries = match route::primaries(&domain.name, &domain.primaries, &hostname, &shard.lookup).await {
-        Ok(primaries) => primaries,
-        Err(NoRoute::Lookup(error)) => {
-            tracing::warn!(domain = %domain.name, %error, "the domain's mail exchangers cannot be found; its mail waits");
-            return Err(Unserved::Refused);
-        }
-        Err(error) => {
-            tracing::error!(domain = %domain.name, %error, "nobody takes the domain's mail; it waits for another MX record");
-            return Err(Unserved::Refused);
-        }
-    };
-    for primary in primaries.iter() {
-        let addresses = match route::addresses(primary, &shard.lookup).await {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                tracing::warn!(domain = %domain.name, %primary, %error, "the primary has no address");
-                continue;
+/// A way to a primary.
+pub(super) struct Way<'a, D: Disk, C: Clock, N> {
+    pub(super) shard: &'a Shard<D, C>,
+    pub(super) dialer: &'a N,
+    pub(super) domain: &'a Domain,
+    /// The lane that asks; none: somebody who asks for a reason of his own.
+    pub(super) lane: Option<&'a Rc<Lane>>,
+    /// Whatever others have found out.
+    pub(super) insists: bool,
+}
+
+impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
+    /// Tries all primaries with all their addresses, within [`DIAL_TIMEOUT`] for connecting; none serves: what that says
+    /// of them, and the log has the reasons.
+    pub(super) async fn connect(&self) -> Result<Delivery<N::Link, C>, Unserved> {
+        let clock = &self.shard.clock;
+        let hostname = self.shard.snapshot.borrow().config.hostname.clone();
+        let primaries = self.primaries(&hostname).await?;
+        let mut race = Race::new(self.dialer, clock);
+        let mut unserved = Unserved::Refused;
+        let deadline = clock.now() + DIAL_TIMEOUT;
+        let mut rest = primaries.iter();
+        loop {
+            let next = rest.next();
+            if let Some(primary) = next {
+                race.add(self.addresses(primary).await);
             }
-        };
-        for address in addresses {
-            if shard.is_shutting_down() {
-                return Err(Unserved::Refused);
-            }
-            let link = match dialer.dial(address).await {
-                Ok(link) => link,
-                Err(error) => {
-                    tracing::debug!(domain = %domain.name, %address, %error, "no connection");
-                    continue;
-                }
+            let until = match rest.len() {
+                0 => deadline,
+                _ => deadline.min(clock.now() + HOST_STAGGER),
             };
-            let interrupt = shard.interrupts.register();
-            match Delivery::open(link, &hostname, shard.clock.clone(), interrupt).await {
-                Ok(delivery) if delivery.greets_as(&hostname) => {
-                    // RFC 5321 5.1, by whatever name and address it was found.
-                    tracing::error!(domain = %domain.name, %primary, %address, "the primary is this server: a loop");
-                    delivery.close().await;
+            while let Some((address, link)) = race.next(until).await {
+                match self.open(link, address, &hostname).await {
+                    Ok(delivery) => return Ok(delivery),
+                    Err(Unserved::Busy) => unserved = Unserved::Busy,
+                    Err(Unserved::Refused) => {}
                 }
-                Ok(delivery) => return Ok(delivery),
-                Err(failure) => {
-                    if failure.is_busy() {
-                        unserved = Unserved::Busy;
-                    }
-                    tracing::info!(domain = %domain.name, %address, %failure, "the primary does not serve us");
+                if self.shard.is_shutting_down() {
+                    return Err(unserved);
                 }
+            }
+            self.failed(race.failed());
+            if next.is_none() {
+                break;
+            }
+        }
+        self.failed(race.silent());
+        Err(unserved)
+    }
+
+    async fn primaries(&self, hostname: &str) -> Result<Cow<'_, [Primary]>, Unserved> {
+        let (domain, lookup) = (&self.domain.name, &self.shard.lookup);
+        match route::primaries(domain, &self.domain.primaries, hostname, lookup).await {
+            Ok(primaries) => return Ok(primaries),
+            Err(NoRoute::Lookup(error)) => {
+                tracing::warn!(%domain, %error, "the domain's mail exchangers cannot be found; its mail waits");
+            }
+            Err(error) => {
+                tracing::error!(%domain, %error, "nobody takes the domain's mail; it waits for another MX record");
+            }
+        }
+        Err(Unserved::Refused)
+    }
+
+    /// Addresses of a primary, without those that others have just asked in vain.
+    async fn addresses(&self, primary: &Primary) -> Vec<SocketAddr> {
+        match route::addresses(primary, &self.shard.lookup).await {
+            Ok(mut addresses) => {
+                let now = self.shard.clock.now();
+                addresses.retain(|address| self.shard.hosts.may_ask(*address, self.lane, self.insists, now));
+                addresses
+            }
+            Err(error) => {
+                tracing::warn!(domain = %self.domain.name, %primary, %error, "the primary has no address");
+                Vec::new()
             }
         }
     }
-    Err(unserved)
+
+    async fn open(
+        &self,
+        link: N::Link,
+        address: SocketAddr,
+        hostname: &str,
+    ) -> Result<Delivery<N::Link, C>, Unserved> {
+        let (domain, shard) = (&self.domain.name, self.shard);
+        let interrupt = shard.interrupts.register();
+        let failure = match Delivery::open(link, hostname, shard.clock.clone(), interrupt).await {
+            Ok(delivery) if delivery.greets_as(hostname) => {
+                // RFC 5321 5.1, by whatever name and address it was found.
+                tracing::error!(%domain, %address, "the primary is this server: a loop");
+                delivery.close().await;
+                return Err(Unserved::Refused);
+            }
+            Ok(delivery) => {
+                shard.hosts.served(address, shard.clock.now());
+                return Ok(delivery);
+            }
+            Err(failure) => failure,
+        };
+        tracing::info!(%domain, %address, %failure, "the primary does not serve us");
+        let now = shard.clock.now();
+        if failure.is_busy() && is_pacing(shard.hosts.last_served(address), now) {
+            return Err(Unserved::Busy);
+        }
+        shard.hosts.failed(address, self.lane, now);
+        Err(Unserved::Refused)
+    }
+
+    fn failed(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let now = self.shard.clock.now();
+        for address in addresses {
+            self.shard.hosts.failed(address, self.lane, now);
+        }
+    }
 }

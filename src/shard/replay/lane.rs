@@ -1,7 +1,7 @@
 //! The task of one lane: connect, send in order, write down what became of it, pause when nobody answers.
 
 use super::addressee::{Addressee, addressees};
-use super::connect::{Unserved, connect};
+use super::connect::{Unserved, Way};
 use super::damage::Remains;
 use super::delivery::{Delivery, SendError};
 use super::learn::learn;
@@ -12,7 +12,7 @@ use crate::bridge::Snapshot;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
 use crate::shard::backlog::{
-    Drained, Due, Health, Lane, Place, Probed, Ruling, Settlement, Sign, busy, probe_pause, stored_octets,
+    Drained, Due, Health, Lane, Place, Probed, Ruling, Settlement, Sign, probe_pause, stored_octets,
 };
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
@@ -119,24 +119,22 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
     async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
         self.progressed.set(false);
-        self.shard.lanes.enter().await;
-        let ended = match connect(&self.shard, &self.dialer, domain).await {
+        let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
+        let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
+        let connected = Way { shard, dialer, domain, lane: Some(&self.lane), insists }.connect().await;
+        let ended = match connected {
             Ok(delivery) => {
-                self.lane.served.set(Some(self.shard.clock.now()));
+                place = self.shard.places.found_up(place);
                 self.witness(snapshot, Sign::Served);
                 self.drain(delivery, snapshot, domain).await
             }
             Err(unserved) => {
-                let now = self.shard.clock.now();
-                let sign = match unserved {
-                    Unserved::Busy => busy(self.lane.served.get(), now),
-                    Unserved::Refused => Sign::Unserved,
-                };
-                self.witness(snapshot, sign);
+                let is_pacing = unserved == Unserved::Busy;
+                self.witness(snapshot, if is_pacing { Sign::Paced } else { Sign::Unserved });
                 Ended::Failed
             }
         };
-        self.shard.lanes.leave();
+        drop(place);
         match ended {
             Ended::Cut | Ended::Done | Ended::Interrupted => {
                 self.failures = 0;

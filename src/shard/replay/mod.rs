@@ -18,6 +18,7 @@ mod lane;
 mod learn;
 mod names;
 mod outcome;
+mod race;
 mod route;
 mod settle;
 mod watch;

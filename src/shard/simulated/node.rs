@@ -9,9 +9,11 @@ use crate::shard::callouts::Callouts;
 use crate::shard::checkpoints::Checkpoints;
 use crate::shard::epoch::Epochs;
 use crate::shard::expiry_clock::Synchronisation;
+use crate::shard::hosts::Hosts;
 use crate::shard::interrupt::Interrupts;
 use crate::shard::link::Spawn;
 use crate::shard::mesh::Mesh;
+use crate::shard::places::Places;
 use crate::shard::receiving::Receiving;
 use crate::shard::state::Shard;
 use crate::shard::verdicts::Verdicts;
@@ -143,6 +145,8 @@ impl Life {
             verdicts: Verdicts::default(),
             chores: Notify::default(),
             lanes: Lanes::new(Arc::clone(&self.snapshot.usage)),
+            hosts: Hosts::default(),
+            places: Places::default(),
             expiry_clock: RefCell::default(),
             synchronisation: || Synchronisation::Synchronised,
             shutting_down: Cell::new(false),

@@ -5,6 +5,7 @@ use crate::shard::link::{Dialer, Link, Spawn};
 use crate::smtp::path::ForwardPath;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
+use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
@@ -30,6 +31,10 @@ pub(super) struct Primary {
     pub(super) up: Rc<Cell<bool>>,
     /// Takes connections and says nothing.
     pub(super) hangs: Rc<Cell<bool>>,
+    /// Connections to such an address are never made, and never refused.
+    pub(super) swallows: Rc<Cell<fn(IpAddr) -> bool>>,
+    /// Connections that are being made, and the most at a time.
+    pub(super) dialing: Rc<Cell<(u32, u32)>>,
     /// Connections that were asked for.
     pub(super) dialed: Rc<Cell<u32>>,
     /// And where to.
@@ -47,12 +52,34 @@ pub(super) struct Primary {
     spawn: SimSpawn,
 }
 
+/// Counts for as long as it is there.
+struct Dialing(Rc<Cell<(u32, u32)>>);
+
+impl Dialing {
+    fn new(count: &Rc<Cell<(u32, u32)>>) -> Self {
+        let (now, most) = count.get();
+        count.set((now + 1, most.max(now + 1)));
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        let (now, most) = self.0.get();
+        self.0.set((now - 1, most));
+    }
+}
+
 impl Dialer for Primary {
     type Link = MemoryLink;
 
     async fn dial(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         self.dialed.set(self.dialed.get() + 1);
         self.addresses.borrow_mut().push(address.to_string());
+        if self.swallows.get()(address.ip()) {
+            let _dialing = Dialing::new(&self.dialing);
+            return pending().await;
+        }
         if !self.up.get() || self.refuses.get() == Some(address.ip()) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -133,9 +160,12 @@ fn subject(data: &[u8]) -> String {
 pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
     let taken = Rc::default();
     let judges: Judge = |_| RecipientVerdict::Accept;
+    let swallows: fn(IpAddr) -> bool = |_| false;
     Primary {
         up: Rc::new(Cell::new(up)),
         hangs: Rc::default(),
+        swallows: Rc::new(Cell::new(swallows)),
+        dialing: Rc::default(),
         dialed: Rc::default(),
         addresses: Rc::default(),
         refuses: Rc::default(),

@@ -1,0 +1,155 @@
+//! Hosts that lanes connect to, by address: many domains share one, and one of them asks whether it is back (H49).
+//!
+//! A host that failed is not asked again for another domain for [`HOST_FAILURE_AGE`], nor while somebody asks; lanes that would have are
+//! noted, and stirred as soon as it serves anyone. Who has a reason of his own to know, as after ETRN, asks all the same.
+//! Hosts beyond [`HOSTS_MAX`] are not remembered: they are asked by every domain of theirs.
+
+use super::backlog::Lane;
+use crate::limits::{HOST_FAILURE_AGE, HOSTS_MAX, PACED_AGE};
+use crate::smtp::Moment;
+use core::cell::RefCell;
+use core::net::SocketAddr;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    hosts: RefCell<HashMap<SocketAddr, Host>>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    /// When it failed last, unless it served since.
+    failed: Option<Moment>,
+    /// When it served a session last.
+    served: Option<Moment>,
+    /// It failed, and since then somebody asks again.
+    asked: Option<Moment>,
+    /// For whom it was asked last.
+    by: Option<Arc<str>>,
+    /// Lanes that wait for it.
+    waiting: HashMap<Arc<str>, Rc<Lane>>,
+}
+
+impl Hosts {
+    /// Whether to connect to it now; else `lane` is noted. Who does tells how it went. Who `insists` does in any case.
+    pub(super) fn may_ask(
+        &self,
+        address: SocketAddr,
+        lane: Option<&Rc<Lane>>,
+        insists: bool,
+        now: Moment,
+    ) -> bool {
+        let mut hosts = self.hosts.borrow_mut();
+        let Some(host) = hosts.get_mut(&address) else { return true };
+        let Some(failed) = host.failed else { return true };
+        // Who asks and never says how it went, as at a change of the configuration, is not waited for.
+        let is_asked = host.asked.is_some_and(|asked| now < asked + HOST_FAILURE_AGE);
+        // His own pace is his.
+        let is_his = |lane: &Rc<Lane>| host.by.as_ref() == Some(&lane.domain);
+        if insists || lane.is_none_or(is_his) || (now >= failed + HOST_FAILURE_AGE && !is_asked) {
+            (host.asked, host.by) = (Some(now), lane.map(|lane| Arc::clone(&lane.domain)));
+            return true;
+        }
+        host.note(lane);
+        false
+    }
+
+    /// It does not answer, or serves nobody.
+    pub(super) fn failed(&self, address: SocketAddr, lane: Option<&Rc<Lane>>, now: Moment) {
+        let mut hosts = self.hosts.borrow_mut();
+        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&address) {
+            hosts.retain(|_, host| host.is_worth_keeping(now));
+            if hosts.len() >= HOSTS_MAX {
+                return;
+            }
+        }
+        let host = hosts.entry(address).or_default();
+        (host.failed, host.asked) = (Some(now), None);
+        host.by = lane.map(|lane| Arc::clone(&lane.domain));
+        host.note(lane);
+    }
+
+    /// It serves a session. Lanes that waited for it look again.
+    pub(super) fn served(&self, address: SocketAddr, now: Moment) {
+        let mut hosts = self.hosts.borrow_mut();
+        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&address) {
+            return;
+        }
+        let host = hosts.entry(address).or_default();
+        (host.failed, host.asked, host.by, host.served) = (None, None, None, Some(now));
+        for lane in core::mem::take(&mut host.waiting).into_values() {
+            lane.stirred.notify_all();
+        }
+    }
+
+    /// When it served a session last, as far as that is remembered.
+    pub(super) fn last_served(&self, address: SocketAddr) -> Option<Moment> {
+        self.hosts.borrow().get(&address)?.served
+    }
+}
+
+impl Host {
+    fn note(&mut self, lane: Option<&Rc<Lane>>) {
+        if let Some(lane) = lane {
+            self.waiting.entry(Arc::clone(&lane.domain)).or_insert_with(|| Rc::clone(lane));
+        }
+    }
+
+    fn is_worth_keeping(&self, now: Moment) -> bool {
+        !self.waiting.is_empty() || self.served.is_some_and(|served| now < served + PACED_AGE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::Usage;
+    use crate::shard::backlog::Lanes;
+    use core::time::Duration;
+    use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    fn h49_one_of_many_domains_asks_and_all_hear_that_it_is_back() {
+        let lanes = Lanes::new(Arc::<Usage>::default());
+        let lanes: Vec<Rc<Lane>> = (0..5).map(|n| lanes.of(&format!("{n}.test"))).collect();
+        let (hosts, address) = (Hosts::default(), SocketAddr::from(([192, 0, 2, 1], 25)));
+        let mut now = Duration::from_secs(100);
+        let may = |now| lanes.iter().filter(|lane| hosts.may_ask(address, Some(lane), false, now)).count();
+        assert_eq!(may(now), 5, "nothing is known");
+        hosts.failed(address, Some(&lanes[0]), now);
+        assert_eq!(may(now), 1, "who asked goes by his own schedule");
+        hosts.failed(address, Some(&lanes[0]), now);
+        now += HOST_FAILURE_AGE;
+        assert_eq!(may(now), 1, "one asks for all");
+        hosts.failed(address, Some(&lanes[0]), now);
+        assert!(hosts.may_ask(address, Some(&lanes[3]), true, now), "ETRN");
+        hosts.failed(address, Some(&lanes[3]), now);
+        now += HOST_FAILURE_AGE;
+        assert_eq!(may(now), 1);
+        assert_eq!(may(now + HOST_FAILURE_AGE), 1, "who asked never came back");
+        let waits: Vec<_> = lanes.iter().map(|lane| lane.stirred.wait()).collect();
+        hosts.served(address, now);
+        for (lane, wait) in lanes.iter().zip(waits) {
+            assert!(block_on(poll_once(wait)).is_some(), "{}", lane.domain);
+        }
+        assert_eq!(may(now), 5);
+        assert_eq!(hosts.last_served(address), Some(now));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let hosts = Hosts::default();
+        let address = |n: usize| {
+            let octets = u32::try_from(n).expect("small").to_be_bytes();
+            SocketAddr::from((octets, 25))
+        };
+        for number in 0..HOSTS_MAX + 9 {
+            hosts.failed(address(number), None, Duration::ZERO);
+        }
+        assert!(hosts.hosts.borrow().len() <= HOSTS_MAX);
+        assert!(hosts.may_ask(address(HOSTS_MAX * 2), None, false, Duration::ZERO));
+    }
+}
