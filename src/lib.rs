@@ -124,6 +124,13 @@
 //!   about names waits for either.
 //! - **An outage ends when everything due was handed over**, not when a connection is made: before that a primary is neither asked
 //!   about recipients nor learned from (H22, H26). After it it has to accept somebody, postmaster at least, before a refusal counts.
+//! - **After an outage a refusal is evidence first** (`shard::backlog::guard`): its unit is parked, not held, so that a server whose mailboxes come
+//!   back in the next hours gets it without an operator. Final it is only after known-good recipients were taken; and for a recipient that
+//!   was good before, after a day. Where nobody is known, as many distinct recipients refused as taken freeze: two refused beside a hundred
+//!   taken are spam, and DESIGN.md's two alone would stop a domain for it.
+//! - **A probe that is put off decides nothing**: a server that greylists MAIL FROM:<> is not a sick one.
+//! - **Who probes has places of his own** (`shard::places`), and a host is asked for all its domains by one of them
+//!   (`shard::hosts`): else mail of a well server would wait behind 10,000 dead ones, or 5,000 domains would dial one host.
 //! - **A domain's own MX records are a route like any other** (`replay::route`): who is equal or worse than us goes, and a host that
 //!   greets with our name is us, whatever led there. What leaves nobody is told and waits: it may be an operator's next step, and a
 //!   bounce for it could not be taken back. Answers are kept beyond their time for as long as no name server speaks.
@@ -134,7 +141,7 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, TLS towards primaries, proxy and defer, the bounce guard, bounces, parallel lanes, the admin
+//! Authentication-Results at replay, TLS towards primaries, proxy and defer, bounces, parallel lanes, the admin
 //! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
 //! no TLS towards primaries, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
 //! alert tells that its retention is about to end.
