@@ -6,6 +6,7 @@
 
 mod authentication;
 mod certificates;
+mod client_tls;
 mod recipients;
 mod usage;
 
@@ -17,12 +18,13 @@ pub use authentication::{
     Authenticated, AuthenticationQuestion, Authenticator, BodyHashes, MessageQuestion, SenderQuestion, Stored,
 };
 pub use certificates::{Certificates, server_config};
+pub use client_tls::client_config;
 use core::net::{IpAddr, SocketAddr};
 pub use recipients::{
     DomainRecipients, Evidence, Instants, ListError, RecipientList, RecipientListBuilder, Recipients,
     Remembered, Source, folded, without_detail,
 };
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use std::collections::HashMap;
 use std::sync::Arc;
 pub use usage::{DomainUsage, Usage};
@@ -143,6 +145,8 @@ pub struct Snapshot {
     pub profile: Arc<ServerProfile>,
     /// How TLS is spoken with senders; none: STARTTLS is not offered.
     pub tls: Option<Arc<ServerConfig>>,
+    /// How TLS is spoken with primaries.
+    pub client_tls: Arc<ClientConfig>,
     /// What is stored: the same in every snapshot of a process.
     pub usage: Arc<Usage>,
     domains: HashMap<String, usize>,
@@ -167,7 +171,8 @@ impl Snapshot {
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
         let recipients = config.domains.iter().map(|_| Arc::default()).collect();
-        Self { config, profile, tls: None, usage, domains, usages, recipients }
+        let client_tls = client_config(Certificates::new(Vec::new()));
+        Self { config, profile, tls: None, client_tls, usage, domains, usages, recipients }
     }
 
     /// The same, with what the process knows of recipients.
@@ -182,6 +187,13 @@ impl Snapshot {
     pub fn with_tls(mut self, tls: Arc<ServerConfig>) -> Self {
         Arc::make_mut(&mut self.profile).starttls = true;
         self.tls = Some(tls);
+        self
+    }
+
+    /// The same, with another way to speak TLS with primaries.
+    #[must_use]
+    pub fn with_client_tls(mut self, client_tls: Arc<ClientConfig>) -> Self {
+        self.client_tls = client_tls;
         self
     }
 

@@ -124,7 +124,7 @@ pub struct Storage {
     pub key_file: Option<PathBuf>,
 }
 
-/// The `[delivery]` table. `tls = "none"` is all that is built, so it has no field.
+/// The `[delivery]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Longest time between two probes of a primary that is down.
@@ -139,8 +139,23 @@ pub struct Delivery {
     pub on_reject: OnReject,
     /// Whether SPF, DKIM and DMARC are looked into.
     pub authenticate: bool,
+    /// Whether mail goes to primaries through TLS.
+    pub tls: PrimaryTls,
+    /// The certificate that is shown to a primary that asks for one. The same for all domains.
+    pub client_certificate: Option<CertificateFiles>,
     /// Whether a clock must say that it is synchronised before anything expires. The same for all domains.
     pub expiry_clock: ExpiryClockTrust,
+}
+
+/// Whether mail goes to a primary through TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryTls {
+    /// Never.
+    None,
+    /// Where it is offered; without, where the handshake fails (RFC 7435).
+    Opportunistic,
+    /// Always: mail waits for one that offers it.
+    Require,
 }
 
 /// What becomes of a message that the primary refuses for good.
@@ -196,6 +211,8 @@ pub struct Domain {
     pub held_retention: Duration,
     /// What becomes of a message that they refuse for good.
     pub on_reject: OnReject,
+    /// Whether mail goes to them through TLS.
+    pub tls: PrimaryTls,
     /// Whether SPF, DKIM and DMARC are looked into for its mail, after it was accepted.
     pub authenticate: bool,
     /// How much may be queued and held.
@@ -255,6 +272,7 @@ impl Config {
             on_expiry: delivery.on_expiry,
             held_retention: delivery.held_retention,
             on_reject: delivery.on_reject,
+            tls: delivery.tls,
             authenticate: delivery.authenticate,
             quota: Quota::default(),
             etrn_from: Vec::new(),
@@ -342,8 +360,20 @@ impl Default for Delivery {
             held_retention: retention,
             on_reject: OnReject::Hold,
             authenticate: true,
+            tls: PrimaryTls::Opportunistic,
+            client_certificate: None,
             expiry_clock: ExpiryClockTrust::Synchronised,
         }
+    }
+}
+
+impl fmt::Display for PrimaryTls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "none",
+            Self::Opportunistic => "opportunistic",
+            Self::Require => "require",
+        })
     }
 }
 

@@ -31,7 +31,7 @@ impl Certificates {
 
     /// The certificate for a server name: the first with a matching name among its subject alternative names
     /// (RFC 9525 6), wildcards included. A sender's opportunistic TLS is happy with any, so that no match is no failure.
-    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    pub(super) fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let all = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         let wanted = name.and_then(|name| ServerName::try_from(name).ok());
         let matching = wanted.and_then(|name| all.iter().find(|certificate| is_for(certificate, &name)));

@@ -21,7 +21,7 @@ pub fn run(file: Option<&Path>) -> Exit {
         return Exit::Usage;
     }
     if let Err(error) = super::tls::check(&config) {
-        eprintln!("smtp.tls: {error}");
+        eprintln!("{error}");
         return Exit::Usage;
     }
     if let Err(error) = recipients::load(&config) {
@@ -54,7 +54,6 @@ fn notes(config: &Config) -> Vec<&'static str> {
     if config.domains.iter().any(|domain| is_idle(&domain.recipients)) {
         notes.push("recipient_list: a list that is named is read with recipients = \"list\" only");
     }
-    notes.push("tls: \"none\" is in force towards primaries; others are not built yet");
     if config.smtp.tls.is_empty() {
         notes.push("smtp.tls: none is named; a self-signed certificate is made and kept in data_dir");
     }

@@ -66,7 +66,7 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         }
     };
     if let Err(error) = super::tls::check(&config) {
-        eprintln!("smtp.tls: {error}");
+        eprintln!("{error}");
         return Exit::Usage;
     }
     let lists = match recipients::load(&config) {
@@ -158,7 +158,7 @@ impl Server {
         let keeper = Arc::new(Keeper::new(Arc::clone(&recipients), &config.data_dir));
         keeper.restore();
         keeper.use_lists(lists);
-        let files_thread = FilesThread::start(Arc::clone(&keeper), Arc::clone(&tls.watch));
+        let files_thread = FilesThread::start(Arc::clone(&keeper), tls.watches());
         let files_thread = files_thread.map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
@@ -234,7 +234,8 @@ impl Server {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         let snapshot = Snapshot::new(self.config.clone(), Arc::clone(&self.usage));
-        Arc::new(snapshot.with_recipients(&self.recipients).with_tls(Arc::clone(&self.tls.config)))
+        let snapshot = snapshot.with_recipients(&self.recipients).with_tls(Arc::clone(&self.tls.config));
+        Arc::new(snapshot.with_client_tls(Arc::clone(&self.tls.client)))
     }
 
     /// As configured; where the system chose a port for the first shard, the others share it.
@@ -320,7 +321,7 @@ impl Server {
         };
         let new = keep_fixed(&self.config, new);
         if let Err(error) = self.tls.reload(&new) {
-            tracing::error!(error, "SIGHUP: smtp.tls: the configuration in force stays");
+            tracing::error!(error, "SIGHUP: the configuration in force stays");
             return;
         }
         self.keeper.use_lists(lists);

@@ -1,18 +1,21 @@
-//! What STARTTLS shows: the configured certificates, or one that is made and kept in the data directory.
+//! What STARTTLS shows to senders: the configured certificates, or one that is made and kept in the data directory. What it
+//! shows to a primary that asks: the configured one, or nothing.
 
 use crate::bridge::{self, Certificates};
 use crate::config::{CertificateFiles, Config};
 use crate::control::certificate::{self, Watch};
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 
-/// TLS with senders, in force.
+/// TLS with senders and primaries, in force.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
-    /// How it is spoken.
+    /// How it is spoken with senders.
     pub(super) config: Arc<ServerConfig>,
-    /// Looks for changed files.
-    pub(super) watch: Arc<Watch>,
+    /// How it is spoken with primaries.
+    pub(super) client: Arc<ClientConfig>,
+    watch: Arc<Watch>,
+    client_watch: Arc<Watch>,
 }
 
 /// Whether the configured certificates can be used.
@@ -20,7 +23,10 @@ pub(super) struct Tls {
 /// # Errors
 /// A sentence for the operator that names the file.
 pub(super) fn check(config: &Config) -> Result<(), String> {
-    certificate::load(&config.smtp.tls).map(drop)
+    for (key, files) in [(SENDERS, config.smtp.tls.clone()), (PRIMARIES, client_files(config))] {
+        certificate::load(&files).map_err(|error| format!("{key}: {error}"))?;
+    }
+    Ok(())
 }
 
 impl Tls {
@@ -32,7 +38,19 @@ impl Tls {
         let files = files(config)?;
         let certificates = Certificates::new(certificate::load(&files)?);
         let server = bridge::server_config(Arc::clone(&certificates)).map_err(|error| error.to_string())?;
-        Ok(Self { config: server, watch: Arc::new(Watch::new(certificates, files)) })
+        let client_files = client_files(config);
+        let own = Certificates::new(certificate::load(&client_files)?);
+        Ok(Self {
+            config: server,
+            client: bridge::client_config(Arc::clone(&own)),
+            watch: Arc::new(Watch::new(certificates, files)),
+            client_watch: Arc::new(Watch::new(own, client_files)),
+        })
+    }
+
+    /// What looks for changed files, each with the key that they stand behind.
+    pub(super) fn watches(&self) -> Vec<(&'static str, Arc<Watch>)> {
+        vec![(SENDERS, Arc::clone(&self.watch)), (PRIMARIES, Arc::clone(&self.client_watch))]
     }
 
     /// Shows what another configuration says; sessions that are secured go on as they are.
@@ -40,8 +58,18 @@ impl Tls {
     /// # Errors
     /// A sentence for the operator; nothing is changed then.
     pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
-        self.watch.use_files(files(config)?)
+        let loaded = certificate::load(&client_files(config)).map(drop);
+        loaded.map_err(|error| format!("{PRIMARIES}: {error}"))?;
+        self.watch.use_files(files(config)?).map_err(|error| format!("{SENDERS}: {error}"))?;
+        self.client_watch.use_files(client_files(config)).map_err(|error| format!("{PRIMARIES}: {error}"))
     }
+}
+
+const SENDERS: &str = "smtp.tls";
+const PRIMARIES: &str = "delivery.client_certificate";
+
+fn client_files(config: &Config) -> Vec<CertificateFiles> {
+    config.delivery.client_certificate.iter().cloned().collect()
 }
 
 fn files(config: &Config) -> Result<Vec<CertificateFiles>, String> {

@@ -17,7 +17,8 @@ pub(super) fn read_tls(table: &Table) -> Result<Vec<CertificateFiles>, ConfigErr
     all.iter().map(|element| read_certificate(&element.table()?)).collect()
 }
 
-fn read_certificate(table: &Table) -> Result<CertificateFiles, ConfigError> {
+/// A table `{ cert, key }`.
+pub(super) fn read_certificate(table: &Table) -> Result<CertificateFiles, ConfigError> {
     table.expect_keys(&["cert", "key"], &[])?;
     let path = |key| {
         let value = table.required(key)?;

@@ -39,7 +39,10 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;
         writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
         writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
-        writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(delivery.on_reject))?;
+        writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
+        if let Some(files) = &delivery.client_certificate {
+            writeln!(out, "client_certificate = {}", pair(files))?;
+        }
         writeln!(out, "authenticate = {}", delivery.authenticate)?;
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         for domain in domains {
@@ -54,7 +57,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "retention = {}", quoted(format_duration(domain.retention)))?;
             writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;
             writeln!(out, "held_retention = {}", quoted(format_duration(domain.held_retention)))?;
-            writeln!(out, "on_reject = {}\ntls = \"none\"", quoted(domain.on_reject))?;
+            writeln!(out, "on_reject = {}\ntls = {}", quoted(domain.on_reject), quoted(domain.tls))?;
             writeln!(out, "authenticate = {}", domain.authenticate)?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
@@ -80,9 +83,6 @@ fn write_recipients(out: &mut fmt::Formatter<'_>, policy: &RecipientPolicy) -> f
 fn write_edge(out: &mut fmt::Formatter<'_>, smtp: &Smtp) -> fmt::Result {
     let Rates { connections_per_minute_per_ip, messages_per_minute_per_ip } = smtp.rate;
     writeln!(out, "proxy_from = {}", quoted_list(&smtp.proxy_from))?;
-    let pair = |CertificateFiles { cert, key }: &CertificateFiles| {
-        format!("{{ cert = {}, key = {} }}", quoted(cert.display()), quoted(key.display()))
-    };
     match smtp.tls.as_slice() {
         [one] => writeln!(out, "tls = {}", pair(one))?,
         all => writeln!(out, "tls = [{}]", all.iter().map(pair).collect::<Vec<_>>().join(", "))?,
@@ -92,6 +92,11 @@ fn write_edge(out: &mut fmt::Formatter<'_>, smtp: &Smtp) -> fmt::Result {
         "rate = {{ connections_per_minute_per_ip = {connections_per_minute_per_ip}, \
          messages_per_minute_per_ip = {messages_per_minute_per_ip} }}"
     )
+}
+
+/// A table of two files.
+fn pair(CertificateFiles { cert, key }: &CertificateFiles) -> String {
+    format!("{{ cert = {}, key = {} }}", quoted(cert.display()), quoted(key.display()))
 }
 
 /// A TOML string.
@@ -141,6 +146,8 @@ mod tests {
             on_expiry = "discard"
             authenticate = false
             expiry_clock = "trusted"
+            tls = "require"
+            client_certificate = { cert = "e", key = "f" }
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
             [[domain]]

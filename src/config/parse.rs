@@ -12,8 +12,8 @@ use super::reader::{ConfigError, Document, Table, Value};
 use super::recipients;
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, Quota, Smtp, Storage,
-    machine_name,
+    Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, PrimaryTls, Quota, Smtp,
+    Storage, machine_name,
 };
 use crate::limits;
 
@@ -129,8 +129,13 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
 }
 
 fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
-    table.expect_keys(&[&POLICY_KEYS[..], &["expiry_clock"]].concat(), &DELIVERY_UNBUILT)?;
+    let own = ["expiry_clock", "client_certificate"];
+    table.expect_keys(&[&POLICY_KEYS[..], &own].concat(), &DELIVERY_UNBUILT)?;
     let default = Delivery::default();
+    let client_certificate = match table.value("client_certificate") {
+        Some(value) => Some(edge::read_certificate(&value.table()?)?),
+        None => None,
+    };
     let expiry_clock = match table.value("expiry_clock") {
         Some(value) => value.choice(
             &[("synchronised", ExpiryClockTrust::Synchronised), ("trusted", ExpiryClockTrust::Trusted)],
@@ -138,7 +143,7 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
         )?,
         None => default.expiry_clock,
     };
-    Ok(Delivery { expiry_clock, ..read_policy(table, &default)? })
+    Ok(Delivery { expiry_clock, client_certificate, ..read_policy(table, &default)? })
 }
 
 /// See [`read_policy`].
@@ -147,9 +152,11 @@ const POLICY_KEYS: [&str; 7] =
 
 /// The keys that `[delivery]` and each `[[domain]]` share.
 fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigError> {
-    if let Some(value) = table.value("tls") {
-        value.choice(&[("none", ())], &["opportunistic", "require", "mta-sts", "dane"])?;
-    }
+    let tls = [
+        ("opportunistic", PrimaryTls::Opportunistic),
+        ("require", PrimaryTls::Require),
+        ("none", PrimaryTls::None),
+    ];
     let kept = limits::RETENTION_MIN..=limits::RETENTION_MAX;
     let probed = limits::RETRY_INTERVAL_MIN..=limits::RETRY_INTERVAL_MAX;
     Ok(Delivery {
@@ -173,6 +180,11 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
             Some(value) => value.boolean()?,
             None => default.authenticate,
         },
+        tls: match table.value("tls") {
+            Some(value) => value.choice(&tls, &["mta-sts", "dane"])?,
+            None => default.tls,
+        },
+        client_certificate: default.client_certificate.clone(),
         expiry_clock: default.expiry_clock,
     })
 }
@@ -238,6 +250,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         on_expiry: policy.on_expiry,
         held_retention: policy.held_retention,
         on_reject: policy.on_reject,
+        tls: policy.tls,
         authenticate: policy.authenticate,
         quota: read_quota(&table.table("quota")?)?,
         etrn_from: edge::read_networks(table, "etrn_from")?,
@@ -395,7 +408,7 @@ mod tests {
             ),
             (
                 "[delivery]\ntls = \"dane\"",
-                "t:2: delivery.tls: \"dane\" is not built yet; \"none\" is in force",
+                "t:2: delivery.tls: \"dane\" is not built yet; \"opportunistic\" is in force",
             ),
             (
                 "[delivery]\n\non_reject = \"bounce\"",
@@ -427,7 +440,10 @@ mod tests {
                 "on_expiry = \"bounce\"",
                 "domain[0].on_expiry: \"bounce\" is not built yet; \"hold\" is in force",
             ),
-            ("tls = \"mta-sts\"", "domain[0].tls: \"mta-sts\" is not built yet; \"none\" is in force"),
+            (
+                "tls = \"mta-sts\"",
+                "domain[0].tls: \"mta-sts\" is not built yet; \"opportunistic\" is in force",
+            ),
             ("when_up = \"always\"", "domain[0].when_up: \"always\" is not one of \"relay\""),
         ] {
             assert_eq!(error(&format!("{DOMAIN}{line}")), format!("t:4: {expected}"));

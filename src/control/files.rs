@@ -20,14 +20,14 @@ pub struct FilesThread {
 }
 
 impl FilesThread {
-    /// Starts it.
+    /// Starts it; each watch has the configuration key that its files stand behind.
     ///
     /// # Errors
     /// The system's, if no thread or timer can be had.
-    pub fn start(keeper: Arc<Keeper>, watch: Arc<Watch>) -> io::Result<Self> {
+    pub fn start(keeper: Arc<Keeper>, watches: Vec<(&'static str, Arc<Watch>)>) -> io::Result<Self> {
         let (stop, stopped) = async_channel::bounded(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let task = move || runtime.block_on(run(&keeper, &watch, &stopped));
+        let task = move || runtime.block_on(run(&keeper, &watches, &stopped));
         let handle = Builder::new().name("files".to_owned()).spawn(task)?;
         Ok(Self { stop, handle })
     }
@@ -41,7 +41,7 @@ impl FilesThread {
     }
 }
 
-async fn run(keeper: &Keeper, watch: &Watch, stopped: &Receiver<()>) {
+async fn run(keeper: &Keeper, watches: &[(&str, Arc<Watch>)], stopped: &Receiver<()>) {
     let tick = async || {
         tokio::time::sleep(FILES_POLL_INTERVAL).await;
         true
@@ -53,10 +53,12 @@ async fn run(keeper: &Keeper, watch: &Watch, stopped: &Receiver<()>) {
     };
     let mut ticks = 0;
     while or(tick(), end()).await {
-        match watch.look_again() {
-            None => {}
-            Some(Ok(())) => tracing::info!("smtp.tls: the certificates have changed and were read again"),
-            Some(Err(error)) => tracing::error!(error, "smtp.tls: the certificates in force stay"),
+        for (key, watch) in watches {
+            match watch.look_again() {
+                None => {}
+                Some(Ok(())) => tracing::info!(key, "the certificates have changed and were read again"),
+                Some(Err(error)) => tracing::error!(key, error, "the certificates in force stay"),
+            }
         }
         keeper.look_again();
         ticks += 1;

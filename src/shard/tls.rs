@@ -1,4 +1,4 @@
-//! TLS with a sender: a link over a link, by rustls without a socket of its own.
+//! TLS with a sender or a primary: a link over a link, by rustls without a socket of its own.
 //!
 //! Octets of the peer land in `incoming`, plain text comes out of rustls; what rustls wants sent gathers in
 //! `outgoing`. Memory is bounded: `incoming` holds a record at most, rustls one record of plain text and one of a
@@ -13,7 +13,8 @@
 use super::link::Link;
 use crate::limits::{TLS_INCOMING_OCTETS_MAX, TLS_INCOMING_OCTETS_MIN, TLS_PLAIN_OCTETS_A_WRITE};
 use crate::message::tls::TlsFacts;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct TlsLink<L> {
     link: L,
-    tls: ServerConnection,
+    tls: Connection,
     /// Octets of the peer; those before `taken` are rustls's, those behind `filled` are nobody's.
     incoming: Vec<u8>,
     taken: usize,
@@ -49,8 +50,27 @@ impl<L: Link> TlsLink<L> {
     /// The link's, or what rustls has against the peer, who is told by an alert. The link is closed then.
     pub(super) async fn accept(link: L, config: Arc<ServerConfig>) -> io::Result<Self> {
         let tls = ServerConnection::new(config).map_err(io::Error::other)?;
+        Self::shake_hands(link, tls.into()).await
+    }
+
+    /// Has the client's side of a handshake over `link` with a server that we call `name`.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub(super) async fn connect(
+        link: L,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Self::shake_hands(link, tls.into()).await
+    }
+
+    async fn shake_hands(link: L, tls: Connection) -> io::Result<Self> {
         let mut this =
             Self { link, tls, incoming: Vec::new(), taken: 0, filled: 0, outgoing: Vec::new(), sent: 0 };
+        // A client speaks first.
+        this.gather()?;
         while this.tls.is_handshaking() {
             if !this.receive().await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -159,10 +179,26 @@ impl<L: Link> SessionLink<L> {
     /// As [`TlsLink::accept`]; the link is gone then, and every further use of it fails.
     pub(super) async fn secure(&mut self, config: Arc<ServerConfig>) -> io::Result<Option<TlsFacts>> {
         let Self::Plain(link) = core::mem::replace(self, Self::Away) else { return Err(away()) };
-        let secured = TlsLink::accept(link, config).await?;
+        Ok(self.is_secured(TlsLink::accept(link, config).await?))
+    }
+
+    /// Changes to TLS as the client of a server that we call `name`.
+    ///
+    /// # Errors
+    /// As [`Self::secure`].
+    pub(super) async fn secure_as_client(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Option<TlsFacts>> {
+        let Self::Plain(link) = core::mem::replace(self, Self::Away) else { return Err(away()) };
+        Ok(self.is_secured(TlsLink::connect(link, config, name).await?))
+    }
+
+    fn is_secured(&mut self, secured: TlsLink<L>) -> Option<TlsFacts> {
         let facts = secured.facts();
         *self = Self::Secured(Box::new(secured));
-        Ok(facts)
+        facts
     }
 }
 
