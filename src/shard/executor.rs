@@ -10,6 +10,7 @@ use super::caps::Caps;
 use super::checkpoint;
 use super::checkpoints::Checkpoints;
 use super::epoch::Epochs;
+use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
 use super::receiving::Receiving;
@@ -234,6 +235,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
         counters: Counters::default(),
         receiving: Receiving::new(start.caps),
         callouts: Callouts::default(),
+        hosts: Hosts::default(),
         interrupts: Interrupts::default(),
         mesh: start.mesh,
         lookup: start.lookup,

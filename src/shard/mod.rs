@@ -30,6 +30,7 @@ mod epoch;
 mod etrn;
 pub mod executor;
 mod expiry_clock;
+mod hosts;
 mod housekeeping;
 mod ingest;
 mod interrupt;

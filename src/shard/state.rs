@@ -6,6 +6,7 @@ use super::callouts::Callouts;
 use super::checkpoints::{Checkpoints, Step};
 use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
+use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
 use super::receiving::Receiving;
@@ -58,6 +59,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) receiving: Receiving,
     /// Questions to primaries about recipients.
     pub(super) callouts: Callouts,
+    /// What it remembers of primaries' hosts.
+    pub(super) hosts: Hosts,
     /// Interrupts of its sessions.
     pub(super) interrupts: Interrupts,
     /// Other shards.

@@ -1,10 +1,11 @@
 //! A session with whichever primary of a domain serves us first, in the configured order.
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Use};
 use super::route::{self, NoRoute};
 use crate::config::Domain;
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
+use crate::smtp::client::Window;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
@@ -13,7 +14,8 @@ pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
     shard: &Shard<D, C>,
     dialer: &N,
     domain: &Domain,
-) -> Option<Delivery<N::Link, C>> {
+    window: Window,
+) -> Option<Delivery<N::Link, C, D>> {
     let hostname = shard.snapshot.borrow().config.hostname.clone();
     let primaries = match route::primaries(&domain.name, &domain.primaries, &hostname, &shard.lookup).await {
         Ok(primaries) => primaries,
@@ -46,7 +48,9 @@ pub(super) async fn connect<D: Disk, C: Clock, N: Dialer>(
                 }
             };
             let interrupt = shard.interrupts.register();
-            match Delivery::open(link, &hostname, shard.clock.clone(), interrupt).await {
+            let may_have_chunks = shard.hosts.may_have_chunks(address, shard.clock.now());
+            let how = Use { host: address, window, may_have_chunks };
+            match Delivery::open(link, &hostname, shard.clock.clone(), interrupt, how).await {
                 Ok(delivery) if delivery.greets_as(&hostname) => {
                     // RFC 5321 5.1, by whatever name and address it was found.
                     tracing::error!(domain = %domain.name, %primary, %address, "the primary is this server: a loop");

@@ -9,6 +9,7 @@ use crate::shard::callouts::Callouts;
 use crate::shard::checkpoints::Checkpoints;
 use crate::shard::epoch::Epochs;
 use crate::shard::expiry_clock::Synchronisation;
+use crate::shard::hosts::Hosts;
 use crate::shard::interrupt::Interrupts;
 use crate::shard::link::Spawn;
 use crate::shard::mesh::Mesh;
@@ -137,6 +138,7 @@ impl Life {
             counters: Counters::default(),
             receiving: Receiving::default(),
             callouts: Callouts::default(),
+            hosts: Hosts::default(),
             interrupts: Interrupts::default(),
             mesh,
             lookup: self.plan.lookup.clone(),
