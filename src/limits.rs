@@ -314,6 +314,16 @@ pub const SPF_VOID_LOOKUPS_MAX: usize = 2;
 
 /// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
 pub const OUTSTANDING_MAX: u32 = 16;
+/// Transactions in flight on one connection to a primary; what a lost connection leaves unknown is among
+/// [`OUTSTANDING_MAX`]. Further ones wait in the queue.
+pub const WINDOW_MAX: usize = OUTSTANDING_MAX as usize;
+/// Up to here the window doubles each round trip; beyond it grows by one.
+pub const WINDOW_DOUBLING_MAX: usize = 8;
+/// Octets that gather for one connection to a primary before nothing more is added. A message, or a chunk of a large
+/// one, is added whole, so together with one message whose data is not due yet and one that is next it is four records at most.
+pub const REPLAY_OCTETS: usize = 256 * 1024;
+/// How long a host that does not keep in step with a refused chunk is sent none: it is mended, or replaced, now and then.
+pub const DISTRUSTED_AGE: Duration = Duration::from_secs(86_400);
 /// Settlements that gather for one write of the journal, while as many may be on their way: a block of the
 /// journal serves several messages.
 pub const SETTLEMENTS_A_WRITE: usize = 8;
@@ -347,6 +357,7 @@ const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1
 // A sender waits for a callout, and for the place that it needs, far less than RFC 5321 lets him.
 const _: () = assert!(CALLOUT_TIMEOUT.as_secs() * 2 < CLIENT_COMMAND_TIMEOUT.as_secs());
 const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);
+const _: () = assert!(WINDOW_DOUBLING_MAX > 1 && WINDOW_DOUBLING_MAX < WINDOW_MAX);
 const _: () = assert!(RECEIVE_OCTETS_MAX > INLINE_DATA_OCTETS + COMMAND_LINE_OCTETS_MAX);
 // The largest record, envelope, trace field and data, fits a batch of the log.
 const _: () = assert!(ENVELOPE_OCTETS_MAX + RECEIVE_OCTETS_MAX + 64 * 1024 <= 1 << 20);

@@ -1,11 +1,16 @@
-//! Hosts that lanes connect to, by address: many domains share one, and one of them asks whether it is back (H49).
+//! Hosts that lanes connect to, by address, and what is remembered of them beyond a connection.
 //!
+//! Many domains share one, and one of them asks whether it is back (H49).
 //! A host that failed is not asked again for another domain for [`HOST_FAILURE_AGE`], nor while somebody asks; lanes that would have are
 //! noted, and stirred as soon as it serves anyone. Who has a reason of his own to know, as after ETRN, asks all the same.
 //! Hosts beyond [`HOSTS_MAX`] are not remembered: they are asked by every domain of theirs.
+//!
+//! Nobody should send chunks ahead of their replies to one that reads a refused one as commands, or ends the session over it
+//! (H45). A good answer is not remembered: behind one address may be several machines, and to ask each connection costs no
+//! round trip.
 
 use super::backlog::Lane;
-use crate::limits::{HOST_FAILURE_AGE, HOSTS_MAX, PACED_AGE};
+use crate::limits::{DISTRUSTED_AGE, HOST_FAILURE_AGE, HOSTS_MAX, PACED_AGE};
 use crate::smtp::Moment;
 use core::cell::RefCell;
 use core::net::SocketAddr;
@@ -29,6 +34,8 @@ struct Host {
     asked: Option<Moment>,
     /// For whom it was asked last.
     by: Option<Arc<str>>,
+    /// Since when it is sent no chunks.
+    distrusted: Option<Moment>,
     /// Lanes that wait for it.
     waiting: HashMap<Arc<str>, Rc<Lane>>,
 }
@@ -59,6 +66,40 @@ impl Hosts {
 
     /// It does not answer, or serves nobody.
     pub(super) fn failed(&self, address: SocketAddr, lane: Option<&Rc<Lane>>, now: Moment) {
+        self.remember(address, now, |host| {
+            (host.failed, host.asked) = (Some(now), None);
+            host.by = lane.map(|lane| Arc::clone(&lane.domain));
+            host.note(lane);
+        });
+    }
+
+    /// It serves a session. Lanes that waited for it look again.
+    pub(super) fn served(&self, address: SocketAddr, now: Moment) {
+        self.remember(address, now, |host| {
+            (host.failed, host.asked, host.by, host.served) = (None, None, None, Some(now));
+            for lane in core::mem::take(&mut host.waiting).into_values() {
+                lane.stirred.notify_all();
+            }
+        });
+    }
+
+    /// It is sent no chunks for a while.
+    pub(super) fn distrust(&self, address: SocketAddr, now: Moment) {
+        self.remember(address, now, |host| host.distrusted = Some(now));
+    }
+
+    /// Whether chunks may be tried with it.
+    pub(super) fn may_have_chunks(&self, address: SocketAddr, now: Moment) -> bool {
+        let since = self.hosts.borrow().get(&address).and_then(|host| host.distrusted);
+        since.is_none_or(|since| now >= since + DISTRUSTED_AGE)
+    }
+
+    /// When it served a session last, as far as that is remembered.
+    pub(super) fn last_served(&self, address: SocketAddr) -> Option<Moment> {
+        self.hosts.borrow().get(&address)?.served
+    }
+
+    fn remember(&self, address: SocketAddr, now: Moment, note: impl FnOnce(&mut Host)) {
         let mut hosts = self.hosts.borrow_mut();
         if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&address) {
             hosts.retain(|_, host| host.is_worth_keeping(now));
@@ -66,28 +107,7 @@ impl Hosts {
                 return;
             }
         }
-        let host = hosts.entry(address).or_default();
-        (host.failed, host.asked) = (Some(now), None);
-        host.by = lane.map(|lane| Arc::clone(&lane.domain));
-        host.note(lane);
-    }
-
-    /// It serves a session. Lanes that waited for it look again.
-    pub(super) fn served(&self, address: SocketAddr, now: Moment) {
-        let mut hosts = self.hosts.borrow_mut();
-        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&address) {
-            return;
-        }
-        let host = hosts.entry(address).or_default();
-        (host.failed, host.asked, host.by, host.served) = (None, None, None, Some(now));
-        for lane in core::mem::take(&mut host.waiting).into_values() {
-            lane.stirred.notify_all();
-        }
-    }
-
-    /// When it served a session last, as far as that is remembered.
-    pub(super) fn last_served(&self, address: SocketAddr) -> Option<Moment> {
-        self.hosts.borrow().get(&address)?.served
+        note(hosts.entry(address).or_default());
     }
 }
 
@@ -99,7 +119,9 @@ impl Host {
     }
 
     fn is_worth_keeping(&self, now: Moment) -> bool {
-        !self.waiting.is_empty() || self.served.is_some_and(|served| now < served + PACED_AGE)
+        !self.waiting.is_empty()
+            || self.distrusted.is_some_and(|since| now < since + DISTRUSTED_AGE)
+            || self.served.is_some_and(|served| now < served + PACED_AGE)
     }
 }
 
@@ -137,6 +159,17 @@ mod tests {
         }
         assert_eq!(may(now), 5);
         assert_eq!(hosts.last_served(address), Some(now));
+    }
+
+    #[test]
+    fn h45_distrust_ends_with_its_time() {
+        let (hosts, host) = (Hosts::default(), |port| SocketAddr::from(([192, 0, 2, 1], port)));
+        hosts.distrust(host(25), Duration::ZERO);
+        assert!(!hosts.may_have_chunks(host(25), DISTRUSTED_AGE - Duration::from_secs(1)));
+        assert!(hosts.may_have_chunks(host(25), DISTRUSTED_AGE));
+        assert!(hosts.may_have_chunks(host(26), Duration::ZERO));
+        hosts.served(host(25), Duration::from_secs(9));
+        assert!(!hosts.may_have_chunks(host(25), Duration::from_secs(9)), "though it serves");
     }
 
     #[test]

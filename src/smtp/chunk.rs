@@ -8,6 +8,8 @@
 //! [`DotStuffer`] makes of good chunks what DATA would have brought (RFC 5321 4.5.2): there is one stored form, which
 //! every reader knows. A last line without a line end gets one, and that is recorded, since the message had none.
 //!
+//! [`DotUnstuffer`] is the way back, for what was stored and leaves by BDAT.
+//!
 //! Invariant: stuffed octets, and a `.` CRLF behind them, pass the scanner of `data` with the same summary.
 
 use memchr::{memchr, memchr2_iter, memmem};
@@ -173,6 +175,40 @@ impl DotStuffer {
     }
 }
 
+/// Takes out the dots that stuffing put in, of data that comes in pieces: of a line that begins with a dot the first octet.
+#[derive(Clone, Copy, Debug)]
+pub struct DotUnstuffer {
+    at_line_start: bool,
+}
+
+impl Default for DotUnstuffer {
+    fn default() -> Self {
+        Self { at_line_start: true }
+    }
+}
+
+impl DotUnstuffer {
+    /// Octets that are taken out of a whole body.
+    pub fn dots(body: &[u8]) -> usize {
+        usize::from(body.starts_with(b".")) + memmem::find_iter(body, b"\n.").count()
+    }
+
+    /// Appends what the next piece stands for to `out`.
+    pub fn unstuff(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let Some(last) = piece.last() else { return };
+        let mut rest = piece;
+        if self.at_line_start && piece[0] == b'.' {
+            rest = &rest[1..];
+        }
+        while let Some(found) = memmem::find(rest, b"\n.") {
+            out.extend_from_slice(&rest[..=found]);
+            rest = &rest[found + 2..];
+        }
+        out.extend_from_slice(rest);
+        self.at_line_start = *last == b'\n';
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -259,6 +295,13 @@ mod tests {
             prop_assert_eq!(&wire[DATA_END..], b"QUIT\r\n");
             prop_assert_eq!(&unstuffed, &stored);
             prop_assert_eq!(scanner.verdict().map(|found| DataSummary { transfer: summary.transfer, ..found }), Ok(summary));
+            for pieces in [vec![&stored[..]], stored.chunks(1).collect(), cut(&stored, &cuts)] {
+                let (mut unstuffer, mut out) = (DotUnstuffer::default(), Vec::new());
+                pieces.iter().for_each(|piece| unstuffer.unstuff(piece, &mut out));
+                let added = if summary.transfer == (Transfer::Bdat { line_end_added: true }) { 2 } else { 0 };
+                prop_assert_eq!(&out[..out.len() - added], &body[..]);
+                prop_assert_eq!(stored.len() - out.len(), DotUnstuffer::dots(&stored));
+            }
             // What a receiver takes out again.
             let mut received = Vec::new();
             for (index, octet) in stored.iter().enumerate() {

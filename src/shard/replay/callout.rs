@@ -14,7 +14,7 @@ use crate::limits::CALLOUT_TIMEOUT;
 use crate::shard::callouts::{Question, Said};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
-use crate::smtp::client::{RecipientOutcome, Stage};
+use crate::smtp::client::{RecipientOutcome, Stage, Window};
 use futures_lite::future::or;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     if !known.can_be_asked(shard.clock.now()) {
         return Said::Unreachable;
     }
-    let way = Way { shard, dialer, domain, lane: None, insists: true };
+    let way = Way { shard, dialer, domain, lane: None, insists: true, window: Window::default() };
     let Ok(mut delivery) = way.connect().await else {
         known.set_reached(false, shard.clock.now());
         return Said::Unreachable;

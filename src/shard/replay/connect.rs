@@ -1,6 +1,6 @@
 //! A session with whichever primary of a domain serves us first, in the configured order.
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Use};
 use super::race::Race;
 use super::route::{self, NoRoute};
 use crate::config::{Domain, Primary};
@@ -8,6 +8,7 @@ use crate::limits::{DIAL_TIMEOUT, HOST_STAGGER};
 use crate::shard::backlog::{Lane, is_pacing};
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
+use crate::smtp::client::Window;
 use core::net::SocketAddr;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -32,12 +33,14 @@ pub(super) struct Way<'a, D: Disk, C: Clock, N> {
     pub(super) lane: Option<&'a Rc<Lane>>,
     /// Whatever others have found out.
     pub(super) insists: bool,
+    /// How many messages are to be in flight.
+    pub(super) window: Window,
 }
 
 impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
     /// Tries all primaries with all their addresses, within [`DIAL_TIMEOUT`] for connecting; none serves: what that says
     /// of them, and the log has the reasons.
-    pub(super) async fn connect(&self) -> Result<Delivery<N::Link, C>, Unserved> {
+    pub(super) async fn connect(&self) -> Result<Delivery<N::Link, C, D>, Unserved> {
         let clock = &self.shard.clock;
         let hostname = self.shard.snapshot.borrow().config.hostname.clone();
         let primaries = self.primaries(&hostname).await?;
@@ -107,10 +110,12 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         link: N::Link,
         address: SocketAddr,
         hostname: &str,
-    ) -> Result<Delivery<N::Link, C>, Unserved> {
+    ) -> Result<Delivery<N::Link, C, D>, Unserved> {
         let (domain, shard) = (&self.domain.name, self.shard);
         let interrupt = shard.interrupts.register();
-        let failure = match Delivery::open(link, hostname, shard.clock.clone(), interrupt).await {
+        let may_have_chunks = shard.hosts.may_have_chunks(address, shard.clock.now());
+        let how = Use { host: address, window: self.window, may_have_chunks };
+        let failure = match Delivery::open(link, hostname, shard.clock.clone(), interrupt, how).await {
             Ok(delivery) if delivery.greets_as(hostname) => {
                 // RFC 5321 5.1, by whatever name and address it was found.
                 tracing::error!(%domain, %address, "the primary is this server: a loop");

@@ -1,6 +1,5 @@
 //! What a lane does at the word of its guard: weigh answers, ask for recipients, let parked units be judged.
 
-use super::addressee::Addressee;
 use super::delivery::Delivery;
 use crate::bridge::{DomainRecipients, Instants, folded};
 use crate::config::Domain;
@@ -11,6 +10,7 @@ use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
 use crate::smtp::reply::EnhancedCode;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::disk::Disk;
 
 /// Whose recipients they are, and what is known of them now.
 pub(super) struct Watched<'a> {
@@ -24,20 +24,17 @@ impl Watched<'_> {
     pub(super) fn weigh(
         &self,
         guard: &mut Guard,
-        addressees: &[Addressee<'_>],
+        mailboxes: &[String],
         outcome: &TransactionOutcome,
         is_proven: bool,
     ) -> Vec<Ruling> {
         let known_good = if guard.is_watching() { self.known_good(0, KNOWN_GOOD_MIN).len() } else { 0 };
-        let weighed = |(to, outcome): (&Addressee<'_>, &RecipientOutcome)| {
+        let weighed = |(mailbox, outcome): (&String, &RecipientOutcome)| {
             let Some(answer) = answer(outcome) else { return Ruling::Settle };
-            let is_known_good = self.is_known_good(to.mailbox);
-            guard.weigh(
-                &Evidence { mailbox: to.mailbox, answer, is_known_good, known_good, is_proven },
-                self.at.now,
-            )
+            let is_known_good = self.is_known_good(mailbox);
+            guard.weigh(&Evidence { mailbox, answer, is_known_good, known_good, is_proven }, self.at.now)
         };
-        addressees.iter().zip(&outcome.recipients).map(weighed).collect()
+        mailboxes.iter().zip(&outcome.recipients).map(weighed).collect()
     }
 
     /// How many recipients the primary took before the outage, as far as that matters.
@@ -46,10 +43,10 @@ impl Watched<'_> {
     }
 
     /// Asks for recipients that the primary should take.
-    pub(super) async fn probe<L: Link, C: Clock>(
+    pub(super) async fn probe<L: Link, C: Clock, D: Disk>(
         &self,
         lane: &Lane,
-        delivery: &mut Delivery<L, C>,
+        delivery: &mut Delivery<L, C, D>,
     ) -> Probed {
         let asked = {
             let mut guard = lane.guard.borrow_mut();

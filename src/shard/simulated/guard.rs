@@ -137,6 +137,7 @@ fn a_probe_that_is_put_off_decides_nothing() {
         story.primary.judges.set(regular);
         story.wait_until(|story| story.held() == 1).await;
         story.wait_until(|story| story.health() == Health::Up).await;
+        // Nothing but mail was ever delivered, also not to those that were asked for.
         assert_eq!(story.taken(), 1);
         const { assert!(PROBED_RECIPIENTS_MAX > 1, "one of those that are asked for is put off") };
     });

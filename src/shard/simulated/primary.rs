@@ -48,6 +48,10 @@ pub(super) struct Primary {
     pub(super) taken: Rc<RefCell<Vec<Taken>>>,
     /// How long it thinks about a message.
     pub(super) thinks: Rc<Cell<Duration>>,
+    /// Pieces of chunks that came.
+    pub(super) chunks: Rc<Cell<u32>>,
+    /// Keywords of EHLO that it does not offer.
+    pub(super) withheld: Rc<RefCell<Vec<String>>>,
     pub(super) clock: SimClock,
     spawn: SimSpawn,
 }
@@ -100,7 +104,7 @@ impl Primary {
             max_message_size: 1 << 30,
             max_recipients: 100,
             starttls: false,
-            withheld: Vec::new(),
+            withheld: self.withheld.borrow().clone(),
         };
         let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
         let (mut input, mut data) = (Vec::new(), Vec::new());
@@ -116,6 +120,10 @@ impl Primary {
                     session.handle_recipient(verdict, self.clock.now());
                 }
                 ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
+                ServerEvent::Chunk { start, end } => {
+                    self.chunks.set(self.chunks.get() + 1);
+                    data.extend_from_slice(&input[start..end]);
+                }
                 ServerEvent::MessageEnds(_) => {
                     self.clock.sleep(self.thinks.get()).await;
                     let recipients = session.transaction().recipients().map(str::to_owned).collect();
@@ -129,7 +137,7 @@ impl Primary {
                 }
                 ServerEvent::Abandoned => data.clear(),
                 ServerEvent::StartTls => unreachable!("it is not offered"),
-                ServerEvent::Chunk { .. } | ServerEvent::Client | ServerEvent::Etrn => {
+                ServerEvent::Client | ServerEvent::Etrn => {
                     unreachable!("the lane sends none of these")
                 }
                 ServerEvent::Idle => {}
@@ -173,6 +181,8 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         judges: Rc::new(Cell::new(judges)),
         taken,
         thinks: Rc::default(),
+        chunks: Rc::default(),
+        withheld: Rc::default(),
         clock: clock.clone(),
         spawn: spawn.clone(),
     }

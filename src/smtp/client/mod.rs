@@ -1,35 +1,43 @@
 //! The SMTP client machine: a [`ClientSession`] for each connection, sans-IO (see `smtp` for how to drive it).
 //!
-//! It waits for the greeting, says EHLO (HELO where EHLO is refused), and then carries one transaction after
-//! the other. MAIL, RCPT and DATA leave in one group where PIPELINING is offered. Mail data does not pass
-//! through it: on [`ClientEvent::SendData`] the host writes the data, dot-stuffed, and the final `.` CRLF
-//! itself, and reports that. The host must be able to read while it writes a large group or the data.
+//! It waits for the greeting, says EHLO (HELO where EHLO is refused), and then carries transactions, one after the other or
+//! several in flight:
+//! - MAIL, RCPT and DATA leave in one group where PIPELINING is offered. Mail data does not pass through the session: on
+//!   [`ClientEvent::SendData`] the host writes the data, dot-stuffed, and the final `.` CRLF itself, and reports that.
+//! - The next envelope may ride behind that dot (RFC 2920 3.1): once the host said [`ClientSession::handle_data_queued`] whatever
+//!   the session outputs comes behind it, and [`ClientSession::may_send`]. Never before: behind a DATA that may be refused, or
+//!   behind data that is not whole, an envelope could be read as content.
+//! - [`ClientSession::send_chunk`] sends a whole transaction, MAIL to BDAT LAST (RFC 3030), before any reply to it is there. Only
+//!   where the server has refused a chunk in step on this connection (H45, [`ClientSession::ask_for_chunks`]).
 //!
-//! Invariants: every transaction ends in exactly one [`ClientEvent::TransactionDone`], also when the session
-//! fails, and then `Failed` follows on the next call. A message counts as delivered only by a 2xx that came
-//! after [`ClientSession::handle_data_sent`]. `NotTried` means that the server cannot have the message;
-//! `Unknown` that it may.
+//! The host must be able to read while it writes a large group or the data.
 //!
-//! Not here: names and addresses, TLS, the choice of what to send, retries. Windows of several transactions
-//! in flight build on `Exchange`, which knows nothing of the session it runs in.
+//! Invariants: every transaction ends in exactly one [`ClientEvent::TransactionDone`], in the order in which they began, also when
+//! the session fails, and then `Failed` follows on the next call. A message counts as delivered only by a 2xx of its own that
+//! came after [`ClientSession::handle_data_sent`]. `NotTried` means that the server cannot have the message; `Unknown` that it may.
+//!
+//! Not here: names and addresses, TLS, the choice of what to send and how much at a time, retries.
 
-use crate::limits::{
-    CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_BLOCK_TIMEOUT, CLIENT_DATA_END_TIMEOUT, CLIENT_DATA_START_TIMEOUT,
-    CLIENT_GREETING_TIMEOUT,
-};
+use crate::limits::{CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_BLOCK_TIMEOUT, CLIENT_GREETING_TIMEOUT};
 use crate::smtp::Moment;
 use crate::smtp::dsn::{MailDsn, RcptDsn};
 use crate::smtp::output::Output;
-use crate::smtp::reply::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
+use crate::smtp::reply::{ParsedReply, ReplyError, ReplyParser};
 
+mod flight;
+mod lines;
 mod outcome;
-mod state;
+mod replies;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use crate::smtp::extension::Capabilities;
 pub use outcome::{ClientFailure, ProtocolError, RecipientOutcome, Stage, TransactionOutcome};
-use state::{Advance, Ending, Exchange, Standing, State};
+pub use window::Window;
+
+use flight::{Flight, Goal, Prelude};
+use std::collections::VecDeque;
 
 /// What is to be delivered.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +98,53 @@ pub struct ClientSession {
     state: State,
     parser: ReplyParser,
     capabilities: Capabilities,
+    chunks: Chunks,
     greeting: String,
     output: Output,
     deadline: Option<Moment>,
+}
+
+/// Where a session is.
+#[derive(Debug)]
+enum State {
+    /// The greeting is awaited.
+    Greeting,
+    /// The reply to EHLO is awaited.
+    Hello,
+    /// The reply to HELO is awaited.
+    PlainHello,
+    /// Transactions are in flight, or may begin.
+    Open(Open),
+    /// QUIT was said.
+    Quitting,
+    /// It failed; the outcomes of what was in flight, and the reason, are told by the next calls.
+    Failing(ClientFailure, VecDeque<TransactionOutcome>),
+    /// The host knows.
+    Failed(ClientFailure),
+    /// It is over.
+    Closed,
+}
+
+/// Replies are for the first flight that is not over.
+#[derive(Debug)]
+struct Open {
+    flights: VecDeque<Flight>,
+    /// What the next transaction begins with, if it is alone.
+    prelude: Prelude,
+}
+
+/// What is known about chunks that this server refuses (H45).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunks {
+    Untried,
+    /// The next transaction asks.
+    Wanted,
+    /// A flight asks.
+    Asked,
+    /// They are swallowed in step.
+    Swallowed,
+    /// They are not, or it ended the session over one.
+    Distrusted,
 }
 
 impl Envelope<'_> {
@@ -122,6 +174,7 @@ impl ClientSession {
             state: State::Greeting,
             parser: ReplyParser::default(),
             capabilities: Capabilities::default(),
+            chunks: Chunks::Untried,
             greeting: String::new(),
             output: Output::default(),
             deadline: Some(now + CLIENT_GREETING_TIMEOUT),
@@ -133,9 +186,8 @@ impl ClientSession {
     /// While the host writes mail data it feeds what arrives before it reports the data as sent: a reply that
     /// is there before the end of data can only be a refusal, never an acceptance.
     pub fn handle_input(&mut self, input: &[u8], now: Moment) -> ClientStep {
-        if let State::Failing(failure) = &self.state {
-            let failure = failure.clone();
-            return ClientStep { consumed: 0, event: self.failed(failure) };
+        if matches!(self.state, State::Failing(..)) {
+            return ClientStep { consumed: 0, event: self.next_of_failure() };
         }
         if matches!(self.state, State::Failed(_) | State::Closed) {
             return ClientStep { consumed: input.len(), event: ClientEvent::Idle };
@@ -169,15 +221,25 @@ impl ClientSession {
         }
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction. It may be alone, or ride behind others.
     ///
     /// What the server did not offer is not said: without DSN its parameters stay behind (RFC 3461 5.2.2). For what
     /// needs SMTPUTF8 there is no way without it: the host does not send it.
     ///
     /// # Panics
-    /// Unless [`Self::is_ready`] and [`Envelope::is_sendable`]; and for what needs SMTPUTF8 where it is not offered.
+    /// Unless [`Self::may_send`] and [`Envelope::is_sendable`]; and for what needs SMTPUTF8 where it is not offered.
     pub fn send(&mut self, envelope: &Envelope<'_>, now: Moment) {
-        self.begin(envelope, Exchange::new, now);
+        self.begin(envelope, Goal::Data, now);
+    }
+
+    /// Begins a transaction whose data is one chunk of so many octets, unstuffed. The host writes them behind what the output
+    /// holds on return, and says [`Self::handle_data_sent`] when they left.
+    ///
+    /// # Panics
+    /// As [`Self::send`], and unless [`Self::may_send_chunks`].
+    pub fn send_chunk(&mut self, envelope: &Envelope<'_>, octets: u64, now: Moment) {
+        assert!(self.may_send_chunks(), "chunks go where one was refused in step");
+        self.begin(envelope, Goal::Chunk(octets), now);
     }
 
     /// Begins a transaction that ends behind its last RCPT, without data. In its `TransactionDone` a recipient that the
@@ -186,50 +248,78 @@ impl ClientSession {
     /// # Panics
     /// As [`Self::send`].
     pub fn probe(&mut self, envelope: &Envelope<'_>, now: Moment) {
-        self.begin(envelope, Exchange::probe, now);
+        self.begin(envelope, Goal::Recipients, now);
     }
 
-    fn begin(
-        &mut self,
-        envelope: &Envelope<'_>,
-        exchange: impl FnOnce(&Envelope<'_>, &Capabilities, Standing) -> Exchange,
-        now: Moment,
-    ) {
+    /// The next transaction by [`Self::send`] asks whether the server swallows a refused chunk, where it offers what that
+    /// takes: RSET and a chunk without a transaction go in front of it, and another RSET, whose 2xx shows that nothing of the chunk was
+    /// taken for a command. It costs no round trip. The answer is in [`Self::may_send_chunks`], and nothing
+    /// happens when it is known.
+    pub fn ask_for_chunks(&mut self) {
+        if self.chunks == Chunks::Untried && self.capabilities.chunking && self.capabilities.pipelining {
+            self.chunks = Chunks::Wanted;
+        }
+    }
+
+    fn begin(&mut self, envelope: &Envelope<'_>, goal: Goal, now: Moment) {
         assert!(envelope.is_sendable(), "an envelope has a recipient and no control characters");
         assert!(
             self.capabilities.smtputf8
                 || (!envelope.needs_smtputf8() && envelope.recipients.iter().all(|path| path.is_ascii())),
             "what needs SMTPUTF8 goes where it is offered"
         );
-        let State::Ready(standing) = self.state else {
-            unreachable!("a transaction begins only in a session that is ready")
+        assert!(
+            self.may_send(),
+            "a transaction begins only in a session that is ready, or behind one that is said"
+        );
+        let State::Open(open) = &mut self.state else { unreachable!("it may send") };
+        let prelude = if self.chunks == Chunks::Wanted && goal == Goal::Data {
+            self.chunks = Chunks::Asked;
+            Prelude::RefusedChunk
+        } else if open.flights.is_empty() {
+            open.prelude
+        } else {
+            Prelude::Reset
         };
-        let mut exchange = exchange(envelope, &self.capabilities, standing);
-        while let Some(line) = exchange.next_line() {
+        let mut flight = Flight::new(envelope, &self.capabilities, prelude, goal);
+        while let Some(line) = flight.next_line() {
             self.output.tail().extend_from_slice(&line);
             if !self.capabilities.pipelining {
                 break;
             }
         }
-        self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
-        self.state = State::Envelope(exchange);
+        if open.flights.is_empty() {
+            self.deadline = Some(now + flight.timeout());
+        }
+        open.flights.push_back(flight);
     }
 
-    /// The mail data and the terminator are written. Call it at once: before it, a lost connection means
-    /// `NotTried`, from here on `Unknown`. Nothing happens if the transaction has ended meanwhile.
+    /// The mail data and the terminator are in front of everything that the session outputs from here on, and not on their
+    /// way yet: another transaction may ride behind.
+    pub fn handle_data_queued(&mut self) {
+        if let State::Open(open) = &mut self.state
+            && let Some(last) = open.flights.back_mut()
+        {
+            last.queue_content();
+        }
+    }
+
+    /// The mail data of the first transaction whose data did not leave yet is written, its terminator with it. Call it at
+    /// once: before it, a lost connection means `NotTried`, from here on `Unknown`. Nothing happens if the transaction has
+    /// ended meanwhile.
     pub fn handle_data_sent(&mut self, now: Moment) {
-        self.state = match self.take_state() {
-            State::Data(exchange) => {
-                self.deadline = Some(now + CLIENT_DATA_END_TIMEOUT);
-                State::DataEnd(exchange)
-            }
-            other => other,
-        };
+        let State::Open(open) = &mut self.state else { return };
+        let sent = open.flights.iter_mut().position(Flight::send_content);
+        if sent == Some(0) {
+            self.deadline = Some(now + open.flights[0].timeout());
+        }
     }
 
     /// A block of mail data went out: the next has its own time.
     pub fn handle_data_progress(&mut self, now: Moment) {
-        if matches!(self.state, State::Data(_)) {
+        if let State::Open(open) = &self.state
+            && open.flights.front().is_some_and(Flight::is_sending)
+        {
             self.deadline = Some(now + CLIENT_DATA_BLOCK_TIMEOUT);
         }
     }
@@ -240,10 +330,10 @@ impl ClientSession {
     /// # Panics
     /// During a transaction, whose outcome would be lost.
     pub fn quit(&mut self, now: Moment) {
-        assert!(!self.is_in_transaction(), "a transaction has an outcome before QUIT");
+        assert!(self.in_flight() == 0, "a transaction has an outcome before QUIT");
         match self.take_state() {
-            State::Ready(_)
-            | State::Failing(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_))
+            State::Open(_)
+            | State::Failing(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_), _)
             | State::Failed(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_)) => {
                 self.output.tail().extend_from_slice(b"QUIT\r\n");
                 self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
@@ -253,9 +343,31 @@ impl ClientSession {
         }
     }
 
-    /// A transaction may begin.
+    /// Nothing is in flight, and a transaction may begin.
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_))
+        matches!(&self.state, State::Open(open) if open.flights.is_empty())
+    }
+
+    /// A transaction may begin, alone or behind others.
+    pub fn may_send(&self) -> bool {
+        let State::Open(open) = &self.state else { return false };
+        open.flights.back().is_none_or(|last| self.capabilities.pipelining && last.is_said())
+    }
+
+    /// The server swallows chunks that it refuses: they may leave before replies are there.
+    pub fn may_send_chunks(&self) -> bool {
+        self.chunks == Chunks::Swallowed
+    }
+
+    /// Nobody should send it chunks: it did not refuse one in step, ended the session over one, or got out of step with
+    /// chunks in flight.
+    pub fn distrusts_chunks(&self) -> bool {
+        self.chunks == Chunks::Distrusted
+    }
+
+    /// Transactions without an outcome.
+    pub fn in_flight(&self) -> usize {
+        if let State::Open(open) = &self.state { open.flights.len() } else { 0 }
     }
 
     /// What the server offered by EHLO.
@@ -271,7 +383,7 @@ impl ClientSession {
     /// Why the session is of no more use, if it is.
     pub fn failure(&self) -> Option<&ClientFailure> {
         match &self.state {
-            State::Failing(failure) | State::Failed(failure) => Some(failure),
+            State::Failing(failure, _) | State::Failed(failure) => Some(failure),
             _ => None,
         }
     }
@@ -302,178 +414,6 @@ impl ClientSession {
                 capabilities.note(text);
             }
         })
-    }
-
-    /// `has_more`: octets behind the reply are there already.
-    fn handle_reply(&mut self, reply: ReceivedReply, has_more: bool, now: Moment) -> ClientEvent {
-        match self.take_state() {
-            State::Greeting => self.take_greeting(reply, now),
-            State::Hello => self.take_hello(reply, now),
-            State::PlainHello if reply.is_positive() => self.ready(Standing::Clear, ClientEvent::Ready),
-            State::PlainHello => self.failed(ClientFailure::HelloRefused(reply)),
-            State::Ready(_) if reply.code == 421 => self.failed(ClientFailure::ServiceClosing(reply)),
-            State::Ready(_) => self.failed(ProtocolError::OutOfTurn.into()),
-            State::Envelope(exchange) => self.take_envelope_reply(exchange, reply, has_more, now),
-            State::Data(exchange) => self.take_early_reply(exchange, reply),
-            State::DataEnd(exchange) => self.take_final_reply(exchange, reply),
-            State::EmptyDot(exchange) if reply.code == 421 => {
-                self.done_and_failing(exchange, &Ending::NotTried, ClientFailure::ServiceClosing(reply))
-            }
-            State::EmptyDot(exchange) => self.done(exchange, &Ending::NotTried, Standing::Begun),
-            State::Quitting | State::Failing(_) | State::Failed(_) | State::Closed => {
-                self.deadline = None;
-                ClientEvent::Closed
-            }
-        }
-    }
-
-    fn take_greeting(&mut self, reply: ReceivedReply, now: Moment) -> ClientEvent {
-        if !reply.is_positive() {
-            return self.failed(ClientFailure::GreetingRefused(reply));
-        }
-        self.greeting = reply.text;
-        self.say_hello("EHLO", State::Hello, now)
-    }
-
-    fn take_hello(&mut self, reply: ReceivedReply, now: Moment) -> ClientEvent {
-        if reply.is_positive() {
-            return self.ready(Standing::Clear, ClientEvent::Ready);
-        }
-        self.capabilities = Capabilities::default();
-        // RFC 5321 3.2: a server that does not know EHLO is greeted by HELO.
-        if reply.is_permanent() {
-            return self.say_hello("HELO", State::PlainHello, now);
-        }
-        self.failed(ClientFailure::HelloRefused(reply))
-    }
-
-    fn say_hello(&mut self, verb: &str, state: State, now: Moment) -> ClientEvent {
-        let line = format!("{verb} {}\r\n", self.hostname);
-        self.output.tail().extend_from_slice(line.as_bytes());
-        self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
-        self.state = state;
-        ClientEvent::Idle
-    }
-
-    fn take_envelope_reply(
-        &mut self,
-        mut exchange: Exchange,
-        reply: ReceivedReply,
-        has_more: bool,
-        now: Moment,
-    ) -> ClientEvent {
-        if reply.code == 421 {
-            return self.done_and_failing(exchange, &Ending::NotTried, ClientFailure::ServiceClosing(reply));
-        }
-        match exchange.take_reply(reply) {
-            Advance::Continue => {
-                self.output.tail().extend(exchange.next_line().unwrap_or_default());
-                let is_data = exchange.awaits_data_start();
-                let timeout = if is_data { CLIENT_DATA_START_TIMEOUT } else { CLIENT_COMMAND_TIMEOUT };
-                self.deadline = Some(now + timeout);
-                self.state = State::Envelope(exchange);
-                ClientEvent::Idle
-            }
-            Advance::Settled(reply) => {
-                let ending = reply.map_or(Ending::NotTried, |reply| Ending::Replied(Stage::DataStart, reply));
-                let standing = exchange.standing();
-                self.done(exchange, &ending, standing)
-            }
-            Advance::EmptyDot if has_more => self.out_of_turn(exchange, &Ending::NotTried),
-            Advance::StartData => {
-                self.deadline = Some(now + CLIENT_DATA_BLOCK_TIMEOUT);
-                self.state = State::Data(exchange);
-                // Whoever says more before he has the data is out of step: his next 250 would be taken for the
-                // reply to the dot, and the message would be lost. No data goes; the next call judges it.
-                if has_more { ClientEvent::Idle } else { ClientEvent::SendData }
-            }
-            Advance::EmptyDot => {
-                // RFC 2920 3.1: the server waits for data although every recipient was refused.
-                self.output.tail().extend_from_slice(b".\r\n");
-                self.deadline = Some(now + CLIENT_DATA_END_TIMEOUT);
-                self.state = State::EmptyDot(exchange);
-                ClientEvent::Idle
-            }
-            Advance::OutOfTurn => self.out_of_turn(exchange, &Ending::NotTried),
-        }
-    }
-
-    /// Before the end of data only a refusal can be meant; what is left of the data cannot be sent in step.
-    fn take_early_reply(&mut self, exchange: Exchange, reply: ReceivedReply) -> ClientEvent {
-        if reply.code == 421 {
-            return self.done_and_failing(exchange, &Ending::NotTried, ClientFailure::ServiceClosing(reply));
-        }
-        if reply.is_transient() || reply.is_permanent() {
-            return self.out_of_turn(exchange, &Ending::Replied(Stage::DataEnd, reply));
-        }
-        self.out_of_turn(exchange, &Ending::NotTried)
-    }
-
-    fn take_final_reply(&mut self, exchange: Exchange, reply: ReceivedReply) -> ClientEvent {
-        let ending = Ending::Replied(Stage::DataEnd, reply.clone());
-        match reply.code {
-            421 => self.done_and_failing(exchange, &ending, ClientFailure::ServiceClosing(reply)),
-            300..=399 => self.out_of_turn(exchange, &Ending::Unknown),
-            _ if reply.is_positive() => self.done(exchange, &ending, Standing::Clear),
-            _ => self.done(exchange, &ending, Standing::Begun),
-        }
-    }
-
-    fn ready(&mut self, standing: Standing, event: ClientEvent) -> ClientEvent {
-        self.deadline = None;
-        self.state = State::Ready(standing);
-        event
-    }
-
-    fn done(&mut self, exchange: Exchange, ending: &Ending, standing: Standing) -> ClientEvent {
-        let outcome = exchange.into_outcome(ending);
-        self.ready(standing, ClientEvent::TransactionDone(outcome))
-    }
-
-    fn out_of_turn(&mut self, exchange: Exchange, ending: &Ending) -> ClientEvent {
-        self.done_and_failing(exchange, ending, ProtocolError::OutOfTurn.into())
-    }
-
-    fn done_and_failing(
-        &mut self,
-        exchange: Exchange,
-        ending: &Ending,
-        failure: ClientFailure,
-    ) -> ClientEvent {
-        self.deadline = None;
-        self.state = State::Failing(failure);
-        ClientEvent::TransactionDone(exchange.into_outcome(ending))
-    }
-
-    fn failed(&mut self, failure: ClientFailure) -> ClientEvent {
-        self.deadline = None;
-        self.state = State::Failed(failure.clone());
-        ClientEvent::Failed(failure)
-    }
-
-    /// The session ends from outside its protocol; a pending transaction ends first.
-    fn end_session(&mut self, failure: ClientFailure) -> ClientEvent {
-        match self.take_state() {
-            State::Envelope(exchange) | State::Data(exchange) | State::EmptyDot(exchange) => {
-                self.done_and_failing(exchange, &Ending::NotTried, failure)
-            }
-            State::DataEnd(exchange) => self.done_and_failing(exchange, &Ending::Unknown, failure),
-            State::Failing(earlier) => self.failed(earlier),
-            State::Greeting | State::Hello | State::PlainHello | State::Ready(_) => self.failed(failure),
-            State::Quitting | State::Failed(_) | State::Closed => {
-                self.deadline = None;
-                ClientEvent::Closed
-            }
-        }
-    }
-
-    /// An acceptance has begun before the end of data was sent.
-    fn is_begun_too_early(&self) -> bool {
-        matches!(self.state, State::Data(_)) && self.parser.begun_code().is_some_and(|code| code < 400)
-    }
-
-    fn is_in_transaction(&self) -> bool {
-        matches!(self.state, State::Envelope(_) | State::Data(_) | State::DataEnd(_) | State::EmptyDot(_))
     }
 
     /// Takes the state to make the next one of it; until then the session is closed.

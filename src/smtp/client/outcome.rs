@@ -34,7 +34,7 @@ pub enum RecipientOutcome {
     },
     /// The session ended before the end of data was sent: the server has nothing.
     NotTried,
-    /// The end of data was sent and no reply came.
+    /// The end of data, or the whole last chunk, was sent and no reply came.
     Unknown,
 }
 
@@ -77,6 +77,9 @@ pub enum ClientFailure {
 /// What was wrong with what the server said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
+    /// A chunk that had to be refused and swallowed was taken, or its octets were taken for commands.
+    #[error("a refused chunk was not swallowed")]
+    ChunkNotSwallowed,
     /// A reply that no command asked for, or of a class that its command cannot have.
     #[error("a reply out of turn")]
     OutOfTurn,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use stratamx::smtp::chunk::DotStuffer;
+use stratamx::smtp::chunk::{DotStuffer, DotUnstuffer};
 use stratamx::smtp::data::Transfer;
 use stratamx::smtp::dsn::RcptDsn;
 use stratamx::smtp::reply::{NO_MESSAGES_WAITING_251, OK_250, Reply, TLS_UNAVAILABLE_454};
@@ -81,7 +81,7 @@ struct Arriving {
 struct MailData {
     fingerprinter: Fingerprinter,
     kept: Option<Kept>,
-    at_line_start: bool,
+    unstuffer: DotUnstuffer,
 }
 
 impl Connection<'_> {
@@ -203,7 +203,7 @@ impl Connection<'_> {
         if arriving.data.is_none() {
             let kept = self.sink.record.begin_message(arriving.arrival.mail_sequence)?;
             let fingerprinter = Fingerprinter::default();
-            arriving.data = Some(MailData { fingerprinter, kept, at_line_start: true });
+            arriving.data = Some(MailData { fingerprinter, kept, unstuffer: DotUnstuffer::default() });
             match self.decide_for_all(Stage::Body) {
                 Action::Close => return Ok(Flow::Close),
                 Action::Hang => return Ok(Flow::Hang),
@@ -290,15 +290,10 @@ impl Connection<'_> {
 impl MailData {
     /// Takes off the dot that each stuffed line begins with (RFC 5321 4.5.2).
     fn take(&mut self, stuffed: &[u8]) -> io::Result<()> {
-        for line in stuffed.split_inclusive(|octet| *octet == b'\n') {
-            let unstuffed = if self.at_line_start { line.strip_prefix(b".").unwrap_or(line) } else { line };
-            self.fingerprinter.update(unstuffed);
-            if let Some(kept) = &mut self.kept {
-                kept.write(unstuffed)?;
-            }
-            self.at_line_start = line.ends_with(b"\n");
-        }
-        Ok(())
+        let mut octets = Vec::with_capacity(stuffed.len());
+        self.unstuffer.unstuff(stuffed, &mut octets);
+        self.fingerprinter.update(&octets);
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.write(&octets))
     }
 }
 

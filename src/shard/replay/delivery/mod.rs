@@ -1,0 +1,486 @@
+//! One connection to a primary, with as many messages in flight as its window has room for.
+//!
+//! The lane pushes jobs and never waits for that; [`Delivery::advance`] moves octets until the oldest job has its outcome.
+//! Jobs come back in the order in which they were pushed, each once, also when the session breaks.
+//!
+//! How a message leaves:
+//! - Alone, in a window of one: MAIL, RCPT, DATA; the 354; then the data.
+//! - By DATA with another behind it: the next envelope rides behind the dot, in the same write. A round trip a message.
+//! - By BDAT, where the host has swallowed a refused chunk on this connection (H45): the whole transaction in one write, as
+//!   many of them as the window has room for. Large messages, whose data lies in chunk records, go by DATA between them, a
+//!   chunk record at a time, so no more than [`REPLAY_OCTETS`] and four records are in memory.
+//!
+//! A window's blame (H44): when the session breaks only the first message without an outcome may have broken it, and it is
+//! blamed only if it was alone all the time; else it is a suspect, to be tried alone.
+
+mod job;
+mod wire;
+
+use super::addressee::{extensions, goes_without_smtputf8, merged};
+use crate::limits::{OPEN_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
+use crate::shard::interrupt::Interrupt;
+use crate::shard::link::Link;
+use crate::smtp::Moment;
+use crate::smtp::chunk::DotUnstuffer;
+use crate::smtp::client::{
+    ClientEvent, ClientFailure, ClientSession, Envelope, Extensions, RecipientOutcome, Stage,
+    TransactionOutcome, Window,
+};
+use crate::smtp::dsn::RcptDsn;
+use core::net::SocketAddr;
+pub(super) use job::{Job, Unusable};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::ReadError;
+use storage::format::message::{MessageView, Transfer};
+use storage::reader::Reader;
+use wire::{News, Wire};
+
+/// See the module.
+pub(super) struct Delivery<L, C, D: Disk> {
+    wire: Wire<L>,
+    session: ClientSession,
+    clock: C,
+    host: SocketAddr,
+    /// Until when the greeting and EHLO must be done.
+    opening: Option<Moment>,
+    window: Window,
+    /// The host may be asked whether it swallows chunks.
+    may_have_chunks: bool,
+    /// In the order in which they were pushed.
+    jobs: VecDeque<Underway<D>>,
+    /// Of the first job the chunk record that goes next, while its data goes.
+    next_chunk: Option<usize>,
+    /// A job was told that the session broke.
+    is_broken: bool,
+}
+
+/// How a connection is to be used.
+pub(super) struct Use {
+    pub(super) host: SocketAddr,
+    pub(super) window: Window,
+    pub(super) may_have_chunks: bool,
+}
+
+struct Underway<D: Disk> {
+    job: Job<D>,
+    progress: Progress,
+}
+
+enum Progress {
+    /// The session has not heard of it.
+    Pushed,
+    /// Who of its units was offered at all; whether no other was in flight with it, and whether data of it may have left.
+    Begun { could_go: Vec<bool>, alone: bool, data: bool },
+    /// It needs no transaction.
+    Decided(TransactionOutcome),
+}
+
+/// Whose fault it is that the session broke, if it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// It did not.
+    None,
+    /// Not this message's.
+    Another,
+    /// Perhaps this one's: it was not alone.
+    Suspect,
+    /// It had data of this one and of no other.
+    Own,
+}
+
+/// A job that is over.
+pub(super) struct Done<D: Disk> {
+    pub(super) job: Job<D>,
+    /// An error: a part of the record cannot be read; the connection was given up before the end of data.
+    pub(super) result: Result<TransactionOutcome, ReadError>,
+    pub(super) fault: Fault,
+}
+
+/// What [`Delivery::step`] came to.
+enum Step {
+    Event(ClientEvent),
+    Again,
+    /// Everything is written, and there is more data.
+    WantsData,
+}
+
+/// The end of mail data (RFC 5321 4.1.1.4); stored data ends with a line end.
+const TERMINATOR: &[u8] = b".\r\n";
+
+impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
+    /// Greets the primary.
+    pub(super) async fn open(
+        link: L,
+        hostname: &str,
+        clock: C,
+        interrupt: Rc<Interrupt>,
+        how: Use,
+    ) -> Result<Self, ClientFailure> {
+        let Use { host, window, may_have_chunks } = how;
+        let mut delivery = Self {
+            wire: Wire::new(link, interrupt),
+            session: ClientSession::new(hostname, clock.now()),
+            opening: Some(clock.now() + OPEN_TIMEOUT),
+            clock,
+            host,
+            window,
+            may_have_chunks,
+            jobs: VecDeque::new(),
+            next_chunk: None,
+            is_broken: false,
+        };
+        match delivery.next_event().await {
+            ClientEvent::Ready => {
+                delivery.opening = None;
+                Ok(delivery)
+            }
+            ClientEvent::Failed(failure) => {
+                delivery.close().await;
+                Err(failure)
+            }
+            ClientEvent::Idle
+            | ClientEvent::SendData
+            | ClientEvent::TransactionDone(_)
+            | ClientEvent::Closed => Err(ClientFailure::Disconnected),
+        }
+    }
+
+    /// Where it leads to.
+    pub(super) const fn host(&self) -> SocketAddr {
+        self.host
+    }
+
+    /// Whether the peer calls itself `hostname` in its greeting (RFC 5321 4.2).
+    pub(super) fn greets_as(&self, hostname: &str) -> bool {
+        let name = self.session.greeting().split_ascii_whitespace().next();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(hostname))
+    }
+
+    /// Whether another message can be sent.
+    pub(super) fn is_alive(&self) -> bool {
+        self.session.failure().is_none() && !self.wire.is_deaf() && !self.is_broken
+    }
+
+    /// Why not.
+    pub(super) fn failure(&self) -> Option<&ClientFailure> {
+        self.session.failure()
+    }
+
+    /// Whether the host showed that it is better sent no chunks.
+    pub(super) fn distrusts_chunks(&self) -> bool {
+        self.session.distrusts_chunks()
+    }
+
+    /// Messages without an outcome.
+    pub(super) fn in_flight(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether one more can be pushed: the window has room, and what was pushed before is on its way.
+    pub(super) fn has_room(&self) -> bool {
+        let has_begun = self.jobs.back().is_none_or(|last| !matches!(last.progress, Progress::Pushed));
+        self.is_alive()
+            && has_begun
+            && self.jobs.len() < self.window.size()
+            && self.wire.unsent() < REPLAY_OCTETS
+    }
+
+    /// The window may grow: what it was held for has passed.
+    pub(super) fn end_caution(&mut self) {
+        self.window.end_caution();
+    }
+
+    /// Takes a message over, to be sent behind those before it as soon as that can be.
+    pub(super) fn push(&mut self, job: Job<D>) {
+        self.jobs.push_back(Underway { job, progress: Progress::Pushed });
+        self.begin_more();
+    }
+
+    /// Goes on until the oldest message has an outcome.
+    ///
+    /// # Panics
+    /// With nothing in flight.
+    pub(super) async fn advance(&mut self, reader: &Reader<D>) -> Done<D> {
+        loop {
+            let first = self.jobs.front().expect("something is in flight");
+            if matches!(first.progress, Progress::Decided(_))
+                || (matches!(first.progress, Progress::Pushed) && !self.is_alive())
+            {
+                return self.pop(None);
+            }
+            match self.step().await {
+                Step::Event(ClientEvent::TransactionDone(outcome)) => return self.pop(Some(outcome)),
+                Step::Event(ClientEvent::SendData) => self.start_data(),
+                Step::Event(ClientEvent::Idle | ClientEvent::Ready) | Step::Again => {}
+                Step::Event(ClientEvent::Failed(_) | ClientEvent::Closed) => self.is_broken = true,
+                Step::WantsData => {
+                    if let Err(error) = self.continue_data(reader).await {
+                        return self.cut(error);
+                    }
+                }
+            }
+            self.begin_more();
+        }
+    }
+
+    /// Asks by MAIL FROM:<> and RCPT, without data. An outcome is `NotTried` for who was accepted; none at all if the
+    /// session broke, or cannot say what is asked.
+    pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
+        let is_sayable = recipients.iter().all(|mailbox| mailbox.is_ascii());
+        if !is_sayable && !self.session.capabilities().smtputf8 {
+            return None;
+        }
+        let envelope = Envelope {
+            reverse_path: "",
+            recipients,
+            octets: 0,
+            has_8bit: false,
+            extensions: Extensions::default(),
+        };
+        self.session.probe(&envelope, self.clock.now());
+        match self.next_event().await {
+            ClientEvent::TransactionDone(outcome) if self.is_alive() => Some(outcome.recipients),
+            _ => None,
+        }
+    }
+
+    /// QUIT, and a moment for the answer (RFC 5321 4.1.1.10), as far as the session is alive.
+    ///
+    /// # Panics
+    /// With something in flight.
+    pub(super) async fn close(mut self) {
+        assert!(self.jobs.is_empty(), "what is in flight has an outcome before the end");
+        self.session.quit(self.clock.now());
+        let deadline = Some(self.clock.now() + QUIT_TIMEOUT);
+        self.wire.close(self.session.output(), deadline).await;
+    }
+
+    async fn next_event(&mut self) -> ClientEvent {
+        loop {
+            match self.step().await {
+                Step::Event(event) => return event,
+                Step::Again => {}
+                Step::WantsData => unreachable!("no message is in flight"),
+            }
+        }
+    }
+
+    /// One move: an event of the session, a write, or a read.
+    async fn step(&mut self) -> Step {
+        let step = self.session.handle_input(self.wire.input(), self.clock.now());
+        self.wire.consume(step.consumed);
+        if step.event != ClientEvent::Idle {
+            return Step::Event(step.event);
+        }
+        if step.consumed > 0 {
+            return Step::Again;
+        }
+        self.queue_commands();
+        let deadline = self.opening.or(self.session.poll_timeout());
+        let news = if self.wire.unsent() > 0 {
+            self.wire.write(deadline).await
+        } else if self.next_chunk.is_some() && !self.wire.is_deaf() {
+            return Step::WantsData;
+        } else if deadline.is_none() {
+            return Step::Event(ClientEvent::Closed);
+        } else {
+            self.wire.read(deadline).await
+        };
+        let now = self.clock.now();
+        match news {
+            News::Written(messages) => {
+                self.session.handle_data_progress(now);
+                (0..messages).for_each(|_| self.session.handle_data_sent(now));
+                Step::Again
+            }
+            News::Ended => Step::Event(self.session.handle_disconnect()),
+            News::Late if self.opening.is_some() => Step::Event(self.session.handle_disconnect()),
+            News::Late => Step::Event(self.session.handle_timeout(now)),
+            News::Read | News::Nothing => Step::Again,
+        }
+    }
+
+    fn queue_commands(&mut self) {
+        let octets = self.session.output().len();
+        self.wire.queue(self.session.output());
+        self.session.output_sent(octets);
+    }
+
+    /// Begins what was pushed and may begin.
+    fn begin_more(&mut self) {
+        while self.is_alive() && self.session.may_send() {
+            let pushed = self.jobs.iter().position(|job| matches!(job.progress, Progress::Pushed));
+            let Some(at) = pushed else { return };
+            let mut is_alone = true;
+            for before in self.jobs.range_mut(..at) {
+                if let Progress::Begun { alone, .. } = &mut before.progress {
+                    (*alone, is_alone) = (false, false);
+                }
+            }
+            self.begin(at, is_alone);
+        }
+    }
+
+    fn begin(&mut self, at: usize, alone: bool) {
+        let Underway { job, progress } = &mut self.jobs[at];
+        let message = job.message();
+        let addressees = job.addressees(&message);
+        let offered = self.session.capabilities().smtputf8;
+        let could_go: Vec<bool> =
+            addressees.iter().map(|to| offered || goes_without_smtputf8(&message, to)).collect();
+        let going = addressees.iter().zip(&could_go).filter(|(_, goes)| **goes);
+        let (recipients, dsn): (Vec<&str>, Vec<RcptDsn<'_>>) =
+            going.map(|(to, _)| (to.mailbox, to.dsn)).unzip();
+        if recipients.is_empty() {
+            *progress = Progress::Decided(merged(could_go, None));
+            return;
+        }
+        let envelope = Envelope {
+            reverse_path: message.reverse_path,
+            recipients: &recipients,
+            octets: message.data.unstuffed_octets + message.trace.len() as u64,
+            has_8bit: message.data.has_8bit,
+            extensions: extensions(&message, &dsn),
+        };
+        let now = self.clock.now();
+        let has_window = self.window.size() > 1;
+        let is_chunk = has_window && self.session.may_send_chunks() && message.chunks.is_empty();
+        if is_chunk {
+            let body = Body::of(&message);
+            self.session.send_chunk(&envelope, body.octets(), now);
+            let commands = self.session.output();
+            self.wire.queue(commands);
+            self.wire.queue_with(|out| body.write(out));
+            self.wire.end_data();
+        } else {
+            if has_window && self.may_have_chunks {
+                self.session.ask_for_chunks();
+            }
+            self.session.send(&envelope, now);
+            self.wire.queue(self.session.output());
+        }
+        let octets = self.session.output().len();
+        self.session.output_sent(octets);
+        if is_chunk {
+            job.forget();
+        }
+        *progress = Progress::Begun { could_go, alone, data: is_chunk };
+    }
+
+    /// 354: the first message's data goes. What lies in chunk records goes one by one as there is room.
+    fn start_data(&mut self) {
+        let Some(Underway { job, progress: Progress::Begun { data, .. } }) = self.jobs.front_mut() else {
+            unreachable!("the session asks for the data of the first that began")
+        };
+        *data = true;
+        let message = job.message();
+        self.wire.queue(message.trace);
+        if message.chunks.is_empty() {
+            self.end_data();
+        } else {
+            self.next_chunk = Some(0);
+        }
+    }
+
+    async fn continue_data(&mut self, reader: &Reader<D>) -> Result<(), ReadError> {
+        let (Some(number), Some(first)) = (self.next_chunk, self.jobs.front()) else { return Ok(()) };
+        let chunk = first.job.message().chunks.get(number).copied();
+        let Some(chunk) = chunk else {
+            self.end_data();
+            return Ok(());
+        };
+        let chunk = reader.read_chunk(first.job.place.0, &chunk).await?;
+        self.wire.queue(chunk.payload());
+        self.next_chunk = Some(number + 1);
+        Ok(())
+    }
+
+    /// What is left of the first message's data, and its end.
+    fn end_data(&mut self) {
+        self.next_chunk = None;
+        let Some(first) = self.jobs.front_mut() else { return };
+        self.wire.queue(first.job.message().tail);
+        self.wire.queue(TERMINATOR);
+        self.wire.end_data();
+        self.session.handle_data_queued();
+        first.job.forget();
+    }
+
+    /// The first job is over, by this outcome of its transaction or without one.
+    fn pop(&mut self, transaction: Option<TransactionOutcome>) -> Done<D> {
+        let Underway { job, progress } = self.jobs.pop_front().expect("something is in flight");
+        self.next_chunk = None;
+        let is_alive = self.is_alive();
+        let is_first = !core::mem::replace(&mut self.is_broken, !is_alive);
+        let (outcome, fault) = match progress {
+            Progress::Decided(outcome) => (outcome, Fault::None),
+            Progress::Pushed => {
+                let recipients = vec![RecipientOutcome::NotTried; job.ordinals.len()];
+                (TransactionOutcome { recipients }, Fault::Another)
+            }
+            Progress::Begun { could_go, alone, data } => {
+                let fault = match (is_alive, is_first && data, alone) {
+                    (true, ..) => Fault::None,
+                    (false, false, _) => Fault::Another,
+                    (false, true, false) => Fault::Suspect,
+                    (false, true, true) => Fault::Own,
+                };
+                (merged(could_go, transaction), fault)
+            }
+        };
+        match fault {
+            Fault::None if puts_off(&outcome) => self.window.collapse(),
+            Fault::None => self.window.succeed(),
+            Fault::Another | Fault::Suspect | Fault::Own => {}
+        }
+        Done { job, result: Ok(outcome), fault }
+    }
+
+    /// A part of the first message cannot be read: its data cannot be ended, so the connection is given up.
+    fn cut(&mut self, error: ReadError) -> Done<D> {
+        self.session.handle_disconnect();
+        self.is_broken = true;
+        self.next_chunk = None;
+        let Underway { job, .. } = self.jobs.pop_front().expect("something is in flight");
+        Done { job, result: Err(error), fault: Fault::Another }
+    }
+}
+
+/// The primary wants this later, whoever it is for.
+fn puts_off(outcome: &TransactionOutcome) -> bool {
+    let is_whole = |outcome: &RecipientOutcome| matches!(outcome, RecipientOutcome::Deferred { stage, .. } if *stage != Stage::Recipient);
+    outcome.recipients.iter().any(is_whole)
+}
+
+/// A message as BDAT has it: nothing is stuffed, and no line end added (H46).
+struct Body<'a> {
+    trace: &'a [u8],
+    data: &'a [u8],
+    dots: usize,
+}
+
+impl<'a> Body<'a> {
+    fn of(message: &MessageView<'a>) -> Self {
+        let dots = if message.data.stuffed_lines == 0 { 0 } else { DotUnstuffer::dots(message.tail) };
+        let is_added = message.extensions.transfer == Transfer::Bdat { line_end_added: true };
+        let surplus = if is_added && message.tail.ends_with(b"\r\n") { 2 } else { 0 };
+        let data = &message.tail[..message.tail.len() - surplus];
+        Self { trace: message.trace, data, dots }
+    }
+
+    fn octets(&self) -> u64 {
+        (self.trace.len() + self.data.len() - self.dots) as u64
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.trace);
+        if self.dots == 0 {
+            out.extend_from_slice(self.data);
+        } else {
+            DotUnstuffer::default().unstuff(self.data, out);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What becomes of a message that was in flight: learned from, told, settled, put in order again or aside.
+
+use super::super::damage::{self, Remains};
+use super::super::delivery::{Delivery, Done, Fault, Job};
+use super::super::learn::learn;
+use super::super::outcome::{Verdict, judge};
+use super::super::settle;
+use super::{Ended, Task};
+use crate::config::Domain;
+use crate::shard::backlog::{Place, Settlement, Sign, stored_octets};
+use crate::shard::epoch::Guard;
+use crate::shard::link::{Dialer, Spawn};
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::ReadError;
+use storage::format::journal_entry::{Fact, Outcome};
+use storage::position::Stamp;
+
+impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
+    /// A message is over; `Some` ends the session. `ending`: it ends anyhow.
+    pub(super) async fn end(
+        &self,
+        delivery: &mut Delivery<N::Link, C, D>,
+        done: Done<D>,
+        ending: Option<Ended>,
+        domain: &Domain,
+    ) -> Option<Ended> {
+        let Done { job, result, fault } = done;
+        let stamp = job.place.1.stamp;
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // The connection was given up in the middle of the data: a new one goes on behind.
+                self.unreadable(job.place, &job.looking, &job.ordinals, error, domain).await;
+                return Some(Ended::Cut);
+            }
+        };
+        if let Some(known) = self.shard.snapshot.borrow().recipients_of(&domain.name) {
+            let mailboxes = job.mailboxes.iter().map(String::as_str);
+            let delimiter = domain.recipients.subaddress_delimiter;
+            learn(known, delimiter, mailboxes, &outcome, self.shard.instants());
+        }
+        let rulings = self.weigh(&job, &outcome, fault, domain);
+        let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject);
+        self.tell(&job, &verdict);
+        let ended = self.apply(&job, verdict, fault, ending, domain);
+        if fault == Fault::None {
+            self.pass(stamp);
+            if self.suspect.get().is_none() && !self.cautious.get() {
+                delivery.end_caution();
+            }
+        }
+        ended
+    }
+
+    /// A message had its outcome in a session that goes on. If it is the one that had to be tried alone, or that one ended
+    /// otherwise meanwhile, there is none any more.
+    fn pass(&self, stamp: Stamp) {
+        let Some(suspect) = self.suspect.get() else { return };
+        if suspect == stamp || !self.lane.queue.borrow().knows(suspect) {
+            self.suspect.set(None);
+        }
+    }
+
+    fn tell(&self, job: &Job<D>, verdict: &Verdict) {
+        let count = |outcome| verdict.facts.iter().filter(|fact| fact.outcome == outcome).count();
+        let (delivered, held) = (count(Outcome::Delivered), count(Outcome::Held));
+        let counters = &self.shard.counters;
+        counters.delivered.add(delivered as u64);
+        counters.held.add(held as u64);
+        counters.discarded.add(count(Outcome::Discarded) as u64);
+        counters.deferred.add(verdict.deferred.len() as u64);
+        counters.unknown.add(verdict.unknown.len() as u64);
+        let (deferred, unknown) = (verdict.deferred.len(), verdict.unknown.len());
+        let event = match () {
+            () if unknown > 0 => "outcome unknown: sent again, may arrive twice",
+            () if !verdict.parked.is_empty() => "refused by the primary after an outage: not final",
+            () if held > 0 => "refused by the primary: held",
+            () if deferred > 0 => "deferred by the primary",
+            () if !verdict.untried.is_empty() => "not sent: the session ended",
+            () => "handed over",
+        };
+        let (from, code) = (job.reverse_path.as_str(), verdict.code);
+        let queue_id = job.queue_id.to_string();
+        let proven = self.lane.queue.borrow().is_reverse_path_proven(job.place.1.stamp);
+        tracing::info!(
+            queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, unknown, code, "{event}"
+        );
+    }
+
+    /// Writes down what became of an entry; `Some` ends the session.
+    fn apply(
+        &self,
+        job: &Job<D>,
+        verdict: Verdict,
+        fault: Fault,
+        ending: Option<Ended>,
+        domain: &Domain,
+    ) -> Option<Ended> {
+        let (place, entry) = (job.place, job.place.1);
+        let (now, retry_interval) = (self.shard.clock.now(), domain.retry_interval);
+        let got_through = verdict.facts.iter().any(|fact| fact.outcome == Outcome::Delivered);
+        let mut queue = self.lane.queue.borrow_mut();
+        for fact in &verdict.facts {
+            queue.decide(&entry, fact.ordinal);
+        }
+        let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
+        let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
+        queue.hold(place, &held, self.shard.wall_s());
+        if got_through {
+            self.progressed.set(true);
+            self.cautious.set(false);
+            queue.got_through(now, retry_interval);
+            let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+            self.witness(&snapshot, Sign::Took);
+        }
+        let (code, is_open) = (verdict.code, verdict.is_open());
+        let (is_deferred, is_parked) = (!verdict.deferred.is_empty(), !verdict.parked.is_empty());
+        if !verdict.facts.is_empty() {
+            self.record(place, &job.looking, verdict.facts);
+        }
+        if !is_open {
+            if queue.finish(&entry) {
+                self.lane.usage.lower(stored_octets(&entry));
+            }
+            return None;
+        }
+        match fault {
+            Fault::None => {}
+            Fault::Another | Fault::Suspect => {
+                if fault == Fault::Suspect {
+                    self.suspect.set(Some(entry.stamp));
+                }
+                queue.put_back(place);
+                return None;
+            }
+            // Also a 421 in reply to the dot, which large providers give for one message's sake.
+            Fault::Own => {
+                self.suspect.set(Some(entry.stamp));
+                if queue.bring_back(place, now, retry_interval) {
+                    self.suspect.set(None);
+                    tracing::warn!(domain = %domain.name, stamp = entry.stamp.0, "a message that breaks sessions steps aside");
+                }
+                return None;
+            }
+        }
+        if got_through || !is_deferred || is_parked {
+            // The primary is well and took it for others, or refused them: these recipients wait by themselves.
+            queue.step_aside(place, now, retry_interval);
+            return self.lane.guard.borrow().is_frozen().then_some(Ended::Frozen);
+        }
+        if ending.is_some() {
+            // It was in flight when the primary was found to put everything off, or we were told to go: it is in order again.
+            queue.put_back(place);
+            return None;
+        }
+        let recipients: Vec<&str> = job.mailboxes.iter().map(String::as_str).collect();
+        let impaired = queue.put_off(place, &recipients, now, retry_interval);
+        if impaired {
+            tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
+        }
+        impaired.then_some(Ended::PutOff)
+    }
+
+    /// A record that cannot be read costs itself, never the lane.
+    pub(super) async fn unreadable(
+        &self,
+        place: Place,
+        looking: &Guard,
+        ordinals: &[u16],
+        error: ReadError,
+        domain: &Domain,
+    ) {
+        let (directory, entry) = place;
+        let (domain_name, segment, offset) = (&domain.name, entry.segment.0, entry.offset().0);
+        if !matches!(error, ReadError::Damaged(_)) {
+            tracing::error!(domain = domain_name, %error, %directory, segment, offset, "a record cannot be read; it steps aside");
+            let now = self.shard.clock.now();
+            self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
+            return;
+        }
+        let Remains { queue_id, unverified_recipients } =
+            damage::remains(&self.shard.disk, place, ordinals).await;
+        let units = ordinals.len();
+        tracing::error!(
+            domain = domain_name, queue_id, %error, %directory, segment, offset, units, ?unverified_recipients,
+            "a damaged record: its mail is lost"
+        );
+        self.shard.counters.damaged.add(units as u64);
+        let fact = |ordinal: &u16| Fact {
+            stamp: entry.stamp,
+            ordinal: *ordinal,
+            outcome: Outcome::Damaged,
+            code: 0,
+        };
+        if self.lane.queue.borrow_mut().finish(&entry) {
+            self.lane.usage.lower(stored_octets(&entry));
+        }
+        self.record(place, looking, ordinals.iter().map(fact).collect());
+    }
+
+    /// Hands facts over to the journal, beside the delivery that goes on.
+    fn record(&self, place: Place, looking: &Guard, facts: Vec<Fact>) {
+        let settlement = Settlement { place, facts, looking: looking.clone() };
+        if self.lane.settlements.add(settlement) {
+            let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
+            self.spawn.spawn(settle::write(shard, lane));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The task of one lane: connect, keep the window of its one connection full in the order of stamps, write down what
+//! became of each message (`ending`), pause when nobody answers.
+//!
+//! A message is pushed behind those before it while these are in flight, so A leaves before B (P3); when the session breaks both
+//! go back to their places. What is in flight and what is not settled durably are bounded together (P4). Whatever ends a
+//! session, a shutdown or another configuration for one, what is in flight gets its outcome first. After an outage the guard
+//! says how many may go before they are answered, and what refusals mean (`guarded`).
+
+mod ending;
+mod guarded;
+
+use super::connect::{Unserved, Way};
+use super::delivery::{Delivery, Job, Unusable};
+use crate::bridge::Snapshot;
+use crate::config::Domain;
+use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
+use crate::shard::backlog::{Due, Lane, Place, Sign, probe_pause};
+use crate::shard::link::{Dialer, Spawn};
+use crate::shard::state::Shard;
+use crate::smtp::client::Window;
+use core::cell::Cell;
+use core::time::Duration;
+use futures_lite::future::or;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::notify::Wait;
+use storage::position::Stamp;
+use storage::reader::Reader;
+
+struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
+    shard: Rc<Shard<D, C>>,
+    lane: Rc<Lane>,
+    dialer: N,
+    spawn: S,
+    reader: Reader<D>,
+    failures: u32,
+    /// The session in hand delivered something.
+    progressed: Cell<bool>,
+    /// The message over which a session broke that had others in flight: it is tried alone (H44).
+    suspect: Cell<Option<Stamp>>,
+    /// The last session broke, or everything was put off: one message at a time until one gets through.
+    cautious: Cell<bool>,
+}
+
+/// How a session with the primary ended.
+#[derive(Clone, Copy)]
+enum Ended {
+    /// In the middle of a transaction, by us: there is nobody to take leave of.
+    Cut,
+    /// Everything due was handed over.
+    Done,
+    /// The session or the primary failed: pause before the next one.
+    Failed,
+    /// The guard stops the lane.
+    Frozen,
+    /// The shard shuts down, or the configuration is another.
+    Interrupted,
+    /// The primary puts everything off: as `Failed`.
+    PutOff,
+}
+
+/// Runs a lane until its queue is empty.
+pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
+    shard: Rc<Shard<D, C>>,
+    lane: Rc<Lane>,
+    dialer: N,
+    spawn: S,
+) {
+    let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
+    let (progressed, suspect, cautious) = Default::default();
+    let mut task = Task { shard, lane, dialer, spawn, reader, failures: 0, progressed, suspect, cautious };
+    let lane = Rc::clone(&task.lane);
+    while !task.shard.is_shutting_down() {
+        let stirred = lane.stirred.wait();
+        let arrived = lane.arrived.wait();
+        let snapshot = Arc::clone(&task.shard.snapshot.borrow());
+        let Some(domain) = snapshot.domain(&lane.domain) else {
+            // H14: mail of a domain that is not protected any more waits for it to come back.
+            tracing::warn!(domain = %task.lane.domain, "queued mail of a domain that is not configured waits");
+            stirred.await;
+            continue;
+        };
+        if lane.found.take() {
+            task.witness(&snapshot, Sign::Found);
+        }
+        let now = task.shard.clock.now();
+        let due = task.lane.queue.borrow().due(now, task.limit());
+        match due {
+            Due::Nothing => {
+                task.witness(&snapshot, Sign::Drained);
+                break;
+            }
+            Due::At(moment) if !task.lane.guard.borrow().is_frozen() => {
+                let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
+                or(sleep, or(stirred, arrived)).await;
+            }
+            Due::At(_) | Due::Now => task.try_primaries(&snapshot, domain, stirred).await,
+        }
+    }
+    task.lane.running.set(false);
+}
+
+impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
+    /// The last stamp that may go: while a shard is missing, what came after its last known message waits (H2).
+    fn limit(&self) -> Stamp {
+        self.shard.frontier.held_back_above().unwrap_or(Stamp(u64::MAX))
+    }
+
+    /// One try: the first primary that answers gets the queue; if none does, a pause.
+    ///
+    /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
+    async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
+        self.progressed.set(false);
+        let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
+        let is_careful = self.cautious.get() || self.suspect.get().is_some();
+        let window = if is_careful { Window::cautious() } else { Window::default() };
+        let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
+        let way = Way { shard, dialer, domain, lane: Some(&self.lane), insists, window };
+        let ended = match way.connect().await {
+            Ok(delivery) => {
+                place = self.shard.places.found_up(place);
+                self.witness(snapshot, Sign::Served);
+                self.drain(delivery, snapshot, domain).await
+            }
+            Err(unserved) => {
+                let is_pacing = unserved == Unserved::Busy;
+                self.witness(snapshot, if is_pacing { Sign::Paced } else { Sign::Unserved });
+                Ended::Failed
+            }
+        };
+        drop(place);
+        match ended {
+            Ended::Cut | Ended::Done | Ended::Interrupted => {
+                self.failures = 0;
+                return;
+            }
+            Ended::Failed if self.progressed.get() => {
+                self.cautious.set(true);
+                // It serves, so much at a time: a limit of its own, not an outage.
+                self.failures = 0;
+                or(self.shard.clock.sleep(RECONNECT_PAUSE), stirred).await;
+                return;
+            }
+            Ended::Failed => {}
+            Ended::Frozen => self.witness(snapshot, Sign::Frozen),
+            Ended::PutOff => self.witness(snapshot, Sign::PutOff),
+        }
+        self.cautious.set(true);
+        self.failures += 1;
+        let pause = probe_pause(self.failures, domain.retry_interval);
+        let state = self.lane.health.get().word();
+        tracing::info!(domain = %domain.name, state, pause_s = pause.as_secs(), "the primary is tried again later");
+        or(self.shard.clock.sleep(pause), stirred).await;
+    }
+
+    /// Sends what is queued until nothing is, or the session ends.
+    async fn drain(
+        &mut self,
+        mut delivery: Delivery<N::Link, C, D>,
+        snapshot: &Arc<Snapshot>,
+        domain: &Domain,
+    ) -> Ended {
+        {
+            let queue = self.lane.queue.borrow();
+            let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let (queued, memory_octets) = (queue.len(), queue.memory_octets());
+            tracing::info!(domain = %domain.name, queued, memory_octets, cursor, "the primary is up: handing over");
+        }
+        let mut held_back = Duration::from_millis(1);
+        let mut ending = self.ask_while_frozen(&mut delivery, snapshot, domain).await;
+        let ended = loop {
+            // With another configuration the domain may have other primaries, or be gone (H14).
+            if self.shard.is_shutting_down() || !Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
+                ending.get_or_insert(Ended::Interrupted);
+            }
+            let settled = self.lane.settled.wait();
+            let in_flight = u32::try_from(delivery.in_flight()).unwrap_or(u32::MAX);
+            let may_repeat_more = self.lane.settlements.outstanding() + in_flight < OUTSTANDING_MAX;
+            if ending.is_none()
+                && may_repeat_more
+                && delivery.has_room()
+                && self.lane.guard.borrow().room() > 0
+                && self.push_next(&mut delivery, domain).await
+            {
+                held_back = Duration::from_millis(1);
+                continue;
+            }
+            if in_flight > 0 {
+                let done = delivery.advance(&self.reader).await;
+                if let Some(over) = self.end(&mut delivery, done, ending, domain).await {
+                    ending.get_or_insert(over);
+                }
+                continue;
+            }
+            if let Some(ended) = ending {
+                break ended;
+            }
+            if !delivery.is_alive() {
+                break self.session_failed(&delivery);
+            }
+            if !may_repeat_more {
+                settled.await;
+            } else if !self.lane.queue.borrow().has_untried(self.limit()) {
+                ending = self.drained(&mut delivery, snapshot, domain).await;
+            } else {
+                // A record of another shard with a smaller stamp is not durable yet (H12).
+                self.shard.clock.sleep(held_back).await;
+                held_back = (held_back * 2).min(FRONTIER_PAUSE_MAX);
+            }
+        };
+        self.close(delivery, ended, domain);
+        ended
+    }
+
+    /// Hands the next message to the connection, or settles one that cannot be read; false if there is none now.
+    async fn push_next(&self, delivery: &mut Delivery<N::Link, C, D>, domain: &Domain) -> bool {
+        let looking = self.shard.looking.guard();
+        let Some(place) = self.next() else { return false };
+        let (shard, entry) = place;
+        let ordinals = self.lane.queue.borrow().open_units(&entry);
+        let job = match self.reader.read_entry(shard, &entry).await {
+            Ok(frame) => Job::new(place, ordinals, looking, frame),
+            Err(error) => Err(Unusable { error, ordinals, looking }),
+        };
+        match job {
+            Ok(job) => {
+                self.lane.guard.borrow_mut().offer();
+                delivery.push(job);
+            }
+            Err(Unusable { error, ordinals, looking }) => {
+                self.unreadable(place, &looking, &ordinals, error, domain).await;
+            }
+        }
+        true
+    }
+
+    /// What is left to do when a session is over.
+    fn close(&self, delivery: Delivery<N::Link, C, D>, ended: Ended, domain: &Domain) {
+        let now = self.shard.clock.now();
+        self.lane.guard.borrow_mut().session_ended();
+        match ended {
+            Ended::Done => {
+                self.suspect.set(None);
+                self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval);
+            }
+            // Nobody has spoken for the primary: those that it put off are in order again.
+            Ended::Cut | Ended::Failed | Ended::Frozen | Ended::Interrupted | Ended::PutOff => {
+                self.lane.queue.borrow_mut().restore_suspects()
+            }
+        }
+        if delivery.distrusts_chunks() {
+            tracing::warn!(
+                domain = %domain.name, host = %delivery.host(),
+                "the primary offers CHUNKING and does not keep in step with a refused chunk: DATA for a day"
+            );
+            self.shard.hosts.distrust(delivery.host(), now);
+        }
+        if !matches!(ended, Ended::Cut) {
+            // Beside the lane: some never answer QUIT.
+            self.spawn.spawn(delivery.close());
+        }
+        self.reader.forget_all();
+    }
+
+    fn session_failed(&self, delivery: &Delivery<N::Link, C, D>) -> Ended {
+        let reason = delivery.failure().map(ToString::to_string);
+        tracing::info!(domain = %self.lane.domain, reason, "the session with the primary ended");
+        Ended::Failed
+    }
+
+    /// The next entry. The horizon is read before the inbox is emptied: whatever is below it has been told by
+    /// then (H12).
+    fn next(&self) -> Option<Place> {
+        let horizon = self.shard.frontier.horizon();
+        self.shard.empty_inbox();
+        self.lane.queue.borrow_mut().next(horizon, self.shard.clock.now())
+    }
+}

@@ -1,0 +1,215 @@
+//! What a reply means in each state of a session, and how a session fails.
+
+use super::flight::{Advance, Ending};
+use super::outcome::{ClientFailure, ProtocolError, TransactionOutcome};
+use super::{Chunks, ClientEvent, ClientSession, Flight, Open, Prelude, State};
+use crate::limits::{CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_END_TIMEOUT};
+use crate::smtp::Moment;
+use crate::smtp::extension::Capabilities;
+use crate::smtp::reply::ReceivedReply;
+use std::collections::VecDeque;
+
+impl ClientSession {
+    /// `has_more`: octets behind the reply are there already.
+    pub(super) fn handle_reply(&mut self, reply: ReceivedReply, has_more: bool, now: Moment) -> ClientEvent {
+        match self.take_state() {
+            State::Greeting => self.take_greeting(reply, now),
+            State::Hello => self.take_hello(reply, now),
+            State::PlainHello if reply.is_positive() => self.ready(),
+            State::PlainHello => self.failed(ClientFailure::HelloRefused(reply)),
+            State::Open(mut open) => match open.flights.pop_front() {
+                Some(flight) => self.take_transaction_reply(open, flight, reply, has_more, now),
+                None if reply.code == 421 => self.failed(ClientFailure::ServiceClosing(reply)),
+                None => self.failed(ProtocolError::OutOfTurn.into()),
+            },
+            State::Quitting | State::Failing(..) | State::Failed(_) | State::Closed => {
+                self.deadline = None;
+                ClientEvent::Closed
+            }
+        }
+    }
+
+    fn take_greeting(&mut self, reply: ReceivedReply, now: Moment) -> ClientEvent {
+        if !reply.is_positive() {
+            return self.failed(ClientFailure::GreetingRefused(reply));
+        }
+        self.greeting = reply.text;
+        self.say_hello("EHLO", State::Hello, now)
+    }
+
+    fn take_hello(&mut self, reply: ReceivedReply, now: Moment) -> ClientEvent {
+        if reply.is_positive() {
+            return self.ready();
+        }
+        self.capabilities = Capabilities::default();
+        // RFC 5321 3.2: a server that does not know EHLO is greeted by HELO.
+        if reply.is_permanent() {
+            return self.say_hello("HELO", State::PlainHello, now);
+        }
+        self.failed(ClientFailure::HelloRefused(reply))
+    }
+
+    fn say_hello(&mut self, verb: &str, state: State, now: Moment) -> ClientEvent {
+        let line = format!("{verb} {}\r\n", self.hostname);
+        self.output.tail().extend_from_slice(line.as_bytes());
+        self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
+        self.state = state;
+        ClientEvent::Idle
+    }
+
+    /// The reply of the first flight, which is taken out of `open`.
+    fn take_transaction_reply(
+        &mut self,
+        mut open: Open,
+        mut flight: Flight,
+        reply: ReceivedReply,
+        has_more: bool,
+        now: Moment,
+    ) -> ClientEvent {
+        if reply.code == 421 {
+            let ending = flight.closed(&reply);
+            return self.fail_over(open, flight, &ending, ClientFailure::ServiceClosing(reply));
+        }
+        let mut event = ClientEvent::Idle;
+        match flight.take_reply(reply) {
+            Advance::Over(ending, prelude) => return self.over(open, flight, &ending, prelude, now),
+            Advance::OutOfTurn(ending) => {
+                return self.fail_over(open, flight, &ending, ProtocolError::OutOfTurn.into());
+            }
+            Advance::EmptyDot if has_more => {
+                return self.fail_over(open, flight, &Ending::NotTried, ProtocolError::OutOfTurn.into());
+            }
+            Advance::NotSwallowed => {
+                let failure = ProtocolError::ChunkNotSwallowed.into();
+                return self.fail_over(open, flight, &Ending::NotTried, failure);
+            }
+            Advance::Continue => {
+                if self.chunks == Chunks::Asked && flight.was_swallowed() {
+                    self.chunks = Chunks::Swallowed;
+                }
+                self.output.tail().extend(flight.next_line().unwrap_or_default());
+                self.deadline = Some(now + flight.timeout());
+            }
+            Advance::StartData => {
+                self.deadline = Some(now + flight.timeout());
+                // Whoever says more before he has the data is out of step: his next 250 would be taken for the
+                // reply to the dot, and the message would be lost. No data goes; the next call judges it.
+                if !has_more {
+                    event = ClientEvent::SendData;
+                }
+            }
+            Advance::EmptyDot => {
+                // RFC 2920 3.1: the server waits for data although every recipient was refused.
+                self.output.tail().extend_from_slice(b".\r\n");
+                flight.end_empty();
+                self.deadline = Some(now + CLIENT_DATA_END_TIMEOUT);
+            }
+        }
+        open.flights.push_front(flight);
+        self.state = State::Open(open);
+        event
+    }
+
+    fn ready(&mut self) -> ClientEvent {
+        self.deadline = None;
+        self.state = State::Open(Open { flights: VecDeque::new(), prelude: Prelude::Nothing });
+        ClientEvent::Ready
+    }
+
+    /// A transaction has its outcome, and the session goes on.
+    fn over(
+        &mut self,
+        mut open: Open,
+        flight: Flight,
+        ending: &Ending,
+        prelude: Prelude,
+        now: Moment,
+    ) -> ClientEvent {
+        open.prelude = prelude;
+        self.deadline = open.flights.front().map(|next| now + next.timeout());
+        self.state = State::Open(open);
+        ClientEvent::TransactionDone(flight.into_outcome(ending))
+    }
+
+    /// The session fails in the turn of a transaction, which ends thus; those behind it get no reply any more.
+    fn fail_over(
+        &mut self,
+        open: Open,
+        flight: Flight,
+        ending: &Ending,
+        failure: ClientFailure,
+    ) -> ClientEvent {
+        self.deadline = None;
+        let had_chunks = flight.is_chunk() || open.flights.iter().any(Flight::is_chunk);
+        let is_out_of_step = had_chunks && matches!(failure, ClientFailure::Protocol(_));
+        // Asked and not answered well: whatever the reason, it may be the chunk.
+        if self.chunks == Chunks::Asked || is_out_of_step {
+            self.chunks = Chunks::Distrusted;
+        }
+        let lost = |flight: Flight| {
+            let ending = flight.lost();
+            flight.into_outcome(&ending)
+        };
+        self.state = State::Failing(failure, open.flights.into_iter().map(lost).collect());
+        ClientEvent::TransactionDone(flight.into_outcome(ending))
+    }
+
+    pub(super) fn failed(&mut self, failure: ClientFailure) -> ClientEvent {
+        self.deadline = None;
+        self.state = State::Failed(failure.clone());
+        ClientEvent::Failed(failure)
+    }
+
+    /// What is left to tell of a session that failed.
+    pub(super) fn next_of_failure(&mut self) -> ClientEvent {
+        match self.take_state() {
+            State::Failing(failure, mut outcomes) => match outcomes.pop_front() {
+                Some(outcome) => self.told(failure, outcomes, outcome),
+                None => self.failed(failure),
+            },
+            other => {
+                self.state = other;
+                ClientEvent::Idle
+            }
+        }
+    }
+
+    fn told(
+        &mut self,
+        failure: ClientFailure,
+        outcomes: VecDeque<TransactionOutcome>,
+        outcome: TransactionOutcome,
+    ) -> ClientEvent {
+        self.state = State::Failing(failure, outcomes);
+        ClientEvent::TransactionDone(outcome)
+    }
+
+    /// The session ends from outside its protocol; what is in flight ends first.
+    pub(super) fn end_session(&mut self, failure: ClientFailure) -> ClientEvent {
+        match self.take_state() {
+            State::Open(mut open) => match open.flights.pop_front() {
+                Some(flight) => {
+                    let ending = flight.lost();
+                    self.fail_over(open, flight, &ending, failure)
+                }
+                None => self.failed(failure),
+            },
+            failing @ State::Failing(..) => {
+                self.state = failing;
+                self.next_of_failure()
+            }
+            State::Greeting | State::Hello | State::PlainHello => self.failed(failure),
+            State::Quitting | State::Failed(_) | State::Closed => {
+                self.deadline = None;
+                ClientEvent::Closed
+            }
+        }
+    }
+
+    /// An acceptance has begun before the end of data was sent.
+    pub(super) fn is_begun_too_early(&self) -> bool {
+        let State::Open(open) = &self.state else { return false };
+        let is_in_data = open.flights.front().is_some_and(Flight::is_in_data);
+        is_in_data && self.parser.begun_code().is_some_and(|code| code < 400)
+    }
+}
