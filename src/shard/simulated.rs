@@ -11,6 +11,7 @@ mod node;
 mod primary;
 mod recipients;
 mod route;
+mod secured;
 mod upkeep;
 
 use super::connection;

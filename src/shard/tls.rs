@@ -10,7 +10,7 @@
 //!
 //! An end of the stream without close_notify is an end like any other: SMTP says by itself where a message ends.
 
-use super::link::Link;
+use super::link::{Link, Moved, write_or_read};
 use crate::limits::{TLS_INCOMING_OCTETS_MAX, TLS_INCOMING_OCTETS_MIN, TLS_PLAIN_OCTETS_A_WRITE};
 use crate::message::tls::TlsFacts;
 use rustls::pki_types::ServerName;
@@ -90,10 +90,9 @@ impl<L: Link> TlsLink<L> {
     /// Gives rustls something of the peer; false at the end of the stream.
     async fn receive(&mut self) -> io::Result<bool> {
         if self.taken == self.filled {
-            self.flush().await?;
             self.fit_incoming();
-            self.filled = self.link.read(&mut self.incoming).await?;
-            self.taken = 0;
+            (self.taken, self.filled) = (0, 0);
+            self.filled = self.read_beside_writing().await?;
             if self.filled == 0 {
                 return Ok(false);
             }
@@ -127,6 +126,19 @@ impl<L: Link> TlsLink<L> {
         self.outgoing = Vec::new();
         self.sent = 0;
         Ok(())
+    }
+
+    /// Reads, having sent what there is to send, unless the peer takes nothing before it was heard.
+    async fn read_beside_writing(&mut self) -> io::Result<usize> {
+        while self.sent < self.outgoing.len() {
+            let unsent = &self.outgoing[self.sent..];
+            match write_or_read(&mut self.link, unsent, &mut self.incoming).await? {
+                Moved::Read(octets) => return Ok(octets),
+                Moved::Written(octets) => self.sent += octets,
+            }
+        }
+        self.flush().await?;
+        self.link.read(&mut self.incoming).await
     }
 
     /// A buffer that was filled becomes as large as a record, one that was not small again.
@@ -261,8 +273,11 @@ mod tests {
         received: Vec<u8>,
         /// What the server sent, as it came.
         wire: Vec<u8>,
-        waited: bool,
+        /// Whether a read, and a write, has waited.
+        waited: [bool; 2],
         is_closed: bool,
+        /// It says no more than it has said.
+        is_gone: bool,
     }
 
     impl Peer {
@@ -270,14 +285,24 @@ mod tests {
             let name = ServerName::try_from("mx2.example.net").unwrap();
             let client = ClientConnection::new(Arc::clone(config), name).unwrap();
             let (to_server, received, wire) = Default::default();
-            Self { client, chunk, to_server, received, wire, waited: false, is_closed: false }
+            Self {
+                client,
+                chunk,
+                to_server,
+                received,
+                wire,
+                waited: [false; 2],
+                is_closed: false,
+                is_gone: false,
+            }
         }
 
-        async fn wait(&mut self) {
+        async fn wait(&mut self, operation: usize) {
             poll_fn(|context| {
-                self.waited = !self.waited;
+                let waited = &mut self.waited[operation];
+                *waited = !*waited;
                 context.waker().wake_by_ref();
-                if self.waited { Poll::Pending } else { Poll::Ready(()) }
+                if *waited { Poll::Pending } else { Poll::Ready(()) }
             })
             .await;
         }
@@ -285,9 +310,14 @@ mod tests {
 
     impl Link for Peer {
         async fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
-            self.wait().await;
-            while self.client.wants_write() {
-                self.client.write_tls(&mut self.to_server)?;
+            self.wait(0).await;
+            // A read waits until there is something.
+            while self.to_server.is_empty() && !self.is_gone {
+                if self.client.wants_write() {
+                    self.client.write_tls(&mut self.to_server)?;
+                } else {
+                    self.wait(0).await;
+                }
             }
             let count = self.chunk.min(memory.len()).min(self.to_server.len());
             memory[..count].copy_from_slice(&self.to_server[..count]);
@@ -300,7 +330,7 @@ mod tests {
         }
 
         async fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.wait().await;
+            self.wait(1).await;
             let mut taken = &octets[..self.chunk.min(octets.len())];
             let count = taken.len();
             self.wire.extend_from_slice(taken);
@@ -415,6 +445,7 @@ mod tests {
         let mut hello = Vec::new();
         peer.client.write_tls(&mut hello).unwrap();
         peer.to_server = hello[..hello.len() / 2].to_vec();
+        peer.is_gone = true;
         let error = block_on(TlsLink::accept(peer, server)).map(drop).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }

@@ -129,6 +129,8 @@ impl ClientHost {
             ClientEvent::SendData => "send-data".to_owned(),
             ClientEvent::TransactionDone(outcome) => render(outcome),
             ClientEvent::Failed(failure) => format!("failed {failure}"),
+            ClientEvent::StartTls => "start-tls".to_owned(),
+            ClientEvent::TlsRefused(reply) => format!("tls-refused({reply})"),
             ClientEvent::Closed => "closed".to_owned(),
         };
         self.events.push(text);

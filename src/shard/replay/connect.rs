@@ -1,17 +1,20 @@
 //! A session with whichever primary of a domain serves us first, in the configured order.
 
-use super::delivery::{Delivery, Use};
+use super::delivery::{Delivery, OpenError, Security, Use};
 use super::race::Race;
 use super::route::{self, NoRoute};
-use crate::config::{Domain, Primary};
+use crate::config::{Domain, Host, Primary, PrimaryTls};
 use crate::limits::{DIAL_TIMEOUT, HOST_STAGGER};
 use crate::shard::backlog::{Lane, is_pacing};
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
 use crate::smtp::client::Window;
 use core::net::SocketAddr;
+use rustls::pki_types::ServerName;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
@@ -48,17 +51,20 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         let mut unserved = Unserved::Refused;
         let deadline = clock.now() + DIAL_TIMEOUT;
         let mut rest = primaries.iter();
+        let mut names = HashMap::new();
         loop {
             let next = rest.next();
             if let Some(primary) = next {
-                race.add(self.addresses(primary).await);
+                let addresses = self.addresses(primary).await;
+                names.extend(addresses.iter().map(|address| (*address, primary)));
+                race.add(addresses);
             }
             let until = match rest.len() {
                 0 => deadline,
                 _ => deadline.min(clock.now() + HOST_STAGGER),
             };
             while let Some((address, link)) = race.next(until).await {
-                match self.open(link, address, &hostname).await {
+                match self.open(link, address, names[&address], &hostname).await {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unserved::Busy) => unserved = Unserved::Busy,
                     Err(Unserved::Refused) => {}
@@ -109,13 +115,22 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         &self,
         link: N::Link,
         address: SocketAddr,
+        primary: &Primary,
         hostname: &str,
     ) -> Result<Delivery<N::Link, C, D>, Unserved> {
         let (domain, shard) = (&self.domain.name, self.shard);
-        let interrupt = shard.interrupts.register();
-        let may_have_chunks = shard.hosts.may_have_chunks(address, shard.clock.now());
-        let how = Use { host: address, window: self.window, may_have_chunks };
-        let failure = match Delivery::open(link, hostname, shard.clock.clone(), interrupt, how).await {
+        let policy = self.domain.tls;
+        let opened = match self.greet(link, address, primary, hostname, policy).await {
+            Err(OpenError::Handshake(error)) if policy == PrimaryTls::Opportunistic => {
+                tracing::warn!(%domain, %address, %error, "no TLS with the primary: its handshake fails");
+                match self.dialer.dial(address).await {
+                    Ok(link) => self.greet(link, address, primary, hostname, PrimaryTls::None).await,
+                    Err(error) => Err(OpenError::Handshake(error)),
+                }
+            }
+            opened => opened,
+        };
+        let error = match opened {
             Ok(delivery) if delivery.greets_as(hostname) => {
                 // RFC 5321 5.1, by whatever name and address it was found.
                 tracing::error!(%domain, %address, "the primary is this server: a loop");
@@ -126,15 +141,32 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
                 shard.hosts.served(address, shard.clock.now());
                 return Ok(delivery);
             }
-            Err(failure) => failure,
+            Err(error) => error,
         };
-        tracing::info!(%domain, %address, %failure, "the primary does not serve us");
+        tracing::info!(%domain, %address, %error, "the primary does not serve us");
         let now = shard.clock.now();
-        if failure.is_busy() && is_pacing(shard.hosts.last_served(address), now) {
+        if error.is_busy() && is_pacing(shard.hosts.last_served(address), now) {
             return Err(Unserved::Busy);
         }
         shard.hosts.failed(address, self.lane, now);
         Err(Unserved::Refused)
+    }
+
+    async fn greet(
+        &self,
+        link: N::Link,
+        address: SocketAddr,
+        primary: &Primary,
+        hostname: &str,
+        policy: PrimaryTls,
+    ) -> Result<Delivery<N::Link, C, D>, OpenError> {
+        let shard = self.shard;
+        let may_have_chunks = shard.hosts.may_have_chunks(address, shard.clock.now());
+        let config = Arc::clone(&shard.snapshot.borrow().client_tls);
+        let security = Security { policy, config, name: server_name(primary, address) };
+        let how = Use { host: address, window: self.window, may_have_chunks, security };
+        let interrupt = shard.interrupts.register();
+        Delivery::open(link, hostname, shard.clock.clone(), interrupt, how).await
     }
 
     fn failed(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
@@ -143,4 +175,13 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
             self.shard.hosts.failed(address, self.lane, now);
         }
     }
+}
+
+/// What TLS calls a primary: by its name, as far as it is one that a certificate can have.
+fn server_name(primary: &Primary, address: SocketAddr) -> ServerName<'static> {
+    let named = match &primary.host {
+        Host::Name(name) => ServerName::try_from(name.clone()).ok(),
+        Host::Address(_) => None,
+    };
+    named.unwrap_or_else(|| ServerName::IpAddress(address.ip().into()))
 }

@@ -14,7 +14,7 @@ use storage::sim::{Executor, SimClock, SimDisk};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// So many domains, whose primaries have the addresses that `address` gives them.
-fn plan(domains: u32, retry_interval: Duration, address: fn(u32) -> IpAddr) -> Plan {
+pub(super) fn plan(domains: u32, retry_interval: Duration, address: fn(u32) -> IpAddr) -> Plan {
     let mut plan = Plan::one_shard();
     let example = Config::embedded().domains.remove(0);
     let domain = |number: u32| {
@@ -29,7 +29,7 @@ fn plan(domains: u32, retry_interval: Duration, address: fn(u32) -> IpAddr) -> P
 }
 
 /// A message for each of the domains.
-async fn send_to_all(shard: &Rc<SimShard>, spawn: &SimSpawn, domains: u32) {
+pub(super) async fn send_to_all(shard: &Rc<SimShard>, spawn: &SimSpawn, domains: u32) {
     let mut link = greeted(Rc::clone(shard), spawn).await;
     for number in 0..domains {
         let envelope = format!("MAIL FROM:<a@example.org>\r\nRCPT TO:<b@{number}.test>\r\nDATA\r\n");
@@ -40,7 +40,7 @@ async fn send_to_all(shard: &Rc<SimShard>, spawn: &SimSpawn, domains: u32) {
 }
 
 /// Plays `story` on one shard with `plan`.
-fn play<F: Future<Output = ()> + 'static>(
+pub(super) fn play<F: Future<Output = ()> + 'static>(
     plan: Plan,
     story: impl FnOnce(Rc<SimShard>, Primary, SimClock, SimSpawn) -> F + 'static,
 ) {

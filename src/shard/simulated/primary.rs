@@ -1,13 +1,20 @@
 //! A primary on the simulated machine: up or down, with something to say about recipients.
 
 use super::{MemoryLink, SimSpawn};
+use crate::bridge::{Certificates, server_config};
 use crate::shard::link::{Dialer, Link, Spawn};
+use crate::shard::tls::SessionLink;
 use crate::smtp::path::ForwardPath;
+use crate::smtp::reply::TLS_UNAVAILABLE_454;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +24,24 @@ use storage::sim::SimClock;
 /// What a primary says about a local part.
 pub(super) type Judge = fn(&str) -> RecipientVerdict<'static>;
 
+/// How a primary speaks TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Tls {
+    /// It offers STARTTLS, and what follows is no handshake.
+    Broken,
+    /// It does not offer STARTTLS.
+    #[default]
+    Not,
+    /// It offers STARTTLS.
+    Offered,
+    /// It offers STARTTLS and refuses it.
+    Refused,
+}
+
 /// A message that a primary took.
 pub(super) struct Taken {
+    /// It came through TLS.
+    pub(super) is_secured: bool,
     pub(super) subject: String,
     /// Those that it accepted.
     pub(super) recipients: Vec<String>,
@@ -46,6 +69,7 @@ pub(super) struct Primary {
     /// What it says to RCPT, by the local part.
     pub(super) judges: Rc<Cell<Judge>>,
     pub(super) taken: Rc<RefCell<Vec<Taken>>>,
+    pub(super) tls: Rc<Cell<Tls>>,
     /// How long it thinks about a message.
     pub(super) thinks: Rc<Cell<Duration>>,
     /// Pieces of chunks that came.
@@ -94,7 +118,8 @@ impl Dialer for Primary {
 }
 
 impl Primary {
-    async fn serve(self, mut link: MemoryLink) {
+    async fn serve(self, link: MemoryLink) {
+        let mut link = SessionLink::Plain(link);
         while self.hangs.get() {
             self.clock.sleep(Duration::from_secs(1)).await;
         }
@@ -103,7 +128,7 @@ impl Primary {
             hostname,
             max_message_size: 1 << 30,
             max_recipients: 100,
-            starttls: false,
+            starttls: self.tls.get() != Tls::Not,
             withheld: self.withheld.borrow().clone(),
         };
         let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
@@ -129,6 +154,7 @@ impl Primary {
                     let recipients = session.transaction().recipients().map(str::to_owned).collect();
                     self.taken.borrow_mut().push(Taken {
                         subject: subject(&data),
+                        is_secured: matches!(link, SessionLink::Secured(_)),
                         recipients,
                         at: self.clock.now(),
                     });
@@ -136,7 +162,25 @@ impl Primary {
                     session.handle_message(Ok(&"taken"), self.clock.now());
                 }
                 ServerEvent::Abandoned => data.clear(),
-                ServerEvent::StartTls => unreachable!("it is not offered"),
+                ServerEvent::StartTls => {
+                    let is_refused = self.tls.get() == Tls::Refused;
+                    let verdict = if is_refused { Err(TLS_UNAVAILABLE_454) } else { Ok(()) };
+                    session.handle_start_tls(verdict, self.clock.now());
+                    if !is_refused {
+                        let octets = session.output().to_vec();
+                        session.output_sent(octets.len());
+                        let _ = link.write(&octets).await;
+                        if self.tls.get() == Tls::Broken {
+                            let _ = link.read(&mut [0; 512]).await;
+                            let _ = link.write(b"this is no handshake\r\n").await;
+                            return;
+                        }
+                        if link.secure(server_tls()).await.is_err() {
+                            return;
+                        }
+                        session.handle_secured(self.clock.now());
+                    }
+                }
                 ServerEvent::Client | ServerEvent::Etrn => {
                     unreachable!("the lane sends none of these")
                 }
@@ -156,6 +200,14 @@ impl Primary {
             }
         }
     }
+}
+
+/// What it shows is signed by itself, as most primaries' is.
+fn server_tls() -> Arc<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(vec!["primary.test".to_owned()]).expect("a name");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let certified = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &ring::default_provider());
+    server_config(Certificates::new(vec![Arc::new(certified.expect("they belong together"))])).expect("ring")
 }
 
 fn subject(data: &[u8]) -> String {
@@ -180,6 +232,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         name: Rc::new(RefCell::new("primary.test".to_owned())),
         judges: Rc::new(Cell::new(judges)),
         taken,
+        tls: Rc::default(),
         thinks: Rc::default(),
         chunks: Rc::default(),
         withheld: Rc::default(),

@@ -219,11 +219,9 @@ impl Flight {
             Awaited::Data => CLIENT_DATA_BLOCK_TIMEOUT,
             Awaited::Chunk if self.content < Content::Sent => CLIENT_DATA_BLOCK_TIMEOUT,
             Awaited::Chunk | Awaited::DataEnd | Awaited::EmptyDot => CLIENT_DATA_END_TIMEOUT,
-            Awaited::Clear
-            | Awaited::Swallow
-            | Awaited::Reset
-            | Awaited::Sender
-            | Awaited::Recipient(_) => CLIENT_COMMAND_TIMEOUT,
+            Awaited::Clear | Awaited::Swallow | Awaited::Reset | Awaited::Sender | Awaited::Recipient(_) => {
+                CLIENT_COMMAND_TIMEOUT
+            }
         }
     }
 

@@ -16,13 +16,13 @@
 //! the session fails, and then `Failed` follows on the next call. A message counts as delivered only by a 2xx of its own that
 //! came after [`ClientSession::handle_data_sent`]. `NotTried` means that the server cannot have the message; `Unknown` that it may.
 //!
-//! Not here: names and addresses, TLS, the choice of what to send and how much at a time, retries.
+//! Not here: names and addresses, the handshake of TLS, the choice of what to send and how much at a time, retries.
 
 use crate::limits::{CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_BLOCK_TIMEOUT, CLIENT_GREETING_TIMEOUT};
 use crate::smtp::Moment;
 use crate::smtp::dsn::{MailDsn, RcptDsn};
 use crate::smtp::output::Output;
-use crate::smtp::reply::{ParsedReply, ReplyError, ReplyParser};
+use crate::smtp::reply::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
 
 mod flight;
 mod lines;
@@ -87,6 +87,10 @@ pub enum ClientEvent {
     TransactionDone(TransactionOutcome),
     /// The session is of no more use: close the link.
     Failed(ClientFailure),
+    /// 220 to STARTTLS: do the handshake, then call [`ClientSession::handle_secured`].
+    StartTls,
+    /// STARTTLS was refused: the session is ready, and as plain as before.
+    TlsRefused(ReceivedReply),
     /// QUIT was answered, or needs no answer any more: close the link.
     Closed,
 }
@@ -113,6 +117,10 @@ enum State {
     Hello,
     /// The reply to HELO is awaited.
     PlainHello,
+    /// The reply to STARTTLS is awaited.
+    StartTls,
+    /// The host has the handshake.
+    Securing,
     /// Transactions are in flight, or may begin.
     Open(Open),
     /// QUIT was said.
@@ -219,6 +227,27 @@ impl ClientSession {
             Some(deadline) if now >= deadline => self.end_session(ClientFailure::TimedOut),
             _ => ClientEvent::Idle,
         }
+    }
+
+    /// Says STARTTLS (RFC 3207). What follows is [`ClientEvent::StartTls`] or [`ClientEvent::TlsRefused`].
+    ///
+    /// # Panics
+    /// Unless [`Self::is_ready`] and the server offered it.
+    pub fn start_tls(&mut self, now: Moment) {
+        assert!(self.is_ready() && self.capabilities.starttls, "TLS begins between transactions");
+        self.output.tail().extend_from_slice(b"STARTTLS\r\n");
+        self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
+        self.state = State::StartTls;
+    }
+
+    /// The link is secured: what the server said before is forgotten, and EHLO is said again (RFC 3207 4.2).
+    ///
+    /// # Panics
+    /// Unless behind [`ClientEvent::StartTls`].
+    pub fn handle_secured(&mut self, now: Moment) {
+        assert!(matches!(self.state, State::Securing), "the server was asked for TLS");
+        self.capabilities = Capabilities::default();
+        self.say_hello("EHLO", State::Hello, now);
     }
 
     /// Begins a transaction. It may be alone, or ride behind others.

@@ -17,6 +17,8 @@ impl ClientSession {
             State::Hello => self.take_hello(reply, now),
             State::PlainHello if reply.is_positive() => self.ready(),
             State::PlainHello => self.failed(ClientFailure::HelloRefused(reply)),
+            State::StartTls => self.take_start_tls(reply, has_more),
+            State::Securing => self.failed(ProtocolError::OutOfTurn.into()),
             State::Open(mut open) => match open.flights.pop_front() {
                 Some(flight) => self.take_transaction_reply(open, flight, reply, has_more, now),
                 None if reply.code == 421 => self.failed(ClientFailure::ServiceClosing(reply)),
@@ -49,7 +51,24 @@ impl ClientSession {
         self.failed(ClientFailure::HelloRefused(reply))
     }
 
-    fn say_hello(&mut self, verb: &str, state: State, now: Moment) -> ClientEvent {
+    fn take_start_tls(&mut self, reply: ReceivedReply, has_more: bool) -> ClientEvent {
+        match reply.code {
+            // Whatever comes behind the reply in plain text was put there by somebody else.
+            220 if has_more => self.failed(ProtocolError::OutOfTurn.into()),
+            220 => {
+                self.deadline = None;
+                self.state = State::Securing;
+                ClientEvent::StartTls
+            }
+            421 => self.failed(ClientFailure::ServiceClosing(reply)),
+            _ => {
+                self.ready();
+                ClientEvent::TlsRefused(reply)
+            }
+        }
+    }
+
+    pub(super) fn say_hello(&mut self, verb: &str, state: State, now: Moment) -> ClientEvent {
         let line = format!("{verb} {}\r\n", self.hostname);
         self.output.tail().extend_from_slice(line.as_bytes());
         self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
@@ -198,7 +217,9 @@ impl ClientSession {
                 self.state = failing;
                 self.next_of_failure()
             }
-            State::Greeting | State::Hello | State::PlainHello => self.failed(failure),
+            State::Greeting | State::Hello | State::PlainHello | State::StartTls | State::Securing => {
+                self.failed(failure)
+            }
             State::Quitting | State::Failed(_) | State::Closed => {
                 self.deadline = None;
                 ClientEvent::Closed

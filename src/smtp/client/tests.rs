@@ -154,3 +154,35 @@ proptest! {
         prop_assert!(!session.is_ready() || !is_lost);
     }
 }
+
+/// RFC 3207 4.2, and what is put behind a plain 220 by somebody on the way (P6's other side).
+#[test]
+fn behind_starttls_the_session_begins_anew_and_trusts_no_plain_octet() {
+    let mut session = greeted("STARTTLS");
+    session.start_tls(Moment::ZERO);
+    assert_eq!(session.output(), b"STARTTLS\r\n");
+    session.output_sent(session.output().len());
+    assert_eq!(session.handle_input(b"220 go\r\n", Moment::ZERO).event, ClientEvent::StartTls);
+    session.handle_secured(Moment::ZERO);
+    assert_eq!(session.output(), b"EHLO mx2.example.net\r\n");
+    assert!(!session.capabilities().starttls && !session.is_ready());
+    let step = session.handle_input(b"250-mx.example.com\r\n250 PIPELINING\r\n", Moment::ZERO);
+    assert_eq!((step.event, session.capabilities().pipelining), (ClientEvent::Ready, true));
+
+    let out_of_turn = || ClientEvent::Failed(ProtocolError::OutOfTurn.into());
+    let mut session = greeted("STARTTLS");
+    session.start_tls(Moment::ZERO);
+    let injected = b"220 go\r\n250-mx.example.com\r\n250 PIPELINING\r\n";
+    assert_eq!(session.handle_input(injected, Moment::ZERO).event, out_of_turn());
+
+    let mut session = greeted("STARTTLS");
+    session.start_tls(Moment::ZERO);
+    session.handle_input(b"220 go\r\n", Moment::ZERO);
+    assert_eq!(session.handle_input(b"250 late\r\n", Moment::ZERO).event, out_of_turn());
+
+    let mut session = greeted("STARTTLS");
+    session.start_tls(Moment::ZERO);
+    let refused = session.handle_input(b"454 4.7.0 not now\r\n", Moment::ZERO).event;
+    assert!(matches!(refused, ClientEvent::TlsRefused(reply) if reply.code == 454));
+    assert!(session.is_ready() && session.capabilities().starttls);
+}

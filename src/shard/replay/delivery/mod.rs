@@ -14,11 +14,12 @@
 //! blamed only if it was alone all the time; else it is a suspect, to be tried alone.
 
 mod job;
+mod opening;
 mod wire;
 
 use super::addressee::{extensions, goes_without_smtputf8, merged};
-use crate::limits::{OPEN_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
-use crate::shard::interrupt::Interrupt;
+use crate::limits::{QUIT_TIMEOUT, REPLAY_OCTETS};
+use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
 use crate::smtp::Moment;
 use crate::smtp::chunk::DotUnstuffer;
@@ -29,8 +30,8 @@ use crate::smtp::client::{
 use crate::smtp::dsn::RcptDsn;
 use core::net::SocketAddr;
 pub(super) use job::{Job, Unusable};
+pub(super) use opening::{OpenError, Security, Use};
 use std::collections::VecDeque;
-use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::ReadError;
@@ -44,8 +45,10 @@ pub(super) struct Delivery<L, C, D: Disk> {
     session: ClientSession,
     clock: C,
     host: SocketAddr,
-    /// Until when the greeting and EHLO must be done.
+    /// Until when greeting, EHLO and TLS must be done.
     opening: Option<Moment>,
+    /// How it is secured.
+    tls: Option<TlsFacts>,
     window: Window,
     /// The host may be asked whether it swallows chunks.
     may_have_chunks: bool,
@@ -55,13 +58,6 @@ pub(super) struct Delivery<L, C, D: Disk> {
     next_chunk: Option<usize>,
     /// A job was told that the session broke.
     is_broken: bool,
-}
-
-/// How a connection is to be used.
-pub(super) struct Use {
-    pub(super) host: SocketAddr,
-    pub(super) window: Window,
-    pub(super) may_have_chunks: bool,
 }
 
 struct Underway<D: Disk> {
@@ -111,43 +107,6 @@ enum Step {
 const TERMINATOR: &[u8] = b".\r\n";
 
 impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
-    /// Greets the primary.
-    pub(super) async fn open(
-        link: L,
-        hostname: &str,
-        clock: C,
-        interrupt: Rc<Interrupt>,
-        how: Use,
-    ) -> Result<Self, ClientFailure> {
-        let Use { host, window, may_have_chunks } = how;
-        let mut delivery = Self {
-            wire: Wire::new(link, interrupt),
-            session: ClientSession::new(hostname, clock.now()),
-            opening: Some(clock.now() + OPEN_TIMEOUT),
-            clock,
-            host,
-            window,
-            may_have_chunks,
-            jobs: VecDeque::new(),
-            next_chunk: None,
-            is_broken: false,
-        };
-        match delivery.next_event().await {
-            ClientEvent::Ready => {
-                delivery.opening = None;
-                Ok(delivery)
-            }
-            ClientEvent::Failed(failure) => {
-                delivery.close().await;
-                Err(failure)
-            }
-            ClientEvent::Idle
-            | ClientEvent::SendData
-            | ClientEvent::TransactionDone(_)
-            | ClientEvent::Closed => Err(ClientFailure::Disconnected),
-        }
-    }
-
     /// Where it leads to.
     pub(super) const fn host(&self) -> SocketAddr {
         self.host
@@ -157,6 +116,11 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     pub(super) fn greets_as(&self, hostname: &str) -> bool {
         let name = self.session.greeting().split_ascii_whitespace().next();
         name.is_some_and(|name| name.eq_ignore_ascii_case(hostname))
+    }
+
+    /// How it is secured; none: it is not.
+    pub(super) const fn tls(&self) -> Option<TlsFacts> {
+        self.tls
     }
 
     /// Whether another message can be sent.
@@ -215,7 +179,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 Step::Event(ClientEvent::TransactionDone(outcome)) => return self.pop(Some(outcome)),
                 Step::Event(ClientEvent::SendData) => self.start_data(),
                 Step::Event(ClientEvent::Idle | ClientEvent::Ready) | Step::Again => {}
-                Step::Event(ClientEvent::Failed(_) | ClientEvent::Closed) => self.is_broken = true,
+                Step::Event(_) => self.is_broken = true,
                 Step::WantsData => {
                     if let Err(error) = self.continue_data(reader).await {
                         return self.cut(error);

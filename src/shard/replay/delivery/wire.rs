@@ -6,16 +6,21 @@
 //! Invariant: an end of data is reported as sent by the call that wrote its last octet, and never before.
 
 use crate::limits::{CLIENT_INPUT_OCTETS, REPLAY_OCTETS};
+use crate::message::tls::TlsFacts;
 use crate::shard::interrupt::{Interrupt, Reason};
 use crate::shard::link::{Link, Moved, write_or_read};
+use crate::shard::tls::SessionLink;
 use crate::smtp::Moment;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// See the module.
 pub(super) struct Wire<L> {
-    link: L,
+    link: SessionLink<L>,
     interrupt: Rc<Interrupt>,
     input: Vec<u8>,
     filled: usize,
@@ -46,6 +51,7 @@ impl<L: Link> Wire<L> {
     pub(super) fn new(link: L, interrupt: Rc<Interrupt>) -> Self {
         let input = vec![0; CLIENT_INPUT_OCTETS];
         let (outgoing, ends) = (Vec::new(), VecDeque::new());
+        let link = SessionLink::Plain(link);
         Self { link, interrupt, input, filled: 0, outgoing, sent: 0, ends, is_deaf: false }
     }
 
@@ -121,6 +127,18 @@ impl<L: Link> Wire<L> {
             Ok(Err(_)) => News::Ended,
             Err(reason) => too_late(reason),
         }
+    }
+
+    /// Changes to TLS, until the deadline. What came in plain text and was not taken is nobody's.
+    pub(super) async fn secure(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        deadline: Option<Moment>,
+    ) -> io::Result<Option<TlsFacts>> {
+        self.filled = 0;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        self.interrupt.guard(deadline, self.link.secure_as_client(config, name)).await.map_err(late)?
     }
 
     /// Says the last words and hears the answer, until the deadline; then the link ends.

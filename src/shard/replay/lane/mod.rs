@@ -166,7 +166,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let queue = self.lane.queue.borrow();
             let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             let (queued, memory_octets) = (queue.len(), queue.memory_octets());
-            tracing::info!(domain = %domain.name, queued, memory_octets, cursor, "the primary is up: handing over");
+            let (host, tls) = (delivery.host(), delivery.tls().map(|facts| facts.to_string()));
+            tracing::info!(
+                domain = %domain.name, %host, tls, queued, memory_octets, cursor, "the primary is up: handing over"
+            );
         }
         let mut held_back = Duration::from_millis(1);
         let mut ending = self.ask_while_frozen(&mut delivery, snapshot, domain).await;

@@ -1,0 +1,138 @@
+//! The beginning of a session with a primary: greeting, EHLO, and TLS as the domain has it.
+
+use super::Delivery;
+use super::wire::Wire;
+use crate::config::PrimaryTls;
+use crate::limits::OPEN_TIMEOUT;
+use crate::shard::interrupt::Interrupt;
+use crate::shard::link::Link;
+use crate::smtp::client::{ClientEvent, ClientFailure, ClientSession, Window};
+use crate::smtp::reply::ReceivedReply;
+use core::net::SocketAddr;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+
+/// How a connection is to be used.
+pub(in crate::shard::replay) struct Use {
+    pub(in crate::shard::replay) host: SocketAddr,
+    pub(in crate::shard::replay) window: Window,
+    pub(in crate::shard::replay) may_have_chunks: bool,
+    pub(in crate::shard::replay) security: Security,
+}
+
+/// Whether and how a connection is secured.
+#[derive(Clone)]
+pub(in crate::shard::replay) struct Security {
+    pub(in crate::shard::replay) policy: PrimaryTls,
+    pub(in crate::shard::replay) config: Arc<ClientConfig>,
+    /// What we call the host.
+    pub(in crate::shard::replay) name: ServerName<'static>,
+}
+
+/// Why no session came of a connection.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::shard::replay) enum OpenError {
+    /// It is of no use without TLS either.
+    #[error(transparent)]
+    Session(#[from] ClientFailure),
+    /// Another connection may do without, if that is allowed.
+    #[error("TLS failed: {0}")]
+    Handshake(io::Error),
+    /// TLS is required.
+    #[error("TLS is required, and not offered")]
+    NotOffered,
+    /// TLS is required.
+    #[error("TLS is required, and was refused: {0}")]
+    Refused(ReceivedReply),
+}
+
+impl OpenError {
+    /// The server has no time for us now.
+    pub(in crate::shard::replay) fn is_busy(&self) -> bool {
+        matches!(self, Self::Session(failure) if failure.is_busy())
+    }
+}
+
+impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
+    /// Greets the primary, through TLS as far as `how` wants it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the connection is closed then.
+    pub(in crate::shard::replay) async fn open(
+        link: L,
+        hostname: &str,
+        clock: C,
+        interrupt: Rc<Interrupt>,
+        how: Use,
+    ) -> Result<Self, OpenError> {
+        let Use { host, window, may_have_chunks, security } = how;
+        let mut delivery = Self {
+            wire: Wire::new(link, interrupt),
+            session: ClientSession::new(hostname, clock.now()),
+            opening: Some(clock.now() + OPEN_TIMEOUT),
+            tls: None,
+            clock,
+            host,
+            window,
+            may_have_chunks,
+            jobs: VecDeque::new(),
+            next_chunk: None,
+            is_broken: false,
+        };
+        match delivery.greet_and_secure(security).await {
+            Ok(()) => {
+                delivery.opening = None;
+                Ok(delivery)
+            }
+            Err(error) => {
+                delivery.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn greet_and_secure(&mut self, security: Security) -> Result<(), OpenError> {
+        self.ready().await?;
+        let Security { policy, config, name } = security;
+        let is_required = policy == PrimaryTls::Require;
+        if policy == PrimaryTls::None {
+            return Ok(());
+        }
+        if !self.session.capabilities().starttls {
+            return if is_required { Err(OpenError::NotOffered) } else { Ok(()) };
+        }
+        self.session.start_tls(self.clock.now());
+        // Whatever goes wrong from here on may go well without TLS.
+        let failed = |failure| OpenError::Handshake(io::Error::other(failure));
+        match self.next_event().await {
+            ClientEvent::StartTls => {}
+            ClientEvent::TlsRefused(reply) if is_required => return Err(OpenError::Refused(reply)),
+            ClientEvent::TlsRefused(_) => return Ok(()),
+            event => return Err(failed(ended(event))),
+        }
+        self.tls = self.wire.secure(config, name, self.opening).await.map_err(OpenError::Handshake)?;
+        self.session.handle_secured(self.clock.now());
+        self.ready().await.map_err(failed)
+    }
+
+    async fn ready(&mut self) -> Result<(), ClientFailure> {
+        match self.next_event().await {
+            ClientEvent::Ready => Ok(()),
+            event => Err(ended(event)),
+        }
+    }
+}
+
+/// What an event means that nobody waits for.
+fn ended(event: ClientEvent) -> ClientFailure {
+    match event {
+        ClientEvent::Failed(failure) => failure,
+        _ => ClientFailure::Disconnected,
+    }
+}
