@@ -10,6 +10,7 @@ mod primary;
 mod recipients;
 mod route;
 mod upkeep;
+mod window;
 
 use super::connection;
 use super::link::{Link, Spawn};
