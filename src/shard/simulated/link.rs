@@ -22,7 +22,7 @@ impl Pipe {
         let mut octets = self.octets.borrow_mut();
         let count = memory.len().min(octets.len());
         memory[..count].iter_mut().zip(octets.drain(..count)).for_each(|(to, from)| *to = from);
-        if self.capacity.get().is_some() {
+        if count > 0 && self.capacity.get().is_some() {
             self.changed.notify_all();
         }
         count

@@ -135,6 +135,8 @@ impl Primary {
                 ServerEvent::MessageEnds(summary) => {
                     self.clock.sleep(self.thinks.get()).await;
                     if self.breaks_over(&subject(&data)) {
+                        // Those before it have their replies.
+                        let _ = link.write(session.output()).await;
                         return;
                     }
                     self.rode.set(self.rode.get() + u32::from(input.len() > step.consumed));

@@ -154,3 +154,192 @@ proptest! {
         prop_assert!(!session.is_ready() || !is_lost);
     }
 }
+
+/// A server that keeps in step, judges as the script says, and remembers what it took and what it said about it.
+#[derive(Default)]
+struct Model {
+    script: Vec<u8>,
+    at: usize,
+    heard: Vec<u8>,
+    said: Vec<u8>,
+    envelope: Option<Vec<String>>,
+    in_data: bool,
+    is_closed: bool,
+    /// Subjects of messages it took, with their recipients, whether or not anybody heard of it.
+    taken: Vec<(usize, Vec<String>)>,
+}
+
+impl Model {
+    fn draw(&mut self) -> u8 {
+        self.at += 1;
+        self.script[self.at % self.script.len()].wrapping_mul(31).wrapping_add(self.at.to_le_bytes()[0])
+    }
+
+    fn verdict(&mut self, good: &str) -> bool {
+        let reply = match self.draw() {
+            0..=25 => "450 4.2.0 later",
+            26..=45 => "550 5.1.0 no",
+            46..=48 => "421 4.3.2 bye",
+            _ => good,
+        };
+        self.is_closed = reply.starts_with("421");
+        self.said.extend_from_slice(format!("{reply}\r\n").as_bytes());
+        reply == good
+    }
+
+    fn say(&mut self, reply: &str) {
+        self.said.extend_from_slice(format!("{reply}\r\n").as_bytes());
+    }
+
+    /// The message is there; whoever reads it as anything else finds no subject.
+    fn take(&mut self, body: &[u8], good: &str) {
+        let recipients = self.envelope.take().unwrap_or_default();
+        if recipients.is_empty() {
+            self.say("554 5.5.1 no valid recipients");
+        } else if self.verdict(good) {
+            let text = String::from_utf8_lossy(body).into_owned();
+            let number = text.strip_prefix("RSET\r\n").and_then(|text| text.trim().parse().ok());
+            self.taken.push((number.expect("a body is a body"), recipients));
+        }
+    }
+
+    fn hear(&mut self, octets: &[u8]) {
+        self.heard.extend_from_slice(octets);
+        while !self.is_closed {
+            if self.in_data {
+                let Some(end) = self.heard.windows(5).position(|five| five == b"\r\n.\r\n") else { return };
+                let body: Vec<u8> = self.heard.drain(..end + 5).collect();
+                self.in_data = false;
+                self.take(&body[..end], "250 taken");
+                continue;
+            }
+            let Some(end) = self.heard.windows(2).position(|two| two == b"\r\n") else { return };
+            let line = String::from_utf8(self.heard[..end].to_vec()).expect("a command");
+            let mut consumed = end + 2;
+            if let Some(octets) = line.strip_prefix("BDAT ").and_then(|rest| rest.strip_suffix(" LAST")) {
+                consumed += octets.parse::<usize>().expect("octets");
+                if self.heard.len() < consumed {
+                    return;
+                }
+            }
+            let body: Vec<u8> = self.heard.drain(..consumed).skip(end + 2).collect();
+            self.command(&line, &body);
+        }
+    }
+
+    fn command(&mut self, line: &str, body: &[u8]) {
+        match line.split([' ', ':']).next().expect("a verb") {
+            "RSET" => {
+                self.envelope = None;
+                self.say("250 reset");
+            }
+            "MAIL" if self.envelope.is_some() => self.say("503 nested"),
+            "MAIL" => self.envelope = self.verdict("250 sender").then(Vec::new),
+            "RCPT" if self.envelope.is_none() => self.say("503 no sender"),
+            "RCPT" => {
+                if self.verdict("250 recipient") {
+                    self.envelope.as_mut().expect("it is there").push(line.to_owned());
+                }
+            }
+            "BDAT" if self.envelope.is_none() => self.say("503 no sender"),
+            "BDAT" => self.take(body, "250 taken"),
+            "DATA" if self.envelope.as_ref().is_none_or(Vec::is_empty) => self.say("554 nobody"),
+            "DATA" => self.in_data = self.verdict("354 go"),
+            other => panic!("{other}: a body was read as commands"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Several transactions in flight, by DATA and by BDAT, over a stream that is cut anywhere: each ends once and in order;
+    /// delivered is what the server took for these recipients and said so; `NotTried` is what it cannot have.
+    #[test]
+    fn what_is_in_flight_ends_as_the_server_ended_it(
+        script in prop::collection::vec(any::<u8>(), 8..80),
+        moves in prop::collection::vec(any::<u8>(), 1..300),
+    ) {
+        let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
+        session.handle_input(b"220 hi\r\n", Moment::ZERO);
+        session.handle_input(b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n", Moment::ZERO);
+        session.output_sent(session.output().len());
+        let mut model = Model { script, ..Model::default() };
+        let (mut wire, mut ends, mut input): (Vec<u8>, Vec<usize>, Vec<u8>) = Default::default();
+        let (mut begun, mut done) = (0_usize, Vec::<TransactionOutcome>::new());
+        session.ask_for_chunks();
+        for decision in moves {
+            match decision % 4 {
+                0 if session.may_send() && session.in_flight() < 5 => {
+                    let (one, two) = (format!("{begun}a@x"), format!("{begun}b@x"));
+                    let recipients = [one.as_str(), two.as_str()];
+                    let body = format!("RSET\r\n{begun}\r\n");
+                    if session.may_send_chunks() && decision & 16 == 0 {
+                        session.send_chunk(&envelope("s@t", &recipients), body.len() as u64, Moment::ZERO);
+                        wire.extend_from_slice(session.output());
+                        wire.extend_from_slice(body.as_bytes());
+                        ends.push(wire.len());
+                    } else {
+                        session.send(&envelope("s@t", &recipients), Moment::ZERO);
+                        wire.extend_from_slice(session.output());
+                    }
+                    session.output_sent(session.output().len());
+                    begun += 1;
+                }
+                1 => {
+                    let count = wire.len().min(usize::from(decision >> 2) * 4);
+                    model.hear(&wire[..count]);
+                    wire.drain(..count);
+                    ends.iter_mut().for_each(|end| *end = end.saturating_sub(count));
+                    while ends.first() == Some(&0) {
+                        ends.remove(0);
+                        session.handle_data_sent(Moment::ZERO);
+                    }
+                }
+                2 | 3 => {
+                    let count = model.said.len().min(usize::from(decision >> 2) * 2);
+                    input.extend(model.said.drain(..count));
+                    loop {
+                        let step = session.handle_input(&input, Moment::ZERO);
+                        input.drain(..step.consumed);
+                        wire.extend_from_slice(session.output());
+                        session.output_sent(session.output().len());
+                        match step.event {
+                            ClientEvent::SendData => {
+                                let number = done.len();
+                                wire.extend_from_slice(format!("RSET\r\n{number}\r\n.\r\n").as_bytes());
+                                ends.push(wire.len());
+                                session.handle_data_queued();
+                            }
+                            ClientEvent::TransactionDone(outcome) => done.push(outcome),
+                            ClientEvent::Idle if step.consumed == 0 => break,
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut event = session.handle_disconnect();
+        while let ClientEvent::TransactionDone(outcome) = event {
+            done.push(outcome);
+            event = session.handle_disconnect();
+        }
+        prop_assert_eq!(done.len(), begun);
+        prop_assert!(!session.distrusts_chunks() || session.failure().is_some());
+        for (number, outcome) in done.iter().enumerate() {
+            for (recipient, letter) in outcome.recipients.iter().zip(["a", "b"]) {
+                let named = format!("RCPT TO:<{number}{letter}@x>");
+                let took = model.taken.iter().any(|(of, to)| *of == number && to.contains(&named));
+                match recipient {
+                    RecipientOutcome::Delivered(reply) => prop_assert!(took && reply.text == "taken", "{number}"),
+                    RecipientOutcome::Unknown => {}
+                    other => prop_assert!(!took, "{number}{letter}: {other:?}"),
+                }
+            }
+        }
+        for (number, to) in &model.taken {
+            prop_assert!(to.iter().all(|to| to.contains(&format!("<{number}"))), "{number} for {to:?}");
+        }
+    }
+}

@@ -56,6 +56,7 @@ virtual_gid_maps = static:{gid}
 message_size_limit = 209715200
 mailbox_size_limit = 0
 in_flow_delay = 0
+smtpd_discard_ehlo_keywords = {without}
 """
 
 # service, type, private, unprivileged, chroot, wakeup, maxproc, command
@@ -107,6 +108,7 @@ def arguments():
     parser.add_argument("--listen", default="127.0.0.1:2526", metavar="ADDRESS:PORT")
     parser.add_argument("--record", required=True, metavar="FILE")
     parser.add_argument("--domain", default="example.test")
+    parser.add_argument("--without", default="", metavar="KEYWORD", help="do not offer this keyword of EHLO")
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -135,7 +137,7 @@ def configure(directory, options):
     owner = pwd.getpwnam("nobody")
     values = {
         "directory": directory, "domain": options.domain, "listen": options.listen, "uid": owner.pw_uid,
-        "gid": owner.pw_gid,
+        "gid": owner.pw_gid, "without": options.without,
     }
     for name in ("conf", "spool", "data", "mail"):
         (directory / name).mkdir(parents=True, exist_ok=True)
