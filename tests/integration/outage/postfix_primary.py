@@ -6,7 +6,7 @@
 Runs a private instance: its configuration, queue, log and mail are all in DIR, and nothing of the machine's own
 Postfix is touched. It takes any recipient of the domain into one Maildir. The address is printed when it
 listens. On SIGTERM, SIGINT, or (with --watch-stdin) the end of standard input it waits until the queue is empty,
-stops Postfix, and writes the record in the shape that stratamx-blaster checks.
+stops Postfix, and writes the record in the shape that stratamx-blaster checks, and Postfix's own log beside it.
 
 The order of arrival is the order in which smtpd logged the transactions; it logs each at its MAIL, because
 smtpd_delay_open_until_valid_rcpt is off. Postfix delivers one file a recipient, with LF line ends: files with
@@ -98,6 +98,7 @@ def main():
         postfix(directory, "stop")
         wait_for_master(directory)
     write_record(directory, options.record)
+    pathlib.Path(options.record + ".log").write_text(log(directory), encoding="utf-8")
     if not drained:
         sys.exit("postfix_primary.py: the queue did not run empty")
 
