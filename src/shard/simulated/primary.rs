@@ -106,15 +106,7 @@ impl Primary {
         while self.hangs.get() {
             self.clock.sleep(Duration::from_secs(1)).await;
         }
-        let hostname = self.name.borrow().clone();
-        let profile = ServerProfile {
-            hostname,
-            max_message_size: 1 << 30,
-            max_recipients: 100,
-            starttls: false,
-            withheld: self.withheld.borrow().clone(),
-        };
-        let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
+        let mut session = ServerSession::new(Arc::new(self.profile()), self.clock.now());
         let (mut input, mut data, mut octets_left, mut messages) = (Vec::new(), Vec::new(), self.octets(), 0);
         let mut is_last = false;
         loop {
@@ -140,16 +132,8 @@ impl Primary {
                         return;
                     }
                     self.rode.set(self.rode.get() + u32::from(input.len() > step.consumed));
-                    let recipients = session.transaction().recipients().map(str::to_owned).collect();
-                    self.taken.borrow_mut().push(Taken {
-                        subject: subject(&data),
-                        recipients,
-                        at: self.clock.now(),
-                        body: body(&data, summary.transfer),
-                        by_chunk: summary.transfer != Transfer::Data,
-                    });
+                    self.take(&session, &mut data, summary.transfer);
                     messages += 1;
-                    data.clear();
                     session.handle_message(Ok(&"taken"), self.clock.now());
                 }
                 ServerEvent::Abandoned => data.clear(),
@@ -172,11 +156,7 @@ impl Primary {
                 // What came before the end was run, and nobody hears of it.
                 return;
             }
-            let mut rest = &octets[..];
-            while !rest.is_empty() {
-                let Ok(count) = link.write(rest).await else { return };
-                rest = &rest[count..];
-            }
+            write_all(&mut link, &octets).await;
             let mut memory = [0; 16_384];
             match link.read(&mut memory).await {
                 Ok(count @ 1..) if !session.is_closing() => {
@@ -189,6 +169,28 @@ impl Primary {
                 _ => return,
             }
         }
+    }
+
+    fn profile(&self) -> ServerProfile {
+        let hostname = self.name.borrow().clone();
+        ServerProfile {
+            hostname,
+            max_message_size: 1 << 30,
+            max_recipients: 100,
+            starttls: false,
+            withheld: self.withheld.borrow().clone(),
+        }
+    }
+
+    fn take(&self, session: &ServerSession, data: &mut Vec<u8>, transfer: Transfer) {
+        self.taken.borrow_mut().push(Taken {
+            subject: subject(data),
+            recipients: session.transaction().recipients().map(str::to_owned).collect(),
+            at: self.clock.now(),
+            body: body(data, transfer),
+            by_chunk: transfer != Transfer::Data,
+        });
+        data.clear();
     }
 
     /// Octets that the next connection takes.
@@ -216,6 +218,14 @@ impl Primary {
         if matches!(*self.script.borrow(), Script::DoesNotSwallow) {
             found.into_iter().for_each(|at| input[at] = b'X');
         }
+    }
+}
+
+async fn write_all(link: &mut MemoryLink, octets: &[u8]) {
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let Ok(count) = link.write(rest).await else { return };
+        rest = &rest[count..];
     }
 }
 

@@ -23,7 +23,7 @@ async fn fill(shard: &Rc<SimShard>, spawn: &SimSpawn, messages: u32) {
 }
 
 async fn bring(ours: &mut MemoryLink, number: u32) {
-    let second = if number % 5 == 0 { "RCPT TO:<second@example.test>\r\n" } else { "" };
+    let second = if number.is_multiple_of(5) { "RCPT TO:<second@example.test>\r\n" } else { "" };
     let envelope =
         format!("MAIL FROM:<a@example.org>\r\nRCPT TO:<r{number}@example.test>\r\n{second}DATA\r\n");
     assert!(converse(ours, envelope.as_bytes(), "354 ").await);
@@ -33,7 +33,7 @@ async fn bring(ours: &mut MemoryLink, number: u32) {
 
 /// What a server that reads a body as commands would do harm with.
 fn body(number: u32) -> String {
-    let dots = if number % 3 == 0 { "\r\n.dots\r\n..\r\n." } else { "" };
+    let dots = if number.is_multiple_of(3) { "\r\n.dots\r\n..\r\n." } else { "" };
     format!("RSET\r\nMAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.test>\r\nNOOP\r\n{number}{dots}")
 }
 

@@ -250,6 +250,91 @@ impl Model {
     }
 }
 
+/// A host of a session, and the stream between it and the model, both ways.
+struct Host {
+    session: ClientSession,
+    model: Model,
+    wire: Vec<u8>,
+    /// Where in it the data of a message ends.
+    ends: Vec<usize>,
+    input: Vec<u8>,
+    begun: usize,
+    done: Vec<TransactionOutcome>,
+}
+
+impl Host {
+    fn new(script: Vec<u8>) -> Self {
+        let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
+        session.handle_input(b"220 hi\r\n", Moment::ZERO);
+        session.handle_input(b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n", Moment::ZERO);
+        session.output_sent(session.output().len());
+        session.ask_for_chunks();
+        let model = Model { script, ..Model::default() };
+        let (wire, ends, input, done) = Default::default();
+        Self { session, model, wire, ends, input, begun: 0, done }
+    }
+
+    fn queue_commands(&mut self) {
+        self.wire.extend_from_slice(self.session.output());
+        self.session.output_sent(self.session.output().len());
+    }
+
+    fn begin(&mut self, by_chunk: bool) {
+        let number = self.begun;
+        let (one, two) = (format!("{number}a@x"), format!("{number}b@x"));
+        let recipients = [one.as_str(), two.as_str()];
+        let body = format!("RSET\r\n{number}\r\n");
+        self.begun += 1;
+        if by_chunk && self.session.may_send_chunks() {
+            self.session.send_chunk(&envelope("s@t", &recipients), body.len() as u64, Moment::ZERO);
+            self.queue_commands();
+            self.wire.extend_from_slice(body.as_bytes());
+            self.ends.push(self.wire.len());
+        } else {
+            self.session.send(&envelope("s@t", &recipients), Moment::ZERO);
+            self.queue_commands();
+        }
+    }
+
+    fn write(&mut self, count: usize) {
+        let count = self.wire.len().min(count);
+        self.model.hear(&self.wire[..count]);
+        self.wire.drain(..count);
+        self.ends.iter_mut().for_each(|end| *end = end.saturating_sub(count));
+        while self.ends.first() == Some(&0) {
+            self.ends.remove(0);
+            self.session.handle_data_sent(Moment::ZERO);
+        }
+    }
+
+    fn read(&mut self, count: usize) {
+        let count = self.model.said.len().min(count);
+        self.input.extend(self.model.said.drain(..count));
+        loop {
+            let step = self.session.handle_input(&self.input, Moment::ZERO);
+            self.input.drain(..step.consumed);
+            self.queue_commands();
+            match step.event {
+                ClientEvent::SendData => {
+                    let data = format!("RSET\r\n{}\r\n.\r\n", self.done.len());
+                    self.wire.extend_from_slice(data.as_bytes());
+                    self.ends.push(self.wire.len());
+                    self.session.handle_data_queued();
+                }
+                ClientEvent::TransactionDone(outcome) => self.done.push(outcome),
+                ClientEvent::Idle if step.consumed == 0 => return,
+                _ => {}
+            }
+        }
+    }
+
+    fn disconnect(&mut self) {
+        while let ClientEvent::TransactionDone(outcome) = self.session.handle_disconnect() {
+            self.done.push(outcome);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
@@ -260,77 +345,23 @@ proptest! {
         script in prop::collection::vec(any::<u8>(), 8..80),
         moves in prop::collection::vec(any::<u8>(), 1..300),
     ) {
-        let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
-        session.handle_input(b"220 hi\r\n", Moment::ZERO);
-        session.handle_input(b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n", Moment::ZERO);
-        session.output_sent(session.output().len());
-        let mut model = Model { script, ..Model::default() };
-        let (mut wire, mut ends, mut input): (Vec<u8>, Vec<usize>, Vec<u8>) = Default::default();
-        let (mut begun, mut done) = (0_usize, Vec::<TransactionOutcome>::new());
-        session.ask_for_chunks();
+        let mut host = Host::new(script);
         for decision in moves {
+            let count = usize::from(decision >> 2);
             match decision % 4 {
-                0 if session.may_send() && session.in_flight() < 5 => {
-                    let (one, two) = (format!("{begun}a@x"), format!("{begun}b@x"));
-                    let recipients = [one.as_str(), two.as_str()];
-                    let body = format!("RSET\r\n{begun}\r\n");
-                    if session.may_send_chunks() && decision & 16 == 0 {
-                        session.send_chunk(&envelope("s@t", &recipients), body.len() as u64, Moment::ZERO);
-                        wire.extend_from_slice(session.output());
-                        wire.extend_from_slice(body.as_bytes());
-                        ends.push(wire.len());
-                    } else {
-                        session.send(&envelope("s@t", &recipients), Moment::ZERO);
-                        wire.extend_from_slice(session.output());
-                    }
-                    session.output_sent(session.output().len());
-                    begun += 1;
-                }
-                1 => {
-                    let count = wire.len().min(usize::from(decision >> 2) * 4);
-                    model.hear(&wire[..count]);
-                    wire.drain(..count);
-                    ends.iter_mut().for_each(|end| *end = end.saturating_sub(count));
-                    while ends.first() == Some(&0) {
-                        ends.remove(0);
-                        session.handle_data_sent(Moment::ZERO);
-                    }
-                }
-                2 | 3 => {
-                    let count = model.said.len().min(usize::from(decision >> 2) * 2);
-                    input.extend(model.said.drain(..count));
-                    loop {
-                        let step = session.handle_input(&input, Moment::ZERO);
-                        input.drain(..step.consumed);
-                        wire.extend_from_slice(session.output());
-                        session.output_sent(session.output().len());
-                        match step.event {
-                            ClientEvent::SendData => {
-                                let number = done.len();
-                                wire.extend_from_slice(format!("RSET\r\n{number}\r\n.\r\n").as_bytes());
-                                ends.push(wire.len());
-                                session.handle_data_queued();
-                            }
-                            ClientEvent::TransactionDone(outcome) => done.push(outcome),
-                            ClientEvent::Idle if step.consumed == 0 => break,
-                            _ => {}
-                        }
-                    }
-                }
+                0 if host.session.may_send() && host.session.in_flight() < 5 => host.begin(decision & 16 == 0),
+                1 => host.write(4 * count),
+                2 | 3 => host.read(2 * count),
                 _ => {}
             }
         }
-        let mut event = session.handle_disconnect();
-        while let ClientEvent::TransactionDone(outcome) = event {
-            done.push(outcome);
-            event = session.handle_disconnect();
-        }
-        prop_assert_eq!(done.len(), begun);
-        prop_assert!(!session.distrusts_chunks() || session.failure().is_some());
-        for (number, outcome) in done.iter().enumerate() {
+        host.disconnect();
+        prop_assert_eq!(host.done.len(), host.begun);
+        prop_assert!(!host.session.distrusts_chunks() || host.session.failure().is_some());
+        for (number, outcome) in host.done.iter().enumerate() {
             for (recipient, letter) in outcome.recipients.iter().zip(["a", "b"]) {
                 let named = format!("RCPT TO:<{number}{letter}@x>");
-                let took = model.taken.iter().any(|(of, to)| *of == number && to.contains(&named));
+                let took = host.model.taken.iter().any(|(of, to)| *of == number && to.contains(&named));
                 match recipient {
                     RecipientOutcome::Delivered(reply) => prop_assert!(took && reply.text == "taken", "{number}"),
                     RecipientOutcome::Unknown => {}
@@ -338,7 +369,7 @@ proptest! {
                 }
             }
         }
-        for (number, to) in &model.taken {
+        for (number, to) in &host.model.taken {
             prop_assert!(to.iter().all(|to| to.contains(&format!("<{number}"))), "{number} for {to:?}");
         }
     }
