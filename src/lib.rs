@@ -93,6 +93,14 @@
 //!   try comes by itself, and P8 would not hold else.
 //! - **A panic of a shard ends the process**: its socket would go on taking connections that nobody serves.
 //!   All that was promised is durable; a supervisor starts the server again.
+//! - **Several messages are in flight on one connection** (`replay::delivery`), since round trips decide how long a drain takes. The
+//!   next envelope rides behind a dot; where a host has swallowed a refused chunk on this connection (H45) whole transactions
+//!   leave by BDAT, in a window that doubles and then grows by one. A connection asks anew, at no cost of a round trip; only a bad
+//!   answer is remembered beyond it, for a day and by address. Each transaction that rides says RSET first: a server that keeps an
+//!   envelope whose end it refused would add the next one's recipients to it. What is in flight and what is not settled
+//!   are bounded together (P4). There is no fact of intent in the journal yet: what a crash left unknown is not listed.
+//! - **Only who was alone is blamed** (H44): a session that breaks with several in flight makes its first message without an outcome a
+//!   suspect, tried alone until it has passed or broken three more; the others go back to their places.
 //! - **Deadlines are swept, not timed**: a session that waits leaves its waker and its deadline in one cell; one
 //!   timer a shard looks at all of them. A thousand idle sessions cost one wake-up in two seconds.
 //! - **Facts gather before they are journalled**, up to 8 messages or 20 ms, within what P4 allows: else each

@@ -14,7 +14,7 @@
 //! V: starttls 454 4.7.0 text  the host's next verdict of that kind (else: accepted; the handshake is done at once)
 //! V: etrn 253 2.0.0 text      likewise (else: 251)
 //! X: shutdown | send from= to=a@b,c@d octets=9 8bit utf8 mail=RET=FULL|ENVID=x rcpt=NOTIFY=NEVER|ORCPT=x;y,-
-//! X: sent | progress | quit | disconnect | ready
+//! X: sent | queued | progress | quit | disconnect | ready | ask | distrusts | chunk 9 from= to= (as send)
 //! ! whole    what is tested depends on time, so the file is fed whole only
 //! ! size 100 | ! recipients 2 | ! starttls | ! xclient       the server's profile, and who the client is
 //! ```

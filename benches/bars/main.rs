@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod draining;
 mod queue;
 mod receiving;
 mod recipients;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
     for (name, measure) in [
         ("scanner", scanner::bars as fn() -> Vec<Bar>),
         ("receiving", receiving::bars),
+        ("draining", draining::bars),
         ("recipients", recipients::bars),
         ("writers", writers::bars),
         ("queue", queue::bars),

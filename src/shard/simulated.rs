@@ -13,6 +13,7 @@ mod recipients;
 mod route;
 mod secured;
 mod upkeep;
+mod window;
 
 use super::connection;
 use super::link::{Link, Spawn};

@@ -58,7 +58,14 @@ impl ClientHost {
     fn act(&mut self, what: &str) {
         let (verb, arguments) = what.split_once(' ').unwrap_or((what, ""));
         match verb {
-            "send" => self.send(arguments),
+            "send" => self.send(arguments, None),
+            "chunk" => {
+                let (octets, arguments) = arguments.split_once(' ').expect("octets and an envelope");
+                self.send(arguments, Some(octets.parse().expect("octets")));
+            }
+            "ask" => self.session.ask_for_chunks(),
+            "queued" => self.session.handle_data_queued(),
+            "distrusts" => assert!(self.session.distrusts_chunks()),
             "sent" => self.session.handle_data_sent(self.now),
             "progress" => self.session.handle_data_progress(self.now),
             "quit" => self.session.quit(self.now),
@@ -72,7 +79,7 @@ impl ClientHost {
         }
     }
 
-    fn send(&mut self, arguments: &str) {
+    fn send(&mut self, arguments: &str, chunk: Option<u64>) {
         let argument = |name: &str| arguments.split(' ').find_map(|word| word.strip_prefix(name));
         let recipients: Vec<&str> = argument("to=").expect("to=").split(',').collect();
         // Parameters as a server would understand them: `mail=RET=FULL|ENVID=x`, `rcpt=NOTIFY=NEVER|ORCPT=x;y,-`.
@@ -99,7 +106,11 @@ impl ClientHost {
             has_8bit: argument("8bit").is_some(),
             extensions,
         };
-        self.session.send(&envelope, self.now);
+        assert!(self.session.may_send());
+        match chunk {
+            Some(octets) => self.session.send_chunk(&envelope, octets, self.now),
+            None => self.session.send(&envelope, self.now),
+        }
     }
 
     fn feed(&mut self, piece: &[u8]) {

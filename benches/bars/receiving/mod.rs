@@ -3,7 +3,7 @@
 //! whether authentication of mail was on.
 #![allow(clippy::disallowed_methods, reason = "a bench watches the clock of the machine")]
 
-mod server;
+pub(crate) mod server;
 
 use crate::common::sized;
 use crate::scanner::seconds_a_scan;

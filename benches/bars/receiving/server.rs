@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) const HOSTNAME: &str = "mx2.example.test";
 
 /// A server with an empty queue, whose one primary is down. It ends with its value.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     scratch: Scratch,
@@ -22,13 +22,18 @@ pub(super) struct Server {
 impl Server {
     /// `authentication`: SPF, DKIM and DMARC are asked for, of a name server that is not there.
     pub(super) fn start(name: &str, authentication: bool) -> Self {
+        Self::with_primary(name, authentication, "127.0.0.1:9")
+    }
+
+    /// With another primary, which is tried each second.
+    pub(crate) fn with_primary(name: &str, authentication: bool, primary: &str) -> Self {
         let scratch = Scratch::new(name);
         let text = format!(
             "hostname = \"{HOSTNAME}\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
              max_connections = 15000\nmax_connections_per_ip = 15000\n\
              rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\n\
-             [storage]\nmin_free_space = \"16MiB\"\n\
-             [[domain]]\nname = \"example.test\"\nauthenticate = {authentication}\nprimary = [\"127.0.0.1:9\"]\n\
+             [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
+             [[domain]]\nname = \"example.test\"\nauthenticate = {authentication}\nprimary = [\"{primary}\"]\n\
              [dns]\nnameservers = [\"127.0.0.1:9\"]\n",
             scratch.path().join("data").display()
         );
@@ -94,12 +99,12 @@ pub(super) fn lines(count: usize) -> Vec<u8> {
 }
 
 /// See the module.
-pub(super) struct Client<S: Read> {
+pub(crate) struct Client<S: Read> {
     reader: BufReader<S>,
 }
 
 impl Client<TcpStream> {
-    pub(super) fn connect(server: &Server) -> Self {
+    pub(crate) fn connect(server: &Server) -> Self {
         let stream = TcpStream::connect(server.address).expect("a connection");
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
@@ -124,7 +129,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// Sends a line and reads the whole reply.
-    pub(super) fn say(&mut self, line: &str, expected: &str) {
+    pub(crate) fn say(&mut self, line: &str, expected: &str) {
         let stream = self.reader.get_mut();
         stream.write_all(format!("{line}\r\n").as_bytes()).expect("the server reads");
         stream.flush().expect("the server reads");
@@ -132,7 +137,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// A message of this many octets, taken.
-    pub(super) fn send_message(&mut self, octets: usize) {
+    pub(crate) fn send_message(&mut self, octets: usize) {
         self.say("MAIL FROM:<a@example.org>", "250 ");
         self.say("RCPT TO:<b@example.test>", "250 ");
         self.say("DATA", "354 ");

@@ -3,7 +3,8 @@
 //! A lane's task lives while there is something to deliver. It opens a session with the first primary that
 //! answers and sends what is queued in the order of stamps, merged over all shards' logs; a stamp goes out
 //! only when every shard's durable frontier has passed it. While nobody answers it tries again by the
-//! schedule. What each primary's answer means is in `outcome`, what waits and what steps aside in `queue`.
+//! schedule. Several messages are in flight on the connection (`delivery`). What each primary's answer means is in
+//! `outcome`, what waits and what steps aside in `queue`.
 //!
 //! After an outage a guard (`backlog::guard`) weighs what the primary refuses before anything of it is final; `watch` does what
 //! it says. Not built yet: parallel lanes, bounces; they grow here.

@@ -13,6 +13,8 @@ struct Pipe {
     octets: RefCell<VecDeque<u8>>,
     closed: Cell<bool>,
     changed: Notify,
+    /// Octets that it holds at most; then who writes waits.
+    capacity: Cell<Option<usize>>,
 }
 
 impl Pipe {
@@ -20,6 +22,9 @@ impl Pipe {
         let mut octets = self.octets.borrow_mut();
         let count = memory.len().min(octets.len());
         memory[..count].iter_mut().zip(octets.drain(..count)).for_each(|(to, from)| *to = from);
+        if count > 0 && self.capacity.get().is_some() {
+            self.changed.notify_all();
+        }
         count
     }
 }
@@ -28,13 +33,23 @@ impl Pipe {
 pub(super) struct MemoryLink {
     incoming: Rc<Pipe>,
     outgoing: Rc<Pipe>,
+    /// Counts writes.
+    pub(super) writes: Rc<Cell<u32>>,
 }
 
 impl MemoryLink {
     pub(super) fn pair() -> (Self, Self) {
         let (one, two) = (Rc::<Pipe>::default(), Rc::<Pipe>::default());
-        let other = Self { incoming: Rc::clone(&two), outgoing: Rc::clone(&one) };
-        (Self { incoming: one, outgoing: two }, other)
+        let other = Self { incoming: Rc::clone(&two), outgoing: Rc::clone(&one), writes: Rc::default() };
+        (Self { incoming: one, outgoing: two, writes: Rc::default() }, other)
+    }
+}
+
+impl MemoryLink {
+    /// Each direction holds no more than so many octets.
+    pub(super) fn narrow(&self, capacity: usize) {
+        self.incoming.capacity.set(Some(capacity));
+        self.outgoing.capacity.set(Some(capacity));
     }
 }
 
@@ -55,9 +70,20 @@ impl Link for MemoryLink {
     }
 
     async fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.outgoing.octets.borrow_mut().extend(octets);
-        self.outgoing.changed.notify_all();
-        Ok(octets.len())
+        let pipe = &self.outgoing;
+        loop {
+            let changed = pipe.changed.wait();
+            let room =
+                pipe.capacity.get().map(|capacity| capacity.saturating_sub(pipe.octets.borrow().len()));
+            let count = room.map_or(octets.len(), |room| room.min(octets.len()));
+            if count > 0 || octets.is_empty() || pipe.closed.get() {
+                pipe.octets.borrow_mut().extend(&octets[..count]);
+                pipe.changed.notify_all();
+                self.writes.set(self.writes.get() + 1);
+                return Ok(if pipe.closed.get() { octets.len() } else { count });
+            }
+            changed.await;
+        }
     }
 
     async fn shutdown(&mut self) -> io::Result<()> {
@@ -71,5 +97,8 @@ impl Drop for MemoryLink {
     fn drop(&mut self) {
         self.outgoing.closed.set(true);
         self.outgoing.changed.notify_all();
+        // Nobody reads any more: who writes need not wait.
+        self.incoming.closed.set(true);
+        self.incoming.changed.notify_all();
     }
 }

@@ -4,6 +4,8 @@ use super::{MemoryLink, SimSpawn};
 use crate::bridge::{Certificates, server_config};
 use crate::shard::link::{Dialer, Link, Spawn};
 use crate::shard::tls::SessionLink;
+use crate::smtp::chunk::DotUnstuffer;
+use crate::smtp::data::Transfer;
 use crate::smtp::path::ForwardPath;
 use crate::smtp::reply::TLS_UNAVAILABLE_454;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
@@ -46,6 +48,24 @@ pub(super) struct Taken {
     /// Those that it accepted.
     pub(super) recipients: Vec<String>,
     pub(super) at: Duration,
+    /// Unstuffed.
+    pub(super) body: String,
+    pub(super) by_chunk: bool,
+}
+
+/// What is wrong with a primary.
+#[derive(Clone, Default)]
+pub(super) enum Script {
+    #[default]
+    Nothing,
+    /// Each of its first connections ends behind so many octets.
+    CloseBehind(Vec<u64>),
+    /// It says 421 when it has taken so many messages on a connection.
+    ClosingAfter(u32),
+    /// It offers CHUNKING and does not know BDAT.
+    DoesNotSwallow,
+    /// So often it ends the connection when it has this message.
+    BreaksOver(u32, u32),
 }
 
 /// A primary in memory: down until told, then it takes everything and remembers it in the order of MAIL.
@@ -72,8 +92,17 @@ pub(super) struct Primary {
     pub(super) tls: Rc<Cell<Tls>>,
     /// How long it thinks about a message.
     pub(super) thinks: Rc<Cell<Duration>>,
-    /// Pieces of chunks that came.
-    pub(super) chunks: Rc<Cell<u32>>,
+    pub(super) script: Rc<RefCell<Script>>,
+    /// Connections that it served, and that it refused.
+    pub(super) served: Rc<Cell<u32>>,
+    pub(super) refused: Rc<Cell<u32>>,
+    /// Messages that had something behind them when they ended, and the most that were whole at once.
+    pub(super) rode: Rc<Cell<u32>>,
+    pub(super) most_behind: Rc<Cell<usize>>,
+    /// How much its connections hold.
+    pub(super) narrow: Rc<Cell<Option<usize>>>,
+    /// Writes to it.
+    pub(super) pieces: Rc<Cell<u32>>,
     /// Keywords of EHLO that it does not offer.
     pub(super) withheld: Rc<RefCell<Vec<String>>>,
     pub(super) clock: SimClock,
@@ -109,9 +138,15 @@ impl Dialer for Primary {
             return pending().await;
         }
         if !self.up.get() || self.refuses.get() == Some(address.ip()) {
+            self.refused.set(self.refused.get() + 1);
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let (ours, theirs) = MemoryLink::pair();
+        self.served.set(self.served.get() + 1);
+        let (mut ours, theirs) = MemoryLink::pair();
+        ours.writes = Rc::clone(&self.pieces);
+        if let Some(capacity) = self.narrow.get() {
+            ours.narrow(capacity);
+        }
         self.spawn.spawn(self.clone().serve(theirs));
         Ok(ours)
     }
@@ -123,16 +158,9 @@ impl Primary {
         while self.hangs.get() {
             self.clock.sleep(Duration::from_secs(1)).await;
         }
-        let hostname = self.name.borrow().clone();
-        let profile = ServerProfile {
-            hostname,
-            max_message_size: 1 << 30,
-            max_recipients: 100,
-            starttls: self.tls.get() != Tls::Not,
-            withheld: self.withheld.borrow().clone(),
-        };
-        let mut session = ServerSession::new(Arc::new(profile), self.clock.now());
-        let (mut input, mut data) = (Vec::new(), Vec::new());
+        let mut session = ServerSession::new(Arc::new(self.profile()), self.clock.now());
+        let (mut input, mut data, mut octets_left, mut messages) = (Vec::new(), Vec::new(), self.octets(), 0);
+        let mut is_last = false;
         loop {
             let step = session.handle_input(&input, self.clock.now());
             match step.event {
@@ -146,19 +174,19 @@ impl Primary {
                 }
                 ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
                 ServerEvent::Chunk { start, end } => {
-                    self.chunks.set(self.chunks.get() + 1);
                     data.extend_from_slice(&input[start..end]);
                 }
-                ServerEvent::MessageEnds(_) => {
+                ServerEvent::MessageEnds(summary) => {
                     self.clock.sleep(self.thinks.get()).await;
-                    let recipients = session.transaction().recipients().map(str::to_owned).collect();
-                    self.taken.borrow_mut().push(Taken {
-                        subject: subject(&data),
-                        is_secured: matches!(link, SessionLink::Secured(_)),
-                        recipients,
-                        at: self.clock.now(),
-                    });
-                    data.clear();
+                    if self.breaks_over(&subject(&data)) {
+                        // Those before it have their replies.
+                        let _ = link.write(session.output()).await;
+                        return;
+                    }
+                    self.rode.set(self.rode.get() + u32::from(input.len() > step.consumed));
+                    let is_secured = matches!(link, SessionLink::Secured(_));
+                    self.take(&session, &mut data, summary.transfer, is_secured);
+                    messages += 1;
                     session.handle_message(Ok(&"taken"), self.clock.now());
                 }
                 ServerEvent::Abandoned => data.clear(),
@@ -187,19 +215,100 @@ impl Primary {
                 ServerEvent::Idle => {}
             }
             input.drain(..step.consumed);
+            if matches!(&*self.script.borrow(), Script::ClosingAfter(most) if messages == *most) {
+                session.handle_shutdown();
+            }
             if step.consumed > 0 || step.event != ServerEvent::Idle {
                 continue;
             }
             let octets = session.output().to_vec();
             session.output_sent(octets.len());
-            let _ = link.write(&octets).await;
-            let mut memory = [0; 512];
+            if is_last {
+                // What came before the end was run, and nobody hears of it.
+                return;
+            }
+            write_all(&mut link, &octets).await;
+            let mut memory = [0; 16_384];
             match link.read(&mut memory).await {
-                Ok(count @ 1..) if !session.is_closing() => input.extend_from_slice(&memory[..count]),
+                Ok(count @ 1..) if !session.is_closing() => {
+                    let count = count.min(usize::try_from(octets_left).unwrap_or(usize::MAX));
+                    octets_left -= count as u64;
+                    input.extend_from_slice(&memory[..count]);
+                    is_last = octets_left == 0;
+                    self.hear(&mut input);
+                }
                 _ => return,
             }
         }
     }
+
+    fn profile(&self) -> ServerProfile {
+        let hostname = self.name.borrow().clone();
+        ServerProfile {
+            hostname,
+            max_message_size: 1 << 30,
+            max_recipients: 100,
+            starttls: self.tls.get() != Tls::Not,
+            withheld: self.withheld.borrow().clone(),
+        }
+    }
+
+    fn take(&self, session: &ServerSession, data: &mut Vec<u8>, transfer: Transfer, is_secured: bool) {
+        self.taken.borrow_mut().push(Taken {
+            subject: subject(data),
+            is_secured,
+            recipients: session.transaction().recipients().map(str::to_owned).collect(),
+            at: self.clock.now(),
+            body: body(data, transfer),
+            by_chunk: transfer != Transfer::Data,
+        });
+        data.clear();
+    }
+
+    /// Octets that the next connection takes.
+    fn octets(&self) -> u64 {
+        match &mut *self.script.borrow_mut() {
+            Script::CloseBehind(lives) if !lives.is_empty() => lives.remove(0),
+            _ => u64::MAX,
+        }
+    }
+
+    fn breaks_over(&self, subject: &str) -> bool {
+        match &mut *self.script.borrow_mut() {
+            Script::BreaksOver(number, times @ 1..) if *subject == number.to_string() => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn hear(&self, input: &mut [u8]) {
+        const BDAT: &[u8] = b"BDAT ";
+        let found: Vec<usize> = (0..input.len()).filter(|at| input[*at..].starts_with(BDAT)).collect();
+        self.most_behind.set(self.most_behind.get().max(found.len()));
+        if matches!(*self.script.borrow(), Script::DoesNotSwallow) {
+            found.into_iter().for_each(|at| input[at] = b'X');
+        }
+    }
+}
+
+async fn write_all(link: &mut SessionLink<MemoryLink>, octets: &[u8]) {
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let Ok(count) = link.write(rest).await else { return };
+        rest = &rest[count..];
+    }
+}
+
+/// As it was before it was stuffed.
+fn body(data: &[u8], transfer: Transfer) -> String {
+    let mut out = Vec::new();
+    match transfer {
+        Transfer::Data => DotUnstuffer::default().unstuff(data, &mut out),
+        Transfer::Bdat { .. } => out.extend_from_slice(data),
+    }
+    String::from_utf8(out).expect("text")
 }
 
 /// What it shows is signed by itself, as most primaries' is.
@@ -234,7 +343,13 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         taken,
         tls: Rc::default(),
         thinks: Rc::default(),
-        chunks: Rc::default(),
+        script: Rc::default(),
+        served: Rc::default(),
+        refused: Rc::default(),
+        rode: Rc::default(),
+        most_behind: Rc::default(),
+        narrow: Rc::default(),
+        pieces: Rc::default(),
         withheld: Rc::default(),
         clock: clock.clone(),
         spawn: spawn.clone(),

@@ -155,6 +155,226 @@ proptest! {
     }
 }
 
+/// A server that keeps in step, judges as the script says, and remembers what it took and what it said about it.
+#[derive(Default)]
+struct Model {
+    script: Vec<u8>,
+    at: usize,
+    heard: Vec<u8>,
+    said: Vec<u8>,
+    envelope: Option<Vec<String>>,
+    in_data: bool,
+    is_closed: bool,
+    /// Subjects of messages it took, with their recipients, whether or not anybody heard of it.
+    taken: Vec<(usize, Vec<String>)>,
+}
+
+impl Model {
+    fn draw(&mut self) -> u8 {
+        self.at += 1;
+        self.script[self.at % self.script.len()].wrapping_mul(31).wrapping_add(self.at.to_le_bytes()[0])
+    }
+
+    fn verdict(&mut self, good: &str) -> bool {
+        let reply = match self.draw() {
+            0..=25 => "450 4.2.0 later",
+            26..=45 => "550 5.1.0 no",
+            46..=48 => "421 4.3.2 bye",
+            _ => good,
+        };
+        self.is_closed = reply.starts_with("421");
+        self.said.extend_from_slice(format!("{reply}\r\n").as_bytes());
+        reply == good
+    }
+
+    fn say(&mut self, reply: &str) {
+        self.said.extend_from_slice(format!("{reply}\r\n").as_bytes());
+    }
+
+    /// The message is there; whoever reads it as anything else finds no subject.
+    fn take(&mut self, body: &[u8], good: &str) {
+        let recipients = self.envelope.take().unwrap_or_default();
+        if recipients.is_empty() {
+            self.say("554 5.5.1 no valid recipients");
+        } else if self.verdict(good) {
+            let text = String::from_utf8_lossy(body).into_owned();
+            let number = text.strip_prefix("RSET\r\n").and_then(|text| text.trim().parse().ok());
+            self.taken.push((number.expect("a body is a body"), recipients));
+        }
+    }
+
+    fn hear(&mut self, octets: &[u8]) {
+        self.heard.extend_from_slice(octets);
+        while !self.is_closed {
+            if self.in_data {
+                let Some(end) = self.heard.windows(5).position(|five| five == b"\r\n.\r\n") else { return };
+                let body: Vec<u8> = self.heard.drain(..end + 5).collect();
+                self.in_data = false;
+                self.take(&body[..end], "250 taken");
+                continue;
+            }
+            let Some(end) = self.heard.windows(2).position(|two| two == b"\r\n") else { return };
+            let line = String::from_utf8(self.heard[..end].to_vec()).expect("a command");
+            let mut consumed = end + 2;
+            if let Some(octets) = line.strip_prefix("BDAT ").and_then(|rest| rest.strip_suffix(" LAST")) {
+                consumed += octets.parse::<usize>().expect("octets");
+                if self.heard.len() < consumed {
+                    return;
+                }
+            }
+            let body: Vec<u8> = self.heard.drain(..consumed).skip(end + 2).collect();
+            self.command(&line, &body);
+        }
+    }
+
+    fn command(&mut self, line: &str, body: &[u8]) {
+        match line.split([' ', ':']).next().expect("a verb") {
+            "RSET" => {
+                self.envelope = None;
+                self.say("250 reset");
+            }
+            "MAIL" if self.envelope.is_some() => self.say("503 nested"),
+            "MAIL" => self.envelope = self.verdict("250 sender").then(Vec::new),
+            "RCPT" if self.envelope.is_none() => self.say("503 no sender"),
+            "RCPT" => {
+                if self.verdict("250 recipient") {
+                    self.envelope.as_mut().expect("it is there").push(line.to_owned());
+                }
+            }
+            "BDAT" if self.envelope.is_none() => self.say("503 no sender"),
+            "BDAT" => self.take(body, "250 taken"),
+            "DATA" if self.envelope.as_ref().is_none_or(Vec::is_empty) => self.say("554 nobody"),
+            "DATA" => self.in_data = self.verdict("354 go"),
+            other => panic!("{other}: a body was read as commands"),
+        }
+    }
+}
+
+/// A host of a session, and the stream between it and the model, both ways.
+struct Host {
+    session: ClientSession,
+    model: Model,
+    wire: Vec<u8>,
+    /// Where in it the data of a message ends.
+    ends: Vec<usize>,
+    input: Vec<u8>,
+    begun: usize,
+    done: Vec<TransactionOutcome>,
+}
+
+impl Host {
+    fn new(script: Vec<u8>) -> Self {
+        let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
+        session.handle_input(b"220 hi\r\n", Moment::ZERO);
+        session.handle_input(b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n", Moment::ZERO);
+        session.output_sent(session.output().len());
+        session.ask_for_chunks();
+        let model = Model { script, ..Model::default() };
+        let (wire, ends, input, done) = Default::default();
+        Self { session, model, wire, ends, input, begun: 0, done }
+    }
+
+    fn queue_commands(&mut self) {
+        self.wire.extend_from_slice(self.session.output());
+        self.session.output_sent(self.session.output().len());
+    }
+
+    fn begin(&mut self, by_chunk: bool) {
+        let number = self.begun;
+        let (one, two) = (format!("{number}a@x"), format!("{number}b@x"));
+        let recipients = [one.as_str(), two.as_str()];
+        let body = format!("RSET\r\n{number}\r\n");
+        self.begun += 1;
+        if by_chunk && self.session.may_send_chunks() {
+            self.session.send_chunk(&envelope("s@t", &recipients), body.len() as u64, Moment::ZERO);
+            self.queue_commands();
+            self.wire.extend_from_slice(body.as_bytes());
+            self.ends.push(self.wire.len());
+        } else {
+            self.session.send(&envelope("s@t", &recipients), Moment::ZERO);
+            self.queue_commands();
+        }
+    }
+
+    fn write(&mut self, count: usize) {
+        let count = self.wire.len().min(count);
+        self.model.hear(&self.wire[..count]);
+        self.wire.drain(..count);
+        self.ends.iter_mut().for_each(|end| *end = end.saturating_sub(count));
+        while self.ends.first() == Some(&0) {
+            self.ends.remove(0);
+            self.session.handle_data_sent(Moment::ZERO);
+        }
+    }
+
+    fn read(&mut self, count: usize) {
+        let count = self.model.said.len().min(count);
+        self.input.extend(self.model.said.drain(..count));
+        loop {
+            let step = self.session.handle_input(&self.input, Moment::ZERO);
+            self.input.drain(..step.consumed);
+            self.queue_commands();
+            match step.event {
+                ClientEvent::SendData => {
+                    let data = format!("RSET\r\n{}\r\n.\r\n", self.done.len());
+                    self.wire.extend_from_slice(data.as_bytes());
+                    self.ends.push(self.wire.len());
+                    self.session.handle_data_queued();
+                }
+                ClientEvent::TransactionDone(outcome) => self.done.push(outcome),
+                ClientEvent::Idle if step.consumed == 0 => return,
+                _ => {}
+            }
+        }
+    }
+
+    fn disconnect(&mut self) {
+        while let ClientEvent::TransactionDone(outcome) = self.session.handle_disconnect() {
+            self.done.push(outcome);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Several transactions in flight, by DATA and by BDAT, over a stream that is cut anywhere: each ends once and in order;
+    /// delivered is what the server took for these recipients and said so; `NotTried` is what it cannot have.
+    #[test]
+    fn what_is_in_flight_ends_as_the_server_ended_it(
+        script in prop::collection::vec(any::<u8>(), 8..80),
+        moves in prop::collection::vec(any::<u8>(), 1..300),
+    ) {
+        let mut host = Host::new(script);
+        for decision in moves {
+            let count = usize::from(decision >> 2);
+            match decision % 4 {
+                0 if host.session.may_send() && host.session.in_flight() < 5 => host.begin(decision & 16 == 0),
+                1 => host.write(4 * count),
+                2 | 3 => host.read(2 * count),
+                _ => {}
+            }
+        }
+        host.disconnect();
+        prop_assert_eq!(host.done.len(), host.begun);
+        prop_assert!(!host.session.distrusts_chunks() || host.session.failure().is_some());
+        for (number, outcome) in host.done.iter().enumerate() {
+            for (recipient, letter) in outcome.recipients.iter().zip(["a", "b"]) {
+                let named = format!("RCPT TO:<{number}{letter}@x>");
+                let took = host.model.taken.iter().any(|(of, to)| *of == number && to.contains(&named));
+                match recipient {
+                    RecipientOutcome::Delivered(reply) => prop_assert!(took && reply.text == "taken", "{number}"),
+                    RecipientOutcome::Unknown => {}
+                    other => prop_assert!(!took, "{number}{letter}: {other:?}"),
+                }
+            }
+        }
+        for (number, to) in &host.model.taken {
+            prop_assert!(to.iter().all(|to| to.contains(&format!("<{number}"))), "{number} for {to:?}");
+        }
+    }
+}
+
 /// RFC 3207 4.2, and what is put behind a plain 220 by somebody on the way (P6's other side).
 #[test]
 fn behind_starttls_the_session_begins_anew_and_trusts_no_plain_octet() {

@@ -75,9 +75,16 @@ impl Primary {
     /// A real Postfix with everything in `directory`, which may have served before. It writes the record when it
     /// stops; its order goes over all its runs. Port 0 is not for it.
     pub fn postfix(listen: &str, directory: &Path, record: &Path) -> Self {
+        Self::postfix_without("", listen, directory, record)
+    }
+
+    /// One that does not offer a keyword of EHLO. What it logged is beside its record, with the suffix `.log`.
+    pub fn postfix_without(keyword: &str, listen: &str, directory: &Path, record: &Path) -> Self {
         assert!(Path::new("/usr/sbin/postfix").exists(), "`make test` installs Postfix");
         let mut command = script("postfix_primary.py");
-        command.args(["--watch-stdin", "--listen", listen, "--directory"]).arg(directory);
+        command
+            .args(["--watch-stdin", "--without", keyword, "--listen", listen, "--directory"])
+            .arg(directory);
         command.arg("--record").arg(record);
         Self::start(command)
     }

@@ -233,3 +233,40 @@ fn a_kill_in_the_middle_of_the_drain_repeats_a_bounded_number() {
     // P4: at most 16 messages, of two recipients at most.
     assert!(findings["duplicates"].as_u64().unwrap() <= 32, "{findings}");
 }
+
+/// What Postfix says of its sessions: how often each command came.
+fn commands(log: &str, verb: &str) -> u32 {
+    let lines = log.lines().filter(|line| line.contains(" disconnect from "));
+    let counts =
+        lines.flat_map(|line| line.split_ascii_whitespace()).filter_map(|word| word.strip_prefix(verb));
+    counts.map(|count| count.split('/').next_back().unwrap().parse::<u32>().unwrap()).sum()
+}
+
+/// A drain in windows by BDAT, and one by DATA with each envelope behind the dot before it: Postfix gets every octet.
+#[test]
+fn a_real_postfix_takes_a_drain_by_chunks_or_with_envelopes_behind_dots() {
+    for keyword in ["", "chunking"] {
+        let scratch = Scratch::new(&format!("postfix-drain{keyword}"));
+        let (primary, record, ledger) = (free_address(), scratch.path("record"), scratch.path("ledger"));
+        let config = configure(&scratch, &Settings { primary, ..Settings::default() });
+        let mut server = Server::start(&config);
+        let to = server.address.to_string();
+        let load = ["--messages", "120", "--sessions", "2", "--mailboxes", "9", "--size", "1KiB-60KiB"];
+        let more = ["--recipients-per-message", "2", "--to", &to, "--ledger", ledger.to_str().unwrap()];
+        let blasted = blaster(&[&load[..], &more[..]].concat());
+        assert!(blasted.status.success(), "{}", String::from_utf8_lossy(&blasted.stderr));
+        let directory = scratch.path("postfix");
+        let postfix = Primary::postfix_without(keyword, &primary.to_string(), &directory, &record);
+        server.process.wait_for("nothing is left to hand over");
+        server.stop();
+        postfix.stop();
+        let (is_sound, findings) = verify(&[&record], &[&ledger]);
+        assert!(is_sound, "{findings}");
+        let units = (findings["units"].as_u64(), findings["duplicates"].as_u64());
+        assert_eq!(units, (Some(240), Some(0)));
+        let log = fs::read_to_string(scratch.path("record.log")).unwrap();
+        let (chunks, data) = (commands(&log, "bdat="), commands(&log, "data="));
+        assert_eq!(chunks > 100, keyword.is_empty(), "{chunks} BDAT, {data} DATA");
+        assert_eq!(data >= 120, !keyword.is_empty(), "{chunks} BDAT, {data} DATA");
+    }
+}

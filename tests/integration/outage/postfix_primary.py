@@ -6,7 +6,7 @@
 Runs a private instance: its configuration, queue, log and mail are all in DIR, and nothing of the machine's own
 Postfix is touched. It takes any recipient of the domain into one Maildir. The address is printed when it
 listens. On SIGTERM, SIGINT, or (with --watch-stdin) the end of standard input it waits until the queue is empty,
-stops Postfix, and writes the record in the shape that stratamx-blaster checks.
+stops Postfix, and writes the record in the shape that stratamx-blaster checks, and Postfix's own log beside it.
 
 The order of arrival is the order in which smtpd logged the transactions; it logs each at its MAIL, because
 smtpd_delay_open_until_valid_rcpt is off. Postfix delivers one file a recipient, with LF line ends: files with
@@ -56,6 +56,7 @@ virtual_gid_maps = static:{gid}
 message_size_limit = 209715200
 mailbox_size_limit = 0
 in_flow_delay = 0
+smtpd_discard_ehlo_keywords = {without}
 """
 
 # service, type, private, unprivileged, chroot, wakeup, maxproc, command
@@ -97,6 +98,7 @@ def main():
         postfix(directory, "stop")
         wait_for_master(directory)
     write_record(directory, options.record)
+    pathlib.Path(options.record + ".log").write_text(log(directory), encoding="utf-8")
     if not drained:
         sys.exit("postfix_primary.py: the queue did not run empty")
 
@@ -107,6 +109,7 @@ def arguments():
     parser.add_argument("--listen", default="127.0.0.1:2526", metavar="ADDRESS:PORT")
     parser.add_argument("--record", required=True, metavar="FILE")
     parser.add_argument("--domain", default="example.test")
+    parser.add_argument("--without", default="", metavar="KEYWORD", help="do not offer this keyword of EHLO")
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -135,7 +138,7 @@ def configure(directory, options):
     owner = pwd.getpwnam("nobody")
     values = {
         "directory": directory, "domain": options.domain, "listen": options.listen, "uid": owner.pw_uid,
-        "gid": owner.pw_gid,
+        "gid": owner.pw_gid, "without": options.without,
     }
     for name in ("conf", "spool", "data", "mail"):
         (directory / name).mkdir(parents=True, exist_ok=True)

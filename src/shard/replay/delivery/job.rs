@@ -10,16 +10,16 @@ use storage::position::QueueId;
 use storage::reader::{OctetsOf, StoredFrame};
 
 /// See the module.
-pub(in crate::shard::replay) struct Job<D: Disk> {
-    pub(in crate::shard::replay) place: Place,
+pub(in crate::shard) struct Job<D: Disk> {
+    pub(in crate::shard) place: Place,
     /// The units that are to be delivered.
-    pub(in crate::shard::replay) ordinals: Vec<u16>,
+    pub(in crate::shard) ordinals: Vec<u16>,
     /// Somebody names this place.
-    pub(in crate::shard::replay) looking: Guard,
-    pub(in crate::shard::replay) queue_id: QueueId,
-    pub(in crate::shard::replay) reverse_path: String,
+    pub(in crate::shard) looking: Guard,
+    pub(in crate::shard) queue_id: QueueId,
+    pub(in crate::shard) reverse_path: String,
     /// Of the units.
-    pub(in crate::shard::replay) mailboxes: Vec<String>,
+    pub(in crate::shard) mailboxes: Vec<String>,
     /// The record, until its data is on its way.
     frame: Option<StoredFrame<OctetsOf<D>>>,
 }
@@ -27,7 +27,7 @@ pub(in crate::shard::replay) struct Job<D: Disk> {
 impl<D: Disk> Job<D> {
     /// # Errors
     /// The record is none of a message, or does not have these units.
-    pub(in crate::shard::replay) fn new(
+    pub(in crate::shard) fn new(
         place: Place,
         ordinals: Vec<u16>,
         looking: Guard,
@@ -69,8 +69,8 @@ impl<D: Disk> Job<D> {
 }
 
 /// A record of which no job can be made, and what it was to be made of.
-pub(in crate::shard::replay) struct Unusable {
-    pub(in crate::shard::replay) error: ReadError,
-    pub(in crate::shard::replay) ordinals: Vec<u16>,
-    pub(in crate::shard::replay) looking: Guard,
+pub(in crate::shard) struct Unusable {
+    pub(in crate::shard) error: ReadError,
+    pub(in crate::shard) ordinals: Vec<u16>,
+    pub(in crate::shard) looking: Guard,
 }

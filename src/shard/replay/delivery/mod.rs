@@ -448,3 +448,48 @@ impl<'a> Body<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::format::message::{
+        DataFacts, Envelope as Stored, Extensions as Said, Protocol, encode_head,
+    };
+
+    #[test]
+    fn h46_a_body_leaves_by_bdat_as_it_came() {
+        let added = Transfer::Bdat { line_end_added: true };
+        let whole = Transfer::Bdat { line_end_added: false };
+        for (transfer, stored, lines, expected) in [
+            (Transfer::Data, "a\r\n..b\r\n", 1, "a\r\n.b\r\n"),
+            (Transfer::Data, "..\r\n..\r\n...\r\n", 3, ".\r\n.\r\n..\r\n"),
+            (Transfer::Data, "plain\r\n", 0, "plain\r\n"),
+            (Transfer::Data, "", 0, ""),
+            (added, "no end\r\n..x\r\n", 1, "no end\r\n.x"),
+            (whole, "an end\r\n", 0, "an end\r\n"),
+        ] {
+            let envelope = Stored {
+                reverse_path: "",
+                recipients: &["a@b"],
+                client: [192, 0, 2, 1].into(),
+                helo: "c",
+                protocol: Protocol::Esmtp,
+                body_8bit: false,
+                extensions: Said { transfer, ..Said::NONE },
+            };
+            let facts = DataFacts {
+                stored_octets: stored.len() as u64,
+                stuffed_lines: lines,
+                ..DataFacts::default()
+            };
+            let mut payload = Vec::new();
+            encode_head(&mut payload, &envelope, &facts, &[], b"Received: x\r\n", stored.len());
+            payload.extend_from_slice(stored.as_bytes());
+            let message = MessageView::decode(&payload).expect("a message");
+            let (body, mut out) = (Body::of(&message), Vec::new());
+            body.write(&mut out);
+            assert_eq!(String::from_utf8_lossy(&out), format!("Received: x\r\n{expected}"));
+            assert_eq!(body.octets(), out.len() as u64);
+        }
+    }
+}
