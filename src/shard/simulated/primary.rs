@@ -177,7 +177,13 @@ impl Primary {
                     data.extend_from_slice(&input[start..end]);
                 }
                 ServerEvent::MessageEnds(summary) => {
-                    self.clock.sleep(self.thinks.get()).await;
+                    if !self.thinks.get().is_zero() {
+                        // Who thinks has answered what came before.
+                        let octets = session.output().to_vec();
+                        session.output_sent(octets.len());
+                        write_all(&mut link, &octets).await;
+                        self.clock.sleep(self.thinks.get()).await;
+                    }
                     if self.breaks_over(&subject(&data)) {
                         // Those before it have their replies.
                         let _ = link.write(session.output()).await;
