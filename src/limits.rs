@@ -318,7 +318,7 @@ pub const OUTSTANDING_MAX: u32 = 16;
 /// [`OUTSTANDING_MAX`]. Further ones wait in the queue.
 pub const WINDOW_MAX: usize = OUTSTANDING_MAX as usize;
 /// Up to here the window doubles each round trip; beyond it grows by one.
-pub const WINDOW_DOUBLING_MAX: usize = 8;
+pub const WINDOW_DOUBLING_MAX: usize = 12;
 /// Octets that gather for one connection to a primary before nothing more is added. A message, or a chunk of a large
 /// one, is added whole, so together with one message whose data is not due yet and one that is next it is four records at most.
 pub const REPLAY_OCTETS: usize = 256 * 1024;

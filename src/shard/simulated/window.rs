@@ -173,7 +173,7 @@ fn a_421_in_the_middle_of_a_window_loses_nothing() {
 }
 
 #[test]
-fn a_refused_recipient_in_the_middle_of_a_window_is_held_alone() {
+fn a_refused_recipient_in_the_middle_of_a_window_waits_alone() {
     use crate::smtp::reply::UNKNOWN_RECIPIENT_550;
     use crate::smtp::server::RecipientVerdict;
     let story = story(5, 60, |primary, _| {
@@ -186,7 +186,7 @@ fn a_refused_recipient_in_the_middle_of_a_window_is_held_alone() {
     let expected: Vec<u32> = (1..=60).filter(|number| ![20, 21, 33].contains(number)).collect();
     assert_eq!(order, expected);
     assert!(counts.values().all(|count| *count == 1));
-    assert_eq!(story.primary.served.get(), 1, "one connection: it stayed in step");
+    assert!(story.primary.rode.get() > 20, "it stayed in step, with others behind");
     assert!(story.primary.taken.borrow().iter().all(|taken| taken.recipients.len() == 1));
 }
 
