@@ -26,6 +26,9 @@ use storage::sim::SimClock;
 /// What a primary says about a local part.
 pub(super) type Judge = fn(&str) -> RecipientVerdict<'static>;
 
+/// Which addresses swallow everything.
+pub(super) type Swallows = fn(IpAddr) -> bool;
+
 /// How a primary speaks TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Tls {
@@ -75,7 +78,7 @@ pub(super) struct Primary {
     /// Takes connections and says nothing.
     pub(super) hangs: Rc<Cell<bool>>,
     /// Connections to such an address are never made, and never refused.
-    pub(super) swallows: Rc<Cell<fn(IpAddr) -> bool>>,
+    pub(super) swallows: Rc<Cell<Swallows>>,
     /// Connections that are being made, and the most at a time.
     pub(super) dialing: Rc<Cell<(u32, u32)>>,
     /// Connections that were asked for.
@@ -197,22 +200,8 @@ impl Primary {
                 }
                 ServerEvent::Abandoned => data.clear(),
                 ServerEvent::StartTls => {
-                    let is_refused = self.tls.get() == Tls::Refused;
-                    let verdict = if is_refused { Err(TLS_UNAVAILABLE_454) } else { Ok(()) };
-                    session.handle_start_tls(verdict, self.clock.now());
-                    if !is_refused {
-                        let octets = session.output().to_vec();
-                        session.output_sent(octets.len());
-                        let _ = link.write(&octets).await;
-                        if self.tls.get() == Tls::Broken {
-                            let _ = link.read(&mut [0; 512]).await;
-                            let _ = link.write(b"this is no handshake\r\n").await;
-                            return;
-                        }
-                        if link.secure(server_tls()).await.is_err() {
-                            return;
-                        }
-                        session.handle_secured(self.clock.now());
+                    if !self.secure(&mut session, &mut link).await {
+                        return;
                     }
                 }
                 ServerEvent::Client | ServerEvent::Etrn => {
@@ -246,6 +235,28 @@ impl Primary {
                 _ => return,
             }
         }
+    }
+
+    /// Answers STARTTLS; false ends the session.
+    async fn secure(&self, session: &mut ServerSession, link: &mut SessionLink<MemoryLink>) -> bool {
+        if self.tls.get() == Tls::Refused {
+            session.handle_start_tls(Err(TLS_UNAVAILABLE_454), self.clock.now());
+            return true;
+        }
+        session.handle_start_tls(Ok(()), self.clock.now());
+        write_all(link, session.output()).await;
+        let octets = session.output().len();
+        session.output_sent(octets);
+        if self.tls.get() == Tls::Broken {
+            let _ = link.read(&mut [0; 512]).await;
+            let _ = link.write(b"this is no handshake\r\n").await;
+            return false;
+        }
+        let is_secured = link.secure(server_tls()).await.is_ok();
+        if is_secured {
+            session.handle_secured(self.clock.now());
+        }
+        is_secured
     }
 
     fn profile(&self) -> ServerProfile {
@@ -335,7 +346,7 @@ fn subject(data: &[u8]) -> String {
 pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primary {
     let taken = Rc::default();
     let judges: Judge = |_| RecipientVerdict::Accept;
-    let swallows: fn(IpAddr) -> bool = |_| false;
+    let swallows: Swallows = |_| false;
     Primary {
         up: Rc::new(Cell::new(up)),
         hangs: Rc::default(),

@@ -19,25 +19,25 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 
 /// How a connection is to be used.
-pub(in crate::shard::replay) struct Use {
-    pub(in crate::shard::replay) host: SocketAddr,
-    pub(in crate::shard::replay) window: Window,
-    pub(in crate::shard::replay) may_have_chunks: bool,
-    pub(in crate::shard::replay) security: Security,
+pub(in crate::shard) struct Use {
+    pub(in crate::shard) host: SocketAddr,
+    pub(in crate::shard) window: Window,
+    pub(in crate::shard) may_have_chunks: bool,
+    pub(in crate::shard) security: Security,
 }
 
 /// Whether and how a connection is secured.
 #[derive(Clone)]
-pub(in crate::shard::replay) struct Security {
-    pub(in crate::shard::replay) policy: PrimaryTls,
-    pub(in crate::shard::replay) config: Arc<ClientConfig>,
+pub(in crate::shard) struct Security {
+    pub(in crate::shard) policy: PrimaryTls,
+    pub(in crate::shard) config: Arc<ClientConfig>,
     /// What we call the host.
-    pub(in crate::shard::replay) name: ServerName<'static>,
+    pub(in crate::shard) name: ServerName<'static>,
 }
 
 /// Why no session came of a connection.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::shard::replay) enum OpenError {
+pub(in crate::shard) enum OpenError {
     /// It is of no use without TLS either.
     #[error(transparent)]
     Session(#[from] ClientFailure),
@@ -54,7 +54,7 @@ pub(in crate::shard::replay) enum OpenError {
 
 impl OpenError {
     /// The server has no time for us now.
-    pub(in crate::shard::replay) fn is_busy(&self) -> bool {
+    pub(in crate::shard) fn is_busy(&self) -> bool {
         matches!(self, Self::Session(failure) if failure.is_busy())
     }
 }
@@ -64,7 +64,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     ///
     /// # Errors
     /// See [`OpenError`]; the connection is closed then.
-    pub(in crate::shard::replay) async fn open(
+    pub(in crate::shard) async fn open(
         link: L,
         hostname: &str,
         clock: C,
