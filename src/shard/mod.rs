@@ -35,6 +35,7 @@ mod ingest;
 mod interrupt;
 pub mod link;
 pub mod mesh;
+mod operator;
 mod policy;
 pub mod proxy_header;
 mod receive_buffer;

@@ -6,6 +6,7 @@ mod edge;
 mod inquiry;
 mod link;
 mod node;
+mod operator;
 mod primary;
 mod recipients;
 mod route;

@@ -8,6 +8,7 @@ mod queue;
 mod schedule;
 mod settlements;
 mod sorted;
+mod trouble;
 mod untried;
 mod waiting;
 
@@ -15,7 +16,7 @@ use super::mesh::{Moved, Said};
 use crate::bridge::{DomainUsage, Usage};
 use crate::limits::DELIVERIES_A_SHARD_MAX;
 use core::cell::{Cell, RefCell};
-pub(super) use queue::{Due, Ended, Queue, Walk};
+pub(super) use queue::{Changed, Due, Ended, Queue, Seen, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use storage::format::journal_entry::Authentication;
 use storage::log::Arrival;
 use storage::notify::Notify;
 use storage::store::Backlog;
+pub(super) use trouble::Trouble;
 pub(super) use waiting::Place;
 
 /// The lanes of a shard.
@@ -63,6 +65,8 @@ pub(super) struct Lane {
     pub(super) settlements: Settlements,
     /// Some of them are durable.
     pub(super) settled: Notify,
+    /// How its primaries are doing.
+    pub(super) trouble: RefCell<Trouble>,
 }
 
 /// Octets of storage that an entry keeps: what usage is raised by when it is stored, and lowered by in the end.
@@ -103,6 +107,7 @@ impl Lanes {
             let entry = queued.entry;
             if queue.knows(entry.stamp) {
                 // A copy of the record in another directory (H10).
+                lane.usage.accepted_twice(entry.count.into());
                 continue;
             }
             lane.usage.raise(stored_octets(&entry));
@@ -158,6 +163,29 @@ impl Lanes {
         queued.authentications.sort_unstable();
         queued.authentications.dedup();
         queued
+    }
+
+    /// The lane of a domain, if it ever had mail in this life.
+    pub(super) fn of(&self, domain: &str) -> Option<Rc<Lane>> {
+        self.lanes.borrow().get(domain).map(Rc::clone)
+    }
+
+    /// The counts of a domain that may have no lane.
+    pub(super) fn usage_of(&self, domain: &str) -> Arc<DomainUsage> {
+        self.usage.domain(domain)
+    }
+
+    /// Something was put back into the queue of a lane.
+    pub(super) fn requeued(&self, lane: &Rc<Lane>) {
+        lane.arrived.notify_all();
+        self.wake(Rc::clone(lane));
+    }
+
+    /// Notes what went wrong with a domain's primaries.
+    pub(super) fn note_trouble(&self, domain: &str, at_s: u32, reason: String) {
+        if let Some(lane) = self.of(domain) {
+            lane.trouble.borrow_mut().note(at_s, reason);
+        }
     }
 
     /// All lanes there are.
@@ -230,6 +258,7 @@ impl Lanes {
             stirred: Notify::default(),
             settlements: Settlements::default(),
             settled: Notify::default(),
+            trouble: RefCell::default(),
         });
         self.lanes.borrow_mut().insert(Arc::clone(domain), Rc::clone(&lane));
         lane

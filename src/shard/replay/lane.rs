@@ -115,7 +115,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.shard.lanes.enter().await;
         let ended = match connect(&self.shard, &self.dialer, domain).await {
             Some(delivery) => self.drain(delivery, snapshot, domain).await,
-            None => Ended::Failed,
+            None => {
+                self.lane.trouble.borrow_mut().unserved();
+                Ended::Failed
+            }
         };
         self.shard.lanes.leave();
         match ended {
@@ -129,6 +132,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 self.say_outage(snapshot, true);
                 self.failures += 1;
                 let pause = probe_pause(self.failures, domain.retry_interval);
+                self.lane.trouble.borrow_mut().failed(self.shard.clock.now() + pause);
                 tracing::info!(domain = %domain.name, pause_s = pause.as_secs(), "the primary is not available");
                 or(self.shard.clock.sleep(pause), stirred).await;
             }
@@ -155,6 +159,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let (queued, memory_octets) = (queue.len(), queue.memory_octets());
             tracing::info!(domain = %domain.name, queued, memory_octets, cursor, "the primary is up: handing over");
         }
+        let outage = snapshot.recipients_of(&self.lane.domain).is_some_and(|known| known.is_outage());
+        self.lane.trouble.borrow_mut().served(outage);
         let mut held_back = Duration::from_millis(1);
         let ended = loop {
             // With another configuration the domain may have other primaries, or be gone (H14).
@@ -184,6 +190,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         match ended {
             Ended::Done => {
                 self.say_outage(snapshot, false);
+                self.lane.trouble.borrow_mut().caught_up();
                 self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval);
             }
             // Nobody has spoken for the primary: those that it put off are in order again.
@@ -201,6 +208,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
 
     fn session_failed(&self, delivery: &Delivery<N::Link, C>) -> Ended {
         let reason = delivery.failure().map(ToString::to_string);
+        let told = reason.clone().unwrap_or_else(|| "the session with the primary ended".to_owned());
+        self.lane.trouble.borrow_mut().note(self.shard.wall_s(), told);
         tracing::info!(domain = %self.lane.domain, reason, "the session with the primary ended");
         Ended::Failed
     }
@@ -343,6 +352,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         let impaired = queue.put_off(place, recipients, now, retry_interval);
         if impaired {
+            self.lane.trouble.borrow_mut().impaired(self.shard.wall_s(), code);
             tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
         }
         impaired.then_some(Ended::Failed)

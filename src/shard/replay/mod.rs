@@ -15,10 +15,10 @@ mod delivery;
 mod expiry;
 mod lane;
 mod learn;
-mod names;
+pub(super) mod names;
 mod outcome;
 mod route;
-mod settle;
+pub(super) mod settle;
 
 use super::link::{Dialer, Spawn};
 use super::state::Shard;
