@@ -250,7 +250,8 @@ fn mail_that_is_held_survives_a_kill_and_is_delivered_when_it_is_released() {
     assert_eq!(ids(&node.get("/api/v1/queue?state=queued&domain=example.test")), [other.as_str()]);
     let (status, body) = node.ask("POST", &format!("/api/v1/queue/{other}/release"), &Value::Null);
     assert_eq!((status, &body["status"]), (409, &json!(409)), "{body}");
-    // The primary is back; nobody would try for an hour.
+    // The primary is back just after a try; the next one is 15 seconds away.
+    node.wait_for("suspect", |domain| domain["state"] == "suspect");
     let record = directory.path("record.jsonl");
     let sink = Primary::sink(&primary.to_string(), &record, &[]);
     let (status, stdout, _) = node.command(&["queue", "flush", "example.test"]);
