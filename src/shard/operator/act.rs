@@ -34,13 +34,13 @@ pub(super) async fn run<D: Disk, C: Clock>(
             };
             for lane in lanes {
                 one_step(shard, &lane, action, None, &[stamp], &mut done).await?;
-                go_on(&lane, action);
+                go_on(&lane, action, &done);
             }
         }
         Selection::All(filter) => {
             all(shard, action, &filter, &mut done).await?;
             if let Some(lane) = filter.domain.as_ref().and_then(|domain| shard.lanes.of(domain)) {
-                go_on(&lane, action);
+                go_on(&lane, action, &done);
             }
         }
     }
@@ -48,8 +48,8 @@ pub(super) async fn run<D: Disk, C: Clock>(
 }
 
 /// What was released is tried at once: somebody wants it to go.
-fn go_on(lane: &Lane, action: Action) {
-    if action == Action::Release {
+fn go_on(lane: &Lane, action: Action, done: &Done) {
+    if action == Action::Release && done.messages > 0 {
         lane.stirred.notify_all();
     }
 }
