@@ -7,6 +7,7 @@
 mod authentication;
 mod certificates;
 mod client_tls;
+pub mod operator;
 mod recipients;
 mod usage;
 
@@ -26,8 +27,8 @@ pub use recipients::{
 };
 use rustls::{ClientConfig, ServerConfig};
 use std::collections::HashMap;
-use std::sync::Arc;
-pub use usage::{DomainUsage, Usage};
+use std::sync::{Arc, PoisonError, RwLock};
+pub use usage::{DomainUsage, UnitEnd, Usage};
 
 /// What the lookup thread is asked, and told.
 #[derive(Debug)]
@@ -154,6 +155,29 @@ pub struct Snapshot {
     usages: Vec<Arc<DomainUsage>>,
     /// What is known of the recipients of the domains, in the same order.
     recipients: Vec<Arc<DomainRecipients>>,
+}
+
+/// The snapshot in force, for those who are not told by notes.
+#[derive(Debug)]
+pub struct Current(RwLock<Arc<Snapshot>>);
+
+impl Current {
+    /// This one.
+    #[must_use]
+    pub const fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(RwLock::new(snapshot))
+    }
+
+    /// The one in force.
+    #[must_use]
+    pub fn get(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another one is.
+    pub fn set(&self, snapshot: Arc<Snapshot>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
 }
 
 impl Snapshot {

@@ -9,6 +9,7 @@
 //! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`],
 //! networks in [`mod@cidr`].
 
+mod admin;
 pub mod cidr;
 mod edge;
 mod effective;
@@ -25,6 +26,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+pub use admin::Admin;
 pub use cidr::Cidr;
 use host::parse_domain;
 pub use host::{Host, Primaries, Primary, SMTP_PORT, canonical_domain};
@@ -58,6 +60,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Name resolution.
     pub dns: Dns,
+    /// The admin API.
+    pub admin: Admin,
     /// Protected domains, at least one, in the order of the file.
     pub domains: Vec<Domain>,
 }
@@ -286,6 +290,7 @@ impl Config {
             storage: Storage::default(),
             delivery,
             dns: Dns { nameservers: Vec::new() },
+            admin: Admin::default(),
             domains: vec![domain],
         }
     }

@@ -21,15 +21,15 @@
 //! ```text
 //!            data plane: one shard a core, nothing shared            control plane: OS threads
 //!  senders ->  shard-0: accept -> smtp -> storage -> replay  \       lookup: DNS
-//!  senders ->  shard-1: accept -> smtp -> storage -> replay   >--bridge-->  recipients (admin: to come)
+//!  senders ->  shard-1: accept -> smtp -> storage -> replay   >--bridge-->  files, admin (HTTP)
 //!  senders ->  shard-n: ...                                  /
 //!                  \______ mesh: arrivals, settled units _____/
 //! ```
 //! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
 //! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of files, which looks at
-//!   certificates and lists of recipients and keeps what primaries said about them. Tokio current-thread runtimes; of mail they see header
-//!   sections, after the 250.
+//!   certificates and lists of recipients and keeps what primaries said about them, and the admin thread ([`control::admin`]). Tokio current-thread runtimes; of
+//!   mail they see header sections, after the 250, and what an operator exports.
 //! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
 //! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
 //!   deadlines out. Disk and clock enter by traits of `storage`, links and dialing by [`shard::link`].
@@ -144,15 +144,27 @@
 //!   bounce for it could not be taken back. Answers are kept beyond their time for as long as no name server speaks.
 //! - **What says nothing about a recipient lets it in**: greylisting, a refused MAIL FROM:<>, a catch-all, a refusal of us. The mail is
 //!   kept and the primary decides when it comes; putting it off would delay all mail of a domain whose server does so.
+//! - **The operator asks the shards, and nobody else answers** (`bridge::operator`): a bounded channel a shard, plain types, pages of
+//!   a bounded length by stamp and domain, cut at the frontier's horizon, so that mail that arrives meanwhile leaves no hole. The owner of a
+//!   domain tells its row; the admin thread owns no mail and no index, and costs no memory a message.
+//! - **Counts are those of the store**: a start sums what records, facts and tallies say for each domain (it reads all of that anyway), and
+//!   facts count when they are durable. Backlog is what is neither ended nor held, so a row always balances.
+//! - **A queue id is found by a walk**, over the headers of what waits in the directory that it names: a map would cost memory a message, for a
+//!   question that is asked by hand.
+//! - **What an operator does is a fact like any other**: the queue changes first, so that no delivery picks the message up, the answer comes
+//!   when the fact is durable. Release is a fact that the format always had: an older program takes it up (H13). A message that is being
+//!   sent is left alone (409).
+//! - **One HTTP stack**: hyper, under axum for the API and under hyper-util's client for the commands; instant-acme and webhooks build on
+//!   the same, a client with a stack of its own would double it. No TLS of its own yet.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, TLS towards primaries, proxy and defer, bounces, parallel lanes, the admin
-//! side. Their configuration keys are refused with a message that says so; in force are relay, hold on a 5xx,
-//! no TLS towards primaries, no admin listener. A refused message is held; nothing releases it before the admin side is there, and no
-//! alert tells that its retention is about to end.
+//! Authentication-Results at replay, MTA-STS and DANE, proxy and defer, bounces, parallel lanes, fingerprints and copies kept; of the admin side
+//! TLS, several tokens and their roles, domains that are made through the API, metrics, bounce, redirect and replay, OpenAPI. Their
+//! configuration keys are refused with a message that says so, their commands are not there; in force are relay and hold on a 5xx.
+//! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.
 
 pub mod auth;
 pub mod bridge;

@@ -312,6 +312,47 @@ pub const SPF_NAMES_MAX: usize = 10;
 /// Terms of SPF whose answer is empty (RFC 7208 4.6.4).
 pub const SPF_VOID_LOOKUPS_MAX: usize = 2;
 
+/// Connections to the admin API at a time; further ones wait to be taken.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// From a connection to the admin API, or the end of its last request, to the end of a request's header.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest life of a connection to the admin API, however slowly its client reads.
+pub const ADMIN_CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Work on one request to the admin API, its body included; longer: 503. A message that is exported goes on after that.
+pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Octets of a request's body; more: 413.
+pub const ADMIN_BODY_OCTETS_MAX: usize = 16 * 1024;
+/// Octets of a request's header section; more: 431.
+pub const ADMIN_HEADER_OCTETS_MAX: usize = 16 * 1024;
+/// Octets of a file with a token, and of a token that a request brings.
+pub const ADMIN_TOKEN_OCTETS_MAX: usize = 1024;
+/// Characters of a token at least: one that is made has more.
+pub const ADMIN_TOKEN_CHARACTERS_MIN: usize = 20;
+/// Longest wait of the operator's command for an answer.
+pub const ADMIN_CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets of an answer that the operator's command takes; an export is written as it comes.
+pub const ADMIN_ANSWER_OCTETS_MAX: usize = 64 << 20;
+/// Questions of the admin thread that wait for a shard; then the admin thread waits, and the request is answered 503.
+pub const OPERATOR_QUEUE: usize = 16;
+/// Domains that a shard is asked about at a time.
+pub const OPERATOR_DOMAINS_A_REQUEST: usize = 256;
+/// Messages of a page.
+pub const OPERATOR_PAGE_MAX: usize = 100;
+/// Lanes, or entries, that a shard looks at for the operator before others have a turn.
+pub const OPERATOR_STEP: usize = 64;
+/// Messages that a search for a queue id looks at before others have a turn.
+pub const OPERATOR_FIND_STEP: usize = 512;
+/// Longest search for a queue id; longer: the request is answered 503.
+pub const OPERATOR_FIND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Messages that one request does something to; a further request goes on behind them.
+pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
+/// Exports of a shard at a time; further ones are refused.
+pub const OPERATOR_EXPORTS_MAX: u32 = 4;
+/// Longest time of an export in a shard: a client that reads too slowly loses it.
+pub const OPERATOR_EXPORT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Parts of an export that wait for its client.
+pub const OPERATOR_EXPORT_PARTS: usize = 2;
+
 /// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
 pub const OUTSTANDING_MAX: u32 = 16;
 /// Transactions in flight on one connection to a primary; what a lost connection leaves unknown is among

@@ -8,6 +8,8 @@
     reason = "tests use the machine as it is"
 )]
 
+#[path = "integration/admin.rs"]
+mod admin;
 #[path = "integration/architecture/mod.rs"]
 mod architecture;
 #[path = "integration/authentication.rs"]

@@ -1,8 +1,12 @@
-//! How much each domain has stored, over all shards: what quotas and fair shares are measured by.
+//! How much each domain has stored, over all shards: what quotas and fair shares are measured by. And what became of
+//! all units that it was ever sent: what an operator is shown.
 //!
 //! A message counts once in each of its domains, queued or held, from before its 250 until the last of its units in
 //! the domain has a final outcome. One table for the life of the process: a reload keeps it, with domains that are
 //! not configured any more (H14). Its lock is taken when a domain is looked up by name, never for a count.
+//!
+//! Units are counted from before the 250, and as ended when that fact is durable, on top of what a start found on
+//! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
@@ -20,7 +24,33 @@ pub struct Usage {
 pub struct DomainUsage {
     messages: AtomicU64,
     octets: AtomicU64,
+    /// Units accepted, and ended by [`UnitEnd`].
+    accepted: AtomicU64,
+    ended: [AtomicU64; UnitEnd::ALL.len()],
     all: Arc<AllUsage>,
+}
+
+/// How a unit ended, in the words of P2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnitEnd {
+    /// A notice about it was made.
+    Bounced,
+    /// Its record is unreadable.
+    Damaged,
+    /// An operator removed it.
+    Deleted,
+    /// The primary took it.
+    Delivered,
+    /// Refused and dropped.
+    Discarded,
+    /// Its retention ended.
+    Expired,
+}
+
+impl UnitEnd {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Bounced, Self::Damaged, Self::Deleted, Self::Delivered, Self::Discarded, Self::Expired];
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +72,16 @@ impl Usage {
         let domain = Arc::new(DomainUsage { all: Arc::clone(&self.all), ..DomainUsage::default() });
         domains.insert(name.into(), Arc::clone(&domain));
         domain
+    }
+
+    /// The names of all domains that were ever asked for, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = domains.keys().map(Arc::clone).collect();
+        drop(domains);
+        names.sort_unstable();
+        names
     }
 
     /// Octets of all domains.
@@ -74,6 +114,33 @@ impl DomainUsage {
         }
         let counted = lower_by(&self.octets, octets);
         lower_by(&self.all.octets, octets.min(counted));
+    }
+
+    /// Units are accepted.
+    pub fn accept(&self, units: u64) {
+        self.accepted.fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Units have ended, durably.
+    pub fn end(&self, end: UnitEnd, units: u64) {
+        self.ended[end as usize].fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Units that were counted as accepted are those of a second copy.
+    pub fn accepted_twice(&self, units: u64) {
+        lower_by(&self.accepted, units);
+    }
+
+    /// Units that were accepted since the store was made.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Units that ended so, since the store was made.
+    #[must_use]
+    pub fn ended(&self, end: UnitEnd) -> u64 {
+        self.ended[end as usize].load(Ordering::Relaxed)
     }
 
     /// Messages.

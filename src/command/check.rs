@@ -24,6 +24,10 @@ pub fn run(file: Option<&Path>) -> Exit {
         eprintln!("{error}");
         return Exit::Usage;
     }
+    if let Err(error) = super::admin::check(&config) {
+        eprintln!("{error}");
+        return Exit::Usage;
+    }
     if let Err(error) = recipients::load(&config) {
         eprintln!("recipient_list: {error}");
         return Exit::Usage;
@@ -57,6 +61,14 @@ fn notes(config: &Config) -> Vec<&'static str> {
     if config.smtp.tls.is_empty() {
         notes.push("smtp.tls: none is named; a self-signed certificate is made and kept in data_dir");
     }
-    notes.push("admin: there is no admin listener; it is not built yet");
+    match config.admin.listen {
+        None => {
+            notes.push("admin.listen: there is no admin listener; stratamx status, domain and queue need one")
+        }
+        Some(address) if !address.ip().is_loopback() => {
+            notes.push("admin.listen: tokens and what is asked for cross the network in plain HTTP; admin.tls is not built yet");
+        }
+        Some(_) => {}
+    }
     notes
 }

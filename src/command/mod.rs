@@ -2,11 +2,17 @@
 //!
 //! Data goes to standard output, everything else to standard error. A command ends with an [`Exit`].
 
+mod admin;
 pub mod check;
+pub mod client;
 pub mod demo;
+pub mod domain;
 mod keys;
 mod logging;
+mod opened;
+pub mod queue;
 pub mod serve;
+pub mod status;
 mod tls;
 
 use crate::config::{Config, Source};

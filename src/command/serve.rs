@@ -1,11 +1,13 @@
 //! `stratamx serve`: opens the store, starts the planes, waits for signals.
 //!
 //! SIGTERM and SIGINT: sessions are told 421, everything appended is made durable, the process ends within 10 s.
-//! SIGHUP: the configuration is read again; all but listen, data_dir, cores and segment_size take effect.
+//! SIGHUP: the configuration is read again; all but both listens, data_dir, cores and segment_size take effect.
 
+use super::admin::Admin;
 use super::tls::Tls;
-use super::{Exit, logging};
+use super::{Exit, logging, opened};
 use crate::auth::contained::is_contained;
+use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::files::FilesThread;
@@ -15,7 +17,7 @@ use crate::limits::{DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use core::net::SocketAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -28,7 +30,7 @@ use storage::clock::SystemClock;
 use storage::crypt::Keys;
 use storage::disk::dma::DirectoryLock;
 use storage::position::ShardId;
-use storage::store::{Finding, FindingKind, Opened, StoreOptions};
+use storage::store::{Opened, StoreOptions};
 
 /// A running server.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub struct Server {
     recipients: Arc<Recipients>,
     keeper: Arc<Keeper>,
     files_thread: Option<FilesThread>,
+    admin: Option<Admin>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     keys: Arc<Keys>,
@@ -66,6 +69,10 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         }
     };
     if let Err(error) = super::tls::check(&config) {
+        eprintln!("{error}");
+        return Exit::Usage;
+    }
+    if let Err(error) = super::admin::check(&config) {
         eprintln!("{error}");
         return Exit::Usage;
     }
@@ -151,7 +158,7 @@ impl Server {
         let options =
             StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS, keys: Arc::clone(&keys), without };
         let opened = executor::open_store(config.data_dir.clone(), options, clock)?;
-        report(&opened);
+        opened::report(&opened);
         let (lookup, asked) = lookup_channel();
         lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
         let recipients = Arc::<Recipients>::default();
@@ -164,7 +171,7 @@ impl Server {
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
         let mut server = Self {
             senders,
-            lookup: lookup.clone(),
+            lookup,
             handles: Vec::new(),
             addresses: Vec::new(),
             config,
@@ -173,11 +180,16 @@ impl Server {
             recipients,
             keeper,
             files_thread: Some(files_thread),
+            admin: None,
             keys,
             tls,
             _lock: lock,
         };
-        server.start_shards(opened, &cpus, meshes, &lookup, clock)?;
+        opened::count(&opened, &server.usage);
+        let (mut admin, asked) = Admin::prepare(&server.config, server.snapshot(), shards)?;
+        server.start_shards(opened, &cpus, meshes, asked, clock)?;
+        admin.start()?;
+        server.admin = Some(admin);
         Ok(server)
     }
 
@@ -186,7 +198,7 @@ impl Server {
         opened: Opened,
         cpus: &[Option<usize>],
         meshes: Vec<Mesh>,
-        lookup: &Lookup,
+        asked: Vec<Receiver<Request>>,
         clock: SystemClock,
     ) -> Result<(), String> {
         let shards = u16::try_from(cpus.len()).expect("counted before");
@@ -198,8 +210,9 @@ impl Server {
         }
         let mut backlogs = VecDeque::from(backlogs);
         let mut identity = Some(opened.store);
-        let parts = opened.shelves.into_iter().zip(opened.chains).zip(meshes).zip(cpus);
-        for (number, (((shelf, chains), mesh), cpu)) in (0..shards).zip(parts) {
+        let parts =
+            opened.shelves.into_iter().zip(opened.chains).zip(meshes.into_iter().zip(asked)).zip(cpus);
+        for (number, (((shelf, chains), (mesh, operator)), cpu)) in (0..shards).zip(parts) {
             let (started, answer) = async_channel::bounded(1);
             let start = ShardStart {
                 id: ShardId(number),
@@ -218,7 +231,8 @@ impl Server {
                 snapshot: Arc::clone(&snapshot),
                 caps: Arc::clone(&caps),
                 mesh,
-                lookup: lookup.clone(),
+                lookup: self.lookup.clone(),
+                operator,
                 started,
                 listen: self.listen_addresses(),
             };
@@ -283,6 +297,9 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a shard ended badly"),
             }
         }
+        if let Some(admin) = &mut self.admin {
+            admin.stop();
+        }
         // Behind the last shard, which may have learned something.
         if let Some(thread) = self.files_thread.take() {
             thread.stop();
@@ -320,6 +337,13 @@ impl Server {
             }
         };
         let new = keep_fixed(&self.config, new);
+        let token = match self.admin.as_ref().map_or(Ok(None), |admin| admin.read_token(&new)) {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::error!(error, "SIGHUP: the configuration in force stays");
+                return;
+            }
+        };
         if let Err(error) = self.tls.reload(&new) {
             tracing::error!(error, "SIGHUP: the configuration in force stays");
             return;
@@ -330,6 +354,9 @@ impl Server {
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
         let snapshot = self.snapshot();
         let (taken, all) = async_channel::bounded(1);
+        if let Some(admin) = &self.admin {
+            admin.reload(Arc::clone(&snapshot), token.as_deref());
+        }
         self.tell(&Note::Configuration(snapshot, taken));
         // Nothing is ever sent: the wait ends when the last shard has dropped its note.
         let _ = all.recv_blocking();
@@ -340,6 +367,7 @@ impl Server {
 /// The new configuration, with the old values where a change needs a restart.
 fn keep_fixed(old: &Config, mut new: Config) -> Config {
     let fixed = [
+        ("admin.listen", old.admin.listen != new.admin.listen),
         ("smtp.listen", old.smtp.listen != new.smtp.listen),
         ("data_dir", old.data_dir != new.data_dir),
         ("cores", old.cores != new.cores),
@@ -348,6 +376,7 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::error!(key, "SIGHUP: this change needs a restart; the old value stays");
     }
+    new.admin.listen = old.admin.listen;
     new.smtp.listen.clone_from(&old.smtp.listen);
     new.data_dir.clone_from(&old.data_dir);
     new.cores = old.cores;
@@ -370,55 +399,6 @@ fn cpus(cores: Cores) -> Vec<Option<usize>> {
     (0..wanted).map(|shard| allowed.get(shard).copied().filter(|_| pinned)).collect()
 }
 
-/// Tells the operator what a start found.
-fn report(opened: &Opened) {
-    for Finding { path, kind } in &opened.findings {
-        match kind {
-            FindingKind::Damaged(record) => {
-                let queue_id = record.header.map(|header| header.queue_id.to_string());
-                let (offset, octets, promised) = (record.offset.0, record.octets, record.was_durable);
-                if promised {
-                    tracing::error!(path, offset, octets, queue_id, "a damaged record: its mail is lost");
-                } else {
-                    tracing::info!(
-                        path,
-                        offset,
-                        octets,
-                        "a write that a crash cut off: nothing of it was promised"
-                    );
-                }
-            }
-            FindingKind::Foreign => tracing::error!(path, "a segment of another store is left alone"),
-            FindingKind::Journal => {
-                tracing::error!(path, "a damaged or missing journal: mail may be delivered again")
-            }
-            FindingKind::Missing => tracing::error!(
-                path,
-                "a segment is missing: the mail in it is lost, unless a missing journal told that it was done"
-            ),
-            FindingKind::Unreadable => tracing::error!(path, "a segment whose header is lost is left alone"),
-        }
-    }
-    if let Some(above) = opened.frontier.held_back_above() {
-        tracing::error!(
-            above = above.0,
-            "a shard is missing: mail is taken, what came after its last known message waits for its return"
-        );
-    }
-    if opened.incomplete {
-        tracing::error!(
-            "not all of the data directory could be read: journals are kept, and grow until it can"
-        );
-    }
-    if opened.recovered_unacknowledged > 0 {
-        tracing::info!(
-            recovered_unacknowledged = opened.recovered_unacknowledged,
-            "messages of the last commits before a crash: whether their senders were answered is not known, they are queued"
-        );
-    }
-    tracing::info!(messages = opened.messages, incarnation = opened.store.incarnation, "store opened");
-}
-
 /// Says where the server is, and how to send a first message.
 fn introduce(server: &Server) {
     for address in &server.addresses {
@@ -438,7 +418,8 @@ fn introduce(server: &Server) {
         "\nStrataMX keeps mail for {name} until {primary} can be reached. In another terminal, a first message:\n\n  \
          swaks --server {host}:{port} --from me@example.org --to you@{name}    # taken, and kept\n  \
          {} --listen {primary} --keep inbox &    # the mail server comes back\n  \
-         sleep 16; cat inbox/*.eml    # and has it, at the next try\n",
+         sleep 16; cat inbox/*.eml    # and has it, at the next try\n  \
+         stratamx status    # in this directory, at any time: what waits, and why\n",
         sink.display(),
     );
 }

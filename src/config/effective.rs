@@ -18,7 +18,8 @@ struct Effective<'a>(&'a Config);
 
 impl fmt::Display for Effective<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { hostname, postmaster, data_dir, cores, smtp, storage, delivery, dns, domains } = self.0;
+        let Config { hostname, postmaster, data_dir, cores, smtp, storage, delivery, dns, admin, domains } =
+            self.0;
         writeln!(out, "hostname = {}", quoted(hostname))?;
         writeln!(out, "postmaster = {}", quoted(postmaster))?;
         writeln!(out, "data_dir = {}", quoted(data_dir.display()))?;
@@ -45,6 +46,10 @@ impl fmt::Display for Effective<'_> {
         }
         writeln!(out, "authenticate = {}", delivery.authenticate)?;
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
+        let listen = admin.listen.map(|address| address.to_string()).unwrap_or_default();
+        let token_file = admin.token_file.as_deref().unwrap_or(Path::new(""));
+        writeln!(out, "\n[admin]\nlisten = {}", quoted(listen))?;
+        writeln!(out, "token_file = {}", quoted(token_file.display()))?;
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
             match &domain.primaries {
@@ -150,6 +155,9 @@ mod tests {
             client_certificate = { cert = "e", key = "f" }
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
+            [admin]
+            listen = "[::1]:0"
+            token_file = 'a "token"'
             [[domain]]
             name = "one.test"
             primary = ["mail", "[2001:db8::1]:26", "192.0.2.1"]
@@ -174,7 +182,9 @@ mod tests {
         "#;
         let mut single = Config::embedded();
         single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];
-        for config in [Config::embedded(), single, Config::parse(odd, "odd.toml").unwrap()] {
+        let mut closed = Config::embedded();
+        closed.admin.listen = None;
+        for config in [Config::embedded(), single, closed, Config::parse(odd, "odd.toml").unwrap()] {
             let text = config.effective().to_string();
             assert_eq!(Config::parse(&text, "effective"), Ok(config), "{text}");
         }

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::edge;
 use super::host::{Primaries, Primary, parse_domain, parse_mailbox};
 use super::reader::{ConfigError, Document, Table, Value};
 use super::recipients;
@@ -15,6 +14,7 @@ use super::{
     Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, PrimaryTls, Quota, Smtp,
     Storage, machine_name,
 };
+use super::{admin, edge};
 use crate::limits;
 
 /// The port of DNS.
@@ -34,8 +34,19 @@ impl Config {
 
 fn read_root(root: &Table) -> Result<Config, ConfigError> {
     root.expect_keys(
-        &["hostname", "postmaster", "data_dir", "cores", "smtp", "storage", "delivery", "dns", "domain"],
-        &[("admin", "there is no admin listener")],
+        &[
+            "hostname",
+            "postmaster",
+            "data_dir",
+            "cores",
+            "smtp",
+            "storage",
+            "delivery",
+            "dns",
+            "admin",
+            "domain",
+        ],
+        &[],
     )?;
     let delivery = read_delivery(&root.table("delivery")?)?;
     let domains = read_domains(root, &delivery)?;
@@ -59,6 +70,7 @@ fn read_root(root: &Table) -> Result<Config, ConfigError> {
         storage: read_storage(&root.table("storage")?)?,
         delivery,
         dns: read_dns(&root.table("dns")?)?,
+        admin: admin::read(&root.table("admin")?)?,
         domains,
     })
 }
@@ -403,8 +415,8 @@ mod tests {
     fn a_key_that_is_not_built_is_refused_with_what_holds() {
         for (text, expected) in [
             (
-                "[admin]\nlisten = \"127.0.0.1:8025\"",
-                "t:1: admin: is not built yet; there is no admin listener",
+                "[admin]\ntls = { cert = \"c\", key = \"k\" }",
+                "t:2: admin.tls: is not built yet; the admin API speaks plain HTTP",
             ),
             (
                 "[delivery]\ntls = \"dane\"",

@@ -19,10 +19,12 @@ use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
 use super::verdicts::Verdicts;
-use super::{accept, authentication, compaction, expiry_clock, housekeeping};
+use super::{accept, authentication, compaction, expiry_clock, housekeeping, operator};
+use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Snapshot};
 use crate::limits::{JOURNAL_RESERVE_OCTETS, JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
+use async_channel::Receiver;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -82,6 +84,8 @@ pub struct ShardStart {
     pub directories: BTreeMap<ShardId, DirectoryRow>,
     /// Names.
     pub lookup: Lookup,
+    /// Questions of the operator.
+    pub operator: Receiver<Request>,
     /// Told once: the addresses that it listens on, or why not.
     pub started: async_channel::Sender<Result<Vec<SocketAddr>, StartError>>,
     /// The addresses to listen on, with the ports that the first shard was given.
@@ -179,13 +183,13 @@ pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, Strin
 }
 
 async fn run(start: ShardStart) -> Summary {
-    let started = start.started.clone();
+    let (started, requests) = (start.started.clone(), start.operator.clone());
     match set_up(start).await {
         Ok((shard, listeners)) => {
             let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
             // The starter waits for this; if it is gone, a shutdown is on its way.
             let _ = started.send(Ok(addresses)).await;
-            serve(shard, listeners).await
+            serve(shard, listeners, requests).await
         }
         Err(error) => {
             let _ = started.send(Err(error)).await;
@@ -265,7 +269,7 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
     Ok((shard, listeners))
 }
 
-async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>) -> Summary {
+async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, requests: Receiver<Request>) -> Summary {
     let commits = [
         glommio::spawn_local(housekeeping::commit_mail(Rc::clone(&shard))),
         glommio::spawn_local(housekeeping::commit_journal(Rc::clone(&shard))),
@@ -286,6 +290,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>) -> Summary {
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::answer_callouts(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
+    glommio::spawn_local(operator::run(Rc::clone(&shard), requests, LocalSpawn)).detach();
     for listener in listeners {
         let accepting = accept::run(Rc::clone(&shard), listener, LocalSpawn);
         glommio::spawn_local(accepting).detach();

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn h49_one_of_many_domains_asks_and_all_hear_that_it_is_back() {
         let lanes = Lanes::new(Arc::<Usage>::default());
-        let lanes: Vec<Rc<Lane>> = (0..5).map(|n| lanes.of(&format!("{n}.test"))).collect();
+        let lanes: Vec<Rc<Lane>> = (0..5).map(|n| lanes.made(&format!("{n}.test"))).collect();
         let (hosts, address) = (Hosts::default(), SocketAddr::from(([192, 0, 2, 1], 25)));
         let mut now = Duration::from_secs(100);
         let may = |now| lanes.iter().filter(|lane| hosts.may_ask(address, Some(lane), false, now)).count();

@@ -84,7 +84,9 @@ async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arriv
     let mut by_owner: BTreeMap<ShardId, Vec<Arrival>> = BTreeMap::new();
     for arrival in arrivals {
         // Before the 250, so that the next RCPT of the same sender is judged by it.
-        shard.snapshot.borrow().usage_of(&arrival.domain).raise(stored_octets(&arrival.entry));
+        let usage = shard.snapshot.borrow().usage_of(&arrival.domain);
+        usage.raise(stored_octets(&arrival.entry));
+        usage.accept(arrival.entry.count.into());
         by_owner.entry(owner(&arrival.domain, shard.shards)).or_default().push(arrival);
     }
     for (owner, arrivals) in by_owner {

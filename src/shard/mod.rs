@@ -36,6 +36,7 @@ mod ingest;
 mod interrupt;
 pub mod link;
 pub mod mesh;
+mod operator;
 mod places;
 mod policy;
 pub mod proxy_header;

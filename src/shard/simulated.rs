@@ -8,6 +8,7 @@ mod inquiry;
 mod link;
 mod many;
 mod node;
+mod operator;
 mod primary;
 mod recipients;
 mod route;

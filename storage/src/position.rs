@@ -104,6 +104,12 @@ impl QueueId {
         Self(incarnation << (SHARD_BITS + NUMBER_BITS) | shard << NUMBER_BITS | number)
     }
 
+    /// The directory that the message was written into.
+    #[must_use]
+    pub const fn shard(self) -> ShardId {
+        ShardId((self.0 >> NUMBER_BITS & ((1 << SHARD_BITS) - 1)) as u16)
+    }
+
     /// The id that [`fmt::Display`] wrote, in either case of letters; `None` if it is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -23,7 +23,7 @@ use crate::error::{AppendError, DiskError, OpenError};
 use crate::format::checkpoint::DirectoryRow;
 use crate::format::segment_header::Purpose;
 use crate::format::store_file::StoreFile;
-use crate::format::tally::Tally;
+use crate::format::tally::{Tally, TallyRow};
 use crate::frontier::{CEILING_STEP, Frontier, number_ceiling};
 use crate::identity;
 use crate::log::{Log, LogOptions, Unnamed};
@@ -108,6 +108,8 @@ pub struct Opened {
     pub chains: Vec<Chains>,
     /// What is queued.
     pub backlogs: Vec<Backlog>,
+    /// Units of each domain since the store was made, accepted and ended, as far as records, facts and tallies can be read.
+    pub totals: Vec<TallyRow>,
     /// What an operator should read.
     pub findings: Vec<Finding>,
     /// Messages queued.
@@ -169,6 +171,7 @@ pub async fn open<D: Disk, C: Clock>(
         shelves: loaded.shelves,
         chains,
         backlogs: loaded.backlogs,
+        totals: loaded.totals,
         findings: loaded.findings,
         messages,
         recovered_unacknowledged: loaded.recovered_unacknowledged,

@@ -34,7 +34,7 @@ impl Server {
              rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\n\
              [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
              [[domain]]\nname = \"example.test\"\nauthenticate = {authentication}\nprimary = [\"{primary}\"]\n\
-             [dns]\nnameservers = [\"127.0.0.1:9\"]\n",
+             [admin]\nlisten = \"\"\n[dns]\nnameservers = [\"127.0.0.1:9\"]\n",
             scratch.path().join("data").display()
         );
         let config = scratch.path().join("stratamx.toml");

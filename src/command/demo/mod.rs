@@ -220,7 +220,7 @@ fn configure(directory: &Path, server: SocketAddr, primary: SocketAddr) -> Resul
     let text = format!(
         "hostname = \"mx2.demo\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"{server}\"]\n[storage]\n\
          segment_size = \"4MiB\"\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
-         [[domain]]\nname = \"example.test\"\nprimary = [\"{primary}\"]\n",
+         [admin]\nlisten = \"\"\n[[domain]]\nname = \"example.test\"\nprimary = [\"{primary}\"]\n",
         directory.join("data").display()
     );
     fs::write(&path, text).map_err(|error| error.to_string())?;

@@ -64,6 +64,11 @@ impl Deferred {
         Some(if self.sweep.is_some() { Moment::ZERO } else { earliest.max(self.next_sweep) })
     }
 
+    /// When one of its entries is tried again, unless a sweep is under way that it is in.
+    pub(super) fn due_of(&self, waiting: &Waiting) -> Moment {
+        Duration::from_secs(waiting.moment_s.into()).max(self.next_sweep)
+    }
+
     /// All are due, and a sweep begins at once: somebody knows that the primary is back.
     pub(super) fn make_due(&mut self) {
         for waiting in self.entries.iter_mut() {

@@ -14,10 +14,11 @@
 //! waits all the same. Mail that a start found is an outage's until it was handed over. Pacing is a 421 to a connection of a host that served another one within [`PACED_AGE`]: a limit of
 //! its own, not an outage; without that it is a refusal.
 
+use crate::bridge::operator::State;
 use crate::limits::PACED_AGE;
 use crate::smtp::Moment;
 
-/// How the primary of a domain is; the words are CONTRACT.md's.
+/// How the primary of a domain is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::shard) enum Health {
     /// Nobody answers, or serves us.
@@ -81,16 +82,16 @@ impl Health {
         !matches!(self, Self::Unknown | Self::Up)
     }
 
-    /// CONTRACT.md's word.
-    pub(in crate::shard) const fn word(self) -> &'static str {
+    /// As an operator sees it.
+    pub(in crate::shard) const fn state(self) -> State {
         match self {
-            Self::Down => "down",
-            Self::Frozen => "frozen",
-            Self::Impaired => "impaired",
-            Self::Recovering => "recovering",
-            Self::Suspect => "suspect",
-            Self::Unknown => "unknown",
-            Self::Up => "up",
+            Self::Down => State::Down,
+            Self::Frozen => State::Frozen,
+            Self::Impaired => State::Impaired,
+            Self::Recovering => State::Recovering,
+            Self::Suspect => State::Suspect,
+            Self::Unknown => State::Unknown,
+            Self::Up => State::Up,
         }
     }
 }
@@ -116,7 +117,7 @@ mod tests {
             let mut row = cells(row);
             let now = row.next().and_then(state).expect("a row begins with a state");
             for (sign, then) in SIGNS.iter().zip(row.by_ref()) {
-                assert_eq!(now.after(*sign).word(), then, "{now:?} and {sign:?}");
+                assert_eq!(now.after(*sign).state().to_string(), then, "{now:?} and {sign:?}");
             }
             assert_eq!(row.next(), None);
             states += 1;
@@ -133,7 +134,7 @@ mod tests {
     }
 
     fn state(word: &str) -> Option<Health> {
-        STATES.into_iter().find(|state| state.word() == word)
+        STATES.into_iter().find(|state| state.state().to_string() == word)
     }
 
     const STATES: [Health; 7] = [

@@ -14,12 +14,13 @@ mod untried;
 mod waiting;
 
 use super::mesh::{Moved, Said};
+use crate::bridge::operator::Failure;
 use crate::bridge::{DomainUsage, Usage};
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
 pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
 pub(super) use health::{Health, Sign, is_pacing};
-pub(super) use queue::{Due, Ended, Queue, Walk};
+pub(super) use queue::{Changed, Due, Ended, Queue, Seen, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
 use std::collections::HashMap;
@@ -70,6 +71,10 @@ pub(super) struct Lane {
     pub(super) settlements: Settlements,
     /// Some of them are durable.
     pub(super) settled: Notify,
+    /// What went wrong with its primaries last.
+    pub(super) failure: RefCell<Option<Failure>>,
+    /// Until then it waits for its primary, if it does.
+    pub(super) next_try: Cell<Option<Moment>>,
 }
 
 /// Octets of storage that an entry keeps: what usage is raised by when it is stored, and lowered by in the end.
@@ -108,6 +113,7 @@ impl Lanes {
             let entry = queued.entry;
             if queue.knows(entry.stamp) {
                 // A copy of the record in another directory (H10).
+                lane.usage.accepted_twice(entry.count.into());
                 continue;
             }
             lane.usage.raise(stored_octets(&entry));
@@ -165,6 +171,22 @@ impl Lanes {
         queued
     }
 
+    /// The lane of a domain, if it ever had mail in this life.
+    pub(super) fn of(&self, domain: &str) -> Option<Rc<Lane>> {
+        self.lanes.borrow().get(domain).map(Rc::clone)
+    }
+
+    /// The counts of a domain that may have no lane.
+    pub(super) fn usage_of(&self, domain: &str) -> Arc<DomainUsage> {
+        self.usage.domain(domain)
+    }
+
+    /// Something was put back into the queue of a lane.
+    pub(super) fn requeued(&self, lane: &Rc<Lane>) {
+        lane.arrived.notify_all();
+        self.wake(Rc::clone(lane));
+    }
+
     /// All lanes there are.
     pub(super) fn all(&self) -> Vec<Rc<Lane>> {
         self.lanes.borrow().values().map(Rc::clone).collect()
@@ -217,9 +239,9 @@ impl Lanes {
         self.waiting.take()
     }
 
-    /// The lane of a domain.
+    /// The lane of a domain, made where there is none.
     #[cfg(test)]
-    pub(super) fn of(&self, domain: &str) -> Rc<Lane> {
+    pub(super) fn made(&self, domain: &str) -> Rc<Lane> {
         self.lane(&domain.into())
     }
 
@@ -240,6 +262,8 @@ impl Lanes {
             stirred: Notify::default(),
             settlements: Settlements::default(),
             settled: Notify::default(),
+            failure: RefCell::default(),
+            next_try: Cell::default(),
         });
         self.lanes.borrow_mut().insert(Arc::clone(domain), Rc::clone(&lane));
         lane

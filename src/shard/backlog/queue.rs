@@ -12,6 +12,7 @@
 mod annotation;
 mod expiry;
 mod memory;
+mod operator;
 
 use super::deferred::Deferred;
 use super::sorted::Sorted;
@@ -21,6 +22,7 @@ use crate::limits::{IMPAIRED_RUN, POISON_TRIES};
 use crate::smtp::Moment;
 use core::time::Duration;
 pub(in crate::shard) use expiry::{Ended, Walk};
+pub(in crate::shard) use operator::{Changed, Seen};
 use std::collections::BTreeSet;
 use storage::format::checkpoint::HeldUnit;
 use storage::format::index_file::IndexEntry;
@@ -47,6 +49,8 @@ pub(in crate::shard) struct Queue {
     /// Entries with held units; `moment_s` is since when, in seconds since 1970.
     held: Sorted<Waiting>,
     held_units: UnitSets,
+    /// How many there are.
+    held_count: u64,
 }
 
 /// What there is to do.
@@ -84,6 +88,7 @@ impl Queue {
         // Units of one message that were held one after the other go together, none before its time.
         held.moment_s = held.moment_s.max(since_s);
         for ordinal in ordinals {
+            self.held_count += u64::from(!self.held_units.has(&held, *ordinal));
             self.held_units.mark(&mut held, *ordinal);
         }
         self.held.insert(held);

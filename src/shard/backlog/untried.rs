@@ -80,6 +80,11 @@ impl Untried {
             .flat_map(move |(other, source)| source.from(if *other == shard { stamp } else { Stamp::NONE }))
     }
 
+    /// The entries of each directory from a stamp on.
+    pub(super) fn each_from(&self, stamp: Stamp) -> impl Iterator<Item = impl Iterator<Item = &Waiting>> {
+        self.sources.iter().map(move |(_, source)| source.from(stamp))
+    }
+
     /// Entries.
     pub(super) fn len(&self) -> usize {
         self.sources.iter().map(|(_, source)| source.len()).sum()

@@ -114,6 +114,16 @@ impl UnitSets {
         set.bits[usize::from(unit / 8)] |= 1 << (unit % 8);
     }
 
+    /// Takes a unit out of the entry's set.
+    pub(super) fn unmark(&mut self, waiting: &mut Waiting, ordinal: u16) {
+        let Some(unit) = unit_of(&waiting.entry, ordinal) else { return };
+        if waiting.entry.count <= MARKS {
+            waiting.marks &= !(1 << unit);
+        } else if let Some(set) = self.large.get_mut(waiting.entry.stamp) {
+            set.bits[usize::from(unit / 8)] &= !(1 << (unit % 8));
+        }
+    }
+
     /// Whether a unit is in the entry's set.
     pub(super) fn has(&self, waiting: &Waiting, ordinal: u16) -> bool {
         let Some(unit) = unit_of(&waiting.entry, ordinal) else { return false };
@@ -168,6 +178,9 @@ mod tests {
             expected.dedup();
             assert_eq!(sets.ordinals(&waiting, true), expected, "of {count}");
             assert_eq!(sets.ordinals(&waiting, false).len(), usize::from(count) - expected.len());
+            sets.unmark(&mut waiting, 7 + count - 1);
+            expected.pop();
+            assert_eq!(sets.ordinals(&waiting, true), expected, "of {count}");
             sets.forget(Stamp(9));
             assert!(sets.large.is_empty());
         }

@@ -3,6 +3,7 @@
 use super::delivery::{Delivery, OpenError, Security, Use};
 use super::race::Race;
 use super::route::{self, NoRoute};
+use crate::bridge::operator::Failure;
 use crate::config::{Domain, Host, Primary, PrimaryTls};
 use crate::limits::{DIAL_TIMEOUT, HOST_STAGGER};
 use crate::shard::backlog::{Lane, is_pacing};
@@ -87,9 +88,11 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         match route::primaries(domain, &self.domain.primaries, hostname, lookup).await {
             Ok(primaries) => return Ok(primaries),
             Err(NoRoute::Lookup(error)) => {
+                self.note(format_args!("the mail exchangers cannot be found: {error}"));
                 tracing::warn!(%domain, %error, "the domain's mail exchangers cannot be found; its mail waits");
             }
             Err(error) => {
+                self.note(format_args!("{error}"));
                 tracing::error!(%domain, %error, "nobody takes the domain's mail; it waits for another MX record");
             }
         }
@@ -105,6 +108,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
                 addresses
             }
             Err(error) => {
+                self.note(format_args!("{primary}: {error}"));
                 tracing::warn!(domain = %self.domain.name, %primary, %error, "the primary has no address");
                 Vec::new()
             }
@@ -133,6 +137,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         let error = match opened {
             Ok(delivery) if delivery.greets_as(hostname) => {
                 // RFC 5321 5.1, by whatever name and address it was found.
+                self.note(format_args!("{address} is this server: a loop"));
                 tracing::error!(%domain, %address, "the primary is this server: a loop");
                 delivery.close().await;
                 return Err(Unserved::Refused);
@@ -143,6 +148,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
             }
             Err(error) => error,
         };
+        self.note(format_args!("{address} does not serve us: {error}"));
         tracing::info!(%domain, %address, %error, "the primary does not serve us");
         let now = shard.clock.now();
         if error.is_busy() && is_pacing(shard.hosts.last_served(address), now) {
@@ -169,9 +175,17 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         Delivery::open(link, hostname, shard.clock.clone(), interrupt, how).await
     }
 
+    /// What went wrong last, for the operator.
+    fn note(&self, reason: core::fmt::Arguments<'_>) {
+        if let Some(lane) = self.lane {
+            lane.failure.replace(Some(Failure { at_s: self.shard.wall_s(), reason: reason.to_string() }));
+        }
+    }
+
     fn failed(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let now = self.shard.clock.now();
         for address in addresses {
+            self.note(format_args!("{address}: no connection"));
             self.shard.hosts.failed(address, self.lane, now);
         }
     }

@@ -116,12 +116,12 @@ async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<E
             lane.usage.lower(stored_octets(&entry));
         }
         if facts + units > EXPIRY_FACTS_A_WRITE {
-            settle::settle(shard, &lane.domain, &core::mem::take(&mut gathered)).await;
+            settle::settle(shard, lane, &core::mem::take(&mut gathered)).await;
             facts = 0;
         }
         facts += units;
         let facts = ordinals.iter().map(fact).collect();
         gathered.push(Settlement { place, facts, looking: looking.clone() });
     }
-    settle::settle(shard, &lane.domain, &gathered).await;
+    settle::settle(shard, lane, &gathered).await;
 }

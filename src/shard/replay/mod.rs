@@ -17,11 +17,11 @@ mod delivery;
 mod expiry;
 mod lane;
 mod learn;
-mod names;
+pub(super) mod names;
 mod outcome;
 mod race;
 mod route;
-mod settle;
+pub(super) mod settle;
 mod watch;
 
 use super::link::{Dialer, Spawn};

@@ -11,7 +11,7 @@ use storage::segment;
 
 /// Looks names up; keeps the segment of the last one open, since neighbours are asked for one after the other.
 #[derive(Debug)]
-pub(super) struct Names<'a, D: Disk> {
+pub(in crate::shard) struct Names<'a, D: Disk> {
     disk: &'a D,
     open: Option<OpenSegment<D::File>>,
 }
@@ -25,12 +25,12 @@ struct OpenSegment<F> {
 
 impl<'a, D: Disk> Names<'a, D> {
     /// Over `disk`.
-    pub(super) const fn new(disk: &'a D) -> Self {
+    pub(in crate::shard) const fn new(disk: &'a D) -> Self {
         Self { disk, open: None }
     }
 
     /// The queue id of the record at `place`; `None` if its header, or its segment's, cannot be read.
-    pub(super) async fn queue_id(&mut self, (directory, entry): Place) -> Option<QueueId> {
+    pub(in crate::shard) async fn queue_id(&mut self, (directory, entry): Place) -> Option<QueueId> {
         let place = (directory, entry.segment);
         if self.open.as_ref().is_none_or(|open| open.place != place) {
             self.open = self.segment(place).await;

@@ -1,6 +1,7 @@
 //! Facts on their way to the journal: a few gather, one write makes them durable, then the shards that keep the
 //! segments are told.
 
+use crate::bridge::UnitEnd;
 use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
 use crate::shard::backlog::{Lane, Settlement};
 use crate::shard::mesh::{Note, SettledUnit};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
-use storage::format::journal_entry::Fact;
+use storage::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome};
 use storage::position::ShardId;
 
 /// Waits a moment for company, then makes what has gathered durable, however long that takes.
@@ -20,21 +21,43 @@ pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<La
     let enough = lane.settlements.enough();
     or(shard.clock.sleep(SETTLEMENT_PAUSE), enough).await;
     let gathered = lane.settlements.take();
-    settle(&shard, &lane.domain, &gathered).await;
+    settle(&shard, &lane, &gathered).await;
     lane.settlements.written(gathered.len());
     lane.settled.notify_all();
 }
 
-/// Makes facts durable, then tells the keepers of their segments. All of them must fit one frame.
-pub(super) async fn settle<D: Disk, C: Clock>(
+/// Makes facts durable, counts what ended by them, then tells the keepers of their segments. All of them must fit one
+/// frame. Returns whether they are durable: always, but at the very end of the process.
+pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
-    domain: &Arc<str>,
+    lane: &Lane,
     gathered: &[Settlement],
-) {
+) -> bool {
     let _telling = shard.telling.guard();
     let facts: Vec<Fact> = gathered.iter().flat_map(|settlement| &settlement.facts).copied().collect();
-    if journal(shard, domain, &facts).await {
-        tell_keepers(shard, domain, gathered).await;
+    let is_durable = journal(shard, &lane.domain, &facts).await;
+    if is_durable {
+        for outcome in FINAL_OUTCOMES {
+            let ended = facts.iter().filter(|fact| fact.outcome == outcome).count();
+            if let Some(end) = end_of(outcome).filter(|_| ended > 0) {
+                lane.usage.end(end, ended as u64);
+            }
+        }
+        tell_keepers(shard, &lane.domain, gathered).await;
+    }
+    is_durable
+}
+
+/// A final outcome as usage counts it.
+pub(in crate::shard) const fn end_of(outcome: Outcome) -> Option<UnitEnd> {
+    match outcome {
+        Outcome::Bounced => Some(UnitEnd::Bounced),
+        Outcome::Damaged => Some(UnitEnd::Damaged),
+        Outcome::Deleted => Some(UnitEnd::Deleted),
+        Outcome::Delivered => Some(UnitEnd::Delivered),
+        Outcome::Discarded => Some(UnitEnd::Discarded),
+        Outcome::Expired => Some(UnitEnd::Expired),
+        Outcome::Held | Outcome::Released => None,
     }
 }
 

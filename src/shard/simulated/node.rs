@@ -1,7 +1,7 @@
 //! A node on the simulated machine: shards over one store with their standing tasks, all on one thread.
 
 use super::{Primary, SimShard, SimSpawn};
-use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
+use crate::bridge::{Lookup, Snapshot, UnitEnd, Usage, lookup_channel};
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::shard::backlog::Lanes;
@@ -85,7 +85,14 @@ pub(super) async fn start(
     let options =
         StoreOptions { shards: plan.shards, journal_octets: plan.journal_octets, ..StoreOptions::default() };
     let opened = store::open(&disk, &clock, &options).await.expect("a store that crashed opens");
-    let snapshot = Arc::new(Snapshot::new(plan.config.clone(), Arc::<Usage>::default()));
+    let usage = Arc::<Usage>::default();
+    for row in &opened.totals {
+        usage.domain(&row.domain).accept(row.accepted);
+        for (end, units) in UnitEnd::ALL.into_iter().zip(row.ended) {
+            usage.domain(&row.domain).end(end, units);
+        }
+    }
+    let snapshot = Arc::new(Snapshot::new(plan.config.clone(), usage));
     let directories = opened.directories.into_iter().map(|row| (row.shard, row)).collect();
     let (store, frontier, incomplete) = (opened.store, opened.frontier, opened.incomplete);
     let life = Life { disk, clock, store, frontier, snapshot, directories, incomplete, plan };

@@ -1,9 +1,10 @@
-//! From indexes and facts to what is queued, segment by segment.
+//! From indexes and facts to what is queued, and to what became of all units, segment by segment.
 
 use super::backlog::{Backlog, Decided, in_order};
 use crate::facts::Facts;
 use crate::format::index_file::{IndexEntry, SegmentIndex};
-use crate::format::journal_entry::{Authentication, Fact};
+use crate::format::journal_entry::{Authentication, FINAL_OUTCOMES, Fact};
+use crate::format::tally::{Ledger, TallyRow};
 use crate::position::{SegmentId, ShardId};
 use crate::shelf::Shelf;
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Gathered {
     domains: BTreeMap<(String, ShardId), Domain>,
+    /// Units of all segments that are here, by domain.
+    totals: BTreeMap<String, TallyRow>,
 }
 
 /// One domain's mail in one directory: entries, a run a segment, and what is decided about their units.
@@ -33,12 +36,17 @@ impl Gathered {
     ) {
         for (domain, mut entries) in index.domains {
             let mut decided = Vec::new();
+            let total = total_of(&mut self.totals, &domain);
             entries.retain(|entry| {
                 let before = decided.len();
                 decide_units(shard, segment, entry, facts, &mut decided);
                 let known = &decided[before..];
                 for Decided { fact, .. } in known {
                     shelf.settle(shard, segment, entry.unit_base + u32::from(fact.ordinal), fact.outcome);
+                }
+                total.accepted += u64::from(entry.count);
+                for (count, outcome) in total.ended.iter_mut().zip(FINAL_OUTCOMES) {
+                    *count += known.iter().filter(|known| known.fact.outcome == outcome).count() as u64;
                 }
                 let ended = known.iter().filter(|known| known.fact.outcome.is_final()).count();
                 let is_open = ended < usize::from(entry.count);
@@ -62,6 +70,15 @@ impl Gathered {
         }
     }
 
+    /// Units of every domain since the store was made: of the segments that are here, and of those that are gone.
+    pub(super) fn totals<'a>(&mut self, ledgers: impl Iterator<Item = &'a Ledger>) -> Vec<TallyRow> {
+        let mut totals = core::mem::take(&mut self.totals);
+        for row in ledgers.flat_map(|ledger| &ledger.rows) {
+            total_of(&mut totals, &row.domain).add(row);
+        }
+        totals.into_values().collect()
+    }
+
     /// All of it, by domain and directory.
     pub(super) fn finish(self) -> Vec<Backlog> {
         let backlog = |((domain, shard), Domain { runs, mut decided, mut authentications })| {
@@ -73,6 +90,14 @@ impl Gathered {
         };
         self.domains.into_iter().map(backlog).collect()
     }
+}
+
+fn total_of<'a>(totals: &'a mut BTreeMap<String, TallyRow>, domain: &str) -> &'a mut TallyRow {
+    if !totals.contains_key(domain) {
+        let row = TallyRow { domain: domain.to_owned(), accepted: 0, ended: [0; FINAL_OUTCOMES.len()] };
+        totals.insert(domain.to_owned(), row);
+    }
+    totals.get_mut(domain).expect("it was put in")
 }
 
 /// Adds what is known about the units of an entry.

@@ -65,6 +65,7 @@ pub(super) async fn load<D: Disk>(
     }
     context.stray_indexes(indexes, &mut loaded).await;
     lost_journals(&facts, is_whole, &mut loaded);
+    loaded.totals = queue.totals(facts.ledgers().values());
     loaded.backlogs = queue.finish();
     Ok(loaded)
 }

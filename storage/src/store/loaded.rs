@@ -4,6 +4,7 @@ use super::backlog::Backlog;
 use super::{Chain, Chains, Finding, FindingKind};
 use crate::format::checkpoint::DirectoryRow;
 use crate::format::segment_header::{Purpose, SegmentHeader};
+use crate::format::tally::TallyRow;
 use crate::journals::Journals;
 use crate::log::Unnamed;
 use crate::position::{SegmentId, ShardId, Stamp};
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Loaded {
     pub(super) shelves: Vec<Shelf>,
     pub(super) backlogs: Vec<Backlog>,
+    /// Units of each domain: accepted, and ended by outcome.
+    pub(super) totals: Vec<TallyRow>,
     pub(super) findings: Vec<Finding>,
     pub(super) last_stamp: Stamp,
     pub(super) last_stamps: BTreeMap<ShardId, Stamp>,

@@ -98,15 +98,13 @@ impl Queue {
         let ordinals = self.decided.ordinals(&waiting, false);
         self.forget(stamp);
         if outcome == Outcome::Held {
-            self.hold(waiting.place(), &ordinals, now_s);
+            self.hold_waiting(&waiting, &ordinals, now_s);
         }
         Ended { place: waiting.place(), ordinals, outcome, is_last: !self.knows(stamp) }
     }
 
     fn expire_held(&mut self, stamp: Stamp, outcome: Outcome) -> Ended {
-        let held = self.held.remove(stamp).expect("it was there a moment ago");
-        let ordinals = self.held_units.ordinals(&held, true);
-        self.held_units.forget(stamp);
+        let (held, ordinals) = self.take_held(stamp).expect("it was there a moment ago");
         Ended { place: held.place(), ordinals, outcome, is_last: !self.knows(stamp) }
     }
 }

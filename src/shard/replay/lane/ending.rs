@@ -159,6 +159,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let recipients: Vec<&str> = job.mailboxes.iter().map(String::as_str).collect();
         let impaired = queue.put_off(place, &recipients, now, retry_interval);
         if impaired {
+            self.note(format!("the primary puts everything off ({code})"));
             tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
         }
         impaired.then_some(Ended::PutOff)

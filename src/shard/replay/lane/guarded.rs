@@ -27,11 +27,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if health == before {
             return;
         }
-        let (domain, was, is) = (&self.lane.domain, before.word(), health.word());
+        let (domain, was, is) = (&self.lane.domain, before.state(), health.state());
         if health == Health::Frozen {
-            tracing::error!(%domain, was, "the primary refuses whom it should take: nothing goes there until it takes them again");
+            self.note("the bounce guard: it refuses recipients whom it should take".to_owned());
+            tracing::error!(%domain, %was, "the primary refuses whom it should take: nothing goes there until it takes them again");
         } else {
-            tracing::info!(%domain, was, is, "the primary's state changed");
+            tracing::info!(%domain, %was, %is, "the primary's state changed");
         }
     }
 

@@ -12,6 +12,7 @@ mod guarded;
 use super::connect::{Unserved, Way};
 use super::delivery::{Delivery, Job, Unusable};
 use crate::bridge::Snapshot;
+use crate::bridge::operator::Failure;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
 use crate::shard::backlog::{Due, Lane, Place, Sign, probe_pause};
@@ -113,6 +114,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
     async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
         self.progressed.set(false);
+        self.lane.next_try.set(None);
         let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
         let is_careful = self.cautious.get() || self.suspect.get().is_some();
         let window = if is_careful { Window::cautious() } else { Window::default() };
@@ -150,8 +152,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.cautious.set(true);
         self.failures += 1;
         let pause = probe_pause(self.failures, domain.retry_interval);
-        let state = self.lane.health.get().word();
-        tracing::info!(domain = %domain.name, state, pause_s = pause.as_secs(), "the primary is tried again later");
+        let state = self.lane.health.get().state();
+        self.lane.next_try.set(Some(self.shard.clock.now() + pause));
+        tracing::info!(domain = %domain.name, %state, pause_s = pause.as_secs(), "the primary is tried again later");
         or(self.shard.clock.sleep(pause), stirred).await;
     }
 
@@ -267,8 +270,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.reader.forget_all();
     }
 
+    /// What went wrong last, for the operator.
+    fn note(&self, reason: String) {
+        self.lane.failure.replace(Some(Failure { at_s: self.shard.wall_s(), reason }));
+    }
+
     fn session_failed(&self, delivery: &Delivery<N::Link, C, D>) -> Ended {
         let reason = delivery.failure().map(ToString::to_string);
+        self.note(reason.clone().unwrap_or_else(|| "the session with the primary ended".to_owned()));
         tracing::info!(domain = %self.lane.domain, reason, "the session with the primary ended");
         Ended::Failed
     }

@@ -1,0 +1,108 @@
+//! The admin API of a server: its address and its token, and the thread once the shards run.
+
+use crate::bridge::operator::{self, Request, Shards};
+use crate::bridge::{Current, Snapshot};
+use crate::config::Config;
+use crate::control::admin::AdminThread;
+use crate::control::admin::token::{self, Token};
+use async_channel::Receiver;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Admin {
+    current: Arc<Current>,
+    token: Arc<Token>,
+    listening: Option<(TcpListener, Shards)>,
+    thread: Option<AdminThread>,
+}
+
+impl Admin {
+    /// Binds the listener, if there is to be one, and reads or makes the token; the data directory is ours. And where each
+    /// shard is asked.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(super) fn prepare(
+        config: &Config,
+        snapshot: Arc<Snapshot>,
+        shards: u16,
+    ) -> Result<(Self, Vec<Receiver<Request>>), String> {
+        let (asking, asked) = operator::channels(shards);
+        let current = Arc::new(Current::new(snapshot));
+        let Some(address) = config.admin.listen else {
+            // Nobody ever asks.
+            let token = Arc::new(Token::new("")?);
+            return Ok((Self { current, token, listening: None, thread: None }, asked));
+        };
+        let token = Arc::new(Token::new(&read_or_make(config)?)?);
+        let listener = TcpListener::bind(address).map_err(|error| {
+            format!("admin.listen: cannot listen on {address}: {error}; another address, or \"\" for none")
+        })?;
+        Ok((Self { current, token, listening: Some((listener, asking)), thread: None }, asked))
+    }
+
+    /// Serves, now that the shards answer.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(super) fn start(&mut self) -> Result<(), String> {
+        let Some((listener, shards)) = self.listening.take() else { return Ok(()) };
+        let thread = AdminThread::start(listener, shards, Arc::clone(&self.current), Arc::clone(&self.token));
+        let thread = thread.map_err(|error| format!("the admin thread: {error}"))?;
+        tracing::info!(address = %thread.address, "the admin API listens");
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    /// The token in force after a reload; `None` where nobody needs one.
+    ///
+    /// # Errors
+    /// A sentence for the operator; nothing has changed then.
+    pub(super) fn read_token(&self, config: &Config) -> Result<Option<String>, String> {
+        let is_needed = self.thread.is_some();
+        if is_needed { read_or_make(config).map(Some) } else { Ok(None) }
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn reload(&self, snapshot: Arc<Snapshot>, token: Option<&str>) {
+        self.current.set(snapshot);
+        if let Some(token) = token {
+            self.token.replace(token);
+        }
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.stop();
+        }
+    }
+}
+
+/// Whether the token file that is named can be used.
+///
+/// # Errors
+/// A sentence for the operator that names the key and the file.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    match (&config.admin.listen, &config.admin.token_file) {
+        (Some(_), Some(path)) => {
+            token::read(path).map(drop).map_err(|error| format!("admin.token_file: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The token of the file that is named, which has to be there; else that of our own, which is made.
+fn read_or_make(config: &Config) -> Result<String, String> {
+    let path = config.admin.token_file(&config.data_dir);
+    if config.admin.token_file.is_some() {
+        return token::read(&path).map_err(|error| format!("admin.token_file: {error}"));
+    }
+    let (token, is_made) = token::read_or_make(&path)?;
+    if is_made {
+        tracing::info!(file = %path.display(), "the first administrator's token was made");
+    }
+    Ok(token)
+}

@@ -1,0 +1,266 @@
+//! `stratamx queue`: what waits, and what an operator does to it.
+
+use super::Exit;
+use super::client::{Client, Remote, age, escaped, fail, print, print_json, size, table};
+use clap::{ArgGroup, Args, Subcommand};
+use rustix::fs::{Mode, OFlags, open};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// See the module.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Queue {
+    /// Messages in the order of acceptance
+    List {
+        /// Of this domain only
+        #[arg(long, value_name = "NAME")]
+        domain: Option<String>,
+        /// With recipients in this state only
+        #[arg(long, value_parser = ["queued", "deferred", "held", "in-flight"])]
+        state: Option<String>,
+        /// So many at most; 0: all
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// One message: envelope, recipients and where they stand; never its content
+    Show {
+        /// The queue id
+        id: String,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try everything of a domain at once, also what was put off
+    Flush {
+        /// The domain
+        domain: String,
+    },
+    /// Keep messages back until they are released
+    Hold(Selection),
+    /// Let held messages go on
+    Release(Selection),
+    /// Drop messages; counted as discarded
+    Discard(Selection),
+    /// Drop messages; counted as deleted
+    Delete(Selection),
+    /// Write one message out as it came
+    Export {
+        /// The queue id
+        id: String,
+        /// A new file; else standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Which messages.
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("which").required(true))]
+#[group(skip)]
+pub struct Selection {
+    /// The queue id
+    #[arg(group = "which")]
+    id: Option<String>,
+    /// All that is held in the domain
+    #[arg(long, group = "which", requires = "domain")]
+    all_held: bool,
+    /// All of the domain
+    #[arg(long, group = "which", requires = "domain")]
+    all: bool,
+    /// In this domain only
+    #[arg(long, value_name = "NAME")]
+    domain: Option<String>,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(remote: Remote, queue: Queue) -> Exit {
+    let client = match Client::open(remote) {
+        Ok(client) => client,
+        Err(exit) => return exit,
+    };
+    let done = match queue {
+        Queue::List { domain, state, limit, json } => {
+            list(&client, domain.as_deref(), state.as_deref(), limit, json)
+        }
+        Queue::Show { id, json } => show(&client, &id, json),
+        Queue::Flush { domain } => flush(&client, &domain),
+        Queue::Hold(which) if which.all_held => return usage("hold takes a queue id, or --all"),
+        Queue::Release(which) if which.all => return usage("release takes a queue id, or --all-held"),
+        Queue::Hold(which) => act(&client, "hold", &which),
+        Queue::Release(which) => act(&client, "release", &which),
+        Queue::Discard(which) => act(&client, "discard", &which),
+        Queue::Delete(which) => act(&client, "delete", &which),
+        Queue::Export { id, output } => export(&client, &id, output),
+    };
+    done.unwrap_or_else(|error| fail(&error))
+}
+
+fn usage(what: &str) -> Exit {
+    eprintln!("stratamx: {what}");
+    Exit::Usage
+}
+
+fn list(
+    client: &Client,
+    domain: Option<&str>,
+    state: Option<&str>,
+    limit: usize,
+    json: bool,
+) -> Result<Exit, String> {
+    let mut filter = String::new();
+    for (name, value) in [("domain", domain), ("state", state)] {
+        if let Some(value) = value {
+            filter.push_str(&format!("&{name}={}", escaped(value)));
+        }
+    }
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let (mut messages, mut after): (Vec<Value>, _) = (Vec::new(), String::new());
+    let next = loop {
+        let left = limit - messages.len();
+        let mut page = client.get(&format!("/api/v1/queue?limit={left}{filter}{after}"))?;
+        if let Value::Array(more) = page["messages"].take() {
+            messages.extend(more);
+        }
+        let next = page["next"].take();
+        match next.as_str() {
+            Some(place) if messages.len() < limit => after = format!("&after={}", escaped(place)),
+            _ => break next,
+        }
+    };
+    if json {
+        return Ok(print_json(&json!({ "messages": messages, "next": next })));
+    }
+    let rows: Vec<_> = messages.iter().map(row).collect();
+    let more = !next.is_null();
+    let head = ["ID", "DOMAIN", "STATE", "RECEIVED", ">SIZE", "FROM", "TO"];
+    let exit = print(&table(&head, &rows));
+    if more {
+        eprintln!("there are more: --limit 0 shows all");
+    }
+    Ok(exit)
+}
+
+fn row(message: &Value) -> Vec<String> {
+    let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+    let recipients = message["recipients"].as_array().into_iter().flatten();
+    let recipients: Vec<&str> = recipients.filter_map(|recipient| recipient["address"].as_str()).collect();
+    let to = match recipients.as_slice() {
+        [] => message["unreadable"].as_str().unwrap_or_default().to_owned(),
+        [one] => (*one).to_owned(),
+        [one, others @ ..] => format!("{one} and {} more", others.len()),
+    };
+    vec![
+        text("id"),
+        text("domain"),
+        text("state"),
+        message["received_s"].as_i64().map(moment).unwrap_or_default(),
+        size(message["size"].as_u64().unwrap_or(0)),
+        format!("<{}>", text("reverse_path")),
+        to,
+    ]
+}
+
+fn moment(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|moment| moment.to_string()).unwrap_or_default()
+}
+
+fn show(client: &Client, id: &str, json: bool) -> Result<Exit, String> {
+    let answer = client.get(&format!("/api/v1/queue/{}", escaped(id)))?;
+    if json {
+        return Ok(print_json(&answer));
+    }
+    let mut out = String::new();
+    for message in answer["messages"].as_array().into_iter().flatten() {
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        let mut rows = vec![
+            vec!["id".to_owned(), text("id")],
+            vec!["domain".to_owned(), text("domain")],
+            vec!["state".to_owned(), text("state")],
+            vec!["from".to_owned(), format!("<{}>", text("reverse_path"))],
+            vec!["proven".to_owned(), if message["proven"] == true { "yes" } else { "no" }.to_owned()],
+            vec!["received".to_owned(), message["received_s"].as_i64().map(moment).unwrap_or_default()],
+            vec!["client".to_owned(), format!("{} ({})", text("client"), text("helo"))],
+            vec!["size".to_owned(), size(message["size"].as_u64().unwrap_or(0))],
+        ];
+        let held_since = message["held_since_s"].as_i64().map(moment);
+        rows.extend(held_since.map(|since| vec!["held since".to_owned(), since]));
+        let next_try = message["next_try_s"].as_u64().map(age);
+        rows.extend(next_try.map(|next| vec!["next try in".to_owned(), next]));
+        for recipient in message["recipients"].as_array().into_iter().flatten() {
+            let told = |name: &str| recipient[name].as_str().unwrap_or_default().to_owned();
+            rows.push(vec!["to".to_owned(), format!("{} ({})", told("address"), told("state"))]);
+        }
+        for line in text("trace").lines() {
+            rows.push(vec!["trace".to_owned(), line.trim().to_owned()]);
+        }
+        out.push_str(table(&["", ""], &rows).trim_start());
+        out.push('\n');
+    }
+    Ok(print(&out))
+}
+
+fn flush(client: &Client, domain: &str) -> Result<Exit, String> {
+    let answer = client.post("/api/v1/queue/flush", Some(&json!({ "domain": domain })))?;
+    Ok(print(&format!("messages tried now: {}\n", answer["messages"])))
+}
+
+fn act(client: &Client, action: &str, which: &Selection) -> Result<Exit, String> {
+    let (mut messages, mut units, mut busy) = (0, 0, 0);
+    let mut add = |answer: &Value| {
+        let number = |name: &str| answer[name].as_u64().unwrap_or(0);
+        messages += number("messages");
+        units += number("units");
+        busy += number("busy");
+    };
+    if let Some(id) = &which.id {
+        let domain = which.domain.as_ref().map(|domain| format!("?domain={}", escaped(domain)));
+        let path = format!("/api/v1/queue/{}/{action}{}", escaped(id), domain.unwrap_or_default());
+        add(&client.post(&path, None)?);
+    } else {
+        let state = match (which.all_held, action) {
+            (true, _) => Value::from("held"),
+            (false, "hold") => Value::Null,
+            (false, _) => Value::from("all"),
+        };
+        let mut after = Value::Null;
+        loop {
+            let body = json!({ "domain": which.domain, "state": state, "after": after });
+            let mut answer = client.post(&format!("/api/v1/queue/{action}"), Some(&body))?;
+            add(&answer);
+            after = answer["next"].take();
+            if after.is_null() {
+                break;
+            }
+        }
+    }
+    let exit = print(&format!("messages: {messages}, recipients: {units}\n"));
+    if busy > 0 {
+        return Err(format!("{busy} messages were being sent: nothing was done to them; try again"));
+    }
+    Ok(exit)
+}
+
+fn export(client: &Client, id: &str, output: Option<PathBuf>) -> Result<Exit, String> {
+    let path = format!("/api/v1/queue/{}/export", escaped(id));
+    let Some(output) = output else {
+        let mut stdout = std::io::stdout().lock();
+        client.copy(&path, &mut stdout)?;
+        return stdout.flush().map(|()| Exit::Done).map_err(|error| error.to_string());
+    };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let failed = |error: &dyn core::fmt::Display| format!("{}: {error}", output.display());
+    let file = open(&output, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&error))?;
+    let mut file = File::from(file);
+    if let Err(error) = client.copy(&path, &mut file) {
+        // Half a message is none.
+        let _ = rustix::fs::unlink(&output);
+        return Err(error);
+    }
+    file.sync_all().map(|()| Exit::Done).map_err(|error| failed(&error))
+}

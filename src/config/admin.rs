@@ -1,0 +1,92 @@
+//! The `[admin]` table: where the admin API is, and the first administrator's token.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::reader::{ConfigError, Table};
+
+/// The port where nothing else is said.
+const PORT: u16 = 8025;
+/// The file in the data directory where no other is named.
+const TOKEN_FILE: &str = "admin-token";
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where the API listens; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The file with the first administrator's token; `None`: one is made in the data directory.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))), token_file: None }
+    }
+}
+
+impl Admin {
+    /// The file with the token: the one that is named, else the one that is made.
+    #[must_use]
+    pub fn token_file(&self, data_dir: &Path) -> PathBuf {
+        self.token_file.clone().unwrap_or_else(|| data_dir.join(TOKEN_FILE))
+    }
+}
+
+pub(super) fn read(table: &Table) -> Result<Admin, ConfigError> {
+    table.expect_keys(&["listen", "token_file"], &[("tls", "the admin API speaks plain HTTP")])?;
+    let default = Admin::default();
+    Ok(Admin {
+        listen: match table.value("listen") {
+            Some(value) if value.string()?.is_empty() => None,
+            Some(value) => {
+                let address = value.string()?.parse();
+                Some(
+                    address
+                        .map_err(|_| value.error("is not an address and port, as in \"127.0.0.1:8025\""))?,
+                )
+            }
+            None => default.listen,
+        },
+        token_file: match table.value("token_file") {
+            Some(value) => Some(value.string()?).filter(|path| !path.is_empty()).map(PathBuf::from),
+            None => default.token_file,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn parse(admin: &str) -> Result<Admin, String> {
+        let text = format!("[admin]\n{admin}\n[[domain]]\nname = \"one.test\"\nprimary = [\"192.0.2.1\"]\n");
+        Config::parse(&text, "t").map(|config| config.admin).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn there_is_a_listener_on_loopback_unless_it_is_switched_off() {
+        assert_eq!(parse("").unwrap(), Admin::default());
+        assert_eq!(Admin::default().listen, Some("127.0.0.1:8025".parse().unwrap()));
+        assert_eq!(parse("listen = \"\"").unwrap().listen, None);
+        assert_eq!(parse("listen = \"[::1]:80\"").unwrap().listen, Some("[::1]:80".parse().unwrap()));
+        for (wrong, expected) in [
+            ("listen = \"localhost:80\"", "t:2: admin.listen: \"localhost:80\" is not an address"),
+            ("listen = \"127.0.0.1\"", "t:2: admin.listen: \"127.0.0.1\" is not an address and port"),
+            ("listen = 8025", "t:2: admin.listen: 8025 is not a text in quotes"),
+            ("token = \"secret\"", "t:2: admin.token: unknown key"),
+        ] {
+            let error = parse(wrong).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_in_the_data_directory_unless_a_file_is_named() {
+        let data = Path::new("/data");
+        assert_eq!(parse("token_file = \"\"").unwrap().token_file(data), data.join("admin-token"));
+        let named = parse("token_file = \"/etc/token\"").unwrap();
+        assert_eq!(named.token_file(data), Path::new("/etc/token"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Errors as problem details (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// An error that a client is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+}
+
+/// RFC 9457 3.1; no `type` means `about:blank`, whose title is that of the status.
+#[derive(Serialize)]
+struct Details<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: &str) -> Self {
+        Self { status, detail: detail.to_owned() }
+    }
+
+    /// 400: the request makes no sense.
+    pub(super) fn bad_request(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 401: no token, or one that is not known.
+    pub(super) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "a bearer token that this server knows is needed")
+    }
+
+    /// 404.
+    pub(super) fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 405.
+    pub(super) fn method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take the method")
+    }
+
+    /// 409: not in the state that the message is in.
+    pub(super) fn conflict(detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+
+    /// 413.
+    pub(super) fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+    }
+
+    /// 500: our fault.
+    pub(super) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the server failed over this request; its log tells more",
+        )
+    }
+
+    /// 503: later perhaps.
+    pub(super) fn unavailable(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, detail } = &self;
+        let title = status.canonical_reason().unwrap_or("Error");
+        let details = Details { title, status: status.as_u16(), detail };
+        let mut response = (*status, axum::Json(details)).into_response();
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        if *status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 3.
+            let challenge = HeaderValue::from_static("Bearer realm=\"stratamx\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}

@@ -1,0 +1,343 @@
+//! `queue`: pages of messages, one message, and what is done to them.
+
+use super::problem::Problem;
+use super::{Api, UNKNOWN_DOMAIN, answered};
+use crate::bridge::operator::{
+    Action, Cursor, Done, ExportPart, Filter, Message, MessageDetail, MessageState, Page, Request as Asked,
+    Selection,
+};
+use crate::config::canonical_domain;
+use crate::limits::{ADMIN_BODY_OCTETS_MAX, OPERATOR_EXPORT_PARTS, OPERATOR_PAGE_MAX};
+use async_channel::Receiver;
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use futures_lite::stream::unfold;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a list is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    domain: Option<String>,
+    state: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// A page; `next` is the `after` of the one behind it, null at the end.
+#[derive(Debug, Serialize)]
+pub(super) struct Messages {
+    messages: Vec<Message>,
+    next: Option<String>,
+}
+
+/// The same message in each of its domains.
+#[derive(Debug, Serialize)]
+pub(super) struct Details {
+    messages: Vec<MessageDetail>,
+}
+
+/// What was done; `next` is the `after` to go on with, null when all was done.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    messages: u64,
+    units: u64,
+    busy: u64,
+    next: Option<String>,
+}
+
+/// How many messages were made due.
+#[derive(Debug, Serialize)]
+struct Flushed {
+    messages: u64,
+}
+
+/// The domain of a flush.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flush {
+    domain: String,
+}
+
+/// Which messages of a domain something is done to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    domain: String,
+    state: Option<String>,
+    after: Option<String>,
+}
+
+/// In which domain something is done to one message; in all of its own without it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct In {
+    domain: Option<String>,
+}
+
+type Queried<T> = Result<Query<T>, QueryRejection>;
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    wanted: Queried<Wanted>,
+) -> Result<Json<Messages>, Problem> {
+    let Wanted { domain, state, after, limit } = query(wanted)?;
+    let limit = limit.unwrap_or(OPERATOR_PAGE_MAX).clamp(1, OPERATOR_PAGE_MAX);
+    let domain = domain.map(|name| domain_of(&name)).transpose()?;
+    let state = state.map(|word| state_of(&word)).transpose()?;
+    let filter = Filter { domain, state, after: cursor_of(after.as_deref())?, limit };
+    let pages = answered(&api, api.shards.ask(|answer| Asked::List(filter.clone(), answer))).await?;
+    let (messages, next) = merged(pages, limit);
+    Ok(Json(Messages { messages, next: next.map(|next| next.to_string()) }))
+}
+
+/// The pages of all shards as one, and where it goes on: no further than each of them is complete.
+fn merged(pages: Vec<Page>, limit: usize) -> (Vec<Message>, Option<Cursor>) {
+    let horizon = pages.iter().map(|page| page.horizon).min().unwrap_or(0);
+    let until = pages.iter().filter_map(|page| page.until.clone()).min();
+    let key = |message: &Message| Cursor { stamp: message.stamp, domain: message.domain.as_str().into() };
+    let mut messages: Vec<Message> = pages.into_iter().flat_map(|page| page.messages).collect();
+    messages.retain(|message| {
+        message.stamp < horizon && until.as_ref().is_none_or(|until| key(message) <= *until)
+    });
+    messages.sort_by_cached_key(key);
+    if messages.len() > limit {
+        messages.truncate(limit);
+        let next = messages.last().map(key);
+        return (messages, next);
+    }
+    (messages, until)
+}
+
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    Ok(Json(Details { messages: details(&api, &id).await? }))
+}
+
+async fn details(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
+    let answers = answered(api, api.shards.ask(|answer| Asked::Show(id.to_owned(), answer))).await?;
+    let mut messages: Vec<MessageDetail> = answers.into_iter().flatten().collect();
+    messages.sort_by(|one, other| one.message.domain.cmp(&other.message.domain));
+    if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
+}
+
+fn no_such_message() -> Problem {
+    Problem::not_found(
+        "nothing of a message with this queue id is queued or held; the log tells how it ended",
+    )
+}
+
+pub(super) async fn export(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let details = details(&api, &id).await?;
+    let domain: Arc<str> =
+        details.first().map(|detail| detail.message.domain.as_str().into()).unwrap_or_default();
+    let asked = api
+        .shards
+        .stream(OPERATOR_EXPORT_PARTS, |parts| Asked::Export(id.clone(), Arc::clone(&domain), parts));
+    let parts = answered(&api, asked).await?;
+    let first = match parts.recv().await {
+        Ok(ExportPart::Data(first)) => first,
+        Ok(ExportPart::Failed(error)) => return Err(Problem::unavailable(&error)),
+        // It ended between the two questions.
+        Ok(ExportPart::End) | Err(_) => return Err(no_such_message()),
+    };
+    let name = format!("attachment; filename=\"{id}.eml\"");
+    let head = [(CONTENT_TYPE, "message/rfc822".to_owned()), (CONTENT_DISPOSITION, name)];
+    let parts = unfold((Some(first), Some(parts)), next_part);
+    Ok((head, Body::from_stream(parts)).into_response())
+}
+
+/// What comes of an export, and what is left of it.
+type Exporting = (Option<Vec<u8>>, Option<Receiver<ExportPart>>);
+
+/// The next part; an end that was not told is an error, so that the client knows that it has not got all.
+async fn next_part((first, parts): Exporting) -> Option<(Result<Vec<u8>, String>, Exporting)> {
+    let parts = parts?;
+    if let Some(first) = first {
+        return Some((Ok(first), (None, Some(parts))));
+    }
+    match parts.recv().await {
+        Ok(ExportPart::Data(part)) => Some((Ok(part), (None, Some(parts)))),
+        Ok(ExportPart::End) => None,
+        Ok(ExportPart::Failed(error)) => Some((Err(error), (None, None))),
+        Err(_) => Some((Err("the export was cut off".to_owned()), (None, None))),
+    }
+}
+
+pub(super) async fn act_on_one(
+    State(api): State<Arc<Api>>,
+    Path((id, word)): Path<(String, String)>,
+    within: Queried<In>,
+) -> Result<Json<Outcome>, Problem> {
+    let action = action_of(&word)?;
+    let domain = query(within)?.domain.map(|name| domain_of(&name)).transpose()?;
+    let done = act(&api, action, &Selection::Id(id, domain)).await?;
+    if done.found == 0 {
+        return Err(no_such_message());
+    }
+    if done.messages == 0 {
+        return Err(Problem::conflict(if done.busy > 0 {
+            "the message is being sent; try again"
+        } else if action == Action::Release {
+            "nothing of the message is held"
+        } else {
+            "there is nothing to do: all of the message is held already, or has ended"
+        }));
+    }
+    Ok(Json(outcome(done)))
+}
+
+pub(super) async fn act_on_many(
+    State(api): State<Arc<Api>>,
+    Path(word): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if word == "flush" {
+        let domain = domain_of(&body::<Flush>(request).await?.domain)?;
+        known(&api, &domain)?;
+        let counts =
+            answered(&api, api.shards.ask(|answer| Asked::Flush(Arc::clone(&domain), answer))).await?;
+        return Ok(Json(Flushed { messages: counts.iter().sum() }).into_response());
+    }
+    let action = action_of(&word)?;
+    let Many { domain, state, after } = body(request).await?;
+    let state = match (action, state.as_deref()) {
+        (Action::Hold, None) => None,
+        (Action::Release, None | Some("held")) => Some(MessageState::Held),
+        (Action::Hold, Some(word @ ("queued" | "deferred"))) => Some(state_of(word)?),
+        (Action::Discard | Action::Delete, Some("all")) => None,
+        (Action::Discard | Action::Delete, Some(word @ ("queued" | "deferred" | "held"))) => {
+            Some(state_of(word)?)
+        }
+        _ => {
+            return Err(Problem::bad_request(
+                "this is not done to messages in this state; discard and delete want one, or \"all\"",
+            ));
+        }
+    };
+    let after = cursor_of(after.as_deref())?;
+    let domain = domain_of(&domain)?;
+    known(&api, &domain)?;
+    let filter = Filter { domain: Some(domain), state, after, limit: 0 };
+    Ok(Json(outcome(act(&api, action, &Selection::All(filter)).await?)).into_response())
+}
+
+/// A name that was mistyped is not a domain with nothing to do.
+fn known(api: &Api, domain: &str) -> Result<(), Problem> {
+    let snapshot = api.current.get();
+    let is_known = snapshot.domain(domain).is_some() || snapshot.usage_of(domain).messages() > 0;
+    if is_known { Ok(()) } else { Err(Problem::not_found(UNKNOWN_DOMAIN)) }
+}
+
+async fn act(api: &Api, action: Action, selection: &Selection) -> Result<Done, Problem> {
+    let answers =
+        answered(api, api.shards.ask(|answer| Asked::Act(action, selection.clone(), answer))).await?;
+    let mut sum = Done::default();
+    for done in answers {
+        sum.messages += done.messages;
+        sum.units += done.units;
+        sum.busy += done.busy;
+        sum.found += done.found;
+        sum.more = sum.more.or(done.more);
+    }
+    Ok(sum)
+}
+
+fn outcome(done: Done) -> Outcome {
+    let Done { messages, units, busy, more, .. } = done;
+    Outcome { messages, units, busy, next: more.map(|more| more.to_string()) }
+}
+
+fn action_of(word: &str) -> Result<Action, Problem> {
+    let all = [Action::Hold, Action::Release, Action::Discard, Action::Delete];
+    let action = all.into_iter().find(|action| action.word() == word);
+    action.ok_or_else(|| Problem::not_found("no such action; there are hold, release, discard and delete"))
+}
+
+fn state_of(word: &str) -> Result<MessageState, Problem> {
+    let state = MessageState::parse(word);
+    state.ok_or_else(|| Problem::bad_request("state is one of queued, deferred, held, in-flight"))
+}
+
+fn domain_of(name: &str) -> Result<Arc<str>, Problem> {
+    let domain = canonical_domain(name).map(|domain| Arc::from(&*domain));
+    domain.ok_or_else(|| Problem::bad_request("this is not the name of a domain"))
+}
+
+fn cursor_of(text: Option<&str>) -> Result<Cursor, Problem> {
+    let Some(text) = text else { return Ok(Cursor::default()) };
+    Cursor::parse(text).ok_or_else(|| Problem::bad_request("after is the next of an answer before"))
+}
+
+fn query<T>(query: Queried<T>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|error| Problem::bad_request(&error.body_text()))
+}
+
+async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let octets = to_bytes(request.into_body(), ADMIN_BODY_OCTETS_MAX).await;
+    let octets = octets.map_err(|_| Problem::too_large())?;
+    serde_json::from_slice(&octets).map_err(|error| Problem::bad_request(&format!("the body: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(stamp: u64, domain: &str) -> Message {
+        Message {
+            id: None,
+            domain: domain.to_owned(),
+            state: MessageState::Queued,
+            reverse_path: None,
+            recipients: Vec::new(),
+            size: 0,
+            received_s: 0,
+            held_since_s: None,
+            next_try_s: None,
+            deferrals: 0,
+            unreadable: None,
+            stamp,
+        }
+    }
+
+    fn page(stamps: &[(u64, &str)], horizon: u64, is_all: bool) -> Page {
+        let messages: Vec<Message> = stamps.iter().map(|(stamp, domain)| message(*stamp, domain)).collect();
+        let last = stamps.last().filter(|_| !is_all);
+        let until = last.map(|(stamp, domain)| Cursor { stamp: *stamp, domain: (*domain).into() });
+        Page { messages, horizon, until }
+    }
+
+    #[test]
+    fn pages_of_shards_are_one_without_hole_or_repeat() {
+        let stamps = |merged: &(Vec<Message>, Option<Cursor>)| {
+            let all = merged.0.iter().map(|message| (message.stamp, message.domain.clone()));
+            (all.collect::<Vec<_>>(), merged.1.as_ref().map(|next| next.stamp))
+        };
+        let own = |all: &[(u64, &str)]| all.iter().map(|(s, d)| (*s, (*d).to_owned())).collect::<Vec<_>>();
+        let one = page(&[(1, "a"), (4, "a")], 9, true);
+        let other = page(&[(1, "b"), (2, "b")], 9, false);
+        let all = merged(vec![one.clone(), other.clone()], 9);
+        assert_eq!(
+            stamps(&all),
+            (own(&[(1, "a"), (1, "b"), (2, "b")]), Some(2)),
+            "3 may be in the other's next"
+        );
+        let cut = merged(vec![one.clone(), other.clone()], 2);
+        assert_eq!(stamps(&cut), (own(&[(1, "a"), (1, "b")]), Some(1)));
+        assert_eq!(cut.1.map(|next| next.domain), Some("b".into()));
+        let late = page(&[(3, "c")], 4, true);
+        assert_eq!(
+            stamps(&merged(vec![one, late], 9)),
+            (own(&[(1, "a"), (3, "c")]), None),
+            "4 is not told yet"
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! What an operator sees of a queue and does to it, a message at a time: pure bookkeeping, as everything here.
+//!
+//! A message is where its open units are; units of it that are held are beside them. What is out with the caller is being
+//! sent: of that nothing is changed. A held unit that is released is queued again for its first try, with whatever else of
+//! its message waits: it keeps its stamp, so it goes out before what came later (P3 excepts it).
+
+use super::{Queue, Waiting};
+use crate::bridge::operator::MessageState;
+use crate::shard::backlog::Place;
+use crate::smtp::Moment;
+use storage::format::journal_entry::Authentication;
+use storage::position::Stamp;
+
+/// A message as the queue knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::shard) struct Seen {
+    /// Where its record is.
+    pub(in crate::shard) place: Place,
+    /// Where its open units are; else held.
+    pub(in crate::shard) state: MessageState,
+    /// Units that nobody has decided about, in that state.
+    pub(in crate::shard) open: Vec<u16>,
+    /// Units that are held.
+    pub(in crate::shard) held: Vec<u16>,
+    /// Since when, in seconds since 1970.
+    pub(in crate::shard) held_since_s: Option<u32>,
+    /// When it is tried again, if that is its own affair.
+    pub(in crate::shard) due: Option<Moment>,
+    /// How often it stepped aside.
+    pub(in crate::shard) asides: u16,
+}
+
+/// What a change came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::shard) enum Changed {
+    /// It is being sent.
+    Busy,
+    /// The queue has changed; facts about these units are to be journalled.
+    Done {
+        /// Where the record is.
+        place: Place,
+        /// The units.
+        ordinals: Vec<u16>,
+        /// Nothing of the message is left in this domain.
+        is_last: bool,
+    },
+    /// There was nothing to do.
+    Nothing,
+}
+
+impl Queue {
+    /// Units that are held.
+    pub(in crate::shard) const fn held_count(&self) -> u64 {
+        self.held_count
+    }
+
+    /// When the first message of those that wait for the primary was received, in seconds since 1970.
+    pub(in crate::shard) fn oldest_s(&self) -> Option<u32> {
+        let lists = [self.suspects.first(), self.deferred.entries().first()].into_iter().flatten();
+        let untried = self.untried.each_from(Stamp::NONE).filter_map(|mut source| source.next());
+        lists.chain(untried).chain(&self.out).map(|waiting| waiting.entry.received_s).min()
+    }
+
+    /// The stamps of up to `most` messages from `from` on that have units in a state, in order.
+    pub(in crate::shard) fn stamps(
+        &self,
+        from: Stamp,
+        state: Option<MessageState>,
+        most: usize,
+    ) -> Vec<Stamp> {
+        let is_wanted = |list| state.is_none_or(|state| state == list);
+        let mut stamps: Vec<Stamp> = Vec::new();
+        let mut add = |list, waiting: &mut dyn Iterator<Item = &Waiting>| {
+            if is_wanted(list) {
+                stamps.extend(waiting.take(most).map(|waiting| waiting.entry.stamp));
+            }
+        };
+        for mut source in self.untried.each_from(from) {
+            add(MessageState::Queued, &mut source);
+        }
+        add(MessageState::Queued, &mut self.suspects.from(from));
+        add(MessageState::Deferred, &mut self.deferred.entries().from(from));
+        add(MessageState::Held, &mut self.held.from(from));
+        add(MessageState::InFlight, &mut self.out.iter().filter(|out| out.entry.stamp >= from));
+        stamps.sort_unstable();
+        stamps.dedup();
+        stamps.truncate(most);
+        stamps
+    }
+
+    /// A message; `None` if nothing of it is queued or held.
+    pub(in crate::shard) fn see(&self, stamp: Stamp) -> Option<Seen> {
+        let out = self.out.iter().find(|out| out.entry.stamp == stamp);
+        let queued = self.untried.get(stamp).or_else(|| self.suspects.get(stamp));
+        let deferred = self.deferred.entries().get(stamp);
+        let held = self.held.get(stamp);
+        let (state, open) = if out.is_some() {
+            (MessageState::InFlight, out)
+        } else if queued.is_some() {
+            (MessageState::Queued, queued)
+        } else if deferred.is_some() {
+            (MessageState::Deferred, deferred)
+        } else {
+            (MessageState::Held, None)
+        };
+        Some(Seen {
+            place: open.or(held)?.place(),
+            state,
+            open: open.map_or_else(Vec::new, |open| self.decided.ordinals(open, false)),
+            held: held.map_or_else(Vec::new, |held| self.held_units.ordinals(held, true)),
+            held_since_s: held.map(|held| held.moment_s),
+            due: deferred.map(|deferred| self.deferred.due_of(deferred)),
+            asides: open.map_or(0, Waiting::asides),
+        })
+    }
+
+    /// The directory in which a message's record is, without a look at its units.
+    pub(in crate::shard) fn place(&self, stamp: Stamp) -> Option<Place> {
+        let out = self.out.iter().find(|out| out.entry.stamp == stamp);
+        let lists = [
+            out,
+            self.untried.get(stamp),
+            self.suspects.get(stamp),
+            self.deferred.entries().get(stamp),
+            self.held.get(stamp),
+        ];
+        lists.into_iter().flatten().next().map(Waiting::place)
+    }
+
+    /// What waits of a message waits for the operator from now on.
+    pub(in crate::shard) fn hold_message(&mut self, stamp: Stamp, now_s: u32) -> Changed {
+        if self.is_out(stamp) {
+            return Changed::Busy;
+        }
+        let Some(waiting) = self.take_waiting(stamp) else { return Changed::Nothing };
+        let ordinals = self.decided.ordinals(&waiting, false);
+        self.forget(stamp);
+        self.hold_waiting(&waiting, &ordinals, now_s);
+        Changed::Done { place: waiting.place(), ordinals, is_last: false }
+    }
+
+    /// Units of an entry that is in no list any more are held; what authentication said goes along.
+    pub(super) fn hold_waiting(&mut self, waiting: &Waiting, ordinals: &[u16], now_s: u32) {
+        let (stamp, bits) = (waiting.entry.stamp, waiting.authentication);
+        self.hold(waiting.place(), ordinals, now_s);
+        if bits != 0 {
+            self.annotate(Authentication { stamp, bits });
+        }
+    }
+
+    /// What is held of a message is queued again.
+    pub(in crate::shard) fn release(&mut self, stamp: Stamp) -> Changed {
+        if self.is_out(stamp) && self.held.get(stamp).is_some() {
+            // Its other units are being sent: they come back, or end, first.
+            return Changed::Busy;
+        }
+        let Some((held, ordinals)) = self.take_held(stamp) else { return Changed::Nothing };
+        let waiting = match self.take_waiting(stamp) {
+            Some(mut waiting) => {
+                for ordinal in &ordinals {
+                    self.decided.unmark(&mut waiting, *ordinal);
+                }
+                waiting
+            }
+            None => {
+                let mut waiting = Waiting::new(held.place());
+                waiting.authentication = held.authentication;
+                let units = held.entry.first..held.entry.first + held.entry.count;
+                for ended in units.filter(|ordinal| !ordinals.contains(ordinal)) {
+                    self.decided.mark(&mut waiting, ended);
+                }
+                waiting
+            }
+        };
+        self.forget_breaks(stamp);
+        self.untried.insert(waiting);
+        Changed::Done { place: held.place(), ordinals, is_last: false }
+    }
+
+    /// A message ends; of one that is asked for by its being held, the units that are.
+    pub(in crate::shard) fn end(&mut self, stamp: Stamp, held_only: bool) -> Changed {
+        if !held_only && self.is_out(stamp) {
+            return Changed::Busy;
+        }
+        let held = self.take_held(stamp);
+        let waiting = if held_only { None } else { self.take_waiting(stamp) };
+        let place = waiting.as_ref().or(held.as_ref().map(|(held, _)| held)).map(Waiting::place);
+        let Some(place) = place else { return Changed::Nothing };
+        let mut ordinals = held.map_or_else(Vec::new, |(_, ordinals)| ordinals);
+        if let Some(waiting) = waiting {
+            ordinals.extend(self.decided.ordinals(&waiting, false));
+            self.forget(stamp);
+        }
+        ordinals.sort_unstable();
+        Changed::Done { place, ordinals, is_last: !self.knows(stamp) }
+    }
+
+    /// Takes out what is held of a message.
+    pub(super) fn take_held(&mut self, stamp: Stamp) -> Option<(Waiting, Vec<u16>)> {
+        let held = self.held.remove(stamp)?;
+        let ordinals = self.held_units.ordinals(&held, true);
+        self.held_units.forget(stamp);
+        self.held_count -= ordinals.len() as u64;
+        Some((held, ordinals))
+    }
+
+    fn take_waiting(&mut self, stamp: Stamp) -> Option<Waiting> {
+        let waiting = self.untried.remove(stamp).or_else(|| self.suspects.remove(stamp));
+        waiting.or_else(|| self.deferred.remove(stamp))
+    }
+
+    fn is_out(&self, stamp: Stamp) -> bool {
+        self.out.iter().any(|out| out.entry.stamp == stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+    use storage::format::index_file::IndexEntry;
+    use storage::position::{Offset, SegmentId, ShardId};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HORIZON: Stamp = Stamp(99);
+
+    fn place(stamp: u64, count: u16) -> Place {
+        let mut entry = IndexEntry::new(Stamp(stamp), SegmentId(1), Offset(4096 + 64 * stamp), 64);
+        (entry.first, entry.count, entry.received_s) = (3, count, 1000 + u32::try_from(stamp).unwrap());
+        (ShardId(u16::from(stamp.is_multiple_of(2))), entry)
+    }
+
+    fn queue(count: u16) -> Queue {
+        let mut queue = Queue::default();
+        for stamp in 1..=4 {
+            let (directory, entry) = place(stamp, count);
+            queue.arrive(directory, entry, &[]);
+        }
+        queue
+    }
+
+    fn done(place: Place, ordinals: &[u16], is_last: bool) -> Changed {
+        Changed::Done { place, ordinals: ordinals.to_vec(), is_last }
+    }
+
+    fn stamps(queue: &Queue, from: u64, state: Option<MessageState>) -> Vec<u64> {
+        queue.stamps(Stamp(from), state, 9).iter().map(|stamp| stamp.0).collect()
+    }
+
+    #[test]
+    fn a_list_is_in_order_whatever_state_messages_are_in() {
+        let mut queue = queue(2);
+        let out = queue.next(HORIZON, Duration::ZERO).unwrap();
+        let second = queue.next(HORIZON, Duration::ZERO).unwrap();
+        queue.step_aside(second, Duration::ZERO, MINUTE);
+        assert_eq!(queue.hold_message(Stamp(3), 7), done(place(3, 2), &[3, 4], false));
+        assert_eq!(queue.hold_message(out.1.stamp, 7), Changed::Busy);
+        assert_eq!(queue.hold_message(Stamp(9), 7), Changed::Nothing);
+        assert_eq!(stamps(&queue, 0, None), [1, 2, 3, 4]);
+        assert_eq!(stamps(&queue, 2, None), [2, 3, 4]);
+        assert_eq!(queue.stamps(Stamp(2), None, 2), [Stamp(2), Stamp(3)]);
+        for (state, expected) in [
+            (MessageState::InFlight, 1),
+            (MessageState::Deferred, 2),
+            (MessageState::Held, 3),
+            (MessageState::Queued, 4),
+        ] {
+            assert_eq!(stamps(&queue, 0, Some(state)), [expected], "{state:?}");
+            assert_eq!(queue.see(Stamp(expected)).unwrap().state, state);
+        }
+        assert_eq!(queue.see(Stamp(2)).unwrap().due, Some(MINUTE));
+        assert_eq!((queue.held_count(), queue.oldest_s()), (2, Some(1001)));
+    }
+
+    #[test]
+    fn a_part_that_is_held_is_released_beside_what_waits_or_alone() {
+        for count in [3, 20] {
+            let mut queue = queue(count);
+            let first = queue.next(HORIZON, Duration::ZERO).unwrap();
+            queue.decide(&first.1, 3);
+            queue.decide(&first.1, 4);
+            queue.hold(first, &[4], 7);
+            assert_eq!(queue.release(Stamp(1)), Changed::Busy, "the others are being sent");
+            queue.step_aside(first, Duration::ZERO, MINUTE);
+            assert_eq!(queue.release(Stamp(1)), done(first, &[4], false));
+            let seen = queue.see(Stamp(1)).unwrap();
+            let open: Vec<u16> = (4..3 + count).collect();
+            assert_eq!((seen.state, seen.open, seen.held), (MessageState::Queued, open.clone(), vec![]));
+            assert_eq!(queue.held_count(), 0);
+            // All but the first recipient, which has ended: held, and released when nothing else waits.
+            assert_eq!(queue.hold_message(Stamp(1), 9), done(first, &open, false));
+            assert_eq!((queue.held_count(), queue.len()), (u64::from(count) - 1, 3));
+            assert_eq!(queue.release(Stamp(1)), done(first, &open, false));
+            assert_eq!(queue.see(Stamp(1)).unwrap().open, open, "what has ended is not offered again (H43)");
+            assert_eq!(queue.release(Stamp(1)), Changed::Nothing);
+        }
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_held_or_not() {
+        let mut queue = queue(2);
+        let first = queue.next(HORIZON, Duration::ZERO).unwrap();
+        queue.decide(&first.1, 3);
+        queue.hold(first, &[3], 7);
+        assert_eq!(queue.end(Stamp(1), false), Changed::Busy);
+        queue.put_back(first);
+        assert_eq!(queue.end(Stamp(1), true), done(first, &[3], false), "one of its units waits");
+        assert_eq!(queue.end(Stamp(1), true), Changed::Nothing);
+        assert_eq!(queue.end(Stamp(1), false), done(first, &[4], true));
+        assert!(!queue.knows(Stamp(1)));
+        queue.hold_message(Stamp(2), 7);
+        assert_eq!(queue.end(Stamp(2), false), done(place(2, 2), &[3, 4], true));
+        assert_eq!((queue.held_count(), queue.len()), (0, 2));
+    }
+
+    #[test]
+    fn what_authentication_said_goes_along() {
+        let mut queue = queue(1);
+        queue.annotate(Authentication { stamp: Stamp(1), bits: 5 });
+        queue.hold_message(Stamp(1), 7);
+        assert_eq!(queue.authentication(Stamp(1)), 5);
+        queue.release(Stamp(1));
+        assert_eq!(queue.authentication(Stamp(1)), 5);
+        queue.end(Stamp(1), false);
+        assert_eq!(queue.authentications().count(), 0);
+    }
+}

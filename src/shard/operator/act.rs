@@ -1,0 +1,150 @@
+//! What an operator does to messages: hold, release, discard, delete.
+//!
+//! The queue changes at once, the facts are journalled as any others, and the answer comes when they are durable. From the
+//! decision on a checkpoint waits, as it does for mail that expires. A crash in between repeats nothing: the message is
+//! held, or queued, as it was. What is being sent is left alone and counted as busy.
+
+use super::{find, owns};
+use crate::bridge::operator::{Action, Cursor, Done, Filter, MessageState, Selection};
+use crate::limits::{EXPIRY_FACTS_A_WRITE, OPERATOR_MESSAGES_A_REQUEST, OPERATOR_STEP};
+use crate::shard::backlog::{Changed, Lane, Settlement, stored_octets};
+use crate::shard::replay::names::Names;
+use crate::shard::replay::settle::settle;
+use crate::shard::state::Shard;
+use futures_lite::future::yield_now;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::format::journal_entry::{Fact, Outcome};
+use storage::position::Stamp;
+
+/// Does it; `None` if the facts could not be made durable, at the very end of the process, or if the message was not found in
+/// time.
+pub(super) async fn run<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    action: Action,
+    selection: Selection,
+) -> Option<Done> {
+    let mut done = Done::default();
+    match selection {
+        Selection::Id(id, domain) => {
+            let Some((stamp, lanes)) = find::find(shard, &id, domain.as_ref()).await.ok()? else {
+                return Some(done);
+            };
+            for lane in lanes {
+                one_step(shard, &lane, action, None, &[stamp], &mut done).await?;
+                go_on(&lane, action, &done);
+            }
+        }
+        Selection::All(filter) => {
+            all(shard, action, &filter, &mut done).await?;
+            if let Some(lane) = filter.domain.as_ref().and_then(|domain| shard.lanes.of(domain)) {
+                go_on(&lane, action, &done);
+            }
+        }
+    }
+    Some(done)
+}
+
+/// What was released is tried at once: somebody wants it to go.
+fn go_on(lane: &Lane, action: Action, done: &Done) {
+    if action == Action::Release && done.messages > 0 {
+        lane.stirred.notify_all();
+    }
+}
+
+async fn all<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    action: Action,
+    filter: &Filter,
+    done: &mut Done,
+) -> Option<()> {
+    let lane = filter.domain.as_ref().filter(|domain| owns(shard, domain));
+    let Some(lane) = lane.and_then(|domain| shard.lanes.of(domain)) else { return Some(()) };
+    let mut from = Stamp(filter.after.stamp.saturating_add(1));
+    for _ in 0..OPERATOR_MESSAGES_A_REQUEST / OPERATOR_STEP {
+        let stamps = lane.queue.borrow().stamps(from, filter.state, OPERATOR_STEP);
+        let Some(last) = stamps.last() else { return Some(()) };
+        from = last.after();
+        one_step(shard, &lane, action, filter.state, &stamps, done).await?;
+        yield_now().await;
+    }
+    done.more = Some(Cursor { stamp: from.0 - 1, domain: Arc::clone(&lane.domain) });
+    Some(())
+}
+
+/// Changes a few messages of a lane and makes that durable.
+async fn one_step<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    lane: &Rc<Lane>,
+    action: Action,
+    state: Option<MessageState>,
+    stamps: &[Stamp],
+    done: &mut Done,
+) -> Option<()> {
+    let (_deciding, looking) = (shard.telling.guard(), shard.looking.guard());
+    let mut names = Names::new(&shard.disk);
+    let (mut gathered, mut facts) = (Vec::new(), 0);
+    for stamp in stamps {
+        done.found += 1;
+        let (place, ordinals, is_last) = match change(shard, lane, action, state, *stamp) {
+            Changed::Busy => {
+                done.busy += 1;
+                continue;
+            }
+            Changed::Nothing => continue,
+            Changed::Done { place, ordinals, is_last } => (place, ordinals, is_last),
+        };
+        let units = ordinals.len();
+        done.messages += 1;
+        done.units += units as u64;
+        if is_last {
+            lane.usage.lower(stored_octets(&place.1));
+        }
+        let queue_id = names.queue_id(place).await.map(|queue_id| queue_id.to_string());
+        let action_word = action.word();
+        tracing::info!(queue_id, domain = %lane.domain, action = action_word, units, "done by an operator");
+        if facts + units > EXPIRY_FACTS_A_WRITE {
+            facts = 0;
+            if !settle(shard, lane, &core::mem::take(&mut gathered)).await {
+                return None;
+            }
+        }
+        facts += units;
+        let outcome = outcome_of(action);
+        let fact = |ordinal: &u16| Fact { stamp: *stamp, ordinal: *ordinal, outcome, code: 0 };
+        let facts = ordinals.iter().map(fact).collect();
+        gathered.push(Settlement { place, facts, looking: looking.clone() });
+    }
+    let is_durable = gathered.is_empty() || settle(shard, lane, &gathered).await;
+    if action == Action::Release {
+        // Whatever comes next, its end included, is behind the word that it was released.
+        shard.lanes.requeued(lane);
+    }
+    is_durable.then_some(())
+}
+
+fn change<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    lane: &Lane,
+    action: Action,
+    state: Option<MessageState>,
+    stamp: Stamp,
+) -> Changed {
+    let mut queue = lane.queue.borrow_mut();
+    match action {
+        Action::Hold => queue.hold_message(stamp, shard.wall_s()),
+        Action::Release => queue.release(stamp),
+        Action::Delete | Action::Discard => queue.end(stamp, state == Some(MessageState::Held)),
+    }
+}
+
+const fn outcome_of(action: Action) -> Outcome {
+    match action {
+        Action::Delete => Outcome::Deleted,
+        Action::Discard => Outcome::Discarded,
+        Action::Hold => Outcome::Held,
+        Action::Release => Outcome::Released,
+    }
+}

@@ -1,0 +1,100 @@
+//! Answers to the operator: one task a shard, over the lanes that it owns.
+//!
+//! One question at a time, each bounded by its page, with a turn for others between steps; what is read from the disk is
+//! read beside the deliveries, never instead of one. A question that comes while the queue of questions is full waits in
+//! the admin thread. An answer that nobody waits for any more is dropped.
+//!
+//! What is done to messages changes the queue first, so that no delivery picks them up meanwhile, and is told when its
+//! facts are durable; a crash before that leaves each message as it was, or as it was asked for.
+
+mod act;
+mod export;
+mod find;
+mod view;
+
+use super::link::Spawn;
+use super::mesh::owner;
+use super::state::Shard;
+use crate::bridge::operator::{Request, ShardStatus, SinceStart};
+use async_channel::Receiver;
+use core::cell::Cell;
+use futures_lite::future::or;
+use std::rc::Rc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+
+/// Answers until the shard shuts down.
+pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
+    shard: Rc<Shard<D, C>>,
+    requests: Receiver<Request>,
+    spawn: S,
+) {
+    let exports = Rc::<Cell<u32>>::default();
+    while !shard.is_shutting_down() {
+        let shutdown = shard.shutdown.wait();
+        let next = or(async { requests.recv().await.ok() }, async {
+            shutdown.await;
+            None
+        });
+        let Some(request) = next.await else { continue };
+        if let Request::Export(id, domain, parts) = request {
+            if owns(&shard, &domain) {
+                let (shard, exports) = (Rc::clone(&shard), Rc::clone(&exports));
+                spawn.spawn(export::run(shard, id, domain, parts, exports));
+            }
+            continue;
+        }
+        answer(&shard, request).await;
+    }
+    // Whoever waits for an answer learns that none comes.
+    requests.close();
+    while requests.try_recv().is_ok() {}
+}
+
+async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
+    // An asker that has stopped waiting needs no answer.
+    match request {
+        Request::Act(action, selection, answer) => {
+            if let Some(done) = act::run(shard, action, selection).await {
+                let _ = answer.try_send(done);
+            }
+        }
+        Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
+        Request::Export(..) => unreachable!("taken by the caller"),
+        Request::Flush(domain, answer) => {
+            let pending = if owns(shard, &domain) { flush(shard, &domain) } else { 0 };
+            let _ = answer.try_send(pending);
+        }
+        Request::List(filter, answer) => drop(answer.try_send(view::list(shard, &filter).await)),
+        Request::Show(id, answer) => {
+            if let Ok(shown) = view::show(shard, &id).await {
+                let _ = answer.try_send(shown);
+            }
+        }
+        Request::Status(answer) => drop(answer.try_send(status(shard).await)),
+    }
+}
+
+fn owns<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> bool {
+    owner(domain, shard.shards) == shard.id
+}
+
+fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> u64 {
+    let pending = shard.lanes.flush(domain);
+    tracing::info!(domain, pending, "flushed by an operator");
+    pending
+}
+
+async fn status<D: Disk, C: Clock>(shard: &Shard<D, C>) -> ShardStatus {
+    let counters = &shard.counters;
+    ShardStatus {
+        since_start: SinceStart {
+            connections: counters.connections.value(),
+            messages: counters.messages.value(),
+            accepted: counters.accepted.value(),
+            delivered: counters.delivered.value(),
+            deferred: counters.deferred.value(),
+        },
+        free_octets: shard.free_octets().await,
+    }
+}

@@ -1,0 +1,217 @@
+//! What is shown: domains, pages of messages, one message. Never mail content.
+
+use super::find::TooMuch;
+use super::{find, owns};
+use crate::bridge::UnitEnd;
+use crate::bridge::operator::{
+    Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, State,
+};
+use crate::limits::{OPERATOR_PAGE_MAX, OPERATOR_STEP};
+use crate::shard::backlog::{Lane, Seen};
+use crate::shard::state::Shard;
+use crate::smtp::Moment;
+use futures_lite::future::yield_now;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::ReadError;
+use storage::format::message::MessageView;
+use storage::position::Stamp;
+use storage::reader::Reader;
+
+/// Those of the domains that the shard owns.
+pub(super) fn domains<D: Disk, C: Clock>(shard: &Shard<D, C>, names: &[Arc<str>]) -> Vec<DomainStatus> {
+    names.iter().filter(|name| owns(shard, name)).map(|name| domain(shard, name)).collect()
+}
+
+fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStatus {
+    let usage = shard.lanes.usage_of(name);
+    let lane = shard.lanes.of(name);
+    let held = lane.as_ref().map_or(0, |lane| lane.queue.borrow().held_count());
+    // Ended first: what is accepted meanwhile, by any shard, is backlog.
+    let ended = UnitEnd::ALL.map(|end| usage.ended(end));
+    let [bounced, damaged, deleted, delivered, discarded, expired] = ended;
+    let accepted = usage.accepted();
+    let oldest = lane.as_ref().and_then(|lane| lane.queue.borrow().oldest_s());
+    let health = lane.as_ref().map(|lane| lane.health.get()).unwrap_or_default();
+    let is_protected = shard.snapshot.borrow().domain(name).is_some();
+    let next_try = lane.as_ref().and_then(|lane| lane.next_try.get());
+    let waits = lane.as_ref().is_some_and(|lane| lane.running.get());
+    DomainStatus {
+        name: name.to_string(),
+        // H14: of a domain that is not configured nothing is tried.
+        state: if is_protected { health.state() } else { State::Unknown },
+        backlog: accepted.saturating_sub(ended.iter().sum::<u64>() + held),
+        bytes: usage.octets(),
+        oldest_s: oldest.map_or(0, |oldest| shard.wall_s().saturating_sub(oldest).into()),
+        accepted,
+        delivered,
+        bounced,
+        discarded,
+        expired,
+        deleted,
+        damaged,
+        held,
+        // Nothing is carried through live yet.
+        proxied: 0,
+        messages: usage.messages(),
+        last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),
+        next_try_s: next_try.filter(|_| waits && is_protected).map(|next| until(shard, next)),
+        cursor: lane.map_or_else(Vec::new, |lane| {
+            lane.queue.borrow().cursor().iter().map(ToString::to_string).collect()
+        }),
+    }
+}
+
+/// Whole seconds until then; 0 when it is past.
+fn until<D: Disk, C: Clock>(shard: &Shard<D, C>, moment: Moment) -> u64 {
+    moment.saturating_sub(shard.clock.now()).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
+/// A page of what a filter lets pass. Below its horizon nothing is missing, whatever arrives meanwhile: the horizon is read
+/// before the inbox is emptied (H12).
+pub(super) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Page {
+    // With a shard missing the horizon stands still: all that is known is shown.
+    let is_whole = shard.frontier.held_back_above().is_none();
+    let horizon = if is_whole { shard.frontier.horizon() } else { Stamp(u64::MAX) };
+    shard.empty_inbox();
+    let _looking = shard.looking.guard();
+    let limit = filter.limit.clamp(1, OPERATOR_PAGE_MAX);
+    let keys = keys(shard, filter, limit + 1).await;
+    let until = keys.get(limit).and(keys.get(limit - 1)).map(|(stamp, lane)| cursor(*stamp, lane));
+    let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
+    let mut messages = Vec::new();
+    for (stamp, lane) in keys.into_iter().take(limit) {
+        // What has ended meanwhile is left out.
+        let seen = lane.queue.borrow().see(stamp);
+        if let Some(seen) = seen {
+            messages.push(row(shard, &reader, &lane, &seen).await.0);
+        }
+    }
+    Page { messages, horizon: horizon.0, until }
+}
+
+fn cursor(stamp: Stamp, lane: &Lane) -> Cursor {
+    Cursor { stamp: stamp.0, domain: Arc::clone(&lane.domain) }
+}
+
+/// The first so many messages behind the filter's place, in order.
+async fn keys<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    filter: &Filter,
+    most: usize,
+) -> Vec<(Stamp, Rc<Lane>)> {
+    let lanes = match &filter.domain {
+        Some(domain) => Vec::from_iter(shard.lanes.of(domain)),
+        None => shard.lanes.all(),
+    };
+    let mut first: BinaryHeap<Cursor> = BinaryHeap::new();
+    for (number, lane) in lanes.iter().enumerate() {
+        if number % OPERATOR_STEP == OPERATOR_STEP - 1 {
+            yield_now().await;
+        }
+        // One more: the message of the place itself may come first.
+        let stamps = lane.queue.borrow().stamps(Stamp(filter.after.stamp), filter.state, most + 1);
+        for stamp in stamps {
+            let key = cursor(stamp, lane);
+            if key <= filter.after {
+                continue;
+            }
+            if first.len() == most && first.peek().is_some_and(|last| *last < key) {
+                break;
+            }
+            first.push(key);
+            if first.len() > most {
+                first.pop();
+            }
+        }
+    }
+    let keys = first.into_sorted_vec().into_iter();
+    keys.filter_map(|key| Some((Stamp(key.stamp), shard.lanes.of(&key.domain)?))).collect()
+}
+
+/// The message with a queue id, in each lane that has units of it.
+pub(super) async fn show<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    id: &str,
+) -> Result<Vec<MessageDetail>, TooMuch> {
+    let Some((stamp, lanes)) = find::find(shard, id, None).await? else { return Ok(Vec::new()) };
+    let _looking = shard.looking.guard();
+    let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
+    let mut all = Vec::new();
+    for lane in lanes {
+        let seen = lane.queue.borrow().see(stamp);
+        if let Some(seen) = seen {
+            let (message, facts) = row(shard, &reader, &lane, &seen).await;
+            let Facts { client, helo, trace } = facts;
+            let proven = lane.queue.borrow().is_reverse_path_proven(stamp);
+            all.push(MessageDetail { message, client, helo, trace, proven });
+        }
+    }
+    Ok(all)
+}
+
+/// What a detail has beside its row.
+#[derive(Default)]
+struct Facts {
+    client: String,
+    helo: String,
+    trace: String,
+}
+
+async fn row<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    reader: &Reader<D>,
+    lane: &Lane,
+    seen: &Seen,
+) -> (Message, Facts) {
+    let (directory, entry) = seen.place;
+    let lane_tries = lane.next_try.get().filter(|_| seen.state == MessageState::Queued);
+    let mut message = Message {
+        id: None,
+        domain: lane.domain.to_string(),
+        state: seen.state,
+        reverse_path: None,
+        recipients: Vec::new(),
+        size: entry.stored_octets(),
+        received_s: entry.received_s,
+        held_since_s: seen.held_since_s,
+        next_try_s: seen.due.or(lane_tries).map(|moment| until(shard, moment)),
+        deferrals: seen.asides,
+        unreadable: None,
+        stamp: entry.stamp.0,
+    };
+    let mut facts = Facts::default();
+    let read = reader.read_entry(directory, &entry).await;
+    let told = read.and_then(|frame| {
+        let view = frame.message()?;
+        message.id = Some(frame.header.queue_id.to_string());
+        message.reverse_path = Some(view.reverse_path.to_owned());
+        message.size = view.data.unstuffed_octets;
+        message.recipients = recipients(&view, seen)?;
+        facts = Facts {
+            client: view.client.to_string(),
+            helo: view.helo.to_owned(),
+            trace: String::from_utf8_lossy(view.trace).into_owned(),
+        };
+        Ok(())
+    });
+    message.unreadable = told.err().map(|error| error.to_string());
+    (message, facts)
+}
+
+fn recipients(view: &MessageView<'_>, seen: &Seen) -> Result<Vec<Recipient>, ReadError> {
+    let entry = &seen.place.1;
+    let recipient = |ordinal: u16| {
+        let address = view.recipients.get(usize::from(ordinal)).ok_or(ReadError::Damaged("recipients"))?;
+        let state = match () {
+            () if seen.open.contains(&ordinal) => seen.state,
+            () if seen.held.contains(&ordinal) => MessageState::Held,
+            () => MessageState::Done,
+        };
+        Ok(Recipient { address: (*address).to_owned(), state })
+    };
+    (entry.first..entry.first + entry.count).map(recipient).collect()
+}
