@@ -348,6 +348,8 @@ pub enum Request {
     Show(String, Sender<Vec<MessageDetail>>),
     /// The shard itself.
     Status(Sender<ShardStatus>),
+    /// A lane goes on that the bounce guard stopped. Told: whether it was stopped; no where another shard owns the domain.
+    Thaw(Arc<str>, Sender<bool>),
 }
 
 /// A shard is too busy, or has ended.

@@ -40,6 +40,11 @@ pub enum Queue {
         /// The domain
         domain: String,
     },
+    /// Let a domain go on that was frozen since its mail server refused known recipients; what it refuses now is final
+    Thaw {
+        /// The domain
+        domain: String,
+    },
     /// Keep messages back until they are released
     Hold(Selection),
     /// Let held messages go on
@@ -90,6 +95,7 @@ pub fn run(remote: Remote, queue: Queue) -> Exit {
         }
         Queue::Show { id, json } => show(&client, &id, json),
         Queue::Flush { domain } => flush(&client, &domain),
+        Queue::Thaw { domain } => thaw(&client, &domain),
         Queue::Hold(which) if which.all_held => return usage("hold takes a queue id, or --all"),
         Queue::Release(which) if which.all => return usage("release takes a queue id, or --all-held"),
         Queue::Hold(which) => act(&client, "hold", &which),
@@ -208,6 +214,14 @@ fn show(client: &Client, id: &str, json: bool) -> Result<Exit, String> {
 fn flush(client: &Client, domain: &str) -> Result<Exit, String> {
     let answer = client.post("/api/v1/queue/flush", Some(&json!({ "domain": domain })))?;
     Ok(print(&format!("messages tried now: {}\n", answer["messages"])))
+}
+
+fn thaw(client: &Client, domain: &str) -> Result<Exit, String> {
+    let answer = client.post("/api/v1/queue/thaw", Some(&json!({ "domain": domain })))?;
+    if answer["was_frozen"] == json!(true) {
+        return Ok(print(&format!("{domain} goes on\n")));
+    }
+    Err(format!("{domain} was not frozen; see: stratamx domain show {domain}"))
 }
 
 fn act(client: &Client, action: &str, which: &Selection) -> Result<Exit, String> {

@@ -218,12 +218,7 @@ fn status_has_the_fields_that_scripts_rely_on() {
     assert!(status == Some(1) && stderr.contains("token_file"), "{stderr}");
     let (status, _, stderr) = node.command(&["status", "--url", "http://127.0.0.1:1"]);
     assert!(status == Some(1) && stderr.contains("is the server running"), "{stderr}");
-    for wrong in [
-        &["status", "--url", "ftp://x"][..],
-        &["queue", "hold"],
-        &["queue", "hold", "--all"],
-        &["queue", "thaw", "x"],
-    ] {
+    for wrong in [&["status", "--url", "ftp://x"][..], &["queue", "hold"], &["queue", "hold", "--all"]] {
         assert_eq!(node.command(wrong).0, Some(2), "{wrong:?}");
     }
     // Counts are those of the store: a restart keeps them.
@@ -251,7 +246,7 @@ fn mail_that_is_held_survives_a_kill_and_is_delivered_when_it_is_released() {
     let (status, body) = node.ask("POST", &format!("/api/v1/queue/{other}/release"), &Value::Null);
     assert_eq!((status, &body["status"]), (409, &json!(409)), "{body}");
     // The primary is back just after a try; the next one is 15 seconds away.
-    node.wait_for("suspect", |domain| domain["state"] == "suspect");
+    node.wait_for("tried", |domain| domain["state"] == "down" && !domain["last_failure"].is_null());
     let record = directory.path("record.jsonl");
     let sink = Primary::sink(&primary.to_string(), &record, &[]);
     let (status, stdout, _) = node.command(&["queue", "flush", "example.test"]);
@@ -267,6 +262,35 @@ fn mail_that_is_held_survives_a_kill_and_is_delivered_when_it_is_released() {
     let at = |name: &str| record.find(name).unwrap();
     assert!(at("other@example.test") < at("kept@example.test"), "{record}");
     assert_eq!((record.lines().count(), audited(&directory, "delivered").as_str()), (2, "2"));
+}
+
+/// Nobody is known to be good: two recipients refused stop the lane, and nobody but the operator can say that this is right.
+#[test]
+fn a_frozen_lane_waits_for_the_operator_and_says_so() {
+    let directory = Scratch::new("admin-thaw");
+    let primary = free_address();
+    let config = configure(&directory, &Settings { primary, ..Settings::default() });
+    let node = Node::start(&directory, &config);
+    for recipient in ["gone-1@example.test", "gone-2@example.test", "here@example.test"] {
+        bring(&node.server, recipient);
+    }
+    node.wait_for("down", |domain| domain["state"] == "down");
+    let record = directory.path("record.jsonl");
+    let sink = Primary::sink(&primary.to_string(), &record, &["rcpt:to=gone-*:reject=550"]);
+    let domain = node.wait_for("frozen", |domain| domain["state"] == "frozen");
+    assert_eq!(
+        (&domain["backlog"], &domain["held"], &domain["delivered"]),
+        (&json!(3), &json!(0), &json!(0))
+    );
+    assert!(domain["last_failure"]["reason"].as_str().unwrap().contains("bounce guard"), "{domain}");
+    let (status, stdout, _) = node.command(&["queue", "thaw", "example.test"]);
+    assert_eq!((status, stdout.as_str()), (Some(0), "example.test goes on\n"));
+    let domain = node.wait_for("held", |domain| domain["held"] == 2 && domain["delivered"] == 1);
+    assert_eq!(domain["backlog"], 0);
+    let (status, stdout, stderr) = node.command(&["queue", "thaw", "example.test"]);
+    assert!(status == Some(1) && stdout.is_empty() && stderr.contains("was not frozen"), "{stderr}");
+    node.server.stop();
+    sink.stop();
 }
 
 #[test]

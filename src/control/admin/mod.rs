@@ -18,7 +18,7 @@
 //! | `GET /api/v1/queue/ID` | one message: envelope, units, trace field; never content |
 //! | `GET /api/v1/queue/ID/export` | the message itself |
 //! | `POST /api/v1/queue/ID/ACTION` | `hold`, `release`, `discard`, `delete` |
-//! | `POST /api/v1/queue/ACTION` | the same to those of a domain and state; or `flush` |
+//! | `POST /api/v1/queue/ACTION` | the same to those of a domain and state; or `flush`, `thaw` |
 
 mod domains;
 mod problem;

@@ -58,10 +58,16 @@ struct Flushed {
     messages: u64,
 }
 
-/// The domain of a flush.
+/// Whether a lane was stopped.
+#[derive(Debug, Serialize)]
+struct Thawed {
+    was_frozen: bool,
+}
+
+/// The domain of a flush or a thaw.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Flush {
+struct Whole {
     domain: String,
 }
 
@@ -201,11 +207,17 @@ pub(super) async fn act_on_many(
     request: Request,
 ) -> Result<Response, Problem> {
     if word == "flush" {
-        let domain = domain_of(&body::<Flush>(request).await?.domain)?;
+        let domain = domain_of(&body::<Whole>(request).await?.domain)?;
         known(&api, &domain)?;
         let counts =
             answered(&api, api.shards.ask(|answer| Asked::Flush(Arc::clone(&domain), answer))).await?;
         return Ok(Json(Flushed { messages: counts.iter().sum() }).into_response());
+    }
+    if word == "thaw" {
+        let domain = domain_of(&body::<Whole>(request).await?.domain)?;
+        known(&api, &domain)?;
+        let was = answered(&api, api.shards.ask(|answer| Asked::Thaw(Arc::clone(&domain), answer))).await?;
+        return Ok(Json(Thawed { was_frozen: was.contains(&true) }).into_response());
     }
     let action = action_of(&word)?;
     let Many { domain, state, after } = body(request).await?;

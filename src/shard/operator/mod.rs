@@ -72,6 +72,13 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
             }
         }
         Request::Status(answer) => drop(answer.try_send(status(shard).await)),
+        Request::Thaw(domain, answer) => {
+            let was_frozen = owns(shard, &domain) && shard.lanes.thaw(&domain, shard.clock.now());
+            if was_frozen {
+                tracing::info!(%domain, "thawed by an operator");
+            }
+            let _ = answer.try_send(was_frozen);
+        }
     }
 }
 
