@@ -193,6 +193,8 @@ pub const HOSTS_MAX: usize = 65_536;
 /// How long a primary may take to greet and to answer EHLO. RFC 5321 4.5.3.2.1 gives it 5 minutes; a host that
 /// hangs would hold its domain for that long at every try, against P8, and the next try comes by itself.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a primary may take to answer a probe, once it serves us.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long we wait for the answer to QUIT.
 pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a primary that served us and then ended the session is connected to again.
@@ -200,10 +202,14 @@ pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// Sessions with primaries that a shard has, or opens, at a time; further domains wait for a place.
 pub const SESSIONS_A_SHARD_MAX: usize = 128;
 /// The same for domains whose outage may be over. With 10,000 of them on one shard, and a connection that takes
-/// [`DIAL_TIMEOUT`], each has its turn in 10,000 * 10 s / 384 = 260 s, which is within `retry_interval`'s 5 minutes (P8, H49).
+/// [`DIAL_TIMEOUT`], each has its turn in 10,000 * 10 s / 384 = 260 s, which is within `retry_interval`'s 5 minutes (P8, H49);
+/// those that accept and say nothing for [`OPEN_TIMEOUT`] take four times as long.
 pub const PROBES_A_SHARD_MAX: usize = 384;
-/// Descriptors that are kept for logs, deliveries and the process itself, out of those that it may have.
+/// Descriptors that are kept for logs and the process itself, out of those that it may have; together with
+/// [`DELIVERY_DESCRIPTORS_A_SHARD`] half of them at most.
 pub const DESCRIPTORS_RESERVED: u64 = 512;
+/// Descriptors that are kept for sessions with primaries, some of which connect to two addresses at a time.
+pub const DELIVERY_DESCRIPTORS_A_SHARD: u64 = 2 * (SESSIONS_A_SHARD_MAX + PROBES_A_SHARD_MAX) as u64;
 /// Addresses of one primary that are tried in turn.
 pub const ADDRESSES_A_PRIMARY_MAX: usize = 8;
 /// Questions that wait for the lookup thread; further askers wait with theirs.

@@ -13,7 +13,7 @@ use crate::config::{Config, Cores, Source};
 use crate::control::files::FilesThread;
 use crate::control::lookup;
 use crate::control::recipients::{self, Keeper, Loaded};
-use crate::limits::{DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
+use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
@@ -121,7 +121,8 @@ fn fit_descriptors(config: &mut Config) {
     {
         tracing::warn!(%error, "the limit on descriptors stays as it is");
     }
-    let left = most.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    let deliveries = cpus(config.cores).len() as u64 * DELIVERY_DESCRIPTORS_A_SHARD;
+    let left = most - (DESCRIPTORS_RESERVED + deliveries).min(most / 2);
     if left < u64::from(config.smtp.max_connections) {
         let bound = u32::try_from(left).unwrap_or(u32::MAX);
         tracing::warn!(

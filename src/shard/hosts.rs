@@ -73,14 +73,23 @@ impl Hosts {
         });
     }
 
-    /// It serves a session. Lanes that waited for it look again.
-    pub(super) fn served(&self, address: SocketAddr, now: Moment) {
+    /// It serves a session of `lane`. Others that waited for it look again.
+    pub(super) fn served(&self, address: SocketAddr, lane: Option<&Rc<Lane>>, now: Moment) {
         self.remember(address, now, |host| {
             (host.failed, host.asked, host.by, host.served) = (None, None, None, Some(now));
-            for lane in core::mem::take(&mut host.waiting).into_values() {
-                lane.stirred.notify_all();
+            for waiting in core::mem::take(&mut host.waiting).into_values() {
+                if lane.is_none_or(|lane| !Rc::ptr_eq(lane, &waiting)) {
+                    waiting.stirred.notify_all();
+                }
             }
         });
+    }
+
+    /// A session of it goes on.
+    pub(super) fn still_serves(&self, address: SocketAddr, now: Moment) {
+        if let Some(host) = self.hosts.borrow_mut().get_mut(&address) {
+            host.served = Some(now);
+        }
     }
 
     /// It is sent no chunks for a while.
@@ -153,12 +162,18 @@ mod tests {
         assert_eq!(may(now), 1);
         assert_eq!(may(now + HOST_FAILURE_AGE), 1, "who asked never came back");
         let waits: Vec<_> = lanes.iter().map(|lane| lane.stirred.wait()).collect();
-        hosts.served(address, now);
+        hosts.served(address, None, now);
         for (lane, wait) in lanes.iter().zip(waits) {
             assert!(block_on(poll_once(wait)).is_some(), "{}", lane.domain);
         }
         assert_eq!(may(now), 5);
         assert_eq!(hosts.last_served(address), Some(now));
+        hosts.still_serves(address, now + HOST_FAILURE_AGE);
+        assert_eq!(hosts.last_served(address), Some(now + HOST_FAILURE_AGE));
+        hosts.failed(address, Some(&lanes[0]), now);
+        let wait = lanes[0].stirred.wait();
+        hosts.served(address, Some(&lanes[0]), now);
+        assert!(block_on(poll_once(wait)).is_none(), "nobody stirs himself");
     }
 
     #[test]
@@ -168,7 +183,7 @@ mod tests {
         assert!(!hosts.may_have_chunks(host(25), DISTRUSTED_AGE - Duration::from_secs(1)));
         assert!(hosts.may_have_chunks(host(25), DISTRUSTED_AGE));
         assert!(hosts.may_have_chunks(host(26), Duration::ZERO));
-        hosts.served(host(25), Duration::from_secs(9));
+        hosts.served(host(25), None, Duration::from_secs(9));
         assert!(!hosts.may_have_chunks(host(25), Duration::from_secs(9)), "though it serves");
     }
 

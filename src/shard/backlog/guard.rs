@@ -127,9 +127,12 @@ pub(in crate::shard) enum Probed {
 impl Guard {
     /// The primary does not serve us, or puts everything off. What comes after is watched.
     pub(in crate::shard) fn outage(&mut self) {
-        if matches!(self.state, State::Judging { .. } | State::Off) {
-            self.state = State::Watching(Watch::default());
-        }
+        self.state = match core::mem::take(&mut self.state) {
+            State::Off => State::Watching(Watch::default()),
+            // Some that it refused still wait for its judgement.
+            State::Judging { .. } => State::Watching(Watch { parked: true, ..Watch::default() }),
+            other => other,
+        };
     }
 
     /// How many messages more may be offered before those that are out are answered.
@@ -506,6 +509,7 @@ mod tests {
         assert_eq!(weigh(&mut guard, &refused("s-1@a.test")), Ruling::Settle);
         assert_eq!(weigh(&mut guard, &refused("known-1@a.test")), Ruling::Park);
         guard.outage();
+        assert_eq!(guard.drained(MANY, true, NOW), Drained::Probe, "what was parked is not forgotten");
         assert_eq!(weigh(&mut guard, &refused("s-1@a.test")), Ruling::Park, "a new outage is watched anew");
     }
 

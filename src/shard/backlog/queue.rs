@@ -111,8 +111,12 @@ impl Queue {
 
     /// Whether any unit of a message is without a final outcome.
     pub(in crate::shard) fn knows(&self, stamp: Stamp) -> bool {
-        self.held.get(stamp).is_some()
-            || self.out.iter().any(|out| out.entry.stamp == stamp)
+        self.held.get(stamp).is_some() || self.waits(stamp)
+    }
+
+    /// Whether any unit of a message is to be handed over, or just is.
+    pub(in crate::shard) fn waits(&self, stamp: Stamp) -> bool {
+        self.out.iter().any(|out| out.entry.stamp == stamp)
             || self.untried.get(stamp).is_some()
             || self.suspects.get(stamp).is_some()
             || self.deferred.entries().get(stamp).is_some()

@@ -50,7 +50,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         let primaries = self.primaries(&hostname).await?;
         let mut race = Race::new(self.dialer, clock);
         let mut unserved = Unserved::Refused;
-        let deadline = clock.now() + DIAL_TIMEOUT;
+        let mut deadline = clock.now() + DIAL_TIMEOUT;
         let mut rest = primaries.iter();
         let mut names = HashMap::new();
         loop {
@@ -60,16 +60,20 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
                 names.extend(addresses.iter().map(|address| (*address, primary)));
                 race.add(addresses);
             }
-            let until = match rest.len() {
+            let mut until = match rest.len() {
                 0 => deadline,
                 _ => deadline.min(clock.now() + HOST_STAGGER),
             };
             while let Some((address, link)) = race.next(until).await {
+                let began = clock.now();
                 match self.open(link, address, names[&address], &hostname).await {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unserved::Busy) => unserved = Unserved::Busy,
                     Err(Unserved::Refused) => {}
                 }
+                // One that accepts and says nothing leaves the others their time.
+                let spent = clock.now() - began;
+                (deadline, until) = (deadline + spent, until + spent);
                 if self.shard.is_shutting_down() {
                     return Err(unserved);
                 }
@@ -143,7 +147,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
                 return Err(Unserved::Refused);
             }
             Ok(delivery) => {
-                shard.hosts.served(address, shard.clock.now());
+                shard.hosts.served(address, self.lane, shard.clock.now());
                 return Ok(delivery);
             }
             Err(error) => error,
@@ -154,7 +158,10 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         if error.is_busy() && is_pacing(shard.hosts.last_served(address), now) {
             return Err(Unserved::Busy);
         }
-        shard.hosts.failed(address, self.lane, now);
+        // What only this domain asks of it is no failure for others.
+        if matches!(error, OpenError::Session(_)) {
+            shard.hosts.failed(address, self.lane, now);
+        }
         Err(Unserved::Refused)
     }
 

@@ -53,6 +53,9 @@ impl Watched<'_> {
             let known_good = self.known_good(guard.probes() * PROBED_RECIPIENTS_MAX, PROBED_RECIPIENTS_MAX);
             guard.candidates(known_good)
         };
+        if asked.is_empty() {
+            return Probed::Undecided;
+        }
         let mailboxes: Vec<&str> = asked.iter().map(String::as_str).collect();
         let Some(outcomes) = delivery.probe(&mailboxes).await else { return Probed::Undecided };
         let answers = |wanted| outcomes.iter().filter(|outcome| probed(outcome) == Some(wanted)).count();

@@ -4,7 +4,9 @@
 use super::node::{self, Plan};
 use super::{DISK_OCTETS, Primary, SimShard, SimSpawn, converse, greeted, primary_of};
 use crate::config::{Config, Host, Primaries, Primary as Address};
-use crate::limits::{DIAL_TIMEOUT, HOST_STAGGER, PROBES_A_SHARD_MAX, SESSIONS_A_SHARD_MAX, SWEEP_INTERVAL};
+use crate::limits::{
+    DIAL_TIMEOUT, HOST_STAGGER, OPEN_TIMEOUT, PROBES_A_SHARD_MAX, SESSIONS_A_SHARD_MAX, SWEEP_INTERVAL,
+};
 use core::net::IpAddr;
 use core::time::Duration;
 use std::rc::Rc;
@@ -117,5 +119,20 @@ fn a_host_that_swallows_everything_does_not_stand_before_the_next_one() {
         clock.sleep(HOST_STAGGER + SWEEP_INTERVAL).await;
         assert_eq!(primary.taken.borrow().len(), 1);
         assert_eq!(primary.addresses.take(), ["192.0.2.1:25", "192.0.2.2:25"], "in order");
+    });
+}
+
+#[test]
+fn a_host_that_accepts_and_says_nothing_leaves_the_next_one_its_turn() {
+    let mut plan = plan(1, 5 * MINUTE, |_| IpAddr::from([192, 0, 2, 1]));
+    let second = Address { host: Host::Address(IpAddr::from([192, 0, 2, 2])), port: 25 };
+    let Primaries::Hosts(hosts) = &mut plan.config.domains[0].primaries else { unreachable!() };
+    hosts.push(second);
+    play(plan, async move |shard, primary, clock, spawn| {
+        primary.up.set(true);
+        primary.hangs.set(|address| address == IpAddr::from([192, 0, 2, 1]));
+        send_to_all(&shard, &spawn, 1).await;
+        clock.sleep(OPEN_TIMEOUT + 2 * SWEEP_INTERVAL).await;
+        assert_eq!(primary.taken.borrow().len(), 1);
     });
 }

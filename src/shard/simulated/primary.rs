@@ -75,8 +75,8 @@ pub(super) enum Script {
 #[derive(Clone)]
 pub(super) struct Primary {
     pub(super) up: Rc<Cell<bool>>,
-    /// Takes connections and says nothing.
-    pub(super) hangs: Rc<Cell<bool>>,
+    /// Takes connections to such an address and says nothing.
+    pub(super) hangs: Rc<Cell<Swallows>>,
     /// Connections to such an address are never made, and never refused.
     pub(super) swallows: Rc<Cell<Swallows>>,
     /// Connections that are being made, and the most at a time.
@@ -150,15 +150,15 @@ impl Dialer for Primary {
         if let Some(capacity) = self.narrow.get() {
             ours.narrow(capacity);
         }
-        self.spawn.spawn(self.clone().serve(theirs));
+        self.spawn.spawn(self.clone().serve(address, theirs));
         Ok(ours)
     }
 }
 
 impl Primary {
-    async fn serve(self, link: MemoryLink) {
+    async fn serve(self, address: SocketAddr, link: MemoryLink) {
         let mut link = SessionLink::Plain(link);
-        while self.hangs.get() {
+        while self.hangs.get()(address.ip()) {
             self.clock.sleep(Duration::from_secs(1)).await;
         }
         let mut session = ServerSession::new(Arc::new(self.profile()), self.clock.now());
@@ -180,13 +180,7 @@ impl Primary {
                     data.extend_from_slice(&input[start..end]);
                 }
                 ServerEvent::MessageEnds(summary) => {
-                    if !self.thinks.get().is_zero() {
-                        // Who thinks has answered what came before.
-                        let octets = session.output().to_vec();
-                        session.output_sent(octets.len());
-                        write_all(&mut link, &octets).await;
-                        self.clock.sleep(self.thinks.get()).await;
-                    }
+                    self.think(&mut session, &mut link).await;
                     if self.breaks_over(&subject(&data)) {
                         // Those before it have their replies.
                         let _ = link.write(session.output()).await;
@@ -234,6 +228,16 @@ impl Primary {
                 }
                 _ => return,
             }
+        }
+    }
+
+    /// Who thinks has answered what came before.
+    async fn think(&self, session: &mut ServerSession, link: &mut SessionLink<MemoryLink>) {
+        if !self.thinks.get().is_zero() {
+            let octets = session.output().to_vec();
+            session.output_sent(octets.len());
+            write_all(link, &octets).await;
+            self.clock.sleep(self.thinks.get()).await;
         }
     }
 
@@ -349,7 +353,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
     let swallows: Swallows = |_| false;
     Primary {
         up: Rc::new(Cell::new(up)),
-        hangs: Rc::default(),
+        hangs: Rc::new(Cell::new(swallows)),
         swallows: Rc::new(Cell::new(swallows)),
         dialing: Rc::default(),
         dialed: Rc::default(),

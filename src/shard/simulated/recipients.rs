@@ -163,7 +163,7 @@ fn a_primary_that_takes_anybody_or_refuses_us_says_nothing() {
 #[test]
 fn a_primary_that_hangs_costs_a_sender_ten_seconds_and_others_less() {
     play(Recipients::Verify, async |mut story| {
-        story.primary.hangs.set(true);
+        story.primary.hangs.set(|_| true);
         let waited = story.rcpt("one", "450 4.1.1").await;
         assert!(CALLOUT_TIMEOUT <= waited && waited <= CALLOUT_TIMEOUT + 2 * SWEEP_INTERVAL, "{waited:?}");
         assert!(story.rcpt("two", "450 4.1.1").await < Duration::from_secs(1));

@@ -116,6 +116,7 @@ fn a_host_without_chunking_is_sent_the_next_envelope_behind_the_dot() {
             *primary.withheld.borrow_mut() = withheld.iter().map(|word| (*word).to_owned()).collect();
         });
         assert_eq!(story.assert_whole_and_in_order(40, 3), 0);
+        assert_eq!(story.primary.served.get(), 1, "one session: {withheld:?}");
         assert!(story.primary.taken.borrow().iter().all(|taken| !taken.by_chunk));
         assert_eq!(story.primary.rode.get() > 30, withheld.len() == 1, "{}", story.primary.rode.get());
     }

@@ -271,7 +271,8 @@ impl Flight {
     /// or that there is no such command, says that we are out of step: it is not about the message.
     fn take_chunk_reply(&self, reply: ReceivedReply) -> Advance {
         if self.content < Content::Sent {
-            return Advance::OutOfTurn(early(reply));
+            let is_about_us = matches!(reply.code, 500 | 502 | 503);
+            return Advance::OutOfTurn(if is_about_us { Ending::NotTried } else { early(reply) });
         }
         match (reply.code, self.has_accepted()) {
             (300..=399, _) => Advance::OutOfTurn(Ending::Unknown),

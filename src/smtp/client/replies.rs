@@ -160,7 +160,9 @@ impl ClientSession {
     ) -> ClientEvent {
         self.deadline = None;
         let had_chunks = flight.is_chunk() || open.flights.iter().any(Flight::is_chunk);
-        let is_out_of_step = had_chunks && matches!(failure, ClientFailure::Protocol(_));
+        // Also where its path swallows large chunks: time after time nobody would know what arrived.
+        let is_out_of_step =
+            had_chunks && matches!(failure, ClientFailure::Protocol(_) | ClientFailure::TimedOut);
         // Asked and not answered well: whatever the reason, it may be the chunk.
         if self.chunks == Chunks::Asked || is_out_of_step {
             self.chunks = Chunks::Distrusted;

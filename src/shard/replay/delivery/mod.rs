@@ -18,7 +18,7 @@ mod opening;
 mod wire;
 
 use super::addressee::{extensions, goes_without_smtputf8, merged};
-use crate::limits::{QUIT_TIMEOUT, REPLAY_OCTETS};
+use crate::limits::{PROBE_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
 use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
 use crate::smtp::Moment;
@@ -45,7 +45,7 @@ pub(super) struct Delivery<L, C, D: Disk> {
     session: ClientSession,
     clock: C,
     host: SocketAddr,
-    /// Until when greeting, EHLO and TLS must be done.
+    /// Until when greeting, EHLO and TLS must be done; or a probe.
     opening: Option<Moment>,
     /// How it is secured.
     tls: Option<TlsFacts>,
@@ -169,6 +169,8 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// With nothing in flight.
     pub(super) async fn advance(&mut self, reader: &Reader<D>) -> Done<D> {
         loop {
+            // Also what could not begin behind one that is over now.
+            self.begin_more();
             let first = self.jobs.front().expect("something is in flight");
             if matches!(first.progress, Progress::Decided(_))
                 || (matches!(first.progress, Progress::Pushed) && !self.is_alive())
@@ -186,7 +188,6 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                     }
                 }
             }
-            self.begin_more();
         }
     }
 
@@ -205,7 +206,11 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             extensions: Extensions::default(),
         };
         self.session.probe(&envelope, self.clock.now());
-        match self.next_event().await {
+        // Whoever is asked whether he is well has not the time of RFC 5321 4.5.3.2 (H49).
+        self.opening = Some(self.clock.now() + PROBE_TIMEOUT);
+        let event = self.next_event().await;
+        self.opening = None;
+        match event {
             ClientEvent::TransactionDone(outcome) if self.is_alive() => Some(outcome.recipients),
             _ => None,
         }

@@ -47,6 +47,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.tell(&job, &verdict);
         let ended = self.apply(&job, verdict, fault, ending, domain);
         if fault == Fault::None {
+            self.shard.hosts.still_serves(delivery.host(), self.shard.clock.now());
             self.pass(stamp);
             if self.suspect.get().is_none() && !self.cautious.get() {
                 delivery.end_caution();
@@ -59,7 +60,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// otherwise meanwhile, there is none any more.
     fn pass(&self, stamp: Stamp) {
         let Some(suspect) = self.suspect.get() else { return };
-        if suspect == stamp || !self.lane.queue.borrow().knows(suspect) {
+        if suspect == stamp || !self.lane.queue.borrow().waits(suspect) {
             self.suspect.set(None);
         }
     }

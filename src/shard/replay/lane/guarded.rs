@@ -84,6 +84,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 None
             }
             _ if !delivery.is_alive() => Some(self.session_failed(delivery)),
+            // An operator thawed it meanwhile.
+            _ if !self.lane.guard.borrow().is_frozen() => None,
             Probed::Refusing | Probed::Undecided => Some(Ended::Frozen),
         }
     }

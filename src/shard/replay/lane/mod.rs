@@ -15,7 +15,7 @@ use crate::bridge::Snapshot;
 use crate::bridge::operator::Failure;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
-use crate::shard::backlog::{Due, Lane, Place, Sign, probe_pause};
+use crate::shard::backlog::{Due, Health, Lane, Place, Sign, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use crate::smtp::client::Window;
@@ -90,7 +90,10 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         let due = task.lane.queue.borrow().due(now, task.limit());
         match due {
             Due::Nothing => {
-                task.witness(&snapshot, Sign::Drained);
+                // Else it was held, dropped or past its time: that says nothing of the primary.
+                if lane.health.get() == Health::Recovering {
+                    task.witness(&snapshot, Sign::Drained);
+                }
                 break;
             }
             Due::At(moment) if !task.lane.guard.borrow().is_frozen() => {
@@ -124,7 +127,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ok(delivery) => {
                 place = self.shard.places.found_up(place);
                 self.witness(snapshot, Sign::Served);
-                self.drain(delivery, snapshot, domain).await
+                let ended = self.drain(delivery, snapshot, domain).await;
+                if matches!(ended, Ended::Failed) && !self.progressed.get() {
+                    // It greets, and that is all.
+                    self.witness(snapshot, Sign::Unserved);
+                }
+                ended
             }
             Err(unserved) => {
                 let is_pacing = unserved == Unserved::Busy;
@@ -145,8 +153,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 or(self.shard.clock.sleep(RECONNECT_PAUSE), stirred).await;
                 return;
             }
-            Ended::Failed => {}
-            Ended::Frozen => self.witness(snapshot, Sign::Frozen),
+            Ended::Frozen if self.lane.guard.borrow().is_frozen() => self.witness(snapshot, Sign::Frozen),
+            // An operator thawed it meanwhile.
+            Ended::Failed | Ended::Frozen => {}
             Ended::PutOff => self.witness(snapshot, Sign::PutOff),
         }
         self.cautious.set(true);
@@ -180,6 +189,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             // With another configuration the domain may have other primaries, or be gone (H14).
             if self.shard.is_shutting_down() || !Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
                 ending.get_or_insert(Ended::Interrupted);
+            }
+            if self.lane.guard.borrow().is_frozen() {
+                ending.get_or_insert(Ended::Frozen);
             }
             let settled = self.lane.settled.wait();
             let in_flight = u32::try_from(delivery.in_flight()).unwrap_or(u32::MAX);
