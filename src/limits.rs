@@ -352,7 +352,7 @@ pub const OPERATOR_FIND_STEP: usize = 512;
 pub const OPERATOR_FIND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Messages that one request does something to; a further request goes on behind them.
 pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
-/// Exports of a shard at a time; further ones are refused.
+/// Exports of a shard at a time, and as many searches; further ones are refused.
 pub const OPERATOR_EXPORTS_MAX: u32 = 4;
 /// Longest time of an export in a shard: a client that reads too slowly loses it.
 pub const OPERATOR_EXPORT_TIMEOUT: Duration = Duration::from_secs(300);

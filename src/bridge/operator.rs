@@ -372,7 +372,7 @@ pub fn channels(shards: u16) -> (Shards, Vec<Receiver<Request>>) {
 
 impl Shards {
     /// Asks all shards; their answers, in no order. Whoever asks bounds the wait, see
-    /// [`OPERATOR_ANSWER_TIMEOUT`](crate::limits::OPERATOR_ANSWER_TIMEOUT).
+    /// [`ADMIN_REQUEST_TIMEOUT`](crate::limits::ADMIN_REQUEST_TIMEOUT).
     ///
     /// # Errors
     /// [`Unanswered`]: a shard did not answer.

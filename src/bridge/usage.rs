@@ -74,6 +74,12 @@ impl Usage {
         domain
     }
 
+    /// The count of a domain, if there is one.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<Arc<DomainUsage>> {
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
     /// The names of all domains that were ever asked for, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<Arc<str>> {

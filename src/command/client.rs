@@ -51,7 +51,9 @@ impl Client {
     }
 
     fn find(remote: Remote) -> Result<Self, String> {
-        let from_environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // Who names a configuration means its server, whatever the environment says.
+        let is_named = remote.config.is_some();
+        let from_environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty() && !is_named);
         let url = remote.url.or_else(|| from_environment("STRATAMX_URL"));
         let token = remote.token.or_else(|| from_environment("STRATAMX_TOKEN"));
         let (base, token) = match (url, token) {

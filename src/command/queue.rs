@@ -231,11 +231,13 @@ fn act(client: &Client, action: &str, which: &Selection) -> Result<Exit, String>
         messages += number("messages");
         units += number("units");
         busy += number("busy");
+        (messages, units)
     };
+    let mut so_far = (0, 0);
     if let Some(id) = &which.id {
         let domain = which.domain.as_ref().map(|domain| format!("?domain={}", escaped(domain)));
         let path = format!("/api/v1/queue/{}/{action}{}", escaped(id), domain.unwrap_or_default());
-        add(&client.post(&path, None)?);
+        let _ = add(&client.post(&path, None)?);
     } else {
         let state = match (which.all_held, action) {
             (true, _) => Value::from("held"),
@@ -245,8 +247,14 @@ fn act(client: &Client, action: &str, which: &Selection) -> Result<Exit, String>
         let mut after = Value::Null;
         loop {
             let body = json!({ "domain": which.domain, "state": state, "after": after });
-            let mut answer = client.post(&format!("/api/v1/queue/{action}"), Some(&body))?;
-            add(&answer);
+            let answer = client.post(&format!("/api/v1/queue/{action}"), Some(&body));
+            let mut answer = answer.map_err(|error| {
+                let (messages, units) = so_far;
+                format!(
+                    "{error}; done before that: {messages} messages, {units} recipients; repeat it to go on"
+                )
+            })?;
+            so_far = add(&answer);
             after = answer["next"].take();
             if after.is_null() {
                 break;

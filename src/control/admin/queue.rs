@@ -118,6 +118,9 @@ fn merged(pages: Vec<Page>, limit: usize) -> (Vec<Message>, Option<Cursor>) {
         let next = messages.last().map(key);
         return (messages, next);
     }
+    // What lies between the horizon and the end of a page was left out: it is next.
+    let until =
+        until.and_then(|until| if until.stamp < horizon { Some(until) } else { messages.last().map(key) });
     (messages, until)
 }
 
@@ -245,7 +248,8 @@ pub(super) async fn act_on_many(
 /// A name that was mistyped is not a domain with nothing to do.
 fn known(api: &Api, domain: &str) -> Result<(), Problem> {
     let snapshot = api.current.get();
-    let is_known = snapshot.domain(domain).is_some() || snapshot.usage_of(domain).messages() > 0;
+    let has_mail = || snapshot.usage.known(domain).is_some_and(|usage| usage.messages() > 0);
+    let is_known = snapshot.domain(domain).is_some() || has_mail();
     if is_known { Ok(()) } else { Err(Problem::not_found(UNKNOWN_DOMAIN)) }
 }
 
@@ -351,5 +355,8 @@ mod tests {
             (own(&[(1, "a"), (3, "c")]), None),
             "4 is not told yet"
         );
+        let ahead = page(&[(1, "a"), (8, "a")], 9, false);
+        let behind = page(&[], 5, true);
+        assert_eq!(stamps(&merged(vec![ahead, behind], 9)), (own(&[(1, "a")]), Some(1)), "8 comes again");
     }
 }

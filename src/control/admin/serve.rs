@@ -184,7 +184,8 @@ mod tests {
                 ("GET", "/api/v1/queue?limit=no", StatusCode::BAD_REQUEST),
                 ("GET", "/api/v1/queue?colour=red", StatusCode::BAD_REQUEST),
                 ("POST", "/api/v1/queue/flush", StatusCode::BAD_REQUEST),
-                ("POST", "/api/v1/queue/thaw", StatusCode::NOT_FOUND),
+                ("POST", "/api/v1/queue/thaw", StatusCode::BAD_REQUEST),
+                ("POST", "/api/v1/queue/melt", StatusCode::NOT_FOUND),
             ] {
                 let (status, body) = ask(&router, method, path, &[&good], String::new()).await;
                 assert_eq!(status, expected, "{path}: {body}");

@@ -9,7 +9,7 @@ use crate::bridge::operator::{Action, Cursor, Done, Filter, MessageState, Select
 use crate::limits::{EXPIRY_FACTS_A_WRITE, OPERATOR_MESSAGES_A_REQUEST, OPERATOR_STEP};
 use crate::shard::backlog::{Changed, Lane, Settlement, stored_octets};
 use crate::shard::replay::names::Names;
-use crate::shard::replay::settle::settle;
+use crate::shard::replay::settle::{settle, write_gathered};
 use crate::shard::state::Shard;
 use futures_lite::future::yield_now;
 use std::rc::Rc;
@@ -75,6 +75,10 @@ async fn all<D: Disk, C: Clock>(
 }
 
 /// Changes a few messages of a lane and makes that durable.
+///
+/// The last word about a unit holds, so words are written in the order in which they were decided: names, which take reads, are looked
+/// up before anything changes; the changes are made without a wait between them; and what the lane had decided before
+/// is written before them.
 async fn one_step<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     lane: &Rc<Lane>,
@@ -84,9 +88,9 @@ async fn one_step<D: Disk, C: Clock>(
     done: &mut Done,
 ) -> Option<()> {
     let (_deciding, looking) = (shard.telling.guard(), shard.looking.guard());
-    let mut names = Names::new(&shard.disk);
-    let (mut gathered, mut facts) = (Vec::new(), 0);
-    for stamp in stamps {
+    let named = queue_ids(shard, lane, stamps).await;
+    let (mut writes, mut facts) = (vec![Vec::new()], 0);
+    for (stamp, queue_id) in stamps.iter().zip(named) {
         done.found += 1;
         let (place, ordinals, is_last) = match change(shard, lane, action, state, *stamp) {
             Changed::Busy => {
@@ -102,27 +106,47 @@ async fn one_step<D: Disk, C: Clock>(
         if is_last {
             lane.usage.lower(stored_octets(&place.1));
         }
-        let queue_id = names.queue_id(place).await.map(|queue_id| queue_id.to_string());
         let action_word = action.word();
         tracing::info!(queue_id, domain = %lane.domain, action = action_word, units, "done by an operator");
         if facts + units > EXPIRY_FACTS_A_WRITE {
             facts = 0;
-            if !settle(shard, lane, &core::mem::take(&mut gathered)).await {
-                return None;
-            }
+            writes.push(Vec::new());
         }
         facts += units;
         let outcome = outcome_of(action);
         let fact = |ordinal: &u16| Fact { stamp: *stamp, ordinal: *ordinal, outcome, code: 0 };
         let facts = ordinals.iter().map(fact).collect();
-        gathered.push(Settlement { place, facts, looking: looking.clone() });
+        let settlement = Settlement { place, facts, looking: looking.clone() };
+        writes.last_mut().expect("there is one").push(settlement);
     }
-    let is_durable = gathered.is_empty() || settle(shard, lane, &gathered).await;
+    write_gathered(shard, lane).await;
+    let mut is_durable = true;
+    for gathered in writes.iter().filter(|gathered| !gathered.is_empty()) {
+        is_durable &= settle(shard, lane, gathered).await;
+    }
     if action == Action::Release {
         // Whatever comes next, its end included, is behind the word that it was released.
         shard.lanes.requeued(lane);
     }
     is_durable.then_some(())
+}
+
+/// For the log.
+async fn queue_ids<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    lane: &Lane,
+    stamps: &[Stamp],
+) -> Vec<Option<String>> {
+    let mut names = Names::new(&shard.disk);
+    let mut queue_ids = Vec::with_capacity(stamps.len());
+    for stamp in stamps {
+        let place = lane.queue.borrow().place(*stamp);
+        queue_ids.push(match place {
+            Some(place) => names.queue_id(place).await.map(|queue_id| queue_id.to_string()),
+            None => None,
+        });
+    }
+    queue_ids
 }
 
 fn change<D: Disk, C: Clock>(
@@ -136,7 +160,7 @@ fn change<D: Disk, C: Clock>(
     match action {
         Action::Hold => queue.hold_message(stamp, shard.wall_s()),
         Action::Release => queue.release(stamp),
-        Action::Delete | Action::Discard => queue.end(stamp, state == Some(MessageState::Held)),
+        Action::Delete | Action::Discard => queue.end(stamp, state),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers to the operator: one task a shard, over the lanes that it owns.
 //!
-//! One question at a time, each bounded by its page, with a turn for others between steps; what is read from the disk is
+//! One question at a time, but for searches and exports, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
 //! read beside the deliveries, never instead of one. A question that comes while the queue of questions is full waits in
 //! the admin thread. An answer that nobody waits for any more is dropped.
 //!
@@ -15,8 +15,9 @@ mod view;
 use super::link::Spawn;
 use super::mesh::owner;
 use super::state::Shard;
-use crate::bridge::operator::{Request, ShardStatus, SinceStart};
-use async_channel::Receiver;
+use crate::bridge::operator::{MessageDetail, Request, ShardStatus, SinceStart};
+use crate::limits::OPERATOR_EXPORTS_MAX;
+use async_channel::{Receiver, Sender};
 use core::cell::Cell;
 use futures_lite::future::or;
 use std::rc::Rc;
@@ -29,7 +30,7 @@ pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
     requests: Receiver<Request>,
     spawn: S,
 ) {
-    let exports = Rc::<Cell<u32>>::default();
+    let (exports, shows) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
     while !shard.is_shutting_down() {
         let shutdown = shard.shutdown.wait();
         let next = or(async { requests.recv().await.ok() }, async {
@@ -37,6 +38,14 @@ pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
             None
         });
         let Some(request) = next.await else { continue };
+        if let Request::Show(id, answer) = request {
+            // It may search for long, and whoever asks whether the server is ready does not wait for it.
+            let (shard, shows) = (Rc::clone(&shard), Rc::clone(&shows));
+            if shows.get() < OPERATOR_EXPORTS_MAX {
+                spawn.spawn(show(shard, id, answer, shows));
+            }
+            continue;
+        }
         if let Request::Export(id, domain, parts) = request {
             if owns(&shard, &domain) {
                 let (shard, exports) = (Rc::clone(&shard), Rc::clone(&exports));
@@ -60,17 +69,12 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
             }
         }
         Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
-        Request::Export(..) => unreachable!("taken by the caller"),
+        Request::Export(..) | Request::Show(..) => unreachable!("taken by the caller"),
         Request::Flush(domain, answer) => {
             let pending = if owns(shard, &domain) { flush(shard, &domain) } else { 0 };
             let _ = answer.try_send(pending);
         }
         Request::List(filter, answer) => drop(answer.try_send(view::list(shard, &filter).await)),
-        Request::Show(id, answer) => {
-            if let Ok(shown) = view::show(shard, &id).await {
-                let _ = answer.try_send(shown);
-            }
-        }
         Request::Status(answer) => drop(answer.try_send(status(shard).await)),
         Request::Thaw(domain, answer) => {
             let was_frozen = owns(shard, &domain) && shard.lanes.thaw(&domain, shard.clock.now());
@@ -80,6 +84,20 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
             let _ = answer.try_send(was_frozen);
         }
     }
+}
+
+/// Looks for a message; without an answer it was not found in time.
+async fn show<D: Disk, C: Clock>(
+    shard: Rc<Shard<D, C>>,
+    id: String,
+    answer: Sender<Vec<MessageDetail>>,
+    shows: Rc<Cell<u32>>,
+) {
+    shows.set(shows.get() + 1);
+    if let Ok(shown) = view::show(&shard, &id).await {
+        let _ = answer.try_send(shown);
+    }
+    shows.set(shows.get() - 1);
 }
 
 fn owns<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> bool {

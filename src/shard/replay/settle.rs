@@ -20,8 +20,16 @@ use storage::position::ShardId;
 pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
     let enough = lane.settlements.enough();
     or(shard.clock.sleep(SETTLEMENT_PAUSE), enough).await;
+    write_gathered(&shard, &lane).await;
+}
+
+/// Makes what has gathered durable at once; nothing, if somebody else has just done that.
+pub(in crate::shard) async fn write_gathered<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) {
     let gathered = lane.settlements.take();
-    settle(&shard, &lane, &gathered).await;
+    if gathered.is_empty() {
+        return;
+    }
+    settle(shard, lane, &gathered).await;
     lane.settlements.written(gathered.len());
     lane.settled.notify_all();
 }

@@ -177,13 +177,20 @@ impl Queue {
         Changed::Done { place: held.place(), ordinals, is_last: false }
     }
 
-    /// A message ends; of one that is asked for by its being held, the units that are.
-    pub(in crate::shard) fn end(&mut self, stamp: Stamp, held_only: bool) -> Changed {
-        if !held_only && self.is_out(stamp) {
+    /// A message ends; of one that is asked for by its state, the units that are in it.
+    pub(in crate::shard) fn end(&mut self, stamp: Stamp, only: Option<MessageState>) -> Changed {
+        let takes = |state| only.is_none_or(|only| only == state);
+        if only != Some(MessageState::Held) && self.is_out(stamp) {
             return Changed::Busy;
         }
-        let held = self.take_held(stamp);
-        let waiting = if held_only { None } else { self.take_waiting(stamp) };
+        let held = if takes(MessageState::Held) { self.take_held(stamp) } else { None };
+        let mut waiting = None;
+        if takes(MessageState::Queued) {
+            waiting = self.untried.remove(stamp).or_else(|| self.suspects.remove(stamp));
+        }
+        if takes(MessageState::Deferred) && waiting.is_none() {
+            waiting = self.deferred.remove(stamp);
+        }
         let place = waiting.as_ref().or(held.as_ref().map(|(held, _)| held)).map(Waiting::place);
         let Some(place) = place else { return Changed::Nothing };
         let mut ordinals = held.map_or_else(Vec::new, |(_, ordinals)| ordinals);
@@ -302,15 +309,27 @@ mod tests {
         let first = queue.next(HORIZON, Duration::ZERO).unwrap();
         queue.decide(&first.1, 3);
         queue.hold(first, &[3], 7);
-        assert_eq!(queue.end(Stamp(1), false), Changed::Busy);
-        queue.put_back(first);
-        assert_eq!(queue.end(Stamp(1), true), done(first, &[3], false), "one of its units waits");
-        assert_eq!(queue.end(Stamp(1), true), Changed::Nothing);
-        assert_eq!(queue.end(Stamp(1), false), done(first, &[4], true));
+        assert_eq!(queue.end(Stamp(1), None), Changed::Busy);
+        queue.step_aside(first, Duration::ZERO, MINUTE);
+        assert_eq!(queue.end(Stamp(1), Some(MessageState::Queued)), Changed::Nothing);
+        assert_eq!(
+            queue.end(Stamp(1), Some(MessageState::Held)),
+            done(first, &[3], false),
+            "one of its units waits"
+        );
+        assert_eq!(queue.end(Stamp(1), Some(MessageState::Held)), Changed::Nothing);
+        assert_eq!(queue.end(Stamp(1), None), done(first, &[4], true));
         assert!(!queue.knows(Stamp(1)));
-        queue.hold_message(Stamp(2), 7);
-        assert_eq!(queue.end(Stamp(2), false), done(place(2, 2), &[3, 4], true));
-        assert_eq!((queue.held_count(), queue.len()), (0, 2));
+        let third = queue.next(HORIZON, Duration::ZERO).filter(|third| third.1.stamp == Stamp(2)).unwrap();
+        queue.decide(&third.1, 3);
+        queue.hold(third, &[3], 7);
+        queue.step_aside(third, Duration::ZERO, MINUTE);
+        let deferred = Some(MessageState::Deferred);
+        assert_eq!(queue.end(Stamp(2), deferred), done(third, &[4], false), "what is held was not asked for");
+        assert_eq!(queue.end(Stamp(2), None), done(third, &[3], true));
+        queue.hold_message(Stamp(3), 7);
+        assert_eq!(queue.end(Stamp(3), None), done(place(3, 2), &[3, 4], true));
+        assert_eq!((queue.held_count(), queue.len()), (0, 1));
     }
 
     #[test]
@@ -321,7 +340,7 @@ mod tests {
         assert_eq!(queue.authentication(Stamp(1)), 5);
         queue.release(Stamp(1));
         assert_eq!(queue.authentication(Stamp(1)), 5);
-        queue.end(Stamp(1), false);
+        queue.end(Stamp(1), None);
         assert_eq!(queue.authentications().count(), 0);
     }
 }
