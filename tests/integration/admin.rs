@@ -174,7 +174,7 @@ fn status_has_the_fields_that_scripts_rely_on() {
     let node = Node::start(&directory, &config);
     assert_eq!(node.domain()["state"], "unknown", "nothing was tried");
     bring(&node.server, "b@example.test");
-    let domain = node.wait_for("suspect", |domain| domain["state"] == "suspect");
+    let domain = node.wait_for("down", |domain| domain["state"] == "down");
     for count in [
         "backlog",
         "bytes",
@@ -207,7 +207,7 @@ fn status_has_the_fields_that_scripts_rely_on() {
     assert_eq!((status, &told["domains"][0]["accepted"]), (Some(0), &json!(1)));
     let (status, stdout, _) = node.command(&["status"]);
     assert!(
-        status == Some(0) && stdout.starts_with("DOMAIN ") && stdout.contains("example.test  suspect"),
+        status == Some(0) && stdout.starts_with("DOMAIN ") && stdout.contains("example.test  down"),
         "{stdout}"
     );
     let (status, stdout, _) = node.command(&["domain", "show", "example.test"]);

@@ -51,7 +51,7 @@ fn without_a_file_the_embedded_default_is_in_force() {
     assert_eq!(config.domains[0].primaries.hosts()[0].to_string(), "127.0.0.1:2526");
     assert!(stderr.contains("embedded default"), "{stderr}");
     assert_eq!(config.admin.listen, Some("127.0.0.1:8025".parse().unwrap()));
-    for default in ["\"relay\" is in force", "\"hold\" is in force", "\"none\" is in force"] {
+    for default in ["\"relay\" is in force", "\"hold\" is in force", "self-signed certificate"] {
         assert!(stderr.contains(default), "{default}: {stderr}");
     }
 }
