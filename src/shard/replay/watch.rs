@@ -31,7 +31,8 @@ impl Watched<'_> {
         let known_good = if guard.is_watching() { self.known_good(0, KNOWN_GOOD_MIN).len() } else { 0 };
         let weighed = |(mailbox, outcome): (&String, &RecipientOutcome)| {
             let Some(answer) = answer(outcome) else { return Ruling::Settle };
-            let is_known_good = self.is_known_good(mailbox);
+            // A refusal of DATA says nothing of the recipient, and a probe, which ends before DATA, nothing against it.
+            let is_known_good = self.is_known_good(mailbox) || refuses_data(outcome);
             guard.weigh(&Evidence { mailbox, answer, is_known_good, known_good, is_proven }, self.at.now)
         };
         mailboxes.iter().zip(&outcome.recipients).map(weighed).collect()
@@ -75,6 +76,11 @@ impl Watched<'_> {
         let delimiter = self.domain.recipients.subaddress_delimiter;
         self.known.is_accepted(&name, delimiter, self.at, RECIPIENT_ACCEPTED_AGE)
     }
+}
+
+/// Whether it refuses the command DATA, which is about the primary itself.
+fn refuses_data(outcome: &RecipientOutcome) -> bool {
+    matches!(outcome, RecipientOutcome::Rejected { stage: Stage::DataStart, .. })
 }
 
 /// `NotTried` is what a probe has for a recipient that was accepted. A refused MAIL FROM:<> is a refusal too.
