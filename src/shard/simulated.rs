@@ -6,13 +6,16 @@ mod edge;
 mod guard;
 mod inquiry;
 mod link;
+mod manner;
 mod many;
 mod node;
 mod operator;
 mod primary;
 mod recipients;
 mod route;
+mod scripted;
 mod secured;
+mod serving;
 mod upkeep;
 mod window;
 

@@ -1,14 +1,13 @@
 //! A primary on the simulated machine: up or down, with something to say about recipients.
 
+use super::manner::{Act, Manner, Turn};
+use super::serving::Serving;
 use super::{MemoryLink, SimSpawn};
 use crate::bridge::{Certificates, server_config};
-use crate::shard::link::{Dialer, Link, Spawn};
-use crate::shard::tls::SessionLink;
+use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::chunk::DotUnstuffer;
 use crate::smtp::data::Transfer;
-use crate::smtp::path::ForwardPath;
-use crate::smtp::reply::TLS_UNAVAILABLE_454;
-use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerProfile, ServerSession};
+use crate::smtp::server::{RecipientVerdict, ServerProfile, ServerSession};
 use core::cell::{Cell, RefCell};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
@@ -96,6 +95,12 @@ pub(super) struct Primary {
     /// How long it thinks about a message.
     pub(super) thinks: Rc<Cell<Duration>>,
     pub(super) script: Rc<RefCell<Script>>,
+    /// What it says in its own way.
+    pub(super) manner: Rc<RefCell<Option<Manner>>>,
+    /// Since when, and how long before that already.
+    pub(super) began: Rc<Cell<(Duration, Duration)>>,
+    /// So long it takes over each octet that it says, and until when.
+    pub(super) drips: Rc<Cell<(Duration, Duration)>>,
     /// Connections that it served, and that it refused.
     pub(super) served: Rc<Cell<u32>>,
     pub(super) refused: Rc<Cell<u32>>,
@@ -150,120 +155,13 @@ impl Dialer for Primary {
         if let Some(capacity) = self.narrow.get() {
             ours.narrow(capacity);
         }
-        self.spawn.spawn(self.clone().serve(address, theirs));
+        self.spawn.spawn(Serving::run(self.clone(), address, theirs));
         Ok(ours)
     }
 }
 
 impl Primary {
-    async fn serve(self, address: SocketAddr, link: MemoryLink) {
-        let mut link = SessionLink::Plain(link);
-        while self.hangs.get()(address.ip()) {
-            self.clock.sleep(Duration::from_secs(1)).await;
-        }
-        let mut session = ServerSession::new(Arc::new(self.profile()), self.clock.now());
-        let (mut input, mut data, mut octets_left, mut messages) = (Vec::new(), Vec::new(), self.octets(), 0);
-        let mut is_last = false;
-        loop {
-            let step = session.handle_input(&input, self.clock.now());
-            match step.event {
-                ServerEvent::Sender => session.handle_sender(Ok(()), self.clock.now()),
-                ServerEvent::Recipient => {
-                    let ForwardPath::Mailbox(mailbox) = session.transaction().candidate() else {
-                        unreachable!("a domain is always named")
-                    };
-                    let verdict = self.judges.get()(mailbox.local_part());
-                    session.handle_recipient(verdict, self.clock.now());
-                }
-                ServerEvent::Data { start, end } => data.extend_from_slice(&input[start..end]),
-                ServerEvent::Chunk { start, end } => {
-                    data.extend_from_slice(&input[start..end]);
-                }
-                ServerEvent::MessageEnds(summary) => {
-                    self.think(&mut session, &mut link).await;
-                    if self.breaks_over(&subject(&data)) {
-                        // Those before it have their replies.
-                        let _ = link.write(session.output()).await;
-                        return;
-                    }
-                    self.rode.set(self.rode.get() + u32::from(input.len() > step.consumed));
-                    let is_secured = matches!(link, SessionLink::Secured(_));
-                    self.take(&session, &mut data, summary.transfer, is_secured);
-                    messages += 1;
-                    session.handle_message(Ok(&"taken"), self.clock.now());
-                }
-                ServerEvent::Abandoned => data.clear(),
-                ServerEvent::StartTls => {
-                    if !self.secure(&mut session, &mut link).await {
-                        return;
-                    }
-                }
-                ServerEvent::Client | ServerEvent::Etrn => {
-                    unreachable!("the lane sends none of these")
-                }
-                ServerEvent::Idle => {}
-            }
-            input.drain(..step.consumed);
-            if matches!(&*self.script.borrow(), Script::ClosingAfter(most) if messages == *most) {
-                session.handle_shutdown();
-            }
-            if step.consumed > 0 || step.event != ServerEvent::Idle {
-                continue;
-            }
-            let octets = session.output().to_vec();
-            session.output_sent(octets.len());
-            if is_last {
-                // What came before the end was run, and nobody hears of it.
-                return;
-            }
-            write_all(&mut link, &octets).await;
-            let mut memory = [0; 16_384];
-            match link.read(&mut memory).await {
-                Ok(count @ 1..) if !session.is_closing() => {
-                    let count = count.min(usize::try_from(octets_left).unwrap_or(usize::MAX));
-                    octets_left -= count as u64;
-                    input.extend_from_slice(&memory[..count]);
-                    is_last = octets_left == 0;
-                    self.hear(&mut input);
-                }
-                _ => return,
-            }
-        }
-    }
-
-    /// Who thinks has answered what came before.
-    async fn think(&self, session: &mut ServerSession, link: &mut SessionLink<MemoryLink>) {
-        if !self.thinks.get().is_zero() {
-            let octets = session.output().to_vec();
-            session.output_sent(octets.len());
-            write_all(link, &octets).await;
-            self.clock.sleep(self.thinks.get()).await;
-        }
-    }
-
-    /// Answers STARTTLS; false ends the session.
-    async fn secure(&self, session: &mut ServerSession, link: &mut SessionLink<MemoryLink>) -> bool {
-        if self.tls.get() == Tls::Refused {
-            session.handle_start_tls(Err(TLS_UNAVAILABLE_454), self.clock.now());
-            return true;
-        }
-        session.handle_start_tls(Ok(()), self.clock.now());
-        write_all(link, session.output()).await;
-        let octets = session.output().len();
-        session.output_sent(octets);
-        if self.tls.get() == Tls::Broken {
-            let _ = link.read(&mut [0; 512]).await;
-            let _ = link.write(b"this is no handshake\r\n").await;
-            return false;
-        }
-        let is_secured = link.secure(server_tls()).await.is_ok();
-        if is_secured {
-            session.handle_secured(self.clock.now());
-        }
-        is_secured
-    }
-
-    fn profile(&self) -> ServerProfile {
+    pub(super) fn profile(&self) -> ServerProfile {
         let hostname = self.name.borrow().clone();
         ServerProfile {
             hostname,
@@ -274,7 +172,13 @@ impl Primary {
         }
     }
 
-    fn take(&self, session: &ServerSession, data: &mut Vec<u8>, transfer: Transfer, is_secured: bool) {
+    pub(super) fn take(
+        &self,
+        session: &ServerSession,
+        data: &mut Vec<u8>,
+        transfer: Transfer,
+        is_secured: bool,
+    ) {
         self.taken.borrow_mut().push(Taken {
             subject: subject(data),
             is_secured,
@@ -286,15 +190,26 @@ impl Primary {
         data.clear();
     }
 
+    /// How long it behaves as it does.
+    pub(super) fn since(&self) -> Duration {
+        let (began, before) = self.began.get();
+        self.clock.now() - began + before
+    }
+
+    /// What it does at this point.
+    pub(super) fn act(&self, turn: &Turn<'_>) -> Act {
+        self.manner.borrow().as_ref().map_or(Act::Regular, |manner| manner(turn))
+    }
+
     /// Octets that the next connection takes.
-    fn octets(&self) -> u64 {
+    pub(super) fn octets(&self) -> u64 {
         match &mut *self.script.borrow_mut() {
             Script::CloseBehind(lives) if !lives.is_empty() => lives.remove(0),
             _ => u64::MAX,
         }
     }
 
-    fn breaks_over(&self, subject: &str) -> bool {
+    pub(super) fn breaks_over(&self, subject: &str) -> bool {
         match &mut *self.script.borrow_mut() {
             Script::BreaksOver(number, times @ 1..) if *subject == number.to_string() => {
                 *times -= 1;
@@ -304,21 +219,13 @@ impl Primary {
         }
     }
 
-    fn hear(&self, input: &mut [u8]) {
+    pub(super) fn hear(&self, input: &mut [u8]) {
         const BDAT: &[u8] = b"BDAT ";
         let found: Vec<usize> = (0..input.len()).filter(|at| input[*at..].starts_with(BDAT)).collect();
         self.most_behind.set(self.most_behind.get().max(found.len()));
         if matches!(*self.script.borrow(), Script::DoesNotSwallow) {
             found.into_iter().for_each(|at| input[at] = b'X');
         }
-    }
-}
-
-async fn write_all(link: &mut SessionLink<MemoryLink>, octets: &[u8]) {
-    let mut rest = octets;
-    while !rest.is_empty() {
-        let Ok(count) = link.write(rest).await else { return };
-        rest = &rest[count..];
     }
 }
 
@@ -333,14 +240,14 @@ fn body(data: &[u8], transfer: Transfer) -> String {
 }
 
 /// What it shows is signed by itself, as most primaries' is.
-fn server_tls() -> Arc<ServerConfig> {
+pub(super) fn server_tls() -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(vec!["primary.test".to_owned()]).expect("a name");
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let certified = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &ring::default_provider());
     server_config(Certificates::new(vec![Arc::new(certified.expect("they belong together"))])).expect("ring")
 }
 
-fn subject(data: &[u8]) -> String {
+pub(super) fn subject(data: &[u8]) -> String {
     let text = String::from_utf8_lossy(data);
     let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
     line.unwrap_or("none").to_owned()
@@ -365,6 +272,9 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         tls: Rc::default(),
         thinks: Rc::default(),
         script: Rc::default(),
+        manner: Rc::default(),
+        began: Rc::default(),
+        drips: Rc::default(),
         served: Rc::default(),
         refused: Rc::default(),
         rode: Rc::default(),

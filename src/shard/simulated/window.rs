@@ -15,14 +15,14 @@ use storage::clock::Clock;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 
 /// Messages with increasing numbers as subjects, taken while the primary is down; every third is dotted, some have two recipients.
-async fn fill(shard: &Rc<SimShard>, spawn: &SimSpawn, messages: u32) {
+pub(super) async fn fill(shard: &Rc<SimShard>, spawn: &SimSpawn, messages: u32) {
     let mut ours = greeted(Rc::clone(shard), spawn).await;
     for number in 1..=messages {
         bring(&mut ours, number).await;
     }
 }
 
-async fn bring(ours: &mut MemoryLink, number: u32) {
+pub(super) async fn bring(ours: &mut MemoryLink, number: u32) {
     let second = if number.is_multiple_of(5) { "RCPT TO:<second@example.test>\r\n" } else { "" };
     let envelope =
         format!("MAIL FROM:<a@example.org>\r\nRCPT TO:<r{number}@example.test>\r\n{second}DATA\r\n");
@@ -32,7 +32,7 @@ async fn bring(ours: &mut MemoryLink, number: u32) {
 }
 
 /// What a server that reads a body as commands would do harm with.
-fn body(number: u32) -> String {
+pub(super) fn body(number: u32) -> String {
     let dots = if number.is_multiple_of(3) { "\r\n.dots\r\n..\r\n." } else { "" };
     format!("RSET\r\nMAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.test>\r\nNOOP\r\n{number}{dots}")
 }

@@ -69,6 +69,23 @@ fn a_probe_ends_behind_its_last_rcpt_and_sends_no_data() {
     }
 }
 
+/// What is left of a probe's envelope would get the chunk for its message (H45): RSET goes in front of it.
+#[test]
+fn h45_no_chunk_is_asked_for_over_an_envelope_that_a_probe_left() {
+    let mut session = ClientSession::new("mx2.example.net", Moment::ZERO);
+    session.handle_input(b"220 hi\r\n", Moment::ZERO);
+    session.handle_input(b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n", Moment::ZERO);
+    session.probe(&envelope("", &["a@x"]), Moment::ZERO);
+    for reply in [&b"250 sender\r\n"[..], b"250 recipient\r\n"] {
+        session.handle_input(reply, Moment::ZERO);
+    }
+    session.output_sent(session.output().len());
+    session.ask_for_chunks();
+    session.send(&envelope("b@x", &["a@x"]), Moment::ZERO);
+    let said = String::from_utf8_lossy(session.output()).into_owned();
+    assert!(said.starts_with("RSET\r\nBDAT 6 LAST\r\nXNOP\r\nRSET\r\nMAIL FROM:<b@x>"), "{said}");
+}
+
 #[test]
 fn a_probe_whose_sender_is_refused_ends_for_all() {
     for (keyword, replies) in [("PIPELINING", "550 no\r\n503 no\r\n"), ("HELP", "550 no\r\n")] {
