@@ -13,8 +13,9 @@
 //!   before the data parks its unit: nothing final follows. A refusal of the data is about that message alone (H40).
 //! - *Frozen*: nothing is handed over; recipients are asked for until the primary takes them again.
 //! - *Judging*: it has shown that it takes who it should. Parked units are offered once more, and what is refused now is. A
-//!   recipient that it used to take stays parked for [`GUARD_PATIENCE`], since the rest of it may still come back, and is held for the
-//!   operator then; so does what is refused at DATA, which no probe asks for; so is everybody where fewer than [`KNOWN_GOOD_MIN`] are known to be good. It ends when nothing waits any more.
+//!   recipient that it used to take stays parked for [`GUARD_PATIENCE`], since the rest of it may still come back, and is held
+//!   for the operator then; so is what is refused at DATA, which no probe asks for, and everybody where fewer than
+//!   [`KNOWN_GOOD_MIN`] are known to be good. It ends when nothing waits any more.
 //!
 //! Evidence that freezes, each address once for the life of an outage: [`KNOWN_GOOD_MIN`] known-good recipients refused; with
 //! fewer known, as many distinct recipients refused, and more than were taken in this drain; or [`ABNORMAL_MIN`] and over a
