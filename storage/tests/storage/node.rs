@@ -325,6 +325,7 @@ fn open_nothing(opened: &Opened) -> Opened {
         directories: Vec::new(),
         findings: Vec::new(),
         messages: 0,
+        totals: Vec::new(),
     }
 }
 
