@@ -118,7 +118,7 @@ fn what_was_handed_over_is_known_in_the_next_outage() {
     server.process.wait_for("nothing is left to hand over now");
     sink.stop();
     send(&mut client, "good@example.test");
-    server.process.wait_for("the primary is not available");
+    server.process.wait_for("the primary is tried again later");
     rcpt(&mut client, "good+x@example.test", "250 2.1.5");
     rcpt(&mut client, "new@example.test", "450 4.1.1");
     let sink = Primary::sink(&primary.to_string(), &record, &[]);
