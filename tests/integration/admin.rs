@@ -147,6 +147,25 @@ fn the_token_is_made_once_and_nothing_is_told_without_it() {
     assert_eq!(again.token, node.token);
 }
 
+/// A shard whose questions have nobody to ask them took its executor for itself, and answered no sender.
+#[test]
+fn without_a_listener_mail_is_taken_and_handed_over_all_the_same() {
+    let directory = Scratch::new("admin-off");
+    let record = directory.path("record.jsonl");
+    let sink = Primary::sink("127.0.0.1:0", &record, &[]);
+    let settings = Settings { primary: sink.address.parse().unwrap(), ..Settings::default() };
+    let config = configure(&directory, &settings);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let off = text.replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"\"");
+    assert_ne!(text, off);
+    std::fs::write(&config, off).unwrap();
+    let mut server = Server::start(&config);
+    bring(&server, "a@example.test");
+    server.process.wait_for("handed over");
+    assert!(!server.stop().iter().any(|line| line.contains("the admin API listens")));
+    sink.stop();
+}
+
 #[test]
 fn a_bad_token_file_and_a_taken_address_end_the_start() {
     let directory = Scratch::new("admin-start");

@@ -37,7 +37,8 @@ pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
             shutdown.await;
             None
         });
-        let Some(request) = next.await else { continue };
+        // Or there is nobody who asks: no listener is configured.
+        let Some(request) = next.await else { break };
         if let Request::Show(id, answer) = request {
             // It may search for long, and whoever asks whether the server is ready does not wait for it.
             let (shard, shows) = (Rc::clone(&shard), Rc::clone(&shows));
