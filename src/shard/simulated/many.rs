@@ -30,6 +30,15 @@ pub(super) fn plan(domains: u32, retry_interval: Duration, address: fn(u32) -> I
     plan
 }
 
+/// One domain with two hosts, in order.
+fn plan_of_two_hosts() -> Plan {
+    let mut plan = plan(1, 5 * MINUTE, |_| IpAddr::from([192, 0, 2, 1]));
+    let second = Address { host: Host::Address(IpAddr::from([192, 0, 2, 2])), port: 25 };
+    let Primaries::Hosts(hosts) = &mut plan.config.domains[0].primaries else { unreachable!() };
+    hosts.push(second);
+    plan
+}
+
 /// A message for each of the domains.
 pub(super) async fn send_to_all(shard: &Rc<SimShard>, spawn: &SimSpawn, domains: u32) {
     let mut link = greeted(Rc::clone(shard), spawn).await;
@@ -108,11 +117,7 @@ fn h49_a_host_that_many_domains_share_is_asked_by_one_of_them() {
 
 #[test]
 fn a_host_that_swallows_everything_does_not_stand_before_the_next_one() {
-    let mut plan = plan(1, 5 * MINUTE, |_| IpAddr::from([192, 0, 2, 1]));
-    let second = Address { host: Host::Address(IpAddr::from([192, 0, 2, 2])), port: 25 };
-    let Primaries::Hosts(hosts) = &mut plan.config.domains[0].primaries else { unreachable!() };
-    hosts.push(second);
-    play(plan, async move |shard, primary, clock, spawn| {
+    play(plan_of_two_hosts(), async move |shard, primary, clock, spawn| {
         primary.up.set(true);
         primary.swallows.set(|address| address == IpAddr::from([192, 0, 2, 1]));
         send_to_all(&shard, &spawn, 1).await;
@@ -124,11 +129,7 @@ fn a_host_that_swallows_everything_does_not_stand_before_the_next_one() {
 
 #[test]
 fn a_host_that_accepts_and_says_nothing_leaves_the_next_one_its_turn() {
-    let mut plan = plan(1, 5 * MINUTE, |_| IpAddr::from([192, 0, 2, 1]));
-    let second = Address { host: Host::Address(IpAddr::from([192, 0, 2, 2])), port: 25 };
-    let Primaries::Hosts(hosts) = &mut plan.config.domains[0].primaries else { unreachable!() };
-    hosts.push(second);
-    play(plan, async move |shard, primary, clock, spawn| {
+    play(plan_of_two_hosts(), async move |shard, primary, clock, spawn| {
         primary.up.set(true);
         primary.hangs.set(|address| address == IpAddr::from([192, 0, 2, 1]));
         send_to_all(&shard, &spawn, 1).await;
