@@ -358,25 +358,23 @@ fn ten_thousand_messages_page_through_without_hole_or_repeat_while_mail_arrives(
     load(count);
     let meanwhile = std::thread::scope(|scope| {
         let more = scope.spawn(|| load(500));
-        let (mut seen, mut order, mut after) = (BTreeSet::new(), Vec::new(), String::new());
+        let (mut seen, mut after) = (Vec::new(), String::new());
         loop {
             let page = node.get(&format!("/api/v1/queue?limit=100{after}"));
-            for id in ids(&page) {
-                assert!(seen.insert(id.clone()), "{id} twice");
-                order.push(page["messages"][0]["received_s"].as_u64().unwrap());
-            }
+            seen.extend(ids(&page));
             let Some(next) = page["next"].as_str() else { break };
             after = format!("&after={next}");
         }
         more.join().unwrap();
-        assert!(order.is_sorted());
-        seen.len()
+        seen
     });
-    assert!((count..=count + 500).contains(&meanwhile), "{meanwhile}");
+    assert!(meanwhile.len() >= count, "{}", meanwhile.len());
     assert_eq!(node.domain()["backlog"], count + 500);
     let (_, stdout, _) = node.command(&["queue", "list", "--json", "--limit", "0"]);
-    let all: BTreeSet<String> = ids(&serde_json::from_str(&stdout).unwrap()).into_iter().collect();
-    assert_eq!(all.len(), count + 500);
+    let all = ids(&serde_json::from_str(&stdout).unwrap());
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), count + 500);
+    // What was listed while mail came is how all of it begins: nothing left out, nothing twice, in order.
+    assert!(all.starts_with(&meanwhile), "of {}", meanwhile.len());
     // What many requests do to all of them.
     let (status, stdout, stderr) = node.command(&["queue", "hold", "--all", "--domain", "example.test"]);
     assert_eq!((status, stdout.as_str()), (Some(0), "messages: 10500, recipients: 10500\n"), "{stderr}");
