@@ -101,6 +101,11 @@
 //!   are bounded together (P4). There is no fact of intent in the journal yet: what a crash left unknown is not listed.
 //! - **Only who was alone is blamed** (H44): a session that breaks with several in flight makes its first message without an outcome a
 //!   suspect, tried alone until it has passed or broken three more; the others go back to their places.
+//! - **A session speaks for one client at a time** (`smtp::client::naming`). XCLIENT rides behind the message before, so another client each time
+//!   costs three round trips; where the primary takes no second one (Postfix gives leave by the address that it has been told) the lane makes the
+//!   next session at once. EHLO is said in the client's name: Postfix goes by that and forgets the HELO attribute. Whom the primary refuses
+//!   by XCLIENT or that EHLO has his message's answer, and who breaks sessions by his name steps aside as by his data (H44): a stranger's address or
+//!   name must not stop a lane. What we ask by MAIL FROM:<> is asked in a session of our own.
 //! - **Deadlines are swept, not timed**: a session that waits leaves its waker and its deadline in one cell; one
 //!   timer a shard looks at all of them. A thousand idle sessions cost one wake-up in two seconds.
 //! - **Facts gather before they are journalled**, up to 8 messages or 20 ms, within what P4 allows: else each

@@ -8,6 +8,8 @@ use core::time::Duration;
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
 /// parameters add to it. Longer: `500 5.5.2`, the line is skipped.
 pub const COMMAND_LINE_OCTETS_MAX: usize = 4096;
+/// Longest XCLIENT or XFORWARD that our client says, CRLF included (RFC 5321 4.5.3.1.4: 512). Longer: without the HELO name.
+pub const CLIENT_NAMING_OCTETS_MAX: usize = 512;
 /// Longest reply line that a client accepts, CRLF included (RFC 5321 4.5.3.1.5: 512). Longer: the session ends.
 pub const REPLY_LINE_OCTETS_MAX: usize = 4096;
 /// Most lines of one reply that a client accepts; more: the session ends.

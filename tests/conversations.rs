@@ -15,6 +15,7 @@
 //! V: etrn 253 2.0.0 text      likewise (else: 251)
 //! X: shutdown | send from= to=a@b,c@d octets=9 8bit utf8 mail=RET=FULL|ENVID=x rcpt=NOTIFY=NEVER|ORCPT=x;y,-
 //! X: sent | queued | progress | quit | disconnect | ready | ask | distrusts | chunk 9 from= to= (as send)
+//! X: from 192.0.2.7 helo [SMTP] | from | name | settled | unnamed | spent   whose messages come next (ours), XCLIENT
 //! ! whole    what is tested depends on time, so the file is fed whole only
 //! ! size 100 | ! recipients 2 | ! starttls | ! xclient       the server's profile, and who the client is
 //! ```

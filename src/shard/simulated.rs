@@ -8,6 +8,7 @@ mod inquiry;
 mod link;
 mod manner;
 mod many;
+mod naming;
 mod node;
 mod operator;
 mod primary;

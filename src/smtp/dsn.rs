@@ -140,6 +140,16 @@ pub fn decode_xtext(text: &str) -> Option<Vec<u8>> {
     Some(octets)
 }
 
+/// Appends octets in xtext (RFC 3461 4), the inverse of [`decode_xtext`].
+pub(crate) fn push_xtext(out: &mut String, octets: &[u8]) {
+    for octet in octets {
+        match octet {
+            b'!'..=b'~' if !b"+=".contains(octet) => out.push(char::from(*octet)),
+            _ => out.push_str(&format!("+{octet:02X}")),
+        }
+    }
+}
+
 /// RFC 6533 3: characters of ASCII but `+`, `=` and `\`, all others, and `\x{...}`.
 fn is_unitext(address: &str) -> bool {
     let mut parts = address.split('\\');
@@ -193,6 +203,10 @@ mod tests {
     fn xtext_is_decoded_and_nothing_else_passes() {
         assert_eq!(decode_xtext("a+2Bb+3d"), Some(b"a+b=".to_vec()));
         assert_eq!(decode_xtext(""), Some(Vec::new()));
+        let mut encoded = String::new();
+        push_xtext(&mut encoded, "a+b= \u{fc}~[x]\r\n".as_bytes());
+        assert_eq!(encoded, "a+2Bb+3D+20+C3+BC~[x]+0D+0A");
+        assert_eq!(decode_xtext(&encoded), Some("a+b= \u{fc}~[x]\r\n".as_bytes().to_vec()));
         for text in ["a=b", "+", "+2", "+2G", "a b", "ü", "+-1"] {
             assert_eq!(decode_xtext(text), None, "{text}");
         }

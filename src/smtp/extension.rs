@@ -9,7 +9,7 @@
 use core::fmt;
 
 use crate::smtp::output::append;
-use crate::smtp::xclient;
+use crate::smtp::xclient::{self, Attributes};
 
 /// What differs from server to server and from client to client.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +47,10 @@ pub struct Capabilities {
     pub smtputf8: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
-    /// XCLIENT.
-    pub xclient: bool,
-    /// XFORWARD.
-    pub xforward: bool,
+    /// XCLIENT, with the attributes that it takes.
+    pub xclient: Option<Attributes>,
+    /// XFORWARD, with the attributes that it takes.
+    pub xforward: Option<Attributes>,
 }
 
 impl Capabilities {
@@ -69,8 +69,8 @@ impl Capabilities {
             "CHUNKING" => self.chunking = true,
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
-            "XCLIENT" => self.xclient = true,
-            "XFORWARD" => self.xforward = true,
+            "XCLIENT" => self.xclient = Some(Attributes::named(words)),
+            "XFORWARD" => self.xforward = Some(Attributes::named(words)),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ mod tests {
             chunking: true,
             smtputf8: true,
             dsn: true,
-            xclient: true,
+            xclient: Some(Attributes::named(xclient::ATTRIBUTES.split(' '))),
             ..Capabilities::default()
         };
         assert_eq!(capabilities, expected);
@@ -154,6 +154,7 @@ mod tests {
         capabilities.note("XCLIENT NAME ADDR");
         capabilities.note("PIPELININGX");
         capabilities.note("");
-        assert!(capabilities.starttls && capabilities.xclient && !capabilities.pipelining);
+        assert!(capabilities.starttls && !capabilities.pipelining && capabilities.xforward.is_none());
+        assert_eq!(capabilities.xclient, Some(Attributes::named(["addr", "Name", "X"].into_iter())));
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use stratamx::smtp::Moment;
 use stratamx::smtp::client::{
-    ClientEvent, ClientSession, Envelope, Extensions, RecipientOutcome, TransactionOutcome,
+    ClientEvent, ClientSession, Envelope, Extensions, RecipientOutcome, Standing, TransactionOutcome,
+    TrueClient,
 };
 use stratamx::smtp::command::{Command, CommandError};
 use stratamx::smtp::dsn::RcptDsn;
@@ -14,6 +15,8 @@ use super::{Action, Conversation, Feed, assert_same, pieces};
 
 struct ClientHost {
     session: ClientSession,
+    /// Whose messages come next.
+    client: Option<TrueClient>,
     now: Moment,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -23,7 +26,8 @@ struct ClientHost {
 pub(super) fn play(conversation: &Conversation, feed: Feed) {
     let now = Duration::from_secs(1000);
     let session = ClientSession::new("mx2.example.net", now);
-    let mut host = ClientHost { session, now, input: Vec::new(), output: Vec::new(), events: Vec::new() };
+    let mut host =
+        ClientHost { session, client: None, now, input: Vec::new(), output: Vec::new(), events: Vec::new() };
     let mut expected = Vec::new();
     let mut offset = 0;
     for action in &conversation.actions {
@@ -63,6 +67,14 @@ impl ClientHost {
                 let (octets, arguments) = arguments.split_once(' ').expect("octets and an envelope");
                 self.send(arguments, Some(octets.parse().expect("octets")));
             }
+            "from" => self.client = client(arguments),
+            "name" => {
+                let client = self.client.as_ref().expect("a client");
+                self.session.name_client(client, self.now);
+            }
+            "settled" => assert_eq!(self.session.standing(self.client.as_ref()), Standing::Settled),
+            "unnamed" => assert_eq!(self.session.standing(self.client.as_ref()), Standing::Unnamed),
+            "spent" => assert_eq!(self.session.standing(self.client.as_ref()), Standing::Spent),
             "ask" => self.session.ask_for_chunks(),
             "queued" => self.session.handle_data_queued(),
             "distrusts" => assert!(self.session.distrusts_chunks()),
@@ -97,8 +109,13 @@ impl ClientHost {
             })
             .collect();
         let dsn = dsn.expect("parameters of RCPT");
-        let extensions =
-            Extensions { dsn: mail.dsn, recipients: &dsn, header_needs_smtputf8: argument("utf8").is_some() };
+        let client = self.client.clone();
+        let extensions = Extensions {
+            dsn: mail.dsn,
+            recipients: &dsn,
+            header_needs_smtputf8: argument("utf8").is_some(),
+            client: client.as_ref(),
+        };
         let envelope = Envelope {
             reverse_path: argument("from=").unwrap_or_default(),
             recipients: &recipients,
@@ -141,11 +158,21 @@ impl ClientHost {
             ClientEvent::TransactionDone(outcome) => render(outcome),
             ClientEvent::Failed(failure) => format!("failed {failure}"),
             ClientEvent::StartTls => "start-tls".to_owned(),
+            ClientEvent::NamingRefused(reply) => format!("naming-refused({reply})"),
+            ClientEvent::ClientRefused(reply) => format!("client-refused({reply})"),
             ClientEvent::TlsRefused(reply) => format!("tls-refused({reply})"),
             ClientEvent::Closed => "closed".to_owned(),
         };
         self.events.push(text);
     }
+}
+
+/// `ADDRESS HELO`, and `SMTP` of one that said HELO; nothing: ourselves.
+fn client(text: &str) -> Option<TrueClient> {
+    let mut words = text.split(' ');
+    let address = words.next().filter(|word| !word.is_empty())?.parse().expect("an address");
+    let helo = words.next().unwrap_or_default();
+    TrueClient::new(address, helo, words.next() != Some("SMTP"))
 }
 
 fn render(outcome: &TransactionOutcome) -> String {

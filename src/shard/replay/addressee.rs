@@ -41,6 +41,7 @@ pub(super) fn extensions<'a>(message: &'a MessageView<'_>, recipients: &'a [Rcpt
         dsn: MailDsn { ret, envid: &said.envid },
         recipients,
         header_needs_smtputf8: said.smtputf8.is_some_and(|said| said.header_8bit),
+        client: None,
     }
 }
 

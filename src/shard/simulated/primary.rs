@@ -42,11 +42,26 @@ pub(super) enum Tls {
     Refused,
 }
 
+/// Whether a primary understands XCLIENT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Xclient {
+    #[default]
+    Never,
+    Always,
+    /// Once a connection, though it offers it on.
+    Once,
+    /// Always; but its first five connections end over 198.51.100.6.
+    ClosesOver,
+}
+
 /// A message that a primary took.
 pub(super) struct Taken {
     /// It came through TLS.
     pub(super) is_secured: bool,
     pub(super) subject: String,
+    /// Whom XCLIENT named, and what EHLO said.
+    pub(super) client: Option<IpAddr>,
+    pub(super) hello: String,
     /// Those that it accepted.
     pub(super) recipients: Vec<String>,
     pub(super) at: Duration,
@@ -92,6 +107,7 @@ pub(super) struct Primary {
     pub(super) judges: Rc<Cell<Judge>>,
     pub(super) taken: Rc<RefCell<Vec<Taken>>>,
     pub(super) tls: Rc<Cell<Tls>>,
+    pub(super) xclient: Rc<Cell<Xclient>>,
     /// How long it thinks about a message.
     pub(super) thinks: Rc<Cell<Duration>>,
     pub(super) script: Rc<RefCell<Script>>,
@@ -161,7 +177,15 @@ impl Dialer for Primary {
 }
 
 impl Primary {
-    pub(super) fn profile(&self) -> ServerProfile {
+    pub(super) fn session(&self) -> ServerSession {
+        let mut session = ServerSession::new(Arc::new(self.profile()), self.clock.now());
+        if self.xclient.get() != Xclient::Never {
+            session.allow_xclient();
+        }
+        session
+    }
+
+    fn profile(&self) -> ServerProfile {
         let hostname = self.name.borrow().clone();
         ServerProfile {
             hostname,
@@ -182,6 +206,8 @@ impl Primary {
         self.taken.borrow_mut().push(Taken {
             subject: subject(data),
             is_secured,
+            client: session.client().address,
+            hello: session.greeted_as().to_owned(),
             recipients: session.transaction().recipients().map(str::to_owned).collect(),
             at: self.clock.now(),
             body: body(data, transfer),
@@ -217,6 +243,19 @@ impl Primary {
             }
             _ => false,
         }
+    }
+
+    /// What it does not want to be told; true ends the connection.
+    pub(super) fn names_too_much(&self, session: &ServerSession, input: &mut [u8]) -> bool {
+        let found = input.windows(8).position(|octets| octets == b"XCLIENT ");
+        let is_named = session.client().address.is_some();
+        if let Some(at) = found.filter(|_| is_named && self.xclient.get() == Xclient::Once) {
+            input[at + 1] = b'X';
+        }
+        let is_over = self.xclient.get() == Xclient::ClosesOver
+            && self.served.get() <= 5
+            && input.windows(18).any(|octets| octets == b"ADDR=198.51.100.6 ");
+        is_over
     }
 
     pub(super) fn hear(&self, input: &mut [u8]) {
@@ -270,6 +309,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         judges: Rc::new(Cell::new(judges)),
         taken,
         tls: Rc::default(),
+        xclient: Rc::default(),
         thinks: Rc::default(),
         script: Rc::default(),
         manner: Rc::default(),

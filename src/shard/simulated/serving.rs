@@ -35,7 +35,7 @@ impl Serving {
         while primary.hangs.get()(address.ip()) {
             primary.clock.sleep(Duration::from_secs(1)).await;
         }
-        let session = ServerSession::new(Arc::new(primary.profile()), primary.clock.now());
+        let session = primary.session();
         let (octets_left, connection) = (primary.octets(), primary.served.get());
         let link = SessionLink::Plain(link);
         let (input, data, said) = Default::default();
@@ -75,8 +75,8 @@ impl Serving {
             ServerEvent::MessageEnds(summary) => self.message_ends(summary, input_is_behind).await?,
             ServerEvent::Abandoned => self.data.clear(),
             ServerEvent::StartTls => self.secure().await?,
-            ServerEvent::Client | ServerEvent::Etrn => unreachable!("the lane sends none of these"),
-            ServerEvent::Idle => {}
+            ServerEvent::Etrn => unreachable!("the lane does not say it"),
+            ServerEvent::Client | ServerEvent::Idle => {}
         }
         self.replied(act);
         self.input.drain(..step.consumed);
@@ -276,6 +276,9 @@ impl Serving {
         self.octets_left -= count as u64;
         self.input.extend_from_slice(&memory[..count]);
         self.is_last = self.octets_left == 0;
+        if self.primary.names_too_much(&self.session, &mut self.input) {
+            return None;
+        }
         self.primary.hear(&mut self.input);
         Some(())
     }

@@ -1,7 +1,7 @@
 //! One transaction in flight: which reply comes next, and what each recipient got so far.
 //!
 //! ```text
-//!   [Clear -> Swallow -> Reset] -> Sender -> Recipient(0..n) -> DataStart --354--> Data --sent--> DataEnd --> over
+//!   [Clear -> Swallow -> Reset] -> [Forward] -> Sender -> Recipient(0..n) -> DataStart --354--> Data --sent--> DataEnd --> over
 //!                                        |                 |354, nobody left
 //!                                        |                 v
 //!                                        v              EmptyDot --> over
@@ -60,6 +60,9 @@ pub(super) struct Flight {
     content: Content,
     /// It began with a chunk that had to be refused.
     asks: bool,
+    /// XFORWARD goes in front of MAIL.
+    forwards: bool,
+    forward_refusal: Option<ReceivedReply>,
 }
 
 /// The command whose reply comes next.
@@ -68,6 +71,7 @@ enum Awaited {
     Clear,
     Swallow,
     Reset,
+    Forward,
     Sender,
     Recipient(usize),
     DataStart,
@@ -129,10 +133,13 @@ impl Flight {
         envelope: &Envelope<'_>,
         capabilities: &Capabilities,
         prelude: Prelude,
+        forward: Option<Vec<u8>>,
         goal: Goal,
     ) -> Self {
-        let mut unsent = VecDeque::with_capacity(envelope.recipients.len() + 4);
+        let mut unsent = VecDeque::with_capacity(envelope.recipients.len() + 5);
+        let forwards = forward.is_some();
         let awaited = match prelude {
+            Prelude::Nothing if forwards => Awaited::Forward,
             Prelude::Nothing => Awaited::Sender,
             Prelude::Reset => Awaited::Reset,
             Prelude::RefusedChunk => Awaited::Clear,
@@ -140,9 +147,10 @@ impl Flight {
         if awaited == Awaited::Clear {
             unsent.extend([b"RSET\r\n".to_vec(), REFUSED_CHUNK.to_vec()]);
         }
-        if awaited != Awaited::Sender {
+        if prelude != Prelude::Nothing {
             unsent.push_back(b"RSET\r\n".to_vec());
         }
+        unsent.extend(forward);
         let smtputf8 = capabilities.smtputf8
             && (envelope.needs_smtputf8() || envelope.recipients.iter().any(|path| !path.is_ascii()));
         unsent.push_back(mail_line(envelope, capabilities, smtputf8));
@@ -161,7 +169,8 @@ impl Flight {
             }
         }
         let recipients = vec![Progress::Unanswered; envelope.recipients.len()];
-        Self { unsent, awaited, sender_refusal: None, recipients, goal, content, asks }
+        let (sender_refusal, forward_refusal) = (None, None);
+        Self { unsent, awaited, sender_refusal, recipients, goal, content, asks, forwards, forward_refusal }
     }
 
     /// The next line to queue. The caller takes all at once or one for each reply.
@@ -176,6 +185,11 @@ impl Flight {
     /// It began with a chunk that had to be refused, which was, in step.
     pub(super) fn was_swallowed(&self) -> bool {
         self.asks && !matches!(self.awaited, Awaited::Clear | Awaited::Swallow | Awaited::Reset)
+    }
+
+    /// XFORWARD was refused by this, told once.
+    pub(super) const fn take_forward_refusal(&mut self) -> Option<ReceivedReply> {
+        self.forward_refusal.take()
     }
 
     /// 354 was there and no end of data went.
@@ -219,9 +233,12 @@ impl Flight {
             Awaited::Data => CLIENT_DATA_BLOCK_TIMEOUT,
             Awaited::Chunk if self.content < Content::Sent => CLIENT_DATA_BLOCK_TIMEOUT,
             Awaited::Chunk | Awaited::DataEnd | Awaited::EmptyDot => CLIENT_DATA_END_TIMEOUT,
-            Awaited::Clear | Awaited::Swallow | Awaited::Reset | Awaited::Sender | Awaited::Recipient(_) => {
-                CLIENT_COMMAND_TIMEOUT
-            }
+            Awaited::Clear
+            | Awaited::Swallow
+            | Awaited::Reset
+            | Awaited::Forward
+            | Awaited::Sender
+            | Awaited::Recipient(_) => CLIENT_COMMAND_TIMEOUT,
         }
     }
 
@@ -253,7 +270,11 @@ impl Flight {
             _ if is_go_ahead => Advance::OutOfTurn(self.lost()),
             Awaited::Reset if !reply.is_positive() && self.asks => Advance::NotSwallowed,
             Awaited::Reset if !reply.is_positive() => Advance::OutOfTurn(self.lost()),
-            Awaited::Reset => self.await_next(Awaited::Sender),
+            Awaited::Reset => self.await_next(if self.forwards { Awaited::Forward } else { Awaited::Sender }),
+            Awaited::Forward => {
+                self.forward_refusal = Some(reply).filter(|reply| !reply.is_positive());
+                self.await_next(Awaited::Sender)
+            }
             Awaited::Sender => {
                 self.sender_refusal = Some(reply).filter(|reply| !reply.is_positive());
                 self.await_next(Awaited::Recipient(0))

@@ -9,6 +9,8 @@
 //!   behind data that is not whole, an envelope could be read as content.
 //! - [`ClientSession::send_chunk`] sends a whole transaction, MAIL to BDAT LAST (RFC 3030), before any reply to it is there. Only
 //!   where the server has refused a chunk in step on this connection (H45, [`ClientSession::ask_for_chunks`]).
+//! - Whom a message came from is told by XCLIENT or XFORWARD, where that is offered (`naming`): the host asks for the client's
+//!   [`Standing`] before it begins a transaction.
 //!
 //! The host must be able to read while it writes a large group or the data.
 //!
@@ -26,6 +28,7 @@ use crate::smtp::reply::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
 
 mod flight;
 mod lines;
+mod naming;
 mod outcome;
 mod replies;
 #[cfg(test)]
@@ -33,10 +36,13 @@ mod tests;
 mod window;
 
 pub use crate::smtp::extension::Capabilities;
+pub use crate::smtp::xclient::TrueClient;
+pub use naming::Standing;
 pub use outcome::{ClientFailure, ProtocolError, RecipientOutcome, Stage, TransactionOutcome};
 pub use window::Window;
 
 use flight::{Flight, Goal, Prelude};
+use naming::{Named, Naming};
 use std::collections::VecDeque;
 
 /// What is to be delivered.
@@ -63,6 +69,8 @@ pub struct Extensions<'a> {
     pub recipients: &'a [RcptDsn<'a>],
     /// The message's header section cannot go on without SMTPUTF8 (RFC 6531 3.1).
     pub header_needs_smtputf8: bool,
+    /// Whom it came from, for XFORWARD (`naming`).
+    pub client: Option<&'a TrueClient>,
 }
 
 /// The result of one call of [`ClientSession::handle_input`].
@@ -91,6 +99,11 @@ pub enum ClientEvent {
     StartTls,
     /// STARTTLS was refused: the session is ready, and as plain as before.
     TlsRefused(ReceivedReply),
+    /// XCLIENT or XFORWARD was refused: mail goes without.
+    NamingRefused(ReceivedReply),
+    /// The server refuses the client whom XCLIENT named, by this reply: its message has an answer, and the session is of
+    /// no use for another.
+    ClientRefused(ReceivedReply),
     /// QUIT was answered, or needs no answer any more: close the link.
     Closed,
 }
@@ -103,6 +116,7 @@ pub struct ClientSession {
     parser: ReplyParser,
     capabilities: Capabilities,
     chunks: Chunks,
+    named: Named,
     greeting: String,
     output: Output,
     deadline: Option<Moment>,
@@ -139,6 +153,8 @@ struct Open {
     flights: VecDeque<Flight>,
     /// What the next transaction begins with, if it is alone.
     prelude: Prelude,
+    /// Behind all flights.
+    naming: Option<Naming>,
 }
 
 /// What is known about chunks that this server refuses (H45).
@@ -183,6 +199,7 @@ impl ClientSession {
             parser: ReplyParser::default(),
             capabilities: Capabilities::default(),
             chunks: Chunks::Untried,
+            named: Named::default(),
             greeting: String::new(),
             output: Output::default(),
             deadline: Some(now + CLIENT_GREETING_TIMEOUT),
@@ -301,6 +318,11 @@ impl ClientSession {
             self.may_send(),
             "a transaction begins only in a session that is ready, or behind one that is said"
         );
+        assert!(
+            self.standing(envelope.extensions.client) == Standing::Settled,
+            "nothing is said in another's name"
+        );
+        let forward = self.forward_line(envelope.extensions.client);
         let State::Open(open) = &mut self.state else { unreachable!("it may send") };
         let prelude = if self.chunks == Chunks::Wanted && goal == Goal::Data {
             self.chunks = Chunks::Asked;
@@ -310,7 +332,7 @@ impl ClientSession {
         } else {
             Prelude::Reset
         };
-        let mut flight = Flight::new(envelope, &self.capabilities, prelude, goal);
+        let mut flight = Flight::new(envelope, &self.capabilities, prelude, forward, goal);
         while let Some(line) = flight.next_line() {
             self.output.tail().extend_from_slice(&line);
             if !self.capabilities.pipelining {
@@ -374,18 +396,19 @@ impl ClientSession {
 
     /// Nothing is in flight, and a transaction may begin.
     pub fn is_ready(&self) -> bool {
-        matches!(&self.state, State::Open(open) if open.flights.is_empty())
+        matches!(&self.state, State::Open(open) if open.flights.is_empty() && open.naming.is_none())
     }
 
     /// A transaction may begin, alone or behind others.
     pub fn may_send(&self) -> bool {
         let State::Open(open) = &self.state else { return false };
-        open.flights.back().is_none_or(|last| self.capabilities.pipelining && last.is_said())
+        open.naming.is_none()
+            && open.flights.back().is_none_or(|last| self.capabilities.pipelining && last.is_said())
     }
 
     /// The server swallows chunks that it refuses: they may leave before replies are there.
     pub fn may_send_chunks(&self) -> bool {
-        self.chunks == Chunks::Swallowed
+        self.chunks == Chunks::Swallowed && self.capabilities.chunking && self.capabilities.pipelining
     }
 
     /// Nobody should send it chunks: it did not refuse one in step, ended the session over one, or got out of step with

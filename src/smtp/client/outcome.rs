@@ -13,6 +13,13 @@ pub struct TransactionOutcome {
     pub recipients: Vec<RecipientOutcome>,
 }
 
+impl TransactionOutcome {
+    /// The server refused the sender, or the client before it could name one, for so many recipients.
+    pub fn sender_refused(recipients: usize, reply: &ReceivedReply) -> Self {
+        Self { recipients: vec![RecipientOutcome::replied(Stage::Sender, reply.clone()); recipients] }
+    }
+}
+
 /// What became of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipientOutcome {

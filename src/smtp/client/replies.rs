@@ -21,6 +21,10 @@ impl ClientSession {
             State::Securing => self.failed(ProtocolError::OutOfTurn.into()),
             State::Open(mut open) => match open.flights.pop_front() {
                 Some(flight) => self.take_transaction_reply(open, flight, reply, has_more, now),
+                None if open.naming.is_some() => {
+                    let naming = open.naming.take().expect("it is there");
+                    self.take_naming_reply(open, naming, reply, now)
+                }
                 None if reply.code == 421 => self.failed(ClientFailure::ServiceClosing(reply)),
                 None => self.failed(ProtocolError::OutOfTurn.into()),
             },
@@ -44,6 +48,9 @@ impl ClientSession {
             return self.ready();
         }
         self.capabilities = Capabilities::default();
+        if let Some(event) = self.take_refused_hello(&reply, now) {
+            return event;
+        }
         // RFC 5321 3.2: a server that does not know EHLO is greeted by HELO.
         if reply.is_permanent() {
             return self.say_hello("HELO", State::PlainHello, now);
@@ -69,7 +76,7 @@ impl ClientSession {
     }
 
     pub(super) fn say_hello(&mut self, verb: &str, state: State, now: Moment) -> ClientEvent {
-        let line = format!("{verb} {}\r\n", self.hostname);
+        let line = format!("{verb} {}\r\n", self.named.hello().unwrap_or(&self.hostname));
         self.output.tail().extend_from_slice(line.as_bytes());
         self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
         self.state = state;
@@ -106,6 +113,12 @@ impl ClientSession {
                 if self.chunks == Chunks::Asked && flight.was_swallowed() {
                     self.chunks = Chunks::Swallowed;
                 }
+                if let Some(refusal) = flight.take_forward_refusal() {
+                    if refusal.code != 501 {
+                        self.named.refuse_xforward();
+                    }
+                    event = self.named.tell(refusal);
+                }
                 self.output.tail().extend(flight.next_line().unwrap_or_default());
                 self.deadline = Some(now + flight.timeout());
             }
@@ -130,8 +143,7 @@ impl ClientSession {
     }
 
     fn ready(&mut self) -> ClientEvent {
-        self.deadline = None;
-        self.state = State::Open(Open { flights: VecDeque::new(), prelude: Prelude::Nothing });
+        self.rest();
         ClientEvent::Ready
     }
 
@@ -145,7 +157,8 @@ impl ClientSession {
         now: Moment,
     ) -> ClientEvent {
         open.prelude = prelude;
-        self.deadline = open.flights.front().map(|next| now + next.timeout());
+        let naming = open.naming.as_ref().map(|_| CLIENT_COMMAND_TIMEOUT);
+        self.deadline = open.flights.front().map(Flight::timeout).or(naming).map(|timeout| now + timeout);
         self.state = State::Open(open);
         ClientEvent::TransactionDone(flight.into_outcome(ending))
     }

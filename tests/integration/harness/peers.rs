@@ -80,11 +80,18 @@ impl Primary {
 
     /// One that does not offer a keyword of EHLO. What it logged is beside its record, with the suffix `.log`.
     pub fn postfix_without(keyword: &str, listen: &str, directory: &Path, record: &Path) -> Self {
+        Self::postfix_with(&["--without", keyword], listen, directory, record)
+    }
+
+    /// One that takes this client's word, by `xclient` or `xforward`, for whose mail it is.
+    pub fn postfix_trusting(command: &str, listen: &str, directory: &Path, record: &Path) -> Self {
+        Self::postfix_with(&["--authorize", command], listen, directory, record)
+    }
+
+    fn postfix_with(options: &[&str], listen: &str, directory: &Path, record: &Path) -> Self {
         assert!(Path::new("/usr/sbin/postfix").exists(), "`make test` installs Postfix");
         let mut command = script("postfix_primary.py");
-        command
-            .args(["--watch-stdin", "--without", keyword, "--listen", listen, "--directory"])
-            .arg(directory);
+        command.args(options).args(["--watch-stdin", "--listen", listen, "--directory"]).arg(directory);
         command.arg("--record").arg(record);
         Self::start(command)
     }

@@ -57,6 +57,7 @@ message_size_limit = 209715200
 mailbox_size_limit = 0
 in_flow_delay = 0
 smtpd_discard_ehlo_keywords = {without}
+{authorized}
 """
 
 # service, type, private, unprivileged, chroot, wakeup, maxproc, command
@@ -110,6 +111,7 @@ def arguments():
     parser.add_argument("--record", required=True, metavar="FILE")
     parser.add_argument("--domain", default="example.test")
     parser.add_argument("--without", default="", metavar="KEYWORD", help="do not offer this keyword of EHLO")
+    parser.add_argument("--authorize", default="", metavar="COMMAND", help="take xclient or xforward from 127.0.0.1")
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -138,8 +140,10 @@ def configure(directory, options):
     owner = pwd.getpwnam("nobody")
     values = {
         "directory": directory, "domain": options.domain, "listen": options.listen, "uid": owner.pw_uid,
-        "gid": owner.pw_gid, "without": options.without,
+        "gid": owner.pw_gid, "without": options.without, "authorized": "",
     }
+    if options.authorize:
+        values["authorized"] = f"smtpd_authorized_{options.authorize}_hosts = 127.0.0.1"
     for name in ("conf", "spool", "data", "mail"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "conf/main.cf").write_text(MAIN_CF.format(**values))
@@ -237,6 +241,7 @@ def add(arrivals, message, order):
         "recipients": [],
         "octets": len(rest),
         "id": found and found[1].decode(),
+        "received": fields["received"].decode(errors="replace"),
         "above": above,
         "crc32": zlib.crc32(rest),
         "accepted": True,

@@ -3,9 +3,10 @@
 use super::super::addressee::{Addressee, addressees};
 use crate::shard::backlog::Place;
 use crate::shard::epoch::Guard;
+use crate::smtp::client::TrueClient;
 use storage::disk::Disk;
 use storage::error::ReadError;
-use storage::format::message::MessageView;
+use storage::format::message::{MessageView, Protocol};
 use storage::position::QueueId;
 use storage::reader::{OctetsOf, StoredFrame};
 
@@ -18,6 +19,8 @@ pub(in crate::shard) struct Job<D: Disk> {
     pub(in crate::shard) looking: Guard,
     pub(in crate::shard) queue_id: QueueId,
     pub(in crate::shard) reverse_path: String,
+    /// Whom it came from, if that can be named to others.
+    pub(in crate::shard) client: Option<TrueClient>,
     /// Of the units.
     pub(in crate::shard) mailboxes: Vec<String>,
     /// The record, until its data is on its way.
@@ -45,8 +48,9 @@ impl<D: Disk> Job<D> {
         }
         let reverse_path = message.reverse_path.to_owned();
         let mailboxes = recipients.iter().map(|addressee| addressee.mailbox.to_owned()).collect();
+        let client = TrueClient::new(message.client, message.helo, message.protocol == Protocol::Esmtp);
         drop(recipients);
-        Ok(Self { place, ordinals, looking, queue_id, reverse_path, mailboxes, frame: Some(frame) })
+        Ok(Self { place, ordinals, looking, queue_id, reverse_path, client, mailboxes, frame: Some(frame) })
     }
 
     /// What is stored.

@@ -14,6 +14,7 @@
 //! blamed only if it was alone all the time; else it is a suspect, to be tried alone.
 
 mod job;
+mod naming;
 mod opening;
 mod wire;
 
@@ -68,10 +69,19 @@ struct Underway<D: Disk> {
 enum Progress {
     /// The session has not heard of it.
     Pushed,
+    /// Its client is being named.
+    Naming,
     /// Who of its units was offered at all; whether no other was in flight with it, and whether data of it may have left.
     Begun { could_go: Vec<bool>, alone: bool, data: bool },
     /// It needs no transaction.
     Decided(TransactionOutcome),
+}
+
+impl<D: Disk> Underway<D> {
+    /// No transaction of it has begun.
+    fn waits(&self) -> bool {
+        matches!(self.progress, Progress::Pushed | Progress::Naming)
+    }
 }
 
 /// Whose fault it is that the session broke, if it did.
@@ -83,7 +93,7 @@ pub(super) enum Fault {
     Another,
     /// Perhaps this one's: it was not alone.
     Suspect,
-    /// It had data of this one and of no other.
+    /// It had data of this one and of no other, or broke over its client's name.
     Own,
 }
 
@@ -145,7 +155,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// Whether one more can be pushed: the window has room, and what was pushed before is on its way.
     pub(super) fn has_room(&self) -> bool {
-        let has_begun = self.jobs.back().is_none_or(|last| !matches!(last.progress, Progress::Pushed));
+        let has_begun = self.jobs.back().is_none_or(|last| !last.waits());
         self.is_alive()
             && has_begun
             && self.jobs.len() < self.window.size()
@@ -163,28 +173,38 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.begin_more();
     }
 
-    /// Goes on until the oldest message has an outcome.
+    /// Goes on until the oldest message has an outcome; `None`: the newest waited for its client's name and has begun, so that
+    /// there may be room behind it.
     ///
     /// # Panics
     /// With nothing in flight.
-    pub(super) async fn advance(&mut self, reader: &Reader<D>) -> Done<D> {
+    pub(super) async fn advance(&mut self, reader: &Reader<D>) -> Option<Done<D>> {
+        let waited = self.jobs.back().is_some_and(Underway::waits);
         loop {
             // Also what could not begin behind one that is over now.
             self.begin_more();
+            if waited && self.has_room() {
+                return None;
+            }
             let first = self.jobs.front().expect("something is in flight");
-            if matches!(first.progress, Progress::Decided(_))
-                || (matches!(first.progress, Progress::Pushed) && !self.is_alive())
-            {
-                return self.pop(None);
+            let can_go = self.is_alive() && self.takes(&first.job);
+            if matches!(first.progress, Progress::Decided(_)) || (first.waits() && !can_go) {
+                return Some(self.pop(None));
             }
             match self.step().await {
-                Step::Event(ClientEvent::TransactionDone(outcome)) => return self.pop(Some(outcome)),
+                Step::Event(ClientEvent::TransactionDone(outcome)) => return Some(self.pop(Some(outcome))),
                 Step::Event(ClientEvent::SendData) => self.start_data(),
+                Step::Event(ClientEvent::NamingRefused(reply)) => self.note_refusal(&reply),
+                Step::Event(ClientEvent::ClientRefused(reply)) => return Some(self.refused(reply)),
                 Step::Event(ClientEvent::Idle | ClientEvent::Ready) | Step::Again => {}
+                // It broke over this name: nothing else was in flight.
+                Step::Event(_) if !self.is_broken && self.is_naming() && !self.is_alive() => {
+                    return Some(self.pop(None));
+                }
                 Step::Event(_) => self.is_broken = true,
                 Step::WantsData => {
                     if let Err(error) = self.continue_data(reader).await {
-                        return self.cut(error);
+                        return Some(self.cut(error));
                     }
                 }
             }
@@ -194,6 +214,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// Asks by MAIL FROM:<> and RCPT, without data. An outcome is `NotTried` for who was accepted; none at all if the
     /// session broke, or cannot say what is asked.
     pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
+        if !self.speaks_for_us() {
+            return None;
+        }
         let is_sayable = recipients.iter().all(|mailbox| mailbox.is_ascii());
         if !is_sayable && !self.session.capabilities().smtputf8 {
             return None;
@@ -281,8 +304,10 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// Begins what was pushed and may begin.
     fn begin_more(&mut self) {
         while self.is_alive() && self.session.may_send() {
-            let pushed = self.jobs.iter().position(|job| matches!(job.progress, Progress::Pushed));
-            let Some(at) = pushed else { return };
+            let Some(at) = self.jobs.iter().position(Underway::waits) else { return };
+            if !self.is_settled(at) {
+                return;
+            }
             let mut is_alone = true;
             for before in self.jobs.range_mut(..at) {
                 if let Progress::Begun { alone, .. } = &mut before.progress {
@@ -312,7 +337,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             recipients: &recipients,
             octets: message.data.unstuffed_octets + message.trace.len() as u64,
             has_8bit: message.data.has_8bit,
-            extensions: extensions(&message, &dsn),
+            extensions: Extensions { client: job.client.as_ref(), ..extensions(&message, &dsn) },
         };
         let now = self.clock.now();
         let has_window = self.window.size() > 1;
@@ -386,9 +411,10 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         let is_first = !core::mem::replace(&mut self.is_broken, !is_alive);
         let (outcome, fault) = match progress {
             Progress::Decided(outcome) => (outcome, Fault::None),
-            Progress::Pushed => {
+            Progress::Pushed | Progress::Naming => {
+                let is_own = matches!(progress, Progress::Naming) && !is_alive && is_first;
                 let recipients = vec![RecipientOutcome::NotTried; job.ordinals.len()];
-                (TransactionOutcome { recipients }, Fault::Another)
+                (TransactionOutcome { recipients }, if is_own { Fault::Own } else { Fault::Another })
             }
             Progress::Begun { could_go, alone, data } => {
                 let fault = match (is_alive, is_first && data, alone) {

@@ -45,7 +45,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let rulings = self.weigh(&job, &outcome, fault, domain);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject);
         self.tell(&job, &verdict);
-        let ended = self.apply(&job, verdict, fault, ending, domain);
+        let mut ended = self.apply(&job, verdict, fault, ending, domain);
+        if fault == Fault::Another && delivery.is_alive() {
+            // Its client cannot be named in this session.
+            ended = ended.or(Some(Ended::Turned));
+        }
         if fault == Fault::None {
             self.shard.hosts.still_serves(delivery.host(), self.shard.clock.now());
             self.pass(stamp);

@@ -54,6 +54,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return Some(Ended::Done);
             }
             Drained::Sweep => {}
+            // We ask in our own name.
+            Drained::Probe if !delivery.speaks_for_us() => return Some(Ended::Turned),
             Drained::Probe => match watched.probe(&self.lane, delivery).await {
                 Probed::Refusing => return Some(Ended::Frozen),
                 Probed::Undecided if !delivery.is_alive() => return Some(self.session_failed(delivery)),

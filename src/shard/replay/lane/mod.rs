@@ -60,6 +60,18 @@ enum Ended {
     Interrupted,
     /// The primary puts everything off: as `Failed`.
     PutOff,
+    /// The primary took us for the client of one message, and the next thing is another's: a new session, at once.
+    Turned,
+}
+
+/// What [`Task::push_next`] came to.
+enum Pushed {
+    /// Nothing can go now.
+    Nothing,
+    /// A message.
+    One,
+    /// The next message's client is another than the one whom this session speaks for.
+    OfAnother,
 }
 
 /// Runs a lane until its queue is empty.
@@ -118,31 +130,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
         self.progressed.set(false);
         self.lane.next_try.set(None);
-        let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
-        let is_careful = self.cautious.get() || self.suspect.get().is_some();
-        let window = if is_careful { Window::cautious() } else { Window::default() };
-        let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
-        let way = Way { shard, dialer, domain, lane: Some(&self.lane), insists, window };
-        let ended = match way.connect().await {
-            Ok(delivery) => {
-                place = self.shard.places.found_up(place);
-                self.witness(snapshot, Sign::Served);
-                let ended = self.drain(delivery, snapshot, domain).await;
-                if matches!(ended, Ended::Failed) && !self.progressed.get() {
-                    // It greets, and that is all.
-                    self.witness(snapshot, Sign::Unserved);
-                }
-                ended
-            }
-            Err(unserved) => {
-                let is_pacing = unserved == Unserved::Busy;
-                self.witness(snapshot, if is_pacing { Sign::Paced } else { Sign::Unserved });
-                Ended::Failed
-            }
-        };
-        drop(place);
+        let ended = self.hand_over(snapshot, domain).await;
         match ended {
-            Ended::Cut | Ended::Done | Ended::Interrupted => {
+            Ended::Cut | Ended::Done | Ended::Interrupted | Ended::Turned => {
                 self.failures = 0;
                 return;
             }
@@ -167,6 +157,49 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         or(self.shard.clock.sleep(pause), stirred).await;
     }
 
+    /// Connects and drains; again at once, for as long as each session speaks for one client only.
+    async fn hand_over(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain) -> Ended {
+        let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
+        let mut is_first = true;
+        loop {
+            let is_careful = self.cautious.get() || self.suspect.get().is_some();
+            let window = if is_careful { Window::cautious() } else { Window::default() };
+            let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
+            let way = Way { shard, dialer, domain, lane: Some(&self.lane), insists, window };
+            let delivery = match way.connect().await {
+                Ok(delivery) => delivery,
+                Err(unserved) => {
+                    let is_pacing = unserved == Unserved::Busy;
+                    self.witness(snapshot, if is_pacing { Sign::Paced } else { Sign::Unserved });
+                    return Ended::Failed;
+                }
+            };
+            place = self.shard.places.found_up(place);
+            self.witness(snapshot, Sign::Served);
+            if core::mem::take(&mut is_first) {
+                self.tell_up(&delivery, domain);
+            }
+            let ended = self.drain(delivery, snapshot, domain).await;
+            if matches!(ended, Ended::Failed) && !self.progressed.get() {
+                // It greets, and that is all.
+                self.witness(snapshot, Sign::Unserved);
+            }
+            if !matches!(ended, Ended::Turned) {
+                return ended;
+            }
+        }
+    }
+
+    fn tell_up(&self, delivery: &Delivery<N::Link, C, D>, domain: &Domain) {
+        let queue = self.lane.queue.borrow();
+        let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let (queued, memory_octets) = (queue.len(), queue.memory_octets());
+        let (host, tls) = (delivery.host(), delivery.tls().map(|facts| facts.to_string()));
+        tracing::info!(
+            domain = %domain.name, %host, tls, queued, memory_octets, cursor, "the primary is up: handing over"
+        );
+    }
+
     /// Sends what is queued until nothing is, or the session ends.
     async fn drain(
         &mut self,
@@ -174,15 +207,6 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         snapshot: &Arc<Snapshot>,
         domain: &Domain,
     ) -> Ended {
-        {
-            let queue = self.lane.queue.borrow();
-            let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            let (queued, memory_octets) = (queue.len(), queue.memory_octets());
-            let (host, tls) = (delivery.host(), delivery.tls().map(|facts| facts.to_string()));
-            tracing::info!(
-                domain = %domain.name, %host, tls, queued, memory_octets, cursor, "the primary is up: handing over"
-            );
-        }
         let mut held_back = Duration::from_millis(1);
         let mut ending = self.ask_while_frozen(&mut delivery, snapshot, domain).await;
         let ended = loop {
@@ -200,13 +224,18 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 && may_repeat_more
                 && delivery.has_room()
                 && self.lane.guard.borrow().room() > 0
-                && self.push_next(&mut delivery, domain).await
             {
-                held_back = Duration::from_millis(1);
-                continue;
+                match self.push_next(&mut delivery, domain).await {
+                    Pushed::Nothing => {}
+                    Pushed::One => {
+                        held_back = Duration::from_millis(1);
+                        continue;
+                    }
+                    Pushed::OfAnother => ending = Some(Ended::Turned),
+                }
             }
             if in_flight > 0 {
-                let done = delivery.advance(&self.reader).await;
+                let Some(done) = delivery.advance(&self.reader).await else { continue };
                 if let Some(over) = self.end(&mut delivery, done, ending, domain).await {
                     ending.get_or_insert(over);
                 }
@@ -232,10 +261,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         ended
     }
 
-    /// Hands the next message to the connection, or settles one that cannot be read; false if there is none now.
-    async fn push_next(&self, delivery: &mut Delivery<N::Link, C, D>, domain: &Domain) -> bool {
+    /// Hands the next message to the connection, or settles one that cannot be read.
+    async fn push_next(&self, delivery: &mut Delivery<N::Link, C, D>, domain: &Domain) -> Pushed {
         let looking = self.shard.looking.guard();
-        let Some(place) = self.next() else { return false };
+        let Some(place) = self.next() else { return Pushed::Nothing };
         let (shard, entry) = place;
         let ordinals = self.lane.queue.borrow().open_units(&entry);
         let job = match self.reader.read_entry(shard, &entry).await {
@@ -243,6 +272,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Err(error) => Err(Unusable { error, ordinals, looking }),
         };
         match job {
+            Ok(job) if !delivery.takes(&job) => {
+                self.lane.queue.borrow_mut().put_back(place);
+                return Pushed::OfAnother;
+            }
             Ok(job) => {
                 self.lane.guard.borrow_mut().offer();
                 delivery.push(job);
@@ -251,7 +284,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 self.unreadable(place, &looking, &ordinals, error, domain).await;
             }
         }
-        true
+        Pushed::One
     }
 
     /// What is left to do when a session is over.
@@ -267,6 +300,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ended::Cut | Ended::Failed | Ended::Frozen | Ended::Interrupted | Ended::PutOff => {
                 self.lane.queue.borrow_mut().restore_suspects()
             }
+            // It goes on in the next session.
+            Ended::Turned => {}
         }
         if delivery.distrusts_chunks() {
             tracing::warn!(
