@@ -252,10 +252,9 @@ impl Primary {
         if let Some(at) = found.filter(|_| is_named && self.xclient.get() == Xclient::Once) {
             input[at + 1] = b'X';
         }
-        let is_over = self.xclient.get() == Xclient::ClosesOver
+        self.xclient.get() == Xclient::ClosesOver
             && self.served.get() <= 5
-            && input.windows(18).any(|octets| octets == b"ADDR=198.51.100.6 ");
-        is_over
+            && input.windows(18).any(|octets| octets == b"ADDR=198.51.100.6 ")
     }
 
     pub(super) fn hear(&self, input: &mut [u8]) {

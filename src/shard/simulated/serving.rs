@@ -11,7 +11,6 @@ use crate::smtp::reply::TLS_UNAVAILABLE_454;
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerSession};
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::sync::Arc;
 use storage::clock::Clock;
 
 /// See the module. Its steps give `None` when the connection is over.
