@@ -196,7 +196,29 @@ pub struct Dns {
     pub nameservers: Vec<SocketAddr>,
 }
 
-/// A protected domain. `when_up = "relay"` is all that is built, so it has no field.
+/// What becomes of mail while the primary is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WhenUp {
+    /// The sender is told to go to the primary.
+    Defer,
+    /// It is carried through to the primary while the sender waits.
+    #[default]
+    Proxy,
+    /// It is taken, and sent on at once.
+    Relay,
+}
+
+impl fmt::Display for WhenUp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Defer => "defer",
+            Self::Proxy => "proxy",
+            Self::Relay => "relay",
+        })
+    }
+}
+
+/// A protected domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     /// The domain in lower case, as A-labels.
@@ -205,6 +227,8 @@ pub struct Domain {
     pub primaries: Primaries,
     /// Who its recipients are.
     pub recipients: RecipientPolicy,
+    /// What becomes of its mail while its primaries are well.
+    pub when_up: WhenUp,
     /// Longest time between two probes of its primaries when they are down.
     pub retry_interval: Duration,
     /// How long mail is kept for them.
@@ -271,6 +295,7 @@ impl Config {
                 port: EMBEDDED_PORT + 1,
             }]),
             recipients: RecipientPolicy::default(),
+            when_up: WhenUp::default(),
             retry_interval: delivery.retry_interval,
             retention: delivery.retention,
             on_expiry: delivery.on_expiry,

@@ -106,6 +106,14 @@
 //!   next session at once. EHLO is said in the client's name: Postfix goes by that and forgets the HELO attribute. Whom the primary refuses
 //!   by XCLIENT or that EHLO has his message's answer, and who breaks sessions by his name steps aside as by his data (H44): a stranger's address or
 //!   name must not stop a lane. What we ask by MAIL FROM:<> is asked in a session of our own.
+//! - **What is carried through has a task of its own** (`replay::proxied`), which the session asks by a channel: it outlives the session where the primary
+//!   still owes a reply (H21), sessions stay free of dialers, and whatever hangs there has a patience on both ends. A domain's state, its backlog and whether it
+//!   lets us name clients reach the sessions of all shards by a few atomics ([`bridge::Passage`]): a message is counted before its 250, and the lane says up to
+//!   which count nothing waits in order, so no proxied message overtakes one that was acknowledged (H42). Only XCLIENT proves the trust path so far; with
+//!   XFORWARD a primary would judge us and answer the sender.
+//! - **A refusal that is carried through is a verdict only if it can be one**: a recipient whom the primary took lately and does not know now makes
+//!   the transaction ours (H22), and so do three in a row that it put off (H23).
+//! - **`defer` asks before it sends anybody away**: a proof of life not older than half a minute, by a callout if there is none.
 //! - **Deadlines are swept, not timed**: a session that waits leaves its waker and its deadline in one cell; one
 //!   timer a shard looks at all of them. A thousand idle sessions cost one wake-up in two seconds.
 //! - **Facts gather before they are journalled**, up to 8 messages or 20 ms, within what P4 allows: else each
@@ -166,9 +174,9 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, MTA-STS and DANE, proxy and defer, bounces, parallel lanes, fingerprints and copies kept; of the admin side
+//! Authentication-Results at replay, MTA-STS and DANE, bounces, parallel lanes, fingerprints and copies kept; of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, bounce, redirect and replay, OpenAPI. Their
-//! configuration keys are refused with a message that says so, their commands are not there; in force are relay and hold on a 5xx.
+//! configuration keys are refused with a message that says so, their commands are not there; in force is hold on a 5xx.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.
 
 pub mod auth;

@@ -135,6 +135,32 @@ pub const CATCH_ALL_AGE: Duration = Duration::from_secs(86_400);
 pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nobody is asked after a callout that reached nobody.
 pub const CALLOUT_PAUSE: Duration = Duration::from_secs(60);
+/// Connections that carry mail through to primaries, of a shard. Beyond: mail is taken, and relayed.
+pub const PROXIED_A_SHARD_MAX: usize = 256;
+/// How long a sender waits for the primary at RCPT, connecting included, before his mail is taken (RFC 5321 4.5.3.2.3: 5 minutes).
+pub const PROXY_RCPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a piece of mail data may take on its way to the primary, DATA included.
+pub const PROXY_DATA_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a sender waits for the primary's answer to the end of data (RFC 5321 4.5.3.2.6: 10 minutes).
+pub const PROXY_END_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the primary may answer it after that (H21).
+pub const UPSTREAM_OUTCOME_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long nothing is carried through after it went wrong once.
+pub const PROXY_PAUSE: Duration = Duration::from_secs(60);
+/// Transactions in a row that a primary put off: then its mail is taken (H23).
+pub const PROXY_PUT_OFF_RUN: u64 = 3;
+/// How old a proof that a primary is up may be for `when_up = "defer"`; an older one is renewed by a connection.
+pub const DEFER_PROOF_AGE: Duration = Duration::from_secs(30);
+/// How long that connection may take.
+pub const DEFER_PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Senders whom `when_up = "defer"` sent away that are remembered, 40 octets each.
+pub const DEFERRALS_MAX: usize = 1 << 16;
+/// At this try a sender is taken who was sent away (H24).
+pub const DEFERRAL_TRIES: u32 = 3;
+/// So long after his first try too.
+pub const DEFERRAL_PATIENCE: Duration = Duration::from_secs(600);
+/// How long he is remembered.
+pub const DEFERRAL_AGE: Duration = Duration::from_secs(86_400);
 /// Callouts of a shard at a time; further ones wait.
 pub const CALLOUTS_A_SHARD_MAX: usize = 32;
 /// Those to one domain among them, so that one that hangs leaves room.
@@ -403,6 +429,12 @@ pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 // A frame of facts, 16 octets each, is far below a batch of the journal, also with those of one message more.
 const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1 << 18);
+// Nobody waits beyond the time of RFC 5321 4.5.3.2: MAIL and RCPT 5 minutes, the end of data 10.
+const _: () =
+    assert!(PROXY_RCPT_TIMEOUT.as_secs() * 2 + CALLOUT_TIMEOUT.as_secs() < CLIENT_COMMAND_TIMEOUT.as_secs());
+const _: () = assert!(
+    PROXY_DATA_TIMEOUT.as_secs() * 2 + PROXY_END_TIMEOUT.as_secs() < CLIENT_DATA_END_TIMEOUT.as_secs()
+);
 // A sender waits for a callout, and for the place that it needs, far less than RFC 5321 lets him.
 const _: () = assert!(CALLOUT_TIMEOUT.as_secs() * 2 < CLIENT_COMMAND_TIMEOUT.as_secs());
 const _: () = assert!(SETTLEMENTS_A_WRITE as u64 * 2 <= OUTSTANDING_MAX as u64);

@@ -21,6 +21,8 @@ pub struct Counters {
     pub unauthenticated: Counter,
     /// Units that a primary took.
     pub delivered: Counter,
+    /// Units that a primary took while their sender waited.
+    pub proxied: Counter,
     /// Tries that a primary put off, in units.
     pub deferred: Counter,
     /// Units held for the operator.

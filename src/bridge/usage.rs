@@ -8,6 +8,7 @@
 //! Units are counted from before the 250, and as ended when that fact is durable, on top of what a start found on
 //! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog.
 
+use super::passage::Passage;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,8 @@ pub struct DomainUsage {
     /// Units accepted, and ended by [`UnitEnd`].
     accepted: AtomicU64,
     ended: [AtomicU64; UnitEnd::ALL.len()],
+    /// Whether its mail may be carried through.
+    pub passage: Passage,
     all: Arc<AllUsage>,
 }
 

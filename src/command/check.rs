@@ -47,7 +47,7 @@ pub fn run(file: Option<&Path>) -> Exit {
 
 /// The defaults in force whose other values are not built yet.
 fn notes(config: &Config) -> Vec<&'static str> {
-    let mut notes = vec!["when_up: \"relay\" is in force; \"proxy\" and \"defer\" are not built yet"];
+    let mut notes = Vec::new();
     if config.domains.iter().any(|domain| domain.on_reject == OnReject::Hold) {
         notes.push("on_reject: \"hold\" is in force; \"bounce\" is not built yet");
     }

@@ -15,6 +15,7 @@ use crate::control::lookup;
 use crate::control::recipients::{self, Keeper, Loaded};
 use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
+use crate::shard::deferrals::Deferrals;
 use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
 use async_channel::{Receiver, Sender};
@@ -205,6 +206,7 @@ impl Server {
         let shards = u16::try_from(cpus.len()).expect("counted before");
         let snapshot = self.snapshot();
         let caps = Arc::new(Caps::default());
+        let deferrals = Arc::<Deferrals>::default();
         let mut backlogs: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
         for backlog in opened.backlogs {
             backlogs[usize::from(mesh::owner(&backlog.domain, shards).0)].push(backlog);
@@ -231,6 +233,7 @@ impl Server {
                 backlogs: backlogs.pop_front().unwrap_or_default(),
                 snapshot: Arc::clone(&snapshot),
                 caps: Arc::clone(&caps),
+                deferrals: Arc::clone(&deferrals),
                 mesh,
                 lookup: self.lookup.clone(),
                 operator,

@@ -57,7 +57,7 @@ impl fmt::Display for Effective<'_> {
                 Primaries::Exchangers => writeln!(out, "primary = \"mx\"")?,
             }
             write_recipients(out, &domain.recipients)?;
-            writeln!(out, "when_up = \"relay\"")?;
+            writeln!(out, "when_up = {}", quoted(domain.when_up))?;
             writeln!(out, "retry_interval = {}", quoted(format_duration(domain.retry_interval)))?;
             writeln!(out, "retention = {}", quoted(format_duration(domain.retention)))?;
             writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;

@@ -12,7 +12,7 @@ use super::recipients;
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
 use super::{
     Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, PrimaryTls, Quota, Smtp,
-    Storage, machine_name,
+    Storage, WhenUp, machine_name,
 };
 use super::{admin, edge};
 use crate::limits;
@@ -249,14 +249,17 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
     let keys = [&own[..], &recipients::KEYS, &POLICY_KEYS].concat();
     table.expect_keys(&keys, &DELIVERY_UNBUILT)?;
     let name = table.required("name")?;
-    if let Some(value) = table.value("when_up") {
-        value.choice(&[("relay", ())], &["proxy", "defer"])?;
-    }
+    let when_up = match table.value("when_up") {
+        Some(value) => value
+            .choice(&[("proxy", WhenUp::Proxy), ("relay", WhenUp::Relay), ("defer", WhenUp::Defer)], &[])?,
+        None => WhenUp::default(),
+    };
     let policy = read_policy(table, delivery)?;
     Ok(Domain {
         name: parse_domain(name.string()?).map_err(|error| name.error(error))?,
         primaries: read_primaries(&table.required("primary")?)?,
         recipients: recipients::read(table)?,
+        when_up,
         retry_interval: policy.retry_interval,
         retention: policy.retention,
         on_expiry: policy.on_expiry,
@@ -442,8 +445,6 @@ mod tests {
     #[test]
     fn a_value_that_is_not_built_is_refused_with_the_one_in_force() {
         for (line, expected) in [
-            ("when_up = \"proxy\"", "domain[0].when_up: \"proxy\" is not built yet; \"relay\" is in force"),
-            ("when_up = \"defer\"", "domain[0].when_up: \"defer\" is not built yet; \"relay\" is in force"),
             (
                 "on_reject = \"bounce\"",
                 "domain[0].on_reject: \"bounce\" is not built yet; \"hold\" is in force",

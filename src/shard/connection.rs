@@ -6,10 +6,11 @@
 
 use super::callouts::Said;
 use super::etrn;
-use super::ingest::Ingest;
+use super::ingest::{Ingest, Taken};
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
 use super::policy::{self, Standing};
+use super::proxy::{Asked, Judged};
 use super::receive_buffer::ReceiveBuffer;
 use super::receiving::Handshake;
 use super::state::Shard;
@@ -17,9 +18,12 @@ use super::tls::SessionLink;
 use super::verdict;
 use crate::bridge::{DomainRecipients, Snapshot};
 use crate::config::{Domain, canonical_domain};
-use crate::limits::{CALLOUT_TIMEOUT, CLOSE_TIMEOUT, TARPIT_PAUSE, UNHURT_ERRORS_MAX, UNHURT_REFUSALS_MAX};
+use crate::limits::{
+    CALLOUT_TIMEOUT, CLOSE_TIMEOUT, DEFER_PROOF_AGE, PROXY_PAUSE, TARPIT_PAUSE, UNHURT_ERRORS_MAX,
+    UNHURT_REFUSALS_MAX,
+};
 use crate::smtp::path::ForwardPath;
-use crate::smtp::reply::{EARLY_TALKER_554, UNKNOWN_RECIPIENT_550};
+use crate::smtp::reply::{EARLY_TALKER_554, PRIMARY_IS_UP_451, UNKNOWN_RECIPIENT_550};
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerSession};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
@@ -143,8 +147,10 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     self.buffer.drop_kept();
                     let now = self.shard.clock.now();
                     match &result {
-                        Ok(queue_id) => self.session.handle_message(Ok(queue_id), now),
-                        Err(reply) => self.session.handle_message(Err(reply.clone()), now),
+                        Ok(Taken::Ours(queue_id)) => self.session.handle_message(Ok(queue_id), now),
+                        Ok(Taken::Told(reply)) | Err(reply) => {
+                            self.session.handle_message(Err(reply.clone()), now);
+                        }
                     }
                 }
                 ServerEvent::Recipient => {
@@ -183,18 +189,57 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             return verdict;
         }
         let mut standing = policy::standing(candidate, snapshot, self.shard.instants());
-        if standing == Standing::Asked
+        if !matches!(standing, Standing::Refused(_))
             && let ForwardPath::Mailbox(mailbox) = candidate
             && let Some(name) = canonical_domain(mailbox.domain())
             && let (Some(domain), Some(known)) = (snapshot.domain(&name), snapshot.recipients_of(&name))
         {
             let mailbox = format!("{}@{}", mailbox.local_part(), domain.name);
-            standing = self.ask_primary(domain, known, mailbox).await;
+            let client = self.session.client().address.unwrap_or(self.client);
+            let asked = Asked { domain, mailbox: mailbox.clone(), client };
+            let (shard, session, interrupt) = (&self.shard, &mut self.session, &self.interrupt);
+            match self.ingest.proxy.judge(shard, session, interrupt, snapshot, asked).await {
+                Judged::Accepted => return verdict,
+                Judged::Refused(reply) => return RecipientVerdict::Refuse(reply),
+                Judged::Deferrable if self.defers(snapshot, domain, known, &mailbox).await => {
+                    return RecipientVerdict::Refuse(PRIMARY_IS_UP_451);
+                }
+                Judged::Deferrable | Judged::Ours => self.ingest.proxy.take_whole(),
+            }
+            if standing == Standing::Asked {
+                standing = self.ask_primary(domain, known, mailbox).await;
+            }
+        } else {
+            // Postmaster of our own name goes to a domain that the configuration names: with others it is ours.
+            self.ingest.proxy.take_whole();
         }
         match standing {
             Standing::Known | Standing::Asked => verdict,
             Standing::Refused(reply) => RecipientVerdict::Refuse(reply),
         }
+    }
+
+    /// `when_up = "defer"`: whether the sender is sent to the primary. It has greeted somebody just now, or greets us; and he has not
+    /// shown that he cannot go there (H24).
+    async fn defers(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        known: &DomainRecipients,
+        mailbox: &str,
+    ) -> bool {
+        let usage = snapshot.usage_of(&domain.name);
+        if !usage.passage.is_proven(self.shard.clock.now(), DEFER_PROOF_AGE) {
+            self.ask_primary(domain, known, mailbox.to_owned()).await;
+            let now = self.shard.clock.now();
+            if !usage.passage.is_proven(now, DEFER_PROOF_AGE) {
+                usage.passage.pause(now + PROXY_PAUSE);
+                return false;
+            }
+        }
+        let client = self.session.client().address.unwrap_or(self.client);
+        let reverse_path = self.session.transaction().reverse_path();
+        !self.shard.receiving.deferrals.takes(client, reverse_path, mailbox, self.shard.clock.now())
     }
 
     async fn ask_primary(&mut self, domain: &Domain, known: &DomainRecipients, mailbox: String) -> Standing {

@@ -9,11 +9,13 @@ use super::callouts::Callouts;
 use super::caps::Caps;
 use super::checkpoint;
 use super::checkpoints::Checkpoints;
+use super::deferrals::Deferrals;
 use super::epoch::Epochs;
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
 use super::places::Places;
+use super::proxy::{self, Proxying};
 use super::receiving::Receiving;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
@@ -78,6 +80,8 @@ pub struct ShardStart {
     pub snapshot: Arc<Snapshot>,
     /// Connections of all shards.
     pub caps: Arc<Caps>,
+    /// Whom `when_up = "defer"` sent away, over all shards.
+    pub deferrals: Arc<Deferrals>,
     /// Notes.
     pub mesh: Mesh,
     /// What the next checkpoint says of each directory.
@@ -238,8 +242,9 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
         frontier: start.frontier,
         snapshot: RefCell::new(start.snapshot),
         counters: Counters::default(),
-        receiving: Receiving::new(start.caps),
+        receiving: Receiving::new(start.caps, start.deferrals),
         callouts: Callouts::default(),
+        proxying: Proxying::default(),
         interrupts: Interrupts::default(),
         mesh: start.mesh,
         lookup: start.lookup,
@@ -289,6 +294,8 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, requests: Receive
     glommio::spawn_local(authentication::run(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::answer_callouts(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
+    glommio::spawn_local(replay::carry(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
+    glommio::spawn_local(proxy::settle_late(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(operator::run(Rc::clone(&shard), requests, LocalSpawn)).detach();
     for listener in listeners {

@@ -87,6 +87,7 @@ async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, arrivals: Vec<Arriv
         let usage = shard.snapshot.borrow().usage_of(&arrival.domain);
         usage.raise(stored_octets(&arrival.entry));
         usage.accept(arrival.entry.count.into());
+        usage.passage.arrive();
         by_owner.entry(owner(&arrival.domain, shard.shards)).or_default().push(arrival);
     }
     for (owner, arrivals) in by_owner {

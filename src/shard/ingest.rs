@@ -6,6 +6,7 @@
 //! same budget: there is one stored form of mail data.
 
 use super::authentication::{Accepted, Inquiry};
+use super::proxy::{Carriage, Proxy, await_upstream};
 use super::receiving::Counted;
 use super::state::Shard;
 use crate::limits::{
@@ -28,7 +29,7 @@ use storage::format::message::{
     self, ChunkReference, DataFacts, Envelope, Extensions, Protocol, RecipientDsn, Smtputf8, domain_of,
 };
 use storage::log::Message;
-use storage::position::{QueueId, SegmentId};
+use storage::position::{QueueId, SegmentId, UnixMillis};
 
 /// The message that a session is receiving.
 #[derive(Debug)]
@@ -48,6 +49,17 @@ pub(super) struct Ingest<D: Disk, C: Clock> {
     stuffer: DotStuffer,
     trace: Vec<u8>,
     inquiry: Inquiry,
+    /// What is carried through to a primary.
+    pub(super) proxy: Proxy,
+}
+
+/// Whose a message is that was taken.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Ours.
+    Ours(QueueId),
+    /// The primary has answered for it.
+    Told(Reply),
 }
 
 /// Octets that are stuffed at a time: they become four thirds of it at most.
@@ -70,6 +82,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             stuffer: DotStuffer::default(),
             trace: Vec::new(),
             inquiry: Inquiry::default(),
+            proxy: Proxy::default(),
         }
     }
 
@@ -77,6 +90,10 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     pub(super) fn take_recipient(&mut self, session: &ServerSession) {
         let client = session.client().address.unwrap_or(self.client);
         self.inquiry.take_recipient(&self.shard, client, session);
+        if self.proxy.wants_trace() {
+            let queue_id = self.queue_id().to_string();
+            self.write_trace(session, &queue_id, self.shard.clock.wall());
+        }
     }
 
     /// The session goes through TLS from now on.
@@ -107,6 +124,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             return;
         }
         self.inquiry.take(data);
+        self.proxy.take_data(&self.shard, &self.trace, data).await;
         let queue_id = self.queue_id();
         match self.shard.mail.append_chunk(queue_id, data).await {
             Ok(chunk) => {
@@ -126,7 +144,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         session: &ServerSession,
         summary: &DataSummary,
         tail: &[u8],
-    ) -> Result<QueueId, Reply> {
+    ) -> Result<Taken, Reply> {
         let mut stuffed = self.stuffed.take();
         stuffed.with(|stuffed| self.stuffer.finish(stuffed));
         let tail = if summary.transfer == Transfer::Data { tail } else { stuffed.octets() };
@@ -134,13 +152,60 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let queue_id = self.queue_id();
         let result = match self.refusal.take() {
             Some(refusal) => Err(refusal),
-            None => self.append(session, summary, tail, queue_id).await,
+            None => self.hand_over(session, summary, tail, queue_id).await,
         };
-        if result.is_err() {
+        if !matches!(result, Ok(Taken::Ours(_))) {
             self.abandon();
         }
+        self.proxy.abandon(&self.shard);
         self.reset();
-        result.map(|()| queue_id)
+        result
+    }
+
+    /// To the primary, if it is carried through; else, and if that fails, it is ours.
+    async fn hand_over(
+        &mut self,
+        session: &ServerSession,
+        summary: &DataSummary,
+        tail: &[u8],
+        queue_id: QueueId,
+    ) -> Result<Taken, Reply> {
+        self.proxy.take_data(&self.shard, &self.trace, tail).await;
+        let units = session.transaction().recipient_count();
+        let may_be_there = match self.proxy.finish(&self.shard, units).await {
+            Carriage::Told(reply) => {
+                let (from, domain) = (session.transaction().reverse_path(), self.proxy.domain());
+                let octets = summary.unstuffed_octets;
+                tracing::info!(%queue_id, domain, from, recipients = units, octets, %reply, "carried through");
+                return Ok(Taken::Told(reply));
+            }
+            Carriage::Owed => Some(true),
+            Carriage::Failed(true) => Some(false),
+            Carriage::Failed(false) | Carriage::None => None,
+        };
+        if may_be_there.is_some() {
+            self.shard.counters.unknown.add(units as u64);
+            tracing::warn!(%queue_id, domain = self.proxy.domain(), "the primary does not say whether it took a message: it is ours too, and may arrive twice");
+        }
+        let owed = may_be_there == Some(true);
+        self.append(session, summary, tail, queue_id, owed).await.map(|()| Taken::Ours(queue_id))
+    }
+
+    fn write_trace(&mut self, session: &ServerSession, id: &str, received: UnixMillis) {
+        let transaction = session.transaction();
+        let one = transaction.recipients().next().filter(|_| transaction.recipient_count() == 1);
+        self.trace.clear();
+        TraceFacts {
+            helo: session.greeted_as(),
+            client_address: session.client().address.unwrap_or(self.client),
+            hostname: &self.shard.snapshot.borrow().config.hostname,
+            with: self.protocol(transaction.smtputf8(), session.is_extended()),
+            tls: self.tls,
+            queue_id: id,
+            for_recipient: one,
+            received_unix_seconds: i64::try_from(received.0 / 1000).unwrap_or(i64::MAX),
+        }
+        .write_to(&mut self.trace);
     }
 
     /// The transaction is gone: its chunks are garbage.
@@ -150,6 +215,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             shelf.unpin(self.shard.directory, chunk.segment);
         }
         drop(shelf);
+        self.proxy.abandon(&self.shard);
         self.shard.chores.notify_all();
         self.reset();
     }
@@ -160,6 +226,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         summary: &DataSummary,
         tail: &[u8],
         queue_id: QueueId,
+        is_owed: bool,
     ) -> Result<(), Reply> {
         let transaction = session.transaction();
         let mut recipients: Vec<_> = transaction.recipients().zip(transaction.recipients_dsn()).collect();
@@ -170,18 +237,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let id = queue_id.to_string();
         let extended = session.is_extended();
         let client = session.client().address.unwrap_or(self.client);
-        self.trace.clear();
-        TraceFacts {
-            helo: session.greeted_as(),
-            client_address: client,
-            hostname: &self.shard.snapshot.borrow().config.hostname,
-            with: self.protocol(transaction.smtputf8(), extended),
-            tls: self.tls,
-            queue_id: &id,
-            for_recipient: if recipients.len() == 1 { recipients.first().copied() } else { None },
-            received_unix_seconds: i64::try_from(received.0 / 1000).unwrap_or(i64::MAX),
-        }
-        .write_to(&mut self.trace);
+        self.write_trace(session, &id, received);
         let envelope = Envelope {
             reverse_path: transaction.reverse_path(),
             recipients: &recipients,
@@ -213,9 +269,16 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let receipt = self.shard.mail.append_message(&message).await.map_err(reply_of)?;
         // While the record is on its way to the disk: it costs nobody time.
         self.inquiry.take(tail);
+        if is_owed && let Some(domain) = self.proxy.domain() {
+            // Before it arrives at the owner of its domain.
+            await_upstream(&self.shard, domain, receipt.stamp).await;
+        }
         receipt.ticket.await.map_err(reply_of)?;
         // From here the message is ours.
         self.keep_pins(receipt.place.segment, receipt.place.unit_base, recipients.len());
+        if is_owed {
+            self.proxy.is_ours(receipt.stamp);
+        }
         let counters = &self.shard.counters;
         counters.messages.add(1);
         counters.accepted.add(recipients.len() as u64);

@@ -3,6 +3,7 @@
 //! Whoever empties an inbox only changes memory and never waits, so a shard that waits for room in another's
 //! inbox cannot be waited for in a circle.
 
+use super::proxy::Late;
 use crate::bridge::Snapshot;
 use crate::limits::SHARD_INBOX;
 use async_channel::{Receiver, Sender};
@@ -76,6 +77,8 @@ pub enum Note {
     Flush(Arc<str>, Sender<u64>),
     /// Mail of domains lies elsewhere now. The sender is dropped when nobody uses the old places any more.
     Moved(Arc<Moved>, Sender<()>),
+    /// What is known of a message whose primary's reply was late.
+    Upstream(Late),
     /// Units in segments that the shard keeps are settled.
     Settled(Vec<SettledUnit>),
     /// Take leave of all sessions, make everything durable, end.

@@ -7,6 +7,7 @@
 //! ```text
 //! accept -> connection -> smtp::server      what does the client say?
 //!               |-> verdict, policy         is it welcome? is it known?
+//!               |-> proxy                   is its primary up? then it answers, while the sender waits
 //!               `-> ingest -> storage::log  durable -> 250
 //!                                |
 //!            committer: arrivals of a batch -> mesh -> replay of the owner
@@ -26,6 +27,7 @@ mod checkpoint;
 mod checkpoints;
 mod compaction;
 mod connection;
+pub mod deferrals;
 mod epoch;
 mod etrn;
 pub mod executor;
@@ -39,6 +41,7 @@ pub mod mesh;
 mod operator;
 mod places;
 mod policy;
+mod proxy;
 pub mod proxy_header;
 mod receive_buffer;
 mod receiving;

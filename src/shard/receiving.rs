@@ -1,6 +1,7 @@
 //! What the receiving sessions of a shard share, and what they may take of it (P7): places, memory, handshakes.
 
 use super::caps::Caps;
+use super::deferrals::Deferrals;
 use crate::bridge::Snapshot;
 use crate::limits::{HANDSHAKES_A_SHARD_MAX, RECEIVE_OCTETS_A_SHARD};
 use crate::smtp::Moment;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub(super) struct Receiving {
     /// Connections and rates, over all shards.
     pub(super) caps: Arc<Caps>,
+    /// Whom `when_up = "defer"` sent away, over all shards.
+    pub(super) deferrals: Arc<Deferrals>,
     /// Memory of the receive buffers.
     pub(super) memory: Rc<Budget>,
     handshakes: Rc<Cell<u32>>,
@@ -40,8 +43,8 @@ pub(super) struct Handshake(Rc<Cell<u32>>);
 
 impl Receiving {
     /// For a shard, with the places of all.
-    pub(super) fn new(caps: Arc<Caps>) -> Self {
-        Self { caps, ..Self::default() }
+    pub(super) fn new(caps: Arc<Caps>, deferrals: Arc<Deferrals>) -> Self {
+        Self { caps, deferrals, ..Self::default() }
     }
 
     /// Whether `client` may begin a message, which counts it.

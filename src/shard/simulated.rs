@@ -1,6 +1,7 @@
 //! A shard on the simulated machine: its own code over a disk that crashes, a clock that jumps and links in memory.
 //! What no test with real processes can do: look at the disk at the very instant at which a reply leaves.
 
+mod carried;
 mod clock_jump;
 mod edge;
 mod guard;

@@ -10,6 +10,7 @@ use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::{Mesh, Note, SettledUnit};
 use super::places::Places;
+use super::proxy::{self, Proxying};
 use super::receiving::Receiving;
 use super::verdicts::Verdicts;
 use crate::bridge::{Instants, Lookup, Snapshot};
@@ -60,6 +61,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) receiving: Receiving,
     /// Questions to primaries about recipients.
     pub(super) callouts: Callouts,
+    /// Connections that carry mail through.
+    pub(super) proxying: Proxying,
     /// Interrupts of its sessions.
     pub(super) interrupts: Interrupts,
     /// Other shards.
@@ -177,6 +180,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
                 self.looking.end(unused);
             }
             Note::Settled(units) => self.settle(&units),
+            Note::Upstream(late) => proxy::take_late_note(self, late),
             Note::Shutdown => self.shut_down(),
         }
     }

@@ -161,6 +161,7 @@ impl ClientHost {
             ClientEvent::NamingRefused(reply) => format!("naming-refused({reply})"),
             ClientEvent::ClientRefused(reply) => format!("client-refused({reply})"),
             ClientEvent::TlsRefused(reply) => format!("tls-refused({reply})"),
+            ClientEvent::Carried(reply) => format!("carried({reply})"),
             ClientEvent::Closed => "closed".to_owned(),
         };
         self.events.push(text);

@@ -51,7 +51,7 @@ fn without_a_file_the_embedded_default_is_in_force() {
     assert_eq!(config.domains[0].primaries.hosts()[0].to_string(), "127.0.0.1:2526");
     assert!(stderr.contains("embedded default"), "{stderr}");
     assert_eq!(config.admin.listen, Some("127.0.0.1:8025".parse().unwrap()));
-    for default in ["\"relay\" is in force", "\"hold\" is in force", "self-signed certificate"] {
+    for default in ["\"hold\" is in force", "self-signed certificate"] {
         assert!(stderr.contains(default), "{default}: {stderr}");
     }
 }
@@ -77,8 +77,8 @@ fn an_error_names_file_line_and_key_and_prints_no_configuration() {
     let directory = Directory::new("errors");
     for (text, expected) in [
         (
-            format!("{GOOD}when_up = \"proxy\"\n"),
-            "stratamx.toml:6: domain[0].when_up: \"proxy\" is not built yet; \"relay\" is in force\n",
+            format!("{GOOD}when_up = \"always\"\n"),
+            "stratamx.toml:6: domain[0].when_up: \"always\" is not one of ",
         ),
         (
             format!("[storage]\nsegment_size = \"1MiB\"\n{}", &GOOD[GOOD.find("[[").unwrap()..]),

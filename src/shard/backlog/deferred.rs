@@ -31,6 +31,12 @@ impl Deferred {
     pub(super) fn step_aside(&mut self, mut waiting: Waiting, now: Moment, retry_interval: Duration) {
         waiting.count_aside();
         let due = now.saturating_add(deferred_gap(waiting.asides().into(), retry_interval));
+        self.interval = retry_interval;
+        self.wait_until(waiting, due);
+    }
+
+    /// An entry waits until then.
+    pub(super) fn wait_until(&mut self, mut waiting: Waiting, due: Moment) {
         // Rounded up: never before its time.
         let due_s = due.as_secs() + u64::from(due.subsec_nanos() > 0);
         waiting.moment_s = u32::try_from(due_s).unwrap_or(u32::MAX);
@@ -39,7 +45,6 @@ impl Deferred {
         } else {
             self.earliest_s.min(waiting.moment_s)
         };
-        self.interval = retry_interval;
         self.put(waiting);
     }
 

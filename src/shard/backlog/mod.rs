@@ -14,10 +14,12 @@ mod untried;
 mod waiting;
 
 use super::mesh::{Moved, Said};
+use super::proxy::Late;
 use crate::bridge::operator::Failure;
 use crate::bridge::{DomainUsage, Usage};
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
+use futures_lite::future::or;
 pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
 pub(super) use health::{Health, Sign, is_pacing};
 pub(super) use queue::{Changed, Due, Ended, Queue, Seen, Walk};
@@ -31,6 +33,7 @@ use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Authentication;
 use storage::log::Arrival;
 use storage::notify::Notify;
+use storage::position::Stamp;
 use storage::store::Backlog;
 pub(super) use waiting::Place;
 
@@ -42,6 +45,9 @@ pub(super) struct Lanes {
     /// Lanes that have mail and no task.
     waiting: RefCell<Vec<Rc<Lane>>>,
     starter: Notify,
+    /// Messages that primaries took late.
+    late: RefCell<Vec<Late>>,
+    took_late: Notify,
     /// The configuration changed, or the shard shuts down.
     pub(super) stirred: Notify,
 }
@@ -65,8 +71,12 @@ pub(super) struct Lane {
     pub(super) found: Cell<bool>,
     /// Mail arrived.
     pub(super) arrived: Notify,
+    /// So many messages did in this life.
+    arrivals: Cell<u64>,
     /// The configuration changed, or the shard shuts down.
     pub(super) stirred: Notify,
+    /// Messages about to arrive that the primary may have: until when it may still say so.
+    pub(super) upstream: RefCell<Vec<(Stamp, Moment)>>,
     /// Facts that are on their way to the journal.
     pub(super) settlements: Settlements,
     /// Some of them are durable.
@@ -75,6 +85,22 @@ pub(super) struct Lane {
     pub(super) failure: RefCell<Option<Failure>>,
     /// Until then it waits for its primary, if it does.
     pub(super) next_try: Cell<Option<Moment>>,
+}
+
+impl Lane {
+    /// Whether a message may be with the primary, and until when that is awaited. Asked once.
+    fn awaits_upstream(&self, stamp: Stamp) -> Option<Moment> {
+        let mut upstream = self.upstream.borrow_mut();
+        let place = upstream.iter().position(|(awaited, _)| *awaited == stamp)?;
+        Some(upstream.swap_remove(place).1)
+    }
+
+    /// Tells sessions if nothing of what arrived here waits in order: their next message may be carried through.
+    pub(super) fn tell_clear(&self) {
+        if !self.queue.borrow().has_in_order() {
+            self.usage.passage.set_clear(self.arrivals.get());
+        }
+    }
 }
 
 /// Octets of storage that an entry keeps: what usage is raised by when it is stored, and lowered by in the end.
@@ -90,6 +116,8 @@ impl Lanes {
             lanes: RefCell::default(),
             waiting: RefCell::default(),
             starter: Notify::default(),
+            late: RefCell::default(),
+            took_late: Notify::default(),
             stirred: Notify::default(),
         }
     }
@@ -98,7 +126,13 @@ impl Lanes {
     pub(super) fn take_arrivals(&self, arrivals: Vec<Arrival>) {
         for arrival in arrivals {
             let lane = self.lane(&arrival.domain);
-            lane.queue.borrow_mut().arrive(arrival.shard, arrival.entry, &[]);
+            lane.arrivals.set(lane.arrivals.get() + 1);
+            let mut queue = lane.queue.borrow_mut();
+            match lane.awaits_upstream(arrival.entry.stamp) {
+                Some(until) => queue.arrive_aside(arrival.shard, arrival.entry, until),
+                None => queue.arrive(arrival.shard, arrival.entry, &[]),
+            }
+            drop(queue);
             lane.arrived.notify_all();
             self.wake(lane);
         }
@@ -225,6 +259,34 @@ impl Lanes {
         was_frozen
     }
 
+    /// A message of the domain will arrive that its primary may have: it waits aside until then.
+    pub(super) fn await_upstream(&self, domain: &Arc<str>, stamp: Stamp, until: Moment) {
+        self.lane(domain).upstream.borrow_mut().push((stamp, until));
+    }
+
+    /// The primary did not take it: it is offered again.
+    pub(super) fn upstream_is_over(&self, domain: &str, stamp: Stamp) {
+        let Some(lane) = self.of(domain) else { return };
+        let _ = lane.awaits_upstream(stamp);
+        lane.queue.borrow_mut().try_again(stamp);
+        lane.stirred.notify_all();
+    }
+
+    /// The primary took it, late.
+    pub(super) fn upstream_took(&self, late: Late) {
+        self.late.borrow_mut().push(late);
+        self.took_late.notify_all();
+    }
+
+    /// What primaries took late, once there is some, or the shard shuts down.
+    pub(super) async fn taken_late(&self) -> Vec<Late> {
+        let (wait, stirred) = (self.took_late.wait(), self.stirred.wait());
+        if self.late.borrow().is_empty() {
+            or(wait, stirred).await;
+        }
+        self.late.take()
+    }
+
     /// Facts that are not durable yet.
     pub(super) fn outstanding(&self) -> u32 {
         self.lanes.borrow().values().map(|lane| lane.settlements.outstanding()).sum()
@@ -259,7 +321,9 @@ impl Lanes {
             running: Cell::new(false),
             found: Cell::new(false),
             arrived: Notify::default(),
+            arrivals: Cell::default(),
             stirred: Notify::default(),
+            upstream: RefCell::default(),
             settlements: Settlements::default(),
             settled: Notify::default(),
             failure: RefCell::default(),

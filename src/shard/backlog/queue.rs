@@ -74,6 +74,23 @@ impl Queue {
         self.untried.insert(waiting);
     }
 
+    /// Mail that was just made durable, and that the primary may have: it waits aside until then.
+    pub(in crate::shard) fn arrive_aside(&mut self, shard: ShardId, entry: IndexEntry, until: Moment) {
+        self.deferred.wait_until(Waiting::new((shard, entry)), until);
+    }
+
+    /// A message that waits aside is in order again.
+    pub(in crate::shard) fn try_again(&mut self, stamp: Stamp) {
+        if let Some(waiting) = self.deferred.remove(stamp) {
+            self.untried.insert(waiting);
+        }
+    }
+
+    /// Whether anything waits in order, or is out.
+    pub(in crate::shard) fn has_in_order(&self) -> bool {
+        self.untried.len() > 0 || !self.suspects.is_empty() || !self.out.is_empty()
+    }
+
     /// Units wait for the operator, since `since_s` (seconds since 1970).
     pub(in crate::shard) fn hold(&mut self, place: Place, ordinals: &[u16], since_s: u32) {
         if ordinals.is_empty() {

@@ -54,8 +54,7 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
         deleted,
         damaged,
         held,
-        // Nothing is carried through live yet.
-        proxied: 0,
+        proxied: usage.passage.proxied(),
         messages: usage.messages(),
         last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),
         next_try_s: next_try.filter(|_| waits && is_protected).map(|next| until(shard, next)),

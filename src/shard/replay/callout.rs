@@ -73,6 +73,7 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         known.set_reached(false, shard.clock.now());
         return Said::Unreachable;
     };
+    snapshot.usage_of(&question.domain).passage.prove(shard.clock.now());
     let at = shard.instants();
     let try_all = known.accepts_all(at.now).is_none() || !known.accepts_anybody(at);
     let nobody = format!("no-such-user-{}@{}", shard.next_queue_id(), domain.name);

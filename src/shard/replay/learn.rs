@@ -8,7 +8,7 @@ use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
 use crate::smtp::reply::{EnhancedCode, ReceivedReply};
 
 /// Learns from one transaction; `mailboxes` in the order of its outcomes.
-pub(super) fn learn<'a>(
+pub(in crate::shard) fn learn<'a>(
     known: &DomainRecipients,
     delimiter: Option<char>,
     mailboxes: impl Iterator<Item = &'a str>,
@@ -44,7 +44,7 @@ pub(super) fn says_unknown(reply: &ReceivedReply) -> bool {
 
 /// Whether a refusal at RCPT is about the address, whoever the sender is: codes of RFC 3463 and 7505 that say so, or a mailbox
 /// that is closed (5.2.1).
-fn names_the_address(reply: &ReceivedReply) -> bool {
+pub(in crate::shard) fn names_the_address(reply: &ReceivedReply) -> bool {
     let says_so = matches!(
         reply.enhanced,
         Some(

@@ -14,6 +14,7 @@ use crate::shard::interrupt::Interrupts;
 use crate::shard::link::Spawn;
 use crate::shard::mesh::Mesh;
 use crate::shard::places::Places;
+use crate::shard::proxy::{self, Proxying};
 use crate::shard::receiving::Receiving;
 use crate::shard::state::Shard;
 use crate::shard::verdicts::Verdicts;
@@ -146,6 +147,7 @@ impl Life {
             counters: Counters::default(),
             receiving: Receiving::default(),
             callouts: Callouts::default(),
+            proxying: Proxying::default(),
             interrupts: Interrupts::default(),
             mesh,
             lookup: self.plan.lookup.clone(),
@@ -190,5 +192,7 @@ fn stand(shard: &Rc<SimShard>, primary: &Primary, spawn: &SimSpawn) {
     spawn.spawn(authentication::run(Rc::clone(shard)));
     spawn.spawn(replay::expire(Rc::clone(shard)));
     spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
+    spawn.spawn(replay::carry(Rc::clone(shard), primary.clone(), spawn.clone()));
+    spawn.spawn(proxy::settle_late(Rc::clone(shard)));
     spawn.spawn(replay::start_lanes(Rc::clone(shard), primary.clone(), spawn.clone()));
 }

@@ -26,6 +26,7 @@ use crate::smtp::dsn::{MailDsn, RcptDsn};
 use crate::smtp::output::Output;
 use crate::smtp::reply::{ParsedReply, ReceivedReply, ReplyError, ReplyParser};
 
+mod carried;
 mod flight;
 mod lines;
 mod naming;
@@ -37,10 +38,12 @@ mod window;
 
 pub use crate::smtp::extension::Capabilities;
 pub use crate::smtp::xclient::TrueClient;
+pub use carried::CarriedSender;
 pub use naming::Standing;
 pub use outcome::{ClientFailure, ProtocolError, RecipientOutcome, Stage, TransactionOutcome};
 pub use window::Window;
 
+use carried::Carrying;
 use flight::{Flight, Goal, Prelude};
 use naming::{Named, Naming};
 use std::collections::VecDeque;
@@ -104,6 +107,8 @@ pub enum ClientEvent {
     /// The server refuses the client whom XCLIENT named, by this reply: its message has an answer, and the session is of
     /// no use for another.
     ClientRefused(ReceivedReply),
+    /// The answer to what was last said for a sender who waits (`carried`).
+    Carried(ReceivedReply),
     /// QUIT was answered, or needs no answer any more: close the link.
     Closed,
 }
@@ -137,6 +142,8 @@ enum State {
     Securing,
     /// Transactions are in flight, or may begin.
     Open(Open),
+    /// A transaction is carried through.
+    Carrying(Carrying),
     /// QUIT was said.
     Quitting,
     /// It failed; the outcomes of what was in flight, and the reason, are told by the next calls.
@@ -384,6 +391,7 @@ impl ClientSession {
         assert!(self.in_flight() == 0, "a transaction has an outcome before QUIT");
         match self.take_state() {
             State::Open(_)
+            | State::Carrying(Carrying::Between)
             | State::Failing(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_), _)
             | State::Failed(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_)) => {
                 self.output.tail().extend_from_slice(b"QUIT\r\n");

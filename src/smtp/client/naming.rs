@@ -89,8 +89,7 @@ impl ClientSession {
     /// What a message of this client needs; `None` for one of ours, and for a client that cannot be named.
     pub fn standing(&self, client: Option<&TrueClient>) -> Standing {
         let named = &self.named;
-        let takes_xclient = self.capabilities.xclient.is_some_and(|offered| offered.is_enough());
-        let may_name = takes_xclient && !named.refuses_xclient && client != named.unnameable.as_ref();
+        let may_name = self.offers_xclient() && !named.refuses_xclient && client != named.unnameable.as_ref();
         match client {
             _ if named.is_spent => Standing::Spent,
             client if client == named.client.as_ref() => Standing::Settled,
@@ -98,6 +97,16 @@ impl ClientSession {
             _ if named.client.is_some() => Standing::Spent,
             _ => Standing::Settled,
         }
+    }
+
+    /// XCLIENT is offered, with what tells clients apart.
+    pub fn offers_xclient(&self) -> bool {
+        self.capabilities.xclient.is_some_and(|offered| offered.is_enough())
+    }
+
+    /// The server takes us for this client.
+    pub fn names(&self, client: &TrueClient) -> bool {
+        self.named.client.as_ref() == Some(client) && !self.named.is_spent
     }
 
     /// Says XCLIENT, alone or behind others. What follows is [`ClientEvent::Ready`] when a transaction may begin,

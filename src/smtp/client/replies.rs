@@ -28,6 +28,7 @@ impl ClientSession {
                 None if reply.code == 421 => self.failed(ClientFailure::ServiceClosing(reply)),
                 None => self.failed(ProtocolError::OutOfTurn.into()),
             },
+            State::Carrying(carrying) => self.take_carried_reply(carrying, reply, now),
             State::Quitting | State::Failing(..) | State::Failed(_) | State::Closed => {
                 self.deadline = None;
                 ClientEvent::Closed
@@ -232,9 +233,12 @@ impl ClientSession {
                 self.state = failing;
                 self.next_of_failure()
             }
-            State::Greeting | State::Hello | State::PlainHello | State::StartTls | State::Securing => {
-                self.failed(failure)
-            }
+            State::Greeting
+            | State::Hello
+            | State::PlainHello
+            | State::StartTls
+            | State::Securing
+            | State::Carrying(_) => self.failed(failure),
             State::Quitting | State::Failed(_) | State::Closed => {
                 self.deadline = None;
                 ClientEvent::Closed

@@ -100,6 +100,12 @@ impl Transaction {
         self.smtputf8
     }
 
+    /// What the recipient that the host is asked about wants to be told; nothing without one.
+    pub fn candidate_dsn(&self) -> RcptDsn<'_> {
+        let Some(Candidate { recipient, .. }) = &self.candidate else { return RcptDsn::default() };
+        RcptDsn { notify: recipient.notify, orcpt: &self.arena[recipient.orcpt.clone()] }
+    }
+
     /// The recipient that the host is asked about.
     ///
     /// # Panics

@@ -88,6 +88,12 @@ impl Primary {
         Self::postfix_with(&["--authorize", command], listen, directory, record)
     }
 
+    /// One that takes XCLIENT, and refuses whoever is at `refused`.
+    pub fn postfix_refusing(refused: &str, listen: &str, directory: &Path, record: &Path) -> Self {
+        let options = ["--authorize", "xclient", "--refuse-client", refused];
+        Self::postfix_with(&options, listen, directory, record)
+    }
+
     fn postfix_with(options: &[&str], listen: &str, directory: &Path, record: &Path) -> Self {
         assert!(Path::new("/usr/sbin/postfix").exists(), "`make test` installs Postfix");
         let mut command = script("postfix_primary.py");

@@ -1,6 +1,7 @@
 //! A primary's outage with real processes all around: real mail software sends, the server is killed in the
 //! middle, a scripted or a real primary comes back. What the story builds on is tested first.
 
+mod carried;
 mod naming;
 mod proxy;
 

@@ -57,6 +57,7 @@ message_size_limit = 209715200
 mailbox_size_limit = 0
 in_flow_delay = 0
 smtpd_discard_ehlo_keywords = {without}
+smtpd_client_restrictions = {refused}
 {authorized}
 """
 
@@ -112,6 +113,7 @@ def arguments():
     parser.add_argument("--domain", default="example.test")
     parser.add_argument("--without", default="", metavar="KEYWORD", help="do not offer this keyword of EHLO")
     parser.add_argument("--authorize", default="", metavar="COMMAND", help="take xclient or xforward from 127.0.0.1")
+    parser.add_argument("--refuse-client", default="", metavar="ADDRESS", help="refuse this client at RCPT")
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -140,8 +142,10 @@ def configure(directory, options):
     owner = pwd.getpwnam("nobody")
     values = {
         "directory": directory, "domain": options.domain, "listen": options.listen, "uid": owner.pw_uid,
-        "gid": owner.pw_gid, "without": options.without, "authorized": "",
+        "gid": owner.pw_gid, "without": options.without, "authorized": "", "refused": "",
     }
+    if options.refuse_client:
+        values["refused"] = f"check_client_access inline:{{{{{options.refuse_client} = REJECT not you}}}}"
     if options.authorize:
         values["authorized"] = f"smtpd_authorized_{options.authorize}_hosts = 127.0.0.1"
     for name in ("conf", "spool", "data", "mail"):

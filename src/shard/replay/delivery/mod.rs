@@ -13,6 +13,7 @@
 //! A window's blame (H44): when the session breaks only the first message without an outcome may have broken it, and it is
 //! blamed only if it was alone all the time; else it is a suspect, to be tried alone.
 
+mod carrying;
 mod job;
 mod naming;
 mod opening;
@@ -29,6 +30,7 @@ use crate::smtp::client::{
     TransactionOutcome, Window,
 };
 use crate::smtp::dsn::RcptDsn;
+pub(super) use carrying::NoReply;
 use core::net::SocketAddr;
 pub(super) use job::{Job, Unusable};
 pub(super) use opening::{OpenError, Security, Use};

@@ -24,6 +24,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
             known.set_outage(health.is_outage());
         }
+        self.lane.usage.passage.set_up(health == Health::Up);
         if health == before {
             return;
         }

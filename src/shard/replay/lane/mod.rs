@@ -98,6 +98,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         if lane.found.take() {
             task.witness(&snapshot, Sign::Found);
         }
+        task.lane.tell_clear();
         let now = task.shard.clock.now();
         let due = task.lane.queue.borrow().due(now, task.limit());
         match due {
@@ -175,6 +176,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 }
             };
             place = self.shard.places.found_up(place);
+            self.lane.usage.passage.prove(self.shard.clock.now());
+            self.lane.usage.passage.set_trusted(delivery.offers_xclient());
             self.witness(snapshot, Sign::Served);
             if core::mem::take(&mut is_first) {
                 self.tell_up(&delivery, domain);

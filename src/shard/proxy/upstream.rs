@@ -1,0 +1,168 @@
+//! A session's end of its connection to a primary, and what passes between both: the other end is a task (`replay::proxied`) that lives
+//! as long as the session, or as the primary owes a reply.
+
+use crate::limits::PROXIED_A_SHARD_MAX;
+use crate::smtp::Moment;
+use crate::smtp::client::TrueClient;
+use crate::smtp::dsn::{Notify, Ret};
+use crate::smtp::reply::ReceivedReply;
+use async_channel::{Receiver, Sender};
+use core::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::position::Stamp;
+
+/// Connections that carry mail through, of a shard.
+#[derive(Debug)]
+pub(in crate::shard) struct Proxying {
+    wanted: Sender<Wanted>,
+    asked: Receiver<Wanted>,
+    places_taken: Rc<Cell<usize>>,
+}
+
+/// A connection that a session wants.
+#[derive(Debug)]
+pub(in crate::shard) struct Wanted {
+    /// A protected domain.
+    pub(in crate::shard) domain: Arc<str>,
+    /// Whom the primary is to take us for.
+    pub(in crate::shard) client: TrueClient,
+    /// What the session wants said. Closed: the session has ended, or wants no more.
+    pub(in crate::shard) commands: Receiver<Command>,
+    _place: Place,
+}
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+struct Place(Rc<Cell<usize>>);
+
+/// What is to be said; each but the last two is answered.
+#[derive(Debug)]
+pub(in crate::shard) enum Command {
+    /// MAIL.
+    Sender(OwnedSender, Moment, Sender<Answer>),
+    /// RCPT.
+    Recipient(OwnedRecipient, Moment, Sender<Answer>),
+    /// Mail data, as it is stored; DATA goes before the first of it.
+    Data(Vec<u8>, Moment, Sender<Answer>),
+    /// The end of the data.
+    End(Moment, Sender<Answer>),
+    /// The message whose end was answered by `Late` is ours now.
+    Ours(Stamp),
+    /// The transaction is given up.
+    Forget,
+}
+
+/// What MAIL said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::shard) struct OwnedSender {
+    pub(in crate::shard) reverse_path: String,
+    pub(in crate::shard) declared_octets: Option<u64>,
+    pub(in crate::shard) has_8bit: bool,
+    pub(in crate::shard) smtputf8: bool,
+    pub(in crate::shard) ret: Option<Ret>,
+    pub(in crate::shard) envid: String,
+}
+
+/// What RCPT said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::shard) struct OwnedRecipient {
+    pub(in crate::shard) mailbox: String,
+    pub(in crate::shard) notify: Notify,
+    pub(in crate::shard) orcpt: String,
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::shard) enum Answer {
+    /// No connection, or none any more.
+    Gone,
+    /// No reply in time.
+    Late,
+    /// The primary's.
+    Reply(ReceivedReply),
+    /// Data went.
+    Written,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) domain: Arc<str>,
+    pub(super) client: TrueClient,
+    commands: Sender<Command>,
+}
+
+impl Default for Proxying {
+    fn default() -> Self {
+        let (wanted, asked) = async_channel::bounded(PROXIED_A_SHARD_MAX);
+        Self { wanted, asked, places_taken: Rc::default() }
+    }
+}
+
+impl Proxying {
+    /// What the next session wants.
+    pub(in crate::shard) async fn next(&self) -> Option<Wanted> {
+        self.asked.recv().await.ok()
+    }
+
+    /// A session's end of a new connection, if there is a place for one. It is made when something is to be said.
+    pub(super) fn open(&self, domain: &str, client: TrueClient) -> Option<Upstream> {
+        if self.places_taken.get() >= PROXIED_A_SHARD_MAX {
+            return None;
+        }
+        self.places_taken.set(self.places_taken.get() + 1);
+        let place = Place(Rc::clone(&self.places_taken));
+        let (commands, received) = async_channel::bounded(2);
+        let domain: Arc<str> = domain.into();
+        let wanted =
+            Wanted { domain: Arc::clone(&domain), client: client.clone(), commands: received, _place: place };
+        // There is room for as many as there are places.
+        self.wanted.try_send(wanted).ok()?;
+        Some(Upstream { domain, client, commands })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Upstream {
+    /// Has something said, and waits for what comes of it.
+    pub(super) async fn ask(&self, command: impl FnOnce(Sender<Answer>) -> Command) -> Answer {
+        let (answer, answered) = async_channel::bounded(1);
+        if self.commands.send(command(answer)).await.is_err() {
+            return Answer::Gone;
+        }
+        answered.recv().await.unwrap_or(Answer::Gone)
+    }
+
+    /// The transaction is given up. If the other end is busy it sees so by the end of the channel.
+    pub(super) fn forget(&self) -> bool {
+        self.commands.try_send(Command::Forget).is_ok()
+    }
+
+    /// The message is ours, and the primary owes an answer.
+    pub(super) fn is_ours(&self, stamp: Stamp) {
+        let _ = self.commands.try_send(Command::Ours(stamp));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::IpAddr;
+
+    #[test]
+    fn p7_places_have_a_bound_and_come_back() {
+        let proxying = Proxying::default();
+        let client = || TrueClient::new(IpAddr::from([192, 0, 2, 1]), "c", true).expect("it can be named");
+        let open: Vec<_> = core::iter::from_fn(|| proxying.open("example.test", client())).collect();
+        assert_eq!(open.len(), PROXIED_A_SHARD_MAX);
+        drop(proxying.asked.try_recv());
+        assert!(proxying.open("example.test", client()).is_some(), "a task has ended");
+        assert!(proxying.open("example.test", client()).is_none());
+    }
+}
