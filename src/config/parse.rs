@@ -457,7 +457,10 @@ mod tests {
                 "tls = \"mta-sts\"",
                 "domain[0].tls: \"mta-sts\" is not built yet; \"opportunistic\" is in force",
             ),
-            ("when_up = \"always\"", "domain[0].when_up: \"always\" is not one of \"relay\""),
+            (
+                "when_up = \"always\"",
+                "domain[0].when_up: \"always\" is not one of \"proxy\", \"relay\", \"defer\"",
+            ),
         ] {
             assert_eq!(error(&format!("{DOMAIN}{line}")), format!("t:4: {expected}"));
         }

@@ -15,11 +15,11 @@ use super::hosts::Hosts;
 use super::interrupt::Interrupts;
 use super::mesh::Mesh;
 use super::places::Places;
-use super::proxy::{self, Proxying};
 use super::receiving::Receiving;
 use super::replay;
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
+use super::upstream::Proxying;
 use super::verdicts::Verdicts;
 use super::{accept, authentication, compaction, expiry_clock, housekeeping, operator};
 use crate::bridge::operator::Request;
@@ -295,7 +295,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, requests: Receive
     glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::answer_callouts(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(replay::carry(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
-    glommio::spawn_local(proxy::settle_late(Rc::clone(&shard))).detach();
+    glommio::spawn_local(replay::settle_late(Rc::clone(&shard))).detach();
     glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(operator::run(Rc::clone(&shard), requests, LocalSpawn)).detach();
     for listener in listeners {

@@ -6,8 +6,9 @@
 //! same budget: there is one stored form of mail data.
 
 use super::authentication::{Accepted, Inquiry};
-use super::proxy::{Carriage, Proxy, await_upstream};
+use super::proxy::{Carriage, Proxy};
 use super::receiving::Counted;
+use super::replay::await_upstream;
 use super::state::Shard;
 use crate::limits::{
     INLINE_DATA_OCTETS, OWN_RECEIVED_FIELDS_MAX, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_PRESSED,

@@ -3,7 +3,6 @@
 //! Whoever empties an inbox only changes memory and never waits, so a shard that waits for room in another's
 //! inbox cannot be waited for in a circle.
 
-use super::proxy::Late;
 use crate::bridge::Snapshot;
 use crate::limits::SHARD_INBOX;
 use async_channel::{Receiver, Sender};
@@ -53,6 +52,17 @@ pub struct Said {
     pub domains: Vec<Arc<str>>,
     /// The verdict.
     pub authentication: Authentication,
+}
+
+/// What the owner of a domain is told of a message that became ours while its primary owed a reply (H21).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Late {
+    /// The domain.
+    pub domain: Arc<str>,
+    /// The message.
+    pub stamp: Stamp,
+    /// None: it is about to arrive, and the primary owes a reply. Else that reply's code, or 0 if none came.
+    pub code: Option<u16>,
 }
 
 /// A note to a shard.

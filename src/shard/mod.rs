@@ -50,6 +50,7 @@ mod retention;
 pub mod socket;
 mod state;
 mod tls;
+mod upstream;
 mod verdict;
 mod verdicts;
 

@@ -8,13 +8,13 @@ use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
-use super::mesh::{Mesh, Note, SettledUnit};
+use super::mesh::{Late, Mesh, Note, SettledUnit};
 use super::places::Places;
-use super::proxy::{self, Proxying};
 use super::receiving::Receiving;
+use super::upstream::Proxying;
 use super::verdicts::Verdicts;
 use crate::bridge::{Instants, Lookup, Snapshot};
-use crate::limits::FREE_SPACE_INTERVAL;
+use crate::limits::{FREE_SPACE_INTERVAL, UPSTREAM_OUTCOME_TIMEOUT};
 use crate::metrics::Counters;
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
@@ -180,8 +180,21 @@ impl<D: Disk, C: Clock> Shard<D, C> {
                 self.looking.end(unused);
             }
             Note::Settled(units) => self.settle(&units),
-            Note::Upstream(late) => proxy::take_late_note(self, late),
+            Note::Upstream(late) => self.take_late(&late),
             Note::Shutdown => self.shut_down(),
+        }
+    }
+
+    /// A message of a domain that this shard owns is ours since its primary's reply was late (H21).
+    fn take_late(&self, late: &Late) {
+        match late.code {
+            None => self.lanes.await_upstream(
+                &late.domain,
+                late.stamp,
+                self.clock.now() + UPSTREAM_OUTCOME_TIMEOUT,
+            ),
+            Some(200..=299) => self.lanes.upstream_took(late.clone()),
+            Some(_) => self.lanes.upstream_is_over(&late.domain, late.stamp),
         }
     }
 

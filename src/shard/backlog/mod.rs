@@ -13,8 +13,7 @@ mod sorted;
 mod untried;
 mod waiting;
 
-use super::mesh::{Moved, Said};
-use super::proxy::Late;
+use super::mesh::{Late, Moved, Said};
 use crate::bridge::operator::Failure;
 use crate::bridge::{DomainUsage, Usage};
 use crate::smtp::Moment;

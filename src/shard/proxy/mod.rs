@@ -15,15 +15,14 @@
 //! Not everything is a verdict. A primary that refuses as unknown a recipient whom it took lately is half restored (H22): nothing of it is
 //! passed on, and nobody is carried for `retry_interval`. So it is after three transactions in a row that were put off as a whole (H23), and for a minute
 //! after one that went wrong. What waits for a reply has a patience of 30 s at RCPT and 60 s at the end of data; the message whose reply is later than that
-//! is ours, and marked: the connection keeps its 10 minutes, and a 250 that comes yet settles it (`late`).
+//! is ours, and marked: the connection keeps its 10 minutes, and a 250 that comes yet settles it (`replay::late`).
 
 mod course;
-mod late;
-mod upstream;
 
 use super::interrupt::{Interrupt, Reason};
 use super::replay::names_the_address;
 use super::state::Shard;
+use super::upstream::{Answer, Command, OwnedRecipient, OwnedSender, Upstream};
 use crate::bridge::{Snapshot, folded};
 use crate::config::{Domain, WhenUp};
 use crate::limits::{
@@ -35,13 +34,9 @@ use crate::smtp::reply::{ReceivedReply, Reply, ReplyCode};
 use crate::smtp::server::ServerSession;
 use core::net::IpAddr;
 use course::{Circumstances, Course, SoFar, course};
-pub(super) use late::{Late, await_upstream, settle_late};
-pub(super) use late::{late, take_note as take_late_note};
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::position::Stamp;
-use upstream::Upstream;
-pub(super) use upstream::{Answer, Command, OwnedRecipient, OwnedSender, Proxying, Wanted};
 
 /// The carried part of a session.
 #[derive(Debug, Default)]

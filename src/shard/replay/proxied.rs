@@ -6,10 +6,11 @@
 
 use super::connect::Way;
 use super::delivery::{Delivery, NoReply};
+use super::late::late;
 use crate::limits::{PROXY_END_TIMEOUT, UPSTREAM_OUTCOME_TIMEOUT};
 use crate::shard::link::{Dialer, Spawn};
-use crate::shard::proxy::{Answer, Command, OwnedRecipient, OwnedSender, Wanted, late};
 use crate::shard::state::Shard;
+use crate::shard::upstream::{Answer, Command, OwnedRecipient, OwnedSender, Wanted};
 use crate::smtp::Moment;
 use crate::smtp::client::{CarriedSender, Window};
 use crate::smtp::dsn::{MailDsn, RcptDsn};

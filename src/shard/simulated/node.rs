@@ -14,9 +14,9 @@ use crate::shard::interrupt::Interrupts;
 use crate::shard::link::Spawn;
 use crate::shard::mesh::Mesh;
 use crate::shard::places::Places;
-use crate::shard::proxy::{self, Proxying};
 use crate::shard::receiving::Receiving;
 use crate::shard::state::Shard;
+use crate::shard::upstream::Proxying;
 use crate::shard::verdicts::Verdicts;
 use crate::shard::{authentication, checkpoint, compaction, housekeeping, mesh, replay};
 use core::cell::{Cell, RefCell};
@@ -193,6 +193,6 @@ fn stand(shard: &Rc<SimShard>, primary: &Primary, spawn: &SimSpawn) {
     spawn.spawn(replay::expire(Rc::clone(shard)));
     spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
     spawn.spawn(replay::carry(Rc::clone(shard), primary.clone(), spawn.clone()));
-    spawn.spawn(proxy::settle_late(Rc::clone(shard)));
+    spawn.spawn(replay::settle_late(Rc::clone(shard)));
     spawn.spawn(replay::start_lanes(Rc::clone(shard), primary.clone(), spawn.clone()));
 }

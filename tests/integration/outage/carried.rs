@@ -5,6 +5,8 @@ use super::super::harness::client::Client;
 use super::super::harness::*;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 const REFUSED: &str = "198.51.100.66";
 
@@ -26,15 +28,27 @@ fn data(client: &mut Client, subject: &str) -> String {
     )
 }
 
+/// Ends the processes of this Postfix that have a client.
+fn kill_smtpd(directory: &Path) {
+    let master = fs::read_to_string(directory.join("spool/pid/master.pid")).unwrap().trim().to_owned();
+    let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
+    let is_smtpd =
+        |pid: &&str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "smtpd");
+    let smtpd: Vec<&str> = children.split_whitespace().filter(is_smtpd).collect();
+    assert!(!smtpd.is_empty(), "somebody serves us");
+    for pid in smtpd {
+        assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
+    }
+}
+
 #[test]
 fn a_real_postfix_judges_the_sender_while_he_waits() {
     let scratch = Scratch::new("postfix-carried");
     let (primary, record) = (free_address(), scratch.path("record"));
     let smtp = "xclient_from = [\"127.0.0.0/8\"]";
     let config = configure(&scratch, &Settings { primary, smtp, ..Settings::default() });
-    let start =
-        || Primary::postfix_refusing(REFUSED, &primary.to_string(), &scratch.path("postfix"), &record);
-    let postfix = start();
+    let directory = scratch.path("postfix");
+    let postfix = Primary::postfix_refusing(REFUSED, &primary.to_string(), &directory, &record);
     let mut server = Server::start(&config);
     let mut client = session(&server, "192.0.2.7");
     client.say("RCPT TO:<warm@example.test>", "250 2.1.5");
@@ -52,9 +66,8 @@ fn a_real_postfix_judges_the_sender_while_he_waits() {
 
     client.say("MAIL FROM:<a@example.org>", "250 2.1.0");
     client.say("RCPT TO:<a@example.test>", "250 2.1.5");
-    postfix.stop();
+    kill_smtpd(&directory);
     data(&mut client, "ours");
-    let postfix = start();
     server.process.wait_for("nothing is left to hand over");
     server.stop();
     postfix.stop();

@@ -56,6 +56,7 @@ virtual_gid_maps = static:{gid}
 message_size_limit = 209715200
 mailbox_size_limit = 0
 in_flow_delay = 0
+service_throttle_time = 1s
 smtpd_discard_ehlo_keywords = {without}
 smtpd_client_restrictions = {refused}
 {authorized}

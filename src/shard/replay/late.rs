@@ -2,10 +2,9 @@
 //! primary may still answer; a 250 settles it, anything else lets the lane offer it again, under the guard. A crash forgets the
 //! mark, and the message is offered again (P4).
 
-use crate::limits::UPSTREAM_OUTCOME_TIMEOUT;
+use super::settle::settle;
 use crate::shard::backlog::{Changed, Settlement, stored_octets};
-use crate::shard::mesh::{Note, owner};
-use crate::shard::replay::settle::settle;
+use crate::shard::mesh::{Late, Note, owner};
 use crate::shard::state::Shard;
 use crate::smtp::reply::ReceivedReply;
 use std::sync::Arc;
@@ -13,17 +12,6 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::position::Stamp;
-
-/// What the owner of a domain is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Late {
-    /// The domain.
-    pub domain: Arc<str>,
-    /// The message.
-    pub stamp: Stamp,
-    /// None: it is about to arrive, and the primary owes a reply. Else that reply's code, or 0 if none came.
-    pub code: Option<u16>,
-}
 
 /// Tells the owner before the message arrives there.
 pub(in crate::shard) async fn await_upstream<D: Disk, C: Clock>(
@@ -48,20 +36,10 @@ pub(in crate::shard) async fn late<D: Disk, C: Clock>(
 async fn tell<D: Disk, C: Clock>(shard: &Shard<D, C>, late: Late) {
     let owner = owner(&late.domain, shard.shards);
     if owner == shard.id {
-        return take_note(shard, late);
+        return shard.take_note(Note::Upstream(late));
     }
     if shard.mesh.senders[usize::from(owner.0)].send(Note::Upstream(late)).await.is_err() {
         tracing::debug!("the owner has ended");
-    }
-}
-
-/// The owner's part; a code of 2xx is settled by [`settle_late`].
-pub(in crate::shard) fn take_note<D: Disk, C: Clock>(shard: &Shard<D, C>, late: Late) {
-    let now = shard.clock.now();
-    match late.code {
-        None => shard.lanes.await_upstream(&late.domain, late.stamp, now + UPSTREAM_OUTCOME_TIMEOUT),
-        Some(200..=299) => shard.lanes.upstream_took(late),
-        Some(_) => shard.lanes.upstream_is_over(&late.domain, late.stamp),
     }
 }
 

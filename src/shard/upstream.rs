@@ -87,9 +87,9 @@ pub(in crate::shard) enum Answer {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Upstream {
-    pub(super) domain: Arc<str>,
-    pub(super) client: TrueClient,
+pub(in crate::shard) struct Upstream {
+    pub(in crate::shard) domain: Arc<str>,
+    pub(in crate::shard) client: TrueClient,
     commands: Sender<Command>,
 }
 
@@ -107,7 +107,7 @@ impl Proxying {
     }
 
     /// A session's end of a new connection, if there is a place for one. It is made when something is to be said.
-    pub(super) fn open(&self, domain: &str, client: TrueClient) -> Option<Upstream> {
+    pub(in crate::shard) fn open(&self, domain: &str, client: TrueClient) -> Option<Upstream> {
         if self.places_taken.get() >= PROXIED_A_SHARD_MAX {
             return None;
         }
@@ -131,7 +131,7 @@ impl Drop for Place {
 
 impl Upstream {
     /// Has something said, and waits for what comes of it.
-    pub(super) async fn ask(&self, command: impl FnOnce(Sender<Answer>) -> Command) -> Answer {
+    pub(in crate::shard) async fn ask(&self, command: impl FnOnce(Sender<Answer>) -> Command) -> Answer {
         let (answer, answered) = async_channel::bounded(1);
         if self.commands.send(command(answer)).await.is_err() {
             return Answer::Gone;
@@ -140,12 +140,12 @@ impl Upstream {
     }
 
     /// The transaction is given up. If the other end is busy it sees so by the end of the channel.
-    pub(super) fn forget(&self) -> bool {
+    pub(in crate::shard) fn forget(&self) -> bool {
         self.commands.try_send(Command::Forget).is_ok()
     }
 
     /// The message is ours, and the primary owes an answer.
-    pub(super) fn is_ours(&self, stamp: Stamp) {
+    pub(in crate::shard) fn is_ours(&self, stamp: Stamp) {
         let _ = self.commands.try_send(Command::Ours(stamp));
     }
 }
