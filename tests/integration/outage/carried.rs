@@ -23,7 +23,7 @@ fn session(server: &Server, address: &str) -> Client {
 fn data(client: &mut Client, subject: &str) -> String {
     client.say("DATA", "354");
     client.say(
-        &format!("Subject: {subject}\r\nX-Blaster-Id: {subject}\r\n\r\nx\r\n."),
+        &format!("X-Blaster-Id: {subject}\r\nSubject: {subject}\r\n\r\nx\r\n."),
         "250 2.0.0 Ok: queued as ",
     )
 }
