@@ -141,6 +141,8 @@ pub struct Delivery {
     pub held_retention: Duration,
     /// What becomes of a message that the primary refuses for good.
     pub on_reject: OnReject,
+    /// Most connections to the primary at a time.
+    pub max_connections: u32,
     /// Whether SPF, DKIM and DMARC are looked into.
     pub authenticate: bool,
     /// Whether mail goes to primaries through TLS.
@@ -239,6 +241,8 @@ pub struct Domain {
     pub held_retention: Duration,
     /// What becomes of a message that they refuse for good.
     pub on_reject: OnReject,
+    /// Most connections to them at a time.
+    pub max_connections: u32,
     /// Whether mail goes to them through TLS.
     pub tls: PrimaryTls,
     /// Whether SPF, DKIM and DMARC are looked into for its mail, after it was accepted.
@@ -301,6 +305,7 @@ impl Config {
             on_expiry: delivery.on_expiry,
             held_retention: delivery.held_retention,
             on_reject: delivery.on_reject,
+            max_connections: delivery.max_connections,
             tls: delivery.tls,
             authenticate: delivery.authenticate,
             quota: Quota::default(),
@@ -389,6 +394,7 @@ impl Default for Delivery {
             on_expiry: OnExpiry::Hold,
             held_retention: retention,
             on_reject: OnReject::Hold,
+            max_connections: 5,
             authenticate: true,
             tls: PrimaryTls::Opportunistic,
             client_certificate: None,

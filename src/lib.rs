@@ -99,6 +99,16 @@
 //!   answer is remembered beyond it, for a day and by address. Each transaction that rides says RSET first: a server that keeps an
 //!   envelope whose end it refused would add the next one's recipients to it. What is in flight and what is not settled
 //!   are bounded together (P4). There is no fact of intent in the journal yet: what a crash left unknown is not listed.
+//! - **Connections to a primary share tickets** (`replay::lane`): a message may leave on a connection when all earlier ones for any of its
+//!   recipients are in flight on the same one, or had their outcome. That the earlier one was *offered* elsewhere is not enough: its
+//!   connection may break before the primary has seen it. Recipients are bits of a set of 256, so a message to 500 costs what one costs and
+//!   waits for nearly all, and they for it. P4's 16 and the guard's canaries are counted over all connections.
+//! - **The number of connections is found out** (`backlog::pace`), one more while work waits that could go on it, half when the primary has
+//!   too much of us. One that is refused beside another that serves says nothing of an outage. Half of a shard's places are for first
+//!   connections, further ones leave when somebody waits for one, and behind each message a lane lets as many turns pass as it has
+//!   connections: shares go by domains.
+//! - **A recipient has a rate where his provider has one** (`replay::profile`, `backlog::pacing`): his mail waits in its place and whatever else is
+//!   for him behind it (P3), nobody else's. Up to 1,024 such are looked past; who has more in front than that holds up his domain.
 //! - **Only who was alone is blamed** (H44): a session that breaks with several in flight makes its first message without an outcome a
 //!   suspect, tried alone until it has passed or broken three more; the others go back to their places.
 //! - **A session speaks for one client at a time** (`smtp::client::naming`). XCLIENT rides behind the message before, so another client each time
@@ -174,7 +184,7 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, MTA-STS and DANE, bounces, parallel lanes, fingerprints and copies kept; of the admin side
+//! Authentication-Results at replay, MTA-STS and DANE, bounces, fingerprints and copies kept; of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, bounce, redirect and replay, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there; in force is hold on a 5xx.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.

@@ -389,6 +389,28 @@ pub const OPERATOR_EXPORT_PARTS: usize = 2;
 
 /// Settlements of one domain that may be on their way to the journal: what a crash may repeat (P4).
 pub const OUTSTANDING_MAX: u32 = 16;
+/// Most connections that a configuration may allow to one domain's primary at a time.
+pub const DOMAIN_CONNECTIONS_MAX: u32 = 50;
+/// Of [`SESSIONS_A_SHARD_MAX`] so many are for a lane's first connection: no lane opens another one while fewer are free, and who
+/// has more than one gives one back when somebody waits.
+pub const FIRST_SESSIONS_A_SHARD: usize = SESSIONS_A_SHARD_MAX / 2;
+/// Messages of a domain that are taken from its queue and cannot go yet: others before them are for the same recipients, or these
+/// had their share. More: the rest waits in the queue, also what could go.
+pub const READ_AHEAD_MAX: usize = 1024;
+/// So many are read before a connection looks again at what it has in flight.
+pub const READ_AHEAD_STEP: usize = 8;
+/// Octets of them in memory. More: what does not fit is read again when it can go.
+pub const READ_AHEAD_OCTETS: usize = 1024 * 1024;
+/// Recipients of them that are counted by their rate. More: as with [`READ_AHEAD_MAX`].
+pub const READ_AHEAD_KEYS_MAX: usize = 16 * 1024;
+/// Recipients of a domain whose rate is remembered. More: the busy half of them is.
+pub const PACED_RECIPIENTS_MAX: usize = 8192;
+/// A recipient whom the primary put off for his rate is sent nothing for so long.
+pub const PACED_RECIPIENT_PAUSE: Duration = Duration::from_secs(60);
+/// So long a lane opens no further connection when the primary had too much of it.
+pub const PACE_PAUSE: Duration = Duration::from_secs(15);
+/// The same when the primary refused a further one.
+pub const PACE_REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// Transactions in flight on one connection to a primary; what a lost connection leaves unknown is among
 /// [`OUTSTANDING_MAX`]. Further ones wait in the queue.
 pub const WINDOW_MAX: usize = OUTSTANDING_MAX as usize;

@@ -1,7 +1,8 @@
 //! Round trips a message of a drain: the real server hands a backlog to a primary behind a line of 50 ms there and back, over one
-//! connection; and how fast it is without the line.
+//! connection, since all of it is for one recipient; and how fast it is without the line, also for many recipients over as many
+//! connections as it has by default.
 //!
-//! The primary is the library's own SMTP server on a thread a connection; it takes everything and looks at nothing but order.
+//! The primary is the library's own SMTP server on a thread a connection; it takes everything and looks at nothing.
 #![allow(clippy::disallowed_methods, reason = "what is measured is a process, over sockets and time")]
 
 use crate::common::is_small;
@@ -10,6 +11,7 @@ use crate::{Bar, Bound};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ pub(crate) fn bars() -> Vec<Bar> {
     let (near, far) = if is_small() { (20, 20) } else { (2000, 300) };
     let mut bars = Vec::new();
     for (name, withheld, bound) in [("PIPELINING", "CHUNKING", 1.15), ("CHUNKING", "", 0.15)] {
-        let elapsed = drain(name, withheld, far, ROUND_TRIP);
+        let elapsed = drain(name, withheld, far, 1, ROUND_TRIP);
         let trips = elapsed.as_secs_f64() / ROUND_TRIP.as_secs_f64() / f64::from(far);
         println!("drain/by={name}/round_trip=50ms messages={far} round_trips_a_message={trips:.3}");
         bars.push(Bar::new(
@@ -31,29 +33,40 @@ pub(crate) fn bars() -> Vec<Bar> {
             "",
             Bound::Below(bound),
         ));
-        let elapsed = drain(name, withheld, near, Duration::ZERO);
-        let rate = f64::from(near) / elapsed.as_secs_f64();
-        println!("drain/by={name}/round_trip=0ms messages={near} messages_a_second={rate:.0}");
-        bars.push(Bar::new(format!("drain by {name}, 0 ms"), rate, "messages/s", Bound::None));
+        for recipients in [1, 100] {
+            let elapsed = drain(name, withheld, near, recipients, Duration::ZERO);
+            let rate = f64::from(near) / elapsed.as_secs_f64();
+            println!(
+                "drain/by={name}/recipients={recipients}/round_trip=0ms messages={near} messages_a_second={rate:.0}"
+            );
+            let name = format!("drain by {name}, 0 ms, {recipients} recipients");
+            bars.push(Bar::new(name, rate, "messages/s", Bound::None));
+        }
     }
     bars
 }
 
 /// From the first MAIL to the end of the last message.
-fn drain(name: &str, withheld: &'static str, messages: u32, round_trip: Duration) -> Duration {
+fn drain(
+    name: &str,
+    withheld: &'static str,
+    messages: u32,
+    recipients: u32,
+    round_trip: Duration,
+) -> Duration {
     let door = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = door.local_addr().expect("bound");
     // Nobody listens there until everything is queued.
     drop(door);
     let server = Server::with_primary(
-        &format!("drain-{name}-{}", round_trip.as_millis()),
+        &format!("drain-{name}-{recipients}-{}", round_trip.as_millis()),
         false,
         &address.to_string(),
     );
     let mut client = Client::connect(&server);
     client.say("EHLO bench.example", "250");
-    for _ in 0..messages {
-        client.send_message(10 * 1024);
+    for number in 0..messages {
+        client.send_message_to(&format!("b{}", number % recipients), 10 * 1024);
     }
     let (taken, times) = channel();
     let primary = serve(withheld, taken);
@@ -99,15 +112,16 @@ fn serve(withheld: &'static str, taken: Sender<Instant>) -> SocketAddr {
     let door = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = door.local_addr().expect("bound");
     thread::spawn(move || {
-        let mut is_first = true;
+        let is_first = Arc::new(AtomicBool::new(true));
         for stream in door.incoming().map_while(Result::ok) {
-            session(stream, withheld, &taken, &mut is_first);
+            let (taken, is_first) = (taken.clone(), Arc::clone(&is_first));
+            thread::spawn(move || session(stream, withheld, &taken, &is_first));
         }
     });
     address
 }
 
-fn session(mut stream: TcpStream, withheld: &str, taken: &Sender<Instant>, is_first: &mut bool) {
+fn session(mut stream: TcpStream, withheld: &str, taken: &Sender<Instant>, is_first: &AtomicBool) {
     stream.set_nodelay(true).expect("a socket");
     let profile = ServerProfile {
         hostname: "primary.test".to_owned(),
@@ -123,7 +137,7 @@ fn session(mut stream: TcpStream, withheld: &str, taken: &Sender<Instant>, is_fi
         match step.event {
             ServerEvent::Sender => {
                 session.handle_sender(Ok(()), Duration::ZERO);
-                if core::mem::replace(is_first, false) {
+                if is_first.swap(false, Ordering::Relaxed) {
                     let _ = taken.send(Instant::now());
                 }
             }

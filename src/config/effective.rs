@@ -41,6 +41,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
         writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
         writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
+        writeln!(out, "max_connections = {}", delivery.max_connections)?;
         if let Some(files) = &delivery.client_certificate {
             writeln!(out, "client_certificate = {}", pair(files))?;
         }
@@ -63,6 +64,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;
             writeln!(out, "held_retention = {}", quoted(format_duration(domain.held_retention)))?;
             writeln!(out, "on_reject = {}\ntls = {}", quoted(domain.on_reject), quoted(domain.tls))?;
+            writeln!(out, "max_connections = {}", domain.max_connections)?;
             writeln!(out, "authenticate = {}", domain.authenticate)?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
@@ -153,6 +155,7 @@ mod tests {
             expiry_clock = "trusted"
             tls = "require"
             client_certificate = { cert = "e", key = "f" }
+            max_connections = 50
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
             [admin]
@@ -168,6 +171,7 @@ mod tests {
             primary = ["mail_2.two.test:65535"]
             retry_interval = "1d"
             retention = "3650d"
+            max_connections = 1
             on_expiry = "hold"
             held_retention = "90s"
             quota = { messages = 17, bytes = "3GiB" }

@@ -20,8 +20,7 @@ use crate::limits;
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 /// Keys of `[delivery]` and of `[[domain]]` that are not built, and what holds without them.
-const DELIVERY_UNBUILT: [(&str, &str); 2] =
-    [("max_connections", "one connection a domain is in force"), ("smarthost", "no notices are sent")];
+const DELIVERY_UNBUILT: [(&str, &str); 1] = [("smarthost", "no notices are sent")];
 
 impl Config {
     /// Reads a text; `file` is its name in errors.
@@ -159,8 +158,16 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
 }
 
 /// See [`read_policy`].
-const POLICY_KEYS: [&str; 7] =
-    ["retry_interval", "retention", "on_expiry", "held_retention", "on_reject", "authenticate", "tls"];
+const POLICY_KEYS: [&str; 8] = [
+    "retry_interval",
+    "retention",
+    "on_expiry",
+    "held_retention",
+    "on_reject",
+    "max_connections",
+    "authenticate",
+    "tls",
+];
 
 /// The keys that `[delivery]` and each `[[domain]]` share.
 fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigError> {
@@ -187,6 +194,10 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
                 value.choice(&[("hold", OnReject::Hold), ("discard", OnReject::Discard)], &["bounce"])?
             }
             None => default.on_reject,
+        },
+        max_connections: match table.value("max_connections") {
+            Some(value) => value.integer(1..=limits::DOMAIN_CONNECTIONS_MAX)?,
+            None => default.max_connections,
         },
         authenticate: match table.value("authenticate") {
             Some(value) => value.boolean()?,
@@ -265,6 +276,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         on_expiry: policy.on_expiry,
         held_retention: policy.held_retention,
         on_reject: policy.on_reject,
+        max_connections: policy.max_connections,
         tls: policy.tls,
         authenticate: policy.authenticate,
         quota: read_quota(&table.table("quota")?)?,
@@ -376,6 +388,7 @@ mod tests {
         assert_eq!(config.dns.nameservers, []);
         let domain = &config.domains[0];
         assert_eq!((domain.retry_interval, domain.on_reject), (Duration::from_secs(300), OnReject::Hold));
+        assert_eq!(domain.max_connections, 5);
         let month = Duration::from_secs(30 * 86_400);
         assert_eq!((domain.retention, domain.held_retention), (month, month));
         assert_eq!((domain.on_expiry, domain.quota), (OnExpiry::Hold, Quota { messages: 0, octets: 0 }));
@@ -400,14 +413,15 @@ mod tests {
 
     #[test]
     fn a_domain_overrides_the_defaults_of_delivery() {
-        let text = "[delivery]\nretry_interval = \"90s\"\non_reject = \"discard\"\n[[domain]]\nname = \"a.test\"\n\
+        let text = "[delivery]\nretry_interval = \"90s\"\non_reject = \"discard\"\nmax_connections = 9\n[[domain]]\nname = \"a.test\"\n\
                     primary = [\"a\"]\n[[domain]]\nname = \"b.test\"\nprimary = [\"b\"]\nretry_interval = \"2h\"\n\
-                    on_reject = \"hold\"\nauthenticate = false\n";
+                    on_reject = \"hold\"\nmax_connections = 1\nauthenticate = false\n";
         let config = Config::parse(text, "t").unwrap();
         let policy =
             |index: usize| (config.domains[index].retry_interval.as_secs(), config.domains[index].on_reject);
         assert_eq!(policy(0), (90, OnReject::Discard));
         assert_eq!(policy(1), (7_200, OnReject::Hold));
+        assert_eq!(config.domains.iter().map(|domain| domain.max_connections).collect::<Vec<_>>(), [9, 1]);
         assert_eq!(
             config.domains.iter().map(|domain| domain.authenticate).collect::<Vec<_>>(),
             [true, false]
@@ -509,6 +523,7 @@ mod tests {
                 "[[domain]]\nname = \"a.test\"\nprimary = [\"a\"]\netrn_from = [\"a.test\"]",
                 "t:4: domain[0].etrn_from[0]: \"a.test\" is not a network such as \"192.0.2.0/24\", \"2001:db8::/32\" or one address",
             ),
+            ("[delivery]\nmax_connections = 51", "t:2: delivery.max_connections: 51 is not within 1 and 50"),
             ("[smtp]\nmax_connections = -1", "t:2: smtp.max_connections: -1 is not within 1 and 100000"),
             (
                 "[storage]\nsegment_size = \"3MiB\"",

@@ -36,6 +36,8 @@ struct Host {
     by: Option<Arc<str>>,
     /// Since when it is sent no chunks.
     distrusted: Option<Moment>,
+    /// Sessions beside the first one of a lane.
+    further: usize,
     /// Lanes that wait for it.
     waiting: HashMap<Arc<str>, Rc<Lane>>,
 }
@@ -92,6 +94,23 @@ impl Hosts {
         }
     }
 
+    /// A lane opens a session beside its first one, if all lanes together have not `most` of these. Who may says when it is over.
+    pub(super) fn open_further(&self, address: SocketAddr, most: usize) -> bool {
+        let mut hosts = self.hosts.borrow_mut();
+        // One that is not remembered has its first session only.
+        let Some(host) = hosts.get_mut(&address) else { return false };
+        let may = host.further < most;
+        host.further += usize::from(may);
+        may
+    }
+
+    /// One is over.
+    pub(super) fn close_further(&self, address: SocketAddr) {
+        if let Some(host) = self.hosts.borrow_mut().get_mut(&address) {
+            host.further -= 1;
+        }
+    }
+
     /// It is sent no chunks for a while.
     pub(super) fn distrust(&self, address: SocketAddr, now: Moment) {
         self.remember(address, now, |host| host.distrusted = Some(now));
@@ -129,6 +148,7 @@ impl Host {
 
     fn is_worth_keeping(&self, now: Moment) -> bool {
         !self.waiting.is_empty()
+            || self.further > 0
             || self.distrusted.is_some_and(|since| now < since + DISTRUSTED_AGE)
             || self.served.is_some_and(|served| now < served + PACED_AGE)
     }
@@ -185,6 +205,16 @@ mod tests {
         assert!(hosts.may_have_chunks(host(26), Duration::ZERO));
         hosts.served(host(25), None, Duration::from_secs(9));
         assert!(!hosts.may_have_chunks(host(25), Duration::from_secs(9)), "though it serves");
+    }
+
+    #[test]
+    fn further_sessions_of_all_lanes_have_a_bound_a_host() {
+        let (hosts, host) = (Hosts::default(), SocketAddr::from(([192, 0, 2, 1], 25)));
+        assert!(!hosts.open_further(host, 2), "it serves nobody");
+        hosts.served(host, None, Duration::ZERO);
+        assert!(hosts.open_further(host, 2) && hosts.open_further(host, 2) && !hosts.open_further(host, 2));
+        hosts.close_further(host);
+        assert!(hosts.open_further(host, 2));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Who asks whether an outage is over has places of his own: 10,000 primaries that answer nothing hold all of those, and
 //! mail of a primary that is well waits for none of them.
 
-use crate::limits::{PROBES_A_SHARD_MAX, SESSIONS_A_SHARD_MAX};
+use crate::limits::{FIRST_SESSIONS_A_SHARD, PROBES_A_SHARD_MAX, SESSIONS_A_SHARD_MAX};
 use async_channel::{Receiver, Sender};
 
 /// See the module.
@@ -39,6 +39,19 @@ impl Places {
         // The pool holds a sender itself, so there is always somebody to wait for.
         let _ = pool.free.recv().await;
         Place { back: pool.back.clone() }
+    }
+
+    /// A place for a further session of who has one, as long as there are plenty.
+    pub(super) fn take_further(&self) -> Option<Place> {
+        if self.sessions.free.len() <= FIRST_SESSIONS_A_SHARD {
+            return None;
+        }
+        self.sessions.free.try_recv().ok().map(|()| Place { back: self.sessions.back.clone() })
+    }
+
+    /// Whether somebody waits for his first session, or soon will: further ones are to be given back.
+    pub(super) fn are_short(&self) -> bool {
+        self.sessions.free.is_empty()
     }
 
     /// A probe found its primary up: its place is for others, if there is another one for it.
@@ -92,6 +105,23 @@ mod tests {
                 probes.push(poll_once(places.take(false)).await.expect("all were given back"));
             }
             assert!(poll_once(places.take(false)).await.is_none());
+        });
+    }
+
+    #[test]
+    fn further_sessions_leave_half_of_the_places_to_first_ones() {
+        block_on(async {
+            let places = Places::default();
+            let further: Vec<Place> = core::iter::from_fn(|| places.take_further()).collect();
+            assert_eq!(further.len(), SESSIONS_A_SHARD_MAX - FIRST_SESSIONS_A_SHARD);
+            let mut first = Vec::new();
+            for _ in 0..FIRST_SESSIONS_A_SHARD {
+                assert!(!places.are_short());
+                first.push(poll_once(places.take(false)).await.expect("for who has none there is one"));
+            }
+            assert!(places.are_short());
+            drop(further);
+            assert!(!places.are_short() && places.take_further().is_none(), "half are taken");
         });
     }
 

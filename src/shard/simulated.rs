@@ -6,6 +6,7 @@ mod clock_jump;
 mod edge;
 mod guard;
 mod inquiry;
+mod lanes;
 mod link;
 mod manner;
 mod many;
@@ -18,6 +19,7 @@ mod route;
 mod scripted;
 mod secured;
 mod serving;
+mod shares;
 mod upkeep;
 mod window;
 

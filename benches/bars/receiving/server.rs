@@ -138,8 +138,13 @@ impl<S: Read + Write> Client<S> {
 
     /// A message of this many octets, taken.
     pub(crate) fn send_message(&mut self, octets: usize) {
+        self.send_message_to("b", octets);
+    }
+
+    /// The same to somebody.
+    pub(crate) fn send_message_to(&mut self, name: &str, octets: usize) {
         self.say("MAIL FROM:<a@example.org>", "250 ");
-        self.say("RCPT TO:<b@example.test>", "250 ");
+        self.say(&format!("RCPT TO:<{name}@example.test>"), "250 ");
         self.say("DATA", "354 ");
         let block = lines(1000);
         let mut left = octets / LINE_OCTETS * LINE_OCTETS;

@@ -163,7 +163,14 @@ impl Guard {
         }
     }
 
-    /// The session ended: what was offered and not answered is offered again.
+    /// An offered message is back, without an answer: its connection broke, while others go on.
+    pub(in crate::shard) fn withdraw(&mut self) {
+        if let State::Watching(watch) = &mut self.state {
+            watch.offered = watch.offered.saturating_sub(1).max(watch.answered);
+        }
+    }
+
+    /// No session is left: what was offered and not answered is offered again.
     pub(in crate::shard) fn session_ended(&mut self) {
         if let State::Watching(watch) = &mut self.state {
             watch.offered = watch.answered;

@@ -6,6 +6,8 @@
 mod deferred;
 mod guard;
 mod health;
+mod pace;
+mod pacing;
 mod queue;
 mod schedule;
 mod settlements;
@@ -21,6 +23,8 @@ use core::cell::{Cell, RefCell};
 use futures_lite::future::or;
 pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
 pub(super) use health::{Health, Sign, is_pacing};
+pub(super) use pace::Pace;
+pub(super) use pacing::{Key, Pacing, Rate};
 pub(super) use queue::{Changed, Due, Ended, Queue, Seen, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
@@ -84,6 +88,10 @@ pub(super) struct Lane {
     pub(super) failure: RefCell<Option<Failure>>,
     /// Until then it waits for its primary, if it does.
     pub(super) next_try: Cell<Option<Moment>>,
+    /// How many connections it may have.
+    pub(super) pace: Cell<Pace>,
+    /// How much each of its recipients may be sent.
+    pub(super) pacing: RefCell<Pacing>,
 }
 
 impl Lane {
@@ -327,6 +335,8 @@ impl Lanes {
             settled: Notify::default(),
             failure: RefCell::default(),
             next_try: Cell::default(),
+            pace: Cell::default(),
+            pacing: RefCell::default(),
         });
         self.lanes.borrow_mut().insert(Arc::clone(domain), Rc::clone(&lane));
         lane

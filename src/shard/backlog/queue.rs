@@ -165,6 +165,17 @@ impl Queue {
         Some(waiting.place())
     }
 
+    /// The first entry in order that waits for its first try, or for another one in its place.
+    pub(in crate::shard) fn first_untried(&self) -> Option<Stamp> {
+        self.untried.first()
+    }
+
+    /// Where an entry that is out lies now, and whether it stepped aside before.
+    pub(in crate::shard) fn out(&self, stamp: Stamp) -> (Place, bool) {
+        let out = self.out.iter().find(|out| out.entry.stamp == stamp).expect(OUT);
+        (out.place(), out.asides() > 0)
+    }
+
     /// Whether entries up to `limit` wait that were never tried.
     pub(in crate::shard) fn has_untried(&self, limit: Stamp) -> bool {
         self.untried.first().is_some_and(|stamp| stamp <= limit)

@@ -28,6 +28,7 @@ pub(in crate::shard) struct Settlements {
     gathering: RefCell<Vec<Settlement>>,
     outstanding: Cell<u32>,
     enough: Notify,
+    is_hurried: Cell<bool>,
 }
 
 impl Settlements {
@@ -50,11 +51,24 @@ impl Settlements {
 
     /// Completes when there is company enough.
     pub(in crate::shard) fn enough(&self) -> Wait<'_> {
-        self.enough.wait()
+        let enough = self.enough.wait();
+        if self.is_hurried.get() {
+            self.enough.notify_all();
+        }
+        enough
+    }
+
+    /// Nothing more will come before these are durable: they wait for no company.
+    pub(in crate::shard) fn hurry(&self) {
+        if !self.gathering.borrow().is_empty() {
+            self.is_hurried.set(true);
+            self.enough.notify_all();
+        }
     }
 
     /// What has gathered.
     pub(in crate::shard) fn take(&self) -> Vec<Settlement> {
+        self.is_hurried.set(false);
         self.gathering.take()
     }
 

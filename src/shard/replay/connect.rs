@@ -11,9 +11,11 @@ use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
 use crate::smtp::client::Window;
 use core::net::SocketAddr;
+use futures_lite::future::or;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -196,6 +198,29 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
             self.shard.hosts.failed(address, self.lane, now);
         }
     }
+}
+
+/// One more session with a host that serves us; `None`: it does not want one, which says nothing else about it.
+pub(super) async fn beside<D: Disk, C: Clock, N: Dialer>(
+    shard: &Shard<D, C>,
+    dialer: &N,
+    how: Use,
+) -> Option<Delivery<N::Link, C, D>> {
+    let (clock, host) = (&shard.clock, how.host);
+    let hostname = shard.snapshot.borrow().config.hostname.clone();
+    let dialed = or(dialer.dial(host), async {
+        clock.sleep(DIAL_TIMEOUT).await;
+        Err(io::ErrorKind::TimedOut.into())
+    });
+    let interrupt = shard.interrupts.register();
+    let opened = match dialed.await {
+        Ok(link) => Delivery::open(link, &hostname, clock.clone(), interrupt, how).await,
+        Err(error) => {
+            tracing::info!(%host, %error, "the primary refuses a further connection");
+            return None;
+        }
+    };
+    opened.inspect_err(|error| tracing::info!(%host, %error, "the primary refuses a further session")).ok()
 }
 
 /// What TLS calls a primary: by its name, as far as it is one that a certificate can have.

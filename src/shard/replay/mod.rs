@@ -1,13 +1,13 @@
 //! Handing mail over: one lane a domain with backlog, run by the shard that owns the domain.
 //!
 //! A lane's task lives while there is something to deliver. It opens a session with the first primary that
-//! answers and sends what is queued in the order of stamps, merged over all shards' logs; a stamp goes out
-//! only when every shard's durable frontier has passed it. While nobody answers it tries again by the
-//! schedule. Several messages are in flight on the connection (`delivery`). What each primary's answer means is in
+//! answers, further ones beside it as that takes them, and sends what is queued in the order of each recipient, merged over all
+//! shards' logs; a stamp goes out only when every shard's durable frontier has passed it. While nobody answers it tries again by
+//! the schedule. Several messages are in flight on each connection (`delivery`). Who the primary is, as far as it matters, is in `profile`. What each primary's answer means is in
 //! `outcome`, what waits and what steps aside in `queue`.
 //!
 //! After an outage a guard (`backlog::guard`) weighs what the primary refuses before anything of it is final; `watch` does what
-//! it says. Not built yet: parallel lanes, bounces; they grow here.
+//! it says. Not built yet: bounces; they grow here.
 
 mod addressee;
 mod callout;
@@ -20,6 +20,7 @@ mod late;
 mod learn;
 pub(super) mod names;
 mod outcome;
+mod profile;
 mod proxied;
 mod race;
 mod route;

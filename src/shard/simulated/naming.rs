@@ -46,7 +46,7 @@ fn drained(clients: &[u8], xclient: Xclient, withheld: &[&str]) -> Primary {
     primary.xclient.set(xclient);
     primary.withheld.replace(withheld.iter().map(|word| (*word).to_owned()).collect());
     let (told, clients) = (primary.clone(), clients.to_vec());
-    let mut plan = Plan::one_shard();
+    let mut plan = Plan::one_connection();
     if xclient == Xclient::ClosesOver {
         // What steps aside waits for longer than the primary is left alone.
         plan.config.domains[0].retry_interval = Duration::from_secs(300);

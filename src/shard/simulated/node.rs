@@ -46,6 +46,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The same with one connection a domain, which keeps the order of all messages.
+    pub(super) fn one_connection() -> Self {
+        let mut plan = Self::one_shard();
+        plan.config.domains[0].max_connections = 1;
+        plan
+    }
+
     /// One shard with the embedded configuration, which tries again each second.
     pub(super) fn one_shard() -> Self {
         let mut config = Config::embedded();

@@ -120,6 +120,8 @@ pub(super) struct Primary {
     /// Connections that it served, and that it refused.
     pub(super) served: Rc<Cell<u32>>,
     pub(super) refused: Rc<Cell<u32>>,
+    /// Connections that it serves now.
+    pub(super) live: Rc<Cell<usize>>,
     /// Messages that had something behind them when they ended, and the most that were whole at once.
     pub(super) rode: Rc<Cell<u32>>,
     pub(super) most_behind: Rc<Cell<usize>>,
@@ -171,7 +173,12 @@ impl Dialer for Primary {
         if let Some(capacity) = self.narrow.get() {
             ours.narrow(capacity);
         }
-        self.spawn.spawn(Serving::run(self.clone(), address, theirs));
+        self.live.set(self.live.get() + 1);
+        let (live, serving) = (Rc::clone(&self.live), Serving::run(self.clone(), address, theirs));
+        self.spawn.spawn(async move {
+            serving.await;
+            live.set(live.get() - 1);
+        });
         Ok(ours)
     }
 }
@@ -316,6 +323,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         drips: Rc::default(),
         served: Rc::default(),
         refused: Rc::default(),
+        live: Rc::default(),
         rode: Rc::default(),
         most_behind: Rc::default(),
         narrow: Rc::default(),

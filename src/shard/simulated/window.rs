@@ -1,4 +1,4 @@
-//! Windows of messages in flight, over primaries that break at every point, do not swallow chunks, put off and refuse: nothing is
+//! Windows of messages in flight on one connection, over primaries that break at every point, do not swallow chunks, put off and refuse: nothing is
 //! lost, the order holds, repeats stay bounded, and no body is read as commands.
 
 use super::link::MemoryLink;
@@ -53,7 +53,7 @@ fn story(seed: u64, messages: u32, prepare: impl FnOnce(&Primary, &SimClock)) ->
     let told = {
         let (primary, trusted) = (primary.clone(), Rc::clone(&trusted));
         async move {
-            let mut plan = Plan::one_shard();
+            let mut plan = Plan::one_connection();
             // So that what steps aside comes back behind the rest.
             plan.config.domains[0].retry_interval = Duration::from_secs(300);
             let shard = node::start(disk, clock.clone(), &spawn, &primary, plan).await.remove(0);
@@ -230,7 +230,8 @@ fn p4_a_crash_in_the_middle_of_a_window_repeats_a_bounded_number() {
             let primary = primary_of(&clock, &spawn, false);
             let (disk, taken, of_life) = (disk.clone(), Rc::clone(&primary.taken), primary.clone());
             spawn.clone().spawn(async move {
-                let shard = node::start(disk, clock, &spawn, &of_life, Plan::one_shard()).await.remove(0);
+                let shard =
+                    node::start(disk, clock, &spawn, &of_life, Plan::one_connection()).await.remove(0);
                 fill(&shard, &spawn, 50).await;
                 of_life.up.set(true);
                 core::future::pending::<()>().await;
@@ -252,7 +253,8 @@ fn p4_a_crash_in_the_middle_of_a_window_repeats_a_bounded_number() {
         let story = {
             let primary = primary.clone();
             async move {
-                let _shards = node::start(disk, clock.clone(), &spawn, &primary, Plan::one_shard()).await;
+                let _shards =
+                    node::start(disk, clock.clone(), &spawn, &primary, Plan::one_connection()).await;
                 clock.sleep(Duration::from_secs(60)).await;
             }
         };

@@ -20,6 +20,7 @@ mod opening;
 mod wire;
 
 use super::addressee::{extensions, goes_without_smtputf8, merged};
+use super::profile::{Profile, Shown};
 use crate::limits::{PROBE_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
 use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
@@ -34,6 +35,7 @@ pub(super) use carrying::NoReply;
 use core::net::SocketAddr;
 pub(super) use job::{Job, Unusable};
 pub(super) use opening::{OpenError, Security, Use};
+use rustls::pki_types::ServerName;
 use std::collections::VecDeque;
 use storage::clock::Clock;
 use storage::disk::Disk;
@@ -50,7 +52,9 @@ pub(super) struct Delivery<L, C, D: Disk> {
     host: SocketAddr,
     /// Until when greeting, EHLO and TLS must be done; or a probe.
     opening: Option<Moment>,
-    /// How it is secured.
+    /// How it was to be secured.
+    security: Security,
+    /// How it is.
     tls: Option<TlsFacts>,
     window: Window,
     /// The host may be asked whether it swallows chunks.
@@ -119,6 +123,20 @@ enum Step {
 const TERMINATOR: &[u8] = b".\r\n";
 
 impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
+    /// How another connection like this one is opened.
+    pub(super) fn another(&self) -> Use {
+        let (host, may_have_chunks, security) = (self.host, self.may_have_chunks, self.security.clone());
+        Use { host, window: Window::default(), may_have_chunks, security }
+    }
+
+    /// Who the peer is.
+    pub(super) fn profile(&self) -> Profile {
+        let ServerName::DnsName(name) = &self.security.name else {
+            return Profile::of(Shown { host: None, greeting: self.session.greeting() });
+        };
+        Profile::of(Shown { host: Some(name.as_ref()), greeting: self.session.greeting() })
+    }
+
     /// Where it leads to.
     pub(super) const fn host(&self) -> SocketAddr {
         self.host

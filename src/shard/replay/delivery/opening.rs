@@ -76,6 +76,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             wire: Wire::new(link, interrupt),
             session: ClientSession::new(hostname, clock.now()),
             opening: Some(clock.now() + OPEN_TIMEOUT),
+            security,
             tls: None,
             clock,
             host,
@@ -85,7 +86,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             next_chunk: None,
             is_broken: false,
         };
-        match delivery.greet_and_secure(security).await {
+        match delivery.greet_and_secure().await {
             Ok(()) => {
                 delivery.opening = None;
                 Ok(delivery)
@@ -97,9 +98,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         }
     }
 
-    async fn greet_and_secure(&mut self, security: Security) -> Result<(), OpenError> {
+    async fn greet_and_secure(&mut self) -> Result<(), OpenError> {
         self.ready().await?;
-        let Security { policy, config, name } = security;
+        let Security { policy, config, name } = self.security.clone();
         let is_required = policy == PrimaryTls::Require;
         if policy == PrimaryTls::None {
             return Ok(());

@@ -4,12 +4,16 @@ use super::super::damage::{self, Remains};
 use super::super::delivery::{Delivery, Done, Fault, Job};
 use super::super::learn::learn;
 use super::super::outcome::{Verdict, judge};
+use super::super::profile::{is_over_rate, is_too_much};
 use super::super::settle;
+use super::session::key_of;
 use super::{Ended, Task};
 use crate::config::Domain;
+use crate::limits::PACED_RECIPIENT_PAUSE;
 use crate::shard::backlog::{Place, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
+use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -29,8 +33,16 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     ) -> Option<Ended> {
         let Done { job, result, fault } = done;
         let stamp = job.place.1.stamp;
+        // Who was alone on his connection was not alone in the lane.
+        let is_blameless = fault == Fault::Own && self.round.had_company();
+        let fault = if is_blameless { Fault::Suspect } else { fault };
+        self.round.order.borrow_mut().leave(stamp);
+        self.round.changed.notify_all();
+        if result.is_err() || fault != Fault::None {
+            self.lane.guard.borrow_mut().withdraw();
+        }
         let outcome = match result {
-            Ok(outcome) => outcome,
+            Ok(outcome) => self.as_meant(&job, outcome),
             Err(error) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
                 self.unreadable(job.place, &job.looking, &job.ordinals, error, domain).await;
@@ -42,6 +54,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let delimiter = domain.recipients.subaddress_delimiter;
             learn(known, delimiter, mailboxes, &outcome, self.shard.instants());
         }
+        let is_taken = outcome.recipients.iter().any(|to| matches!(to, RecipientOutcome::Delivered(_)));
         let rulings = self.weigh(&job, &outcome, fault, domain);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject);
         self.tell(&job, &verdict);
@@ -53,11 +66,34 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if fault == Fault::None {
             self.shard.hosts.still_serves(delivery.host(), self.shard.clock.now());
             self.pass(stamp);
+            if is_taken {
+                let (open, limit) = (self.round.serving(), self.connections_max(domain));
+                self.paced(|pace, now| pace.succeed(open, limit, now));
+            }
             if self.suspect.get().is_none() && !self.cautious.get() {
                 delivery.end_caution();
             }
         }
         ended
+    }
+
+    /// What the replies mean from this primary: some of its 5xx are over in time. Its limits are heeded by all connections.
+    fn as_meant(&self, job: &Job<D>, mut outcome: TransactionOutcome) -> TransactionOutcome {
+        let (profile, now) = (self.round.profile.get(), self.shard.clock.now());
+        for (recipient, mailbox) in outcome.recipients.iter_mut().zip(&job.mailboxes) {
+            if let RecipientOutcome::Rejected { stage, reply } = recipient
+                && profile.means_later(reply)
+            {
+                *recipient = RecipientOutcome::Deferred { stage: *stage, reply: reply.clone() };
+            }
+            let RecipientOutcome::Deferred { stage, reply } = recipient else { continue };
+            if is_over_rate(reply) {
+                self.lane.pacing.borrow_mut().put_off(key_of(mailbox), PACED_RECIPIENT_PAUSE, now);
+            } else if *stage != Stage::Recipient && is_too_much(reply) {
+                self.paced(|pace, now| pace.too_much(now));
+            }
+        }
+        outcome
     }
 
     /// A message had its outcome in a session that goes on. If it is the one that had to be tried alone, or that one ended

@@ -1,27 +1,32 @@
-//! The task of one lane: connect, keep the window of its one connection full in the order of stamps, write down what
-//! became of each message (`ending`), pause when nobody answers.
+//! The task of one lane: connect, keep the windows of its connections (`session`) full in the order of tickets (`order`), write down
+//! what became of each message (`ending`), pause when nobody answers.
 //!
-//! A message is pushed behind those before it while these are in flight, so A leaves before B (P3); when the session breaks both
-//! go back to their places. What is in flight and what is not settled durably are bounded together (P4). Whatever ends a
+//! A round begins with one connection and has more as the primary takes them (`backlog::pace`). A message is pushed behind those
+//! before it on the same connection while these are in flight, or waits for those elsewhere, so A leaves before B (P3); when the session
+//! breaks both go back to their places. What is in flight on all connections and what is not settled durably are bounded together (P4). Whatever ends a
 //! session, a shutdown or another configuration for one, what is in flight gets its outcome first. After an outage the guard
 //! says how many may go before they are answered, and what refusals mean (`guarded`).
 
 mod ending;
 mod guarded;
+mod order;
+mod round;
+mod session;
 
 use super::connect::{Unserved, Way};
-use super::delivery::{Delivery, Job, Unusable};
+use super::delivery::Delivery;
 use crate::bridge::Snapshot;
 use crate::bridge::operator::Failure;
 use crate::config::Domain;
-use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, RECONNECT_PAUSE};
-use crate::shard::backlog::{Due, Health, Lane, Place, Sign, probe_pause};
+use crate::limits::RECONNECT_PAUSE;
+use crate::shard::backlog::{Due, Health, Lane, Pace, Place, Sign, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
+use crate::smtp::Moment;
 use crate::smtp::client::Window;
 use core::cell::Cell;
-use core::time::Duration;
 use futures_lite::future::or;
+use round::Round;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -36,8 +41,10 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
     dialer: N,
     spawn: S,
     reader: Reader<D>,
-    failures: u32,
-    /// The session in hand delivered something.
+    /// What its connections share.
+    round: Round<D>,
+    failures: Cell<u32>,
+    /// The round in hand delivered something.
     progressed: Cell<bool>,
     /// The message over which a session broke that had others in flight: it is tried alone (H44).
     suspect: Cell<Option<Stamp>>,
@@ -46,7 +53,7 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
 }
 
 /// How a session with the primary ended.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Ended {
     /// In the middle of a transaction, by us: there is nobody to take leave of.
     Cut,
@@ -82,8 +89,9 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
-    let (progressed, suspect, cautious) = Default::default();
-    let mut task = Task { shard, lane, dialer, spawn, reader, failures: 0, progressed, suspect, cautious };
+    let (round, failures, progressed, suspect, cautious) = Default::default();
+    let task =
+        Rc::new(Task { shard, lane, dialer, spawn, reader, round, failures, progressed, suspect, cautious });
     let lane = Rc::clone(&task.lane);
     while !task.shard.is_shutting_down() {
         let stirred = lane.stirred.wait();
@@ -128,19 +136,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// One try: the first primary that answers gets the queue; if none does, a pause.
     ///
     /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
-    async fn try_primaries(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
+    async fn try_primaries(self: &Rc<Self>, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
         self.progressed.set(false);
         self.lane.next_try.set(None);
         let ended = self.hand_over(snapshot, domain).await;
         match ended {
             Ended::Cut | Ended::Done | Ended::Interrupted | Ended::Turned => {
-                self.failures = 0;
+                self.failures.set(0);
                 return;
             }
             Ended::Failed if self.progressed.get() => {
                 self.cautious.set(true);
                 // It serves, so much at a time: a limit of its own, not an outage.
-                self.failures = 0;
+                self.failures.set(0);
                 or(self.shard.clock.sleep(RECONNECT_PAUSE), stirred).await;
                 return;
             }
@@ -150,8 +158,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ended::PutOff => self.witness(snapshot, Sign::PutOff),
         }
         self.cautious.set(true);
-        self.failures += 1;
-        let pause = probe_pause(self.failures, domain.retry_interval);
+        // Whoever comes back is met with one connection.
+        self.lane.pace.set(Pace::default());
+        self.failures.set(self.failures.get() + 1);
+        let pause = probe_pause(self.failures.get(), domain.retry_interval);
         let state = self.lane.health.get().state();
         self.lane.next_try.set(Some(self.shard.clock.now() + pause));
         tracing::info!(domain = %domain.name, %state, pause_s = pause.as_secs(), "the primary is tried again later");
@@ -159,7 +169,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// Connects and drains; again at once, for as long as each session speaks for one client only.
-    async fn hand_over(&mut self, snapshot: &Arc<Snapshot>, domain: &Domain) -> Ended {
+    async fn hand_over(self: &Rc<Self>, snapshot: &Arc<Snapshot>, domain: &Domain) -> Ended {
         let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
         let mut is_first = true;
         loop {
@@ -182,7 +192,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if core::mem::take(&mut is_first) {
                 self.tell_up(&delivery, domain);
             }
-            let ended = self.drain(delivery, snapshot, domain).await;
+            let profile = delivery.profile();
+            self.lane.pacing.borrow_mut().set_rate(profile.rate());
+            self.round.begin(profile);
+            self.drain(delivery, snapshot, domain, false).await;
+            let ended = self.round.over().await;
+            self.close_round(ended, domain);
             if matches!(ended, Ended::Failed) && !self.progressed.get() {
                 // It greets, and that is all.
                 self.witness(snapshot, Sign::Unserved);
@@ -191,6 +206,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return ended;
             }
         }
+    }
+
+    /// Most connections that the primary may have.
+    fn connections_max(&self, domain: &Domain) -> usize {
+        let configured = usize::try_from(domain.max_connections).unwrap_or(usize::MAX);
+        configured.min(self.round.profile.get().connections_max())
+    }
+
+    /// Something was learned of how many connections the primary takes.
+    fn paced(&self, learn: impl FnOnce(&mut Pace, Moment)) {
+        let mut pace = self.lane.pace.get();
+        learn(&mut pace, self.shard.clock.now());
+        self.lane.pace.set(pace);
     }
 
     fn tell_up(&self, delivery: &Delivery<N::Link, C, D>, domain: &Domain) {
@@ -203,119 +231,44 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         );
     }
 
-    /// Sends what is queued until nothing is, or the session ends.
-    async fn drain(
-        &mut self,
-        mut delivery: Delivery<N::Link, C, D>,
-        snapshot: &Arc<Snapshot>,
-        domain: &Domain,
-    ) -> Ended {
-        let mut held_back = Duration::from_millis(1);
-        let mut ending = self.ask_while_frozen(&mut delivery, snapshot, domain).await;
-        let ended = loop {
-            // With another configuration the domain may have other primaries, or be gone (H14).
-            if self.shard.is_shutting_down() || !Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
-                ending.get_or_insert(Ended::Interrupted);
-            }
-            if self.lane.guard.borrow().is_frozen() {
-                ending.get_or_insert(Ended::Frozen);
-            }
-            let settled = self.lane.settled.wait();
-            let in_flight = u32::try_from(delivery.in_flight()).unwrap_or(u32::MAX);
-            let may_repeat_more = self.lane.settlements.outstanding() + in_flight < OUTSTANDING_MAX;
-            if ending.is_none()
-                && may_repeat_more
-                && delivery.has_room()
-                && self.lane.guard.borrow().room() > 0
-            {
-                match self.push_next(&mut delivery, domain).await {
-                    Pushed::Nothing => {}
-                    Pushed::One => {
-                        held_back = Duration::from_millis(1);
-                        continue;
-                    }
-                    Pushed::OfAnother => ending = Some(Ended::Turned),
-                }
-            }
-            if in_flight > 0 {
-                let Some(done) = delivery.advance(&self.reader).await else { continue };
-                if let Some(over) = self.end(&mut delivery, done, ending, domain).await {
-                    ending.get_or_insert(over);
-                }
-                continue;
-            }
-            if let Some(ended) = ending {
-                break ended;
-            }
-            if !delivery.is_alive() {
-                break self.session_failed(&delivery);
-            }
-            if !may_repeat_more {
-                settled.await;
-            } else if !self.lane.queue.borrow().has_untried(self.limit()) {
-                ending = self.drained(&mut delivery, snapshot, domain).await;
-            } else {
-                // A record of another shard with a smaller stamp is not durable yet (H12).
-                self.shard.clock.sleep(held_back).await;
-                held_back = (held_back * 2).min(FRONTIER_PAUSE_MAX);
-            }
-        };
-        self.close(delivery, ended, domain);
-        ended
-    }
-
-    /// Hands the next message to the connection, or settles one that cannot be read.
-    async fn push_next(&self, delivery: &mut Delivery<N::Link, C, D>, domain: &Domain) -> Pushed {
-        let looking = self.shard.looking.guard();
-        let Some(place) = self.next() else { return Pushed::Nothing };
-        let (shard, entry) = place;
-        let ordinals = self.lane.queue.borrow().open_units(&entry);
-        let job = match self.reader.read_entry(shard, &entry).await {
-            Ok(frame) => Job::new(place, ordinals, looking, frame),
-            Err(error) => Err(Unusable { error, ordinals, looking }),
-        };
-        match job {
-            Ok(job) if !delivery.takes(&job) => {
-                self.lane.queue.borrow_mut().put_back(place);
-                return Pushed::OfAnother;
-            }
-            Ok(job) => {
-                self.lane.guard.borrow_mut().offer();
-                delivery.push(job);
-            }
-            Err(Unusable { error, ordinals, looking }) => {
-                self.unreadable(place, &looking, &ordinals, error, domain).await;
-            }
-        }
-        Pushed::One
-    }
-
     /// What is left to do when a session is over.
     fn close(&self, delivery: Delivery<N::Link, C, D>, ended: Ended, domain: &Domain) {
-        let now = self.shard.clock.now();
-        self.lane.guard.borrow_mut().session_ended();
-        match ended {
-            Ended::Done => {
-                self.suspect.set(None);
-                self.lane.queue.borrow_mut().suspects_step_aside(now, domain.retry_interval);
-            }
-            // Nobody has spoken for the primary: those that it put off are in order again.
-            Ended::Cut | Ended::Failed | Ended::Frozen | Ended::Interrupted | Ended::PutOff => {
-                self.lane.queue.borrow_mut().restore_suspects()
-            }
-            // It goes on in the next session.
-            Ended::Turned => {}
-        }
         if delivery.distrusts_chunks() {
             tracing::warn!(
                 domain = %domain.name, host = %delivery.host(),
                 "the primary offers CHUNKING and does not keep in step with a refused chunk: DATA for a day"
             );
-            self.shard.hosts.distrust(delivery.host(), now);
+            self.shard.hosts.distrust(delivery.host(), self.shard.clock.now());
         }
         if !matches!(ended, Ended::Cut) {
             // Beside the lane: some never answer QUIT.
             self.spawn.spawn(delivery.close());
+        }
+    }
+
+    /// What is left to do when the last one is.
+    fn close_round(&self, ended: Ended, domain: &Domain) {
+        let now = self.shard.clock.now();
+        let mut queue = self.lane.queue.borrow_mut();
+        let mut order = self.round.order.borrow_mut();
+        for stamp in order.waiting().collect::<Vec<_>>() {
+            order.leave(stamp);
+            let (place, _) = queue.out(stamp);
+            queue.put_back(place);
+        }
+        assert_eq!(order.in_flight(), 0, "what is in flight has an outcome before its connection is closed");
+        self.lane.guard.borrow_mut().session_ended();
+        match ended {
+            Ended::Done => {
+                self.suspect.set(None);
+                queue.suspects_step_aside(now, domain.retry_interval);
+            }
+            // Nobody has spoken for the primary: those that it put off are in order again.
+            Ended::Cut | Ended::Failed | Ended::Frozen | Ended::Interrupted | Ended::PutOff => {
+                queue.restore_suspects();
+            }
+            // It goes on in the next session.
+            Ended::Turned => {}
         }
         self.reader.forget_all();
     }

@@ -91,7 +91,7 @@ fn tls_that_is_lost_on_the_way() {
         let within = if is_required { 26 * MINUTE } else { 5 * MINUTE };
         let row = Row { policy, within, ..row };
         for seed in 1..=3 {
-            let story = Story::told(&row, seed, false);
+            let story = Story::told(&row, seed, 1, false);
             story.assert_as_expected(&row);
             let is_secured = story.primary.taken.borrow().iter().all(|taken| taken.is_secured);
             assert_eq!(is_secured, is_required, "{policy:?}");

@@ -1,5 +1,4 @@
-//! What the large providers do when much mail comes at once (their own codes and limits), as far as there is a rule for it:
-//! there are no profiles of providers yet, so a 5xx of theirs that means later is final like any other.
+//! What the large providers do when much mail comes at once, by their own codes and limits; they are known by their names.
 
 use super::*;
 
@@ -59,10 +58,22 @@ fn microsoft_365() {
     Row {
         within: HOUR,
         aside: |_| true,
-        held: |number, _| number == 17,
         seen: &[Health::Impaired],
         crash: false,
+        host: "AM1PEPF0001.mail.protection.outlook.com",
         ..Row::new("Microsoft 365", microsoft)
+    }
+    .prove();
+}
+
+#[test]
+fn a_code_of_microsoft_is_final_where_it_is_not_theirs() {
+    Row {
+        within: HOUR,
+        aside: |_| true,
+        held: |number, _| number == 17,
+        crash: false,
+        ..Row::new("somebody who says 5.2.122", microsoft)
     }
     .prove();
 }
@@ -83,6 +94,7 @@ fn gmail_paces_by_connection_and_by_mailbox() {
         within: 2 * HOUR,
         aside: |number| number == 9,
         never: &[Health::Frozen, Health::Down, Health::Impaired],
+        host: "mx.google.com",
         ..Row::new("Gmail", gmail)
     }
     .prove();
