@@ -137,6 +137,10 @@ pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CALLOUT_PAUSE: Duration = Duration::from_secs(60);
 /// Connections that carry mail through to primaries, of a shard. Beyond: mail is taken, and relayed.
 pub const PROXIED_A_SHARD_MAX: usize = 256;
+/// Those to one domain among them, so that sessions which say nothing leave room for others, here and at the primary.
+pub const PROXIED_A_DOMAIN_MAX: usize = 32;
+/// How long such a connection is kept without a transaction.
+pub const PROXY_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a sender waits for the primary at RCPT, connecting included, before his mail is taken (RFC 5321 4.5.3.2.3: 5 minutes).
 pub const PROXY_RCPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a piece of mail data may take on its way to the primary, DATA included.
@@ -147,8 +151,10 @@ pub const PROXY_END_TIMEOUT: Duration = Duration::from_secs(60);
 pub const UPSTREAM_OUTCOME_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long nothing is carried through after it went wrong once.
 pub const PROXY_PAUSE: Duration = Duration::from_secs(60);
-/// Transactions in a row that a primary put off: then its mail is taken (H23).
-pub const PROXY_PUT_OFF_RUN: u64 = 3;
+/// Distinct senders and recipients in a row that a primary put off: then its mail is taken (H23).
+pub const PROXY_PUT_OFF_RUN: usize = 3;
+/// Distinct recipients in a row whom it took before and refuses now: then its mail is taken (H22).
+pub const PROXY_REFUSED_RUN: usize = 2;
 /// How old a proof that a primary is up may be for `when_up = "defer"`; an older one is renewed by a connection.
 pub const DEFER_PROOF_AGE: Duration = Duration::from_secs(30);
 /// How long that connection may take.
@@ -159,6 +165,8 @@ pub const DEFERRALS_MAX: usize = 1 << 16;
 pub const DEFERRAL_TRIES: u32 = 3;
 /// So long after his first try too.
 pub const DEFERRAL_PATIENCE: Duration = Duration::from_secs(600);
+/// A try that comes sooner after the last one is none.
+pub const DEFERRAL_GAP: Duration = Duration::from_secs(30);
 /// How long he is remembered.
 pub const DEFERRAL_AGE: Duration = Duration::from_secs(86_400);
 /// Callouts of a shard at a time; further ones wait.
@@ -237,7 +245,8 @@ pub const PROBES_A_SHARD_MAX: usize = 384;
 /// [`DELIVERY_DESCRIPTORS_A_SHARD`] half of them at most.
 pub const DESCRIPTORS_RESERVED: u64 = 512;
 /// Descriptors that are kept for sessions with primaries, some of which connect to two addresses at a time.
-pub const DELIVERY_DESCRIPTORS_A_SHARD: u64 = 2 * (SESSIONS_A_SHARD_MAX + PROBES_A_SHARD_MAX) as u64;
+pub const DELIVERY_DESCRIPTORS_A_SHARD: u64 =
+    2 * (SESSIONS_A_SHARD_MAX + PROBES_A_SHARD_MAX + PROXIED_A_SHARD_MAX) as u64;
 /// Addresses of one primary that are tried in turn.
 pub const ADDRESSES_A_PRIMARY_MAX: usize = 8;
 /// Questions that wait for the lookup thread; further askers wait with theirs.

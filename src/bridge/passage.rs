@@ -5,8 +5,11 @@
 //! counted before its 250, on the shard that took it, and the lane says up to which count nothing is left. So a session
 //! that sees none will overtake nobody (P3, H42).
 
+use core::hash::{Hash, Hasher};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use std::hash::DefaultHasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// See the module. Durations are instants of the monotonic clock.
 #[derive(Debug, Default)]
@@ -22,8 +25,9 @@ pub struct Passage {
     paused_until_ms: AtomicU64,
     /// The last proof of life, in milliseconds; 0: none.
     proven_ms: AtomicU64,
-    /// Transactions in a row that the primary put off.
-    put_off: AtomicU64,
+    run: Mutex<Run>,
+    /// Messages whose end was sent, and has no answer.
+    ends: AtomicU64,
     /// Units that a primary took while their sender waited.
     proxied: AtomicU64,
 }
@@ -90,13 +94,60 @@ impl Passage {
         proven > 0 && milliseconds(now) < proven + milliseconds(age)
     }
 
-    /// Whether the primary put a transaction off, all of it; gives how many there were in a row.
-    pub fn note_put_off(&self, is_put_off: bool) -> u64 {
-        if is_put_off {
-            return self.put_off.fetch_add(1, Ordering::Relaxed) + 1;
+    /// The primary put off, for no reason of theirs; gives how many distinct senders with distinct recipients there were in a row.
+    pub fn note_put_off(&self, sender: &str, recipient: &str) -> usize {
+        let (sender, recipient) = (hash(sender), hash(recipient));
+        let mut run = self.run();
+        let is_new = run.put_off.iter().all(|known| known.0 != sender && known.1 != recipient);
+        if is_new && run.put_off.len() < RUN_MAX {
+            run.put_off.push((sender, recipient));
         }
-        self.put_off.store(0, Ordering::Relaxed);
-        0
+        run.put_off.len()
+    }
+
+    /// The primary refused a recipient whom it took before; gives how many distinct ones there were in a row.
+    pub fn note_refused(&self, recipient: &str) -> usize {
+        let recipient = hash(recipient);
+        let mut run = self.run();
+        if !run.refused.contains(&recipient) && run.refused.len() < RUN_MAX {
+            run.refused.push(recipient);
+        }
+        run.refused.len()
+    }
+
+    /// The primary accepted a recipient: refusals are not in a row any more.
+    pub fn note_accepted(&self) {
+        self.run().refused.clear();
+    }
+
+    /// The primary took a message: nothing is in a row any more.
+    pub fn note_taken(&self) {
+        *self.run() = Run::default();
+    }
+
+    /// One more message may wait for the answer to its end, if fewer than `most` do (P4); the counterpart is [`Self::end_heard`].
+    #[must_use]
+    pub fn may_end(&self, most: u32) -> bool {
+        let raised = |count| (count < u64::from(most)).then_some(count + 1);
+        self.ends.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_ok()
+    }
+
+    /// It has its answer, or never will.
+    pub fn end_heard(&self) {
+        self.ends.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Another primary, or another way to it: what is known is of the one before.
+    pub fn forget(&self) {
+        self.set_up(false);
+        self.set_trusted(false);
+        self.proven_ms.store(0, Ordering::Relaxed);
+        self.note_taken();
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        // Whole after each operation, whatever panicked elsewhere.
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The primary took units while their sender waited.
@@ -109,6 +160,22 @@ impl Passage {
     pub fn proxied(&self) -> u64 {
         self.proxied.load(Ordering::Relaxed)
     }
+}
+
+/// What the primary has said in a row: hashes, a few.
+#[derive(Debug, Default)]
+struct Run {
+    put_off: Vec<(u64, u64)>,
+    refused: Vec<u64>,
+}
+
+const RUN_MAX: usize = 8;
+
+/// Who finds two that are the same gets a primary left alone for a while.
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn milliseconds(instant: Duration) -> u64 {
@@ -145,7 +212,31 @@ mod tests {
         assert!(!passage.is_proven(second, second));
         passage.prove(Duration::ZERO);
         assert!(passage.is_proven(second / 2, second) && !passage.is_proven(2 * second, second));
-        assert_eq!((passage.note_put_off(true), passage.note_put_off(true)), (1, 2));
-        assert_eq!((passage.note_put_off(false), passage.note_put_off(true)), (0, 1));
+    }
+
+    #[test]
+    fn runs_are_of_distinct_ones_and_end_with_an_acceptance() {
+        let passage = Passage::default();
+        for (sender, recipient, run) in
+            [("a", "b", 1), ("a", "c", 1), ("d", "b", 1), ("d", "c", 2), ("e", "f", 3)]
+        {
+            assert_eq!(passage.note_put_off(sender, recipient), run);
+        }
+        assert_eq!(
+            (passage.note_refused("b"), passage.note_refused("b"), passage.note_refused("c")),
+            (1, 1, 2)
+        );
+        passage.note_accepted();
+        assert_eq!((passage.note_put_off("g", "h"), passage.note_refused("c")), (4, 1));
+        passage.note_taken();
+        assert_eq!((passage.note_put_off("a", "b"), passage.note_refused("c")), (1, 1));
+    }
+
+    #[test]
+    fn p4_so_many_wait_for_the_answer_to_their_end() {
+        let passage = Passage::default();
+        assert!(passage.may_end(2) && passage.may_end(2) && !passage.may_end(2));
+        passage.end_heard();
+        assert!(passage.may_end(2) && !passage.may_end(2));
     }
 }

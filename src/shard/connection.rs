@@ -189,8 +189,10 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             return verdict;
         }
         let mut standing = policy::standing(candidate, snapshot, self.shard.instants());
-        if !matches!(standing, Standing::Refused(_))
-            && let ForwardPath::Mailbox(mailbox) = candidate
+        if let Standing::Refused(reply) = standing {
+            return RecipientVerdict::Refuse(reply);
+        }
+        if let ForwardPath::Mailbox(mailbox) = candidate
             && let Some(name) = canonical_domain(mailbox.domain())
             && let (Some(domain), Some(known)) = (snapshot.domain(&name), snapshot.recipients_of(&name))
         {
@@ -213,10 +215,7 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             // Postmaster of our own name goes to a domain that the configuration names: with others it is ours.
             self.ingest.proxy.take_whole();
         }
-        match standing {
-            Standing::Known | Standing::Asked => verdict,
-            Standing::Refused(reply) => RecipientVerdict::Refuse(reply),
-        }
+        if let Standing::Refused(reply) = standing { RecipientVerdict::Refuse(reply) } else { verdict }
     }
 
     /// `when_up = "defer"`: whether the sender is sent to the primary. It has greeted somebody just now, or greets us; and he has not

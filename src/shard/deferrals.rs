@@ -5,7 +5,7 @@
 //! day. One table for all shards, since a sender's connections are spread over them. It remembers hashes, at most
 //! [`DEFERRALS_MAX`]; while it is full whoever is new is taken: better relayed than sent away by somebody who forgets him.
 
-use crate::limits::{DEFERRAL_AGE, DEFERRAL_PATIENCE, DEFERRAL_TRIES, DEFERRALS_MAX};
+use crate::limits::{DEFERRAL_AGE, DEFERRAL_GAP, DEFERRAL_PATIENCE, DEFERRAL_TRIES, DEFERRALS_MAX};
 use crate::smtp::Moment;
 use core::hash::BuildHasher;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +30,7 @@ struct Tries {
 #[derive(Clone, Copy, Debug)]
 struct Tried {
     first: Moment,
+    last: Moment,
     count: u32,
 }
 
@@ -49,15 +50,16 @@ impl Deferrals {
         match tries.known.entry(key) {
             Entry::Vacant(_) if is_full => true,
             Entry::Vacant(vacant) => {
-                vacant.insert(Tried { first: now, count: 1 });
+                vacant.insert(Tried { first: now, last: now, count: 1 });
                 false
             }
             Entry::Occupied(mut occupied) => {
                 let tried = occupied.get_mut();
                 if is_old(tried) {
-                    *tried = Tried { first: now, count: 0 };
+                    *tried = Tried { first: now, last: now, count: 1 };
+                } else if now.saturating_sub(tried.last) >= DEFERRAL_GAP {
+                    (tried.last, tried.count) = (now, tried.count.saturating_add(1));
                 }
-                tried.count += 1;
                 tried.count >= DEFERRAL_TRIES || now.saturating_sub(tried.first) >= DEFERRAL_PATIENCE
             }
         }
@@ -89,8 +91,10 @@ mod tests {
     fn h24_the_third_try_is_taken_and_so_is_one_after_ten_minutes() {
         let deferrals = Deferrals::default();
         assert!(!takes(&deferrals, "192.0.2.1", "a", MINUTE));
-        assert!(!takes(&deferrals, "192.0.2.77", "a", MINUTE), "another host of the same network");
-        assert!(takes(&deferrals, "::ffff:192.0.2.9", "a", MINUTE), "its third try");
+        assert!(!takes(&deferrals, "192.0.2.1", "a", MINUTE), "in the same breath");
+        assert!(!takes(&deferrals, "192.0.2.1", "a", MINUTE), "however often");
+        assert!(!takes(&deferrals, "192.0.2.77", "a", 2 * MINUTE), "another host of the same network");
+        assert!(takes(&deferrals, "::ffff:192.0.2.9", "a", 3 * MINUTE), "its third try");
         assert!(takes(&deferrals, "192.0.2.1", "a", 60 * MINUTE), "and what it brings later");
         assert!(!takes(&deferrals, "192.0.3.1", "a", MINUTE), "another network");
         assert!(!takes(&deferrals, "192.0.2.1", "b", MINUTE), "another sender");

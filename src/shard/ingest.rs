@@ -158,7 +158,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         if !matches!(result, Ok(Taken::Ours(_))) {
             self.abandon();
         }
-        self.proxy.abandon(&self.shard);
+        self.proxy.abandon();
         self.reset();
         result
     }
@@ -216,7 +216,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
             shelf.unpin(self.shard.directory, chunk.segment);
         }
         drop(shelf);
-        self.proxy.abandon(&self.shard);
+        self.proxy.abandon();
         self.shard.chores.notify_all();
         self.reset();
     }

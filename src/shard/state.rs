@@ -161,6 +161,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
             Note::Arrivals(arrivals) => self.lanes.take_arrivals(arrivals),
             Note::Authenticated(said) => self.lanes.annotate(&said),
             Note::Configuration(snapshot, _taken) => {
+                self.forget_passages(&snapshot);
                 *self.snapshot.borrow_mut() = snapshot;
                 self.expiry_clock.borrow_mut().reload();
                 self.lanes.stir();
@@ -182,6 +183,19 @@ impl<D: Disk, C: Clock> Shard<D, C> {
             Note::Settled(units) => self.settle(&units),
             Note::Upstream(late) => self.take_late(&late),
             Note::Shutdown => self.shut_down(),
+        }
+    }
+
+    /// What is known of primaries that are others now, or reached otherwise, is not known of them.
+    fn forget_passages(&self, next: &Snapshot) {
+        let now = self.snapshot.borrow();
+        for domain in &next.config.domains {
+            let is_same = now
+                .domain(&domain.name)
+                .is_some_and(|before| before.primaries == domain.primaries && before.tls == domain.tls);
+            if !is_same {
+                next.usage_of(&domain.name).passage.forget();
+            }
         }
     }
 

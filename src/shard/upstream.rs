@@ -1,13 +1,14 @@
 //! A session's end of its connection to a primary, and what passes between both: the other end is a task (`replay::proxied`) that lives
 //! as long as the session, or as the primary owes a reply.
 
-use crate::limits::PROXIED_A_SHARD_MAX;
+use crate::limits::{PROXIED_A_DOMAIN_MAX, PROXIED_A_SHARD_MAX};
 use crate::smtp::Moment;
 use crate::smtp::client::TrueClient;
 use crate::smtp::dsn::{Notify, Ret};
 use crate::smtp::reply::ReceivedReply;
 use async_channel::{Receiver, Sender};
-use core::cell::Cell;
+use core::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::position::Stamp;
@@ -17,7 +18,7 @@ use storage::position::Stamp;
 pub(in crate::shard) struct Proxying {
     wanted: Sender<Wanted>,
     asked: Receiver<Wanted>,
-    places_taken: Rc<Cell<usize>>,
+    places_taken: Places,
 }
 
 /// A connection that a session wants.
@@ -32,9 +33,15 @@ pub(in crate::shard) struct Wanted {
     _place: Place,
 }
 
+/// By domain.
+type Places = Rc<RefCell<HashMap<Arc<str>, usize>>>;
+
 /// Given back when it is dropped.
 #[derive(Debug)]
-struct Place(Rc<Cell<usize>>);
+struct Place {
+    places: Places,
+    domain: Arc<str>,
+}
 
 /// What is to be said; each but the last two is answered.
 #[derive(Debug)]
@@ -81,6 +88,8 @@ pub(in crate::shard) enum Answer {
     Late,
     /// The primary's.
     Reply(ReceivedReply),
+    /// Nothing was said, since it cannot be said there, or too many wait there: nothing is wrong with the primary.
+    Unfit,
     /// Data went.
     Written,
 }
@@ -108,13 +117,16 @@ impl Proxying {
 
     /// A session's end of a new connection, if there is a place for one. It is made when something is to be said.
     pub(in crate::shard) fn open(&self, domain: &str, client: TrueClient) -> Option<Upstream> {
-        if self.places_taken.get() >= PROXIED_A_SHARD_MAX {
+        let domain: Arc<str> = domain.into();
+        let mut places = self.places_taken.borrow_mut();
+        let taken = places.get(&domain).copied().unwrap_or(0);
+        if taken >= PROXIED_A_DOMAIN_MAX || places.values().sum::<usize>() >= PROXIED_A_SHARD_MAX {
             return None;
         }
-        self.places_taken.set(self.places_taken.get() + 1);
-        let place = Place(Rc::clone(&self.places_taken));
+        places.insert(Arc::clone(&domain), taken + 1);
+        drop(places);
+        let place = Place { places: Rc::clone(&self.places_taken), domain: Arc::clone(&domain) };
         let (commands, received) = async_channel::bounded(2);
-        let domain: Arc<str> = domain.into();
         let wanted =
             Wanted { domain: Arc::clone(&domain), client: client.clone(), commands: received, _place: place };
         // There is room for as many as there are places.
@@ -125,7 +137,12 @@ impl Proxying {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let mut places = self.places.borrow_mut();
+        let taken = places.get_mut(&self.domain).expect("this one is counted");
+        *taken -= 1;
+        if *taken == 0 {
+            places.remove(&self.domain);
+        }
     }
 }
 
@@ -159,10 +176,15 @@ mod tests {
     fn p7_places_have_a_bound_and_come_back() {
         let proxying = Proxying::default();
         let client = || TrueClient::new(IpAddr::from([192, 0, 2, 1]), "c", true).expect("it can be named");
-        let open: Vec<_> = core::iter::from_fn(|| proxying.open("example.test", client())).collect();
-        assert_eq!(open.len(), PROXIED_A_SHARD_MAX);
+        let domains = PROXIED_A_SHARD_MAX / PROXIED_A_DOMAIN_MAX;
+        for number in 0..domains {
+            let name = format!("{number}.test");
+            let open: Vec<_> = core::iter::from_fn(|| proxying.open(&name, client())).collect();
+            assert_eq!(open.len(), PROXIED_A_DOMAIN_MAX, "one domain leaves room for others");
+        }
+        assert!(proxying.open("more.test", client()).is_none());
         drop(proxying.asked.try_recv());
-        assert!(proxying.open("example.test", client()).is_some(), "a task has ended");
-        assert!(proxying.open("example.test", client()).is_none());
+        assert!(proxying.open("more.test", client()).is_some(), "a task has ended");
+        assert!(proxying.open("0.test", client()).is_none());
     }
 }

@@ -74,9 +74,10 @@ impl Deferred {
         Duration::from_secs(waiting.moment_s.into()).max(self.next_sweep)
     }
 
-    /// All are due, and a sweep begins at once: somebody knows that the primary is back.
+    /// All are due, and a sweep begins at once: somebody knows that the primary is back. But for those that never stepped aside: they wait
+    /// for what the primary may still say (H21).
     pub(super) fn make_due(&mut self) {
-        for waiting in self.entries.iter_mut() {
+        for waiting in self.entries.iter_mut().filter(|waiting| waiting.asides() > 0) {
             waiting.moment_s = 0;
         }
         self.earliest_s = 0;

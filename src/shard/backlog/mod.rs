@@ -18,6 +18,7 @@ mod waiting;
 use super::mesh::{Late, Moved, Said};
 use crate::bridge::operator::Failure;
 use crate::bridge::{DomainUsage, Usage};
+use crate::limits::UPSTREAM_OUTCOME_TIMEOUT;
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
 use futures_lite::future::or;
@@ -166,6 +167,9 @@ impl Lanes {
             if queued.decided.len() < usize::from(entry.count) {
                 let decided: Vec<u16> = queued.decided.iter().map(|known| known.fact.ordinal).collect();
                 queue.arrive(directory, entry, &decided);
+                // Whoever comes now comes behind it (H42).
+                lane.usage.passage.arrive();
+                lane.arrivals.set(lane.arrivals.get() + 1);
                 lane.found.set(true);
                 self.wake(Rc::clone(&lane));
             }
@@ -268,7 +272,11 @@ impl Lanes {
 
     /// A message of the domain will arrive that its primary may have: it waits aside until then.
     pub(super) fn await_upstream(&self, domain: &Arc<str>, stamp: Stamp, until: Moment) {
-        self.lane(domain).upstream.borrow_mut().push((stamp, until));
+        let lane = self.lane(domain);
+        let mut upstream = lane.upstream.borrow_mut();
+        // One whose record did not become durable after all never arrives.
+        upstream.retain(|(_, others)| *others + UPSTREAM_OUTCOME_TIMEOUT > until);
+        upstream.push((stamp, until));
     }
 
     /// The primary did not take it: it is offered again.

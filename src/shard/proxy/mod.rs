@@ -12,28 +12,29 @@
 //!       +------------------+--> Whole --end--> ours
 //!   Undecided --RCPT, MAIL is refused there--> Refused: each RCPT of the domain gets that reply
 //! ```
-//! Not everything is a verdict. A primary that refuses as unknown a recipient whom it took lately is half restored (H22): nothing of it is
-//! passed on, and nobody is carried for `retry_interval`. So it is after three transactions in a row that were put off as a whole (H23), and for a minute
-//! after one that went wrong. What waits for a reply has a patience of 30 s at RCPT and 60 s at the end of data; the message whose reply is later than that
+//! Not everything is a verdict. A primary that refuses as unknown a recipient whom it took lately is half restored (H22), and so is one that
+//! refuses two such in a row for another reason than its policy about senders: nothing of that is passed on, and nobody is carried for
+//! `retry_interval`. So it is after distinct senders and recipients, three in a row, were put off (H23), and for a minute after one that went wrong.
+//! Whom it refuses at XCLIENT has its answer to MAIL; who cannot be named there, or needs what it does not offer, is taken, and nothing is
+//! wrong with it. At most 16 messages of a domain wait for the answer to their end (P4), beside those of its lane. What waits for a reply has a patience of 30 s at RCPT and 60 s at the end of data; the message whose reply is later than that
 //! is ours, and marked: the connection keeps its 10 minutes, and a 250 that comes yet settles it (`replay::late`).
 
 mod course;
+mod refusal;
 
 use super::interrupt::{Interrupt, Reason};
-use super::replay::names_the_address;
 use super::state::Shard;
 use super::upstream::{Answer, Command, OwnedRecipient, OwnedSender, Upstream};
-use crate::bridge::{Snapshot, folded};
+use crate::bridge::Snapshot;
 use crate::config::{Domain, WhenUp};
-use crate::limits::{
-    PROXY_DATA_TIMEOUT, PROXY_PAUSE, PROXY_PUT_OFF_RUN, PROXY_RCPT_TIMEOUT, RECIPIENT_ACCEPTED_AGE,
-};
+use crate::limits::{PROXY_DATA_TIMEOUT, PROXY_PAUSE, PROXY_RCPT_TIMEOUT};
 use crate::smtp::Moment;
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome, TrueClient};
-use crate::smtp::reply::{ReceivedReply, Reply, ReplyCode};
+use crate::smtp::reply::{ReceivedReply, Reply};
 use crate::smtp::server::ServerSession;
 use core::net::IpAddr;
 use course::{Circumstances, Course, SoFar, course};
+use refusal::{Refusal, told};
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::position::Stamp;
@@ -62,6 +63,8 @@ enum State {
 
 #[derive(Debug)]
 struct Carried {
+    /// The reverse-path.
+    sender: String,
     /// What became of each recipient so far; those that were accepted are `NotTried`.
     outcomes: Vec<(String, RecipientOutcome)>,
     has_data: bool,
@@ -178,20 +181,32 @@ impl Proxy {
     ) -> Judged {
         if matches!(self.state, State::Undecided) {
             let sender = sender_of(session);
+            let reverse_path = sender.reverse_path.clone();
             match self.ask(|answer| Command::Sender(sender, until, answer)).await {
                 Answer::Reply(reply) if reply.is_positive() => {
                     let (outcomes, has_data, refusal) = Default::default();
-                    self.state = State::Carried(Carried { outcomes, has_data, refusal });
+                    let sender = reverse_path;
+                    self.state = State::Carried(Carried { sender, outcomes, has_data, refusal });
                 }
-                Answer::Reply(reply) => {
-                    note_put_off(shard, snapshot, domain, reply.is_transient());
-                    self.state = State::Refused(reply);
+                Answer::Reply(reply) => self.state = State::Refused(reply),
+                Answer::Unfit => {
+                    // There is nothing wrong with the primary: this one cannot be carried.
+                    self.take_whole();
+                    return Judged::Ours;
                 }
-                _ => return self.failed(shard, snapshot, domain),
+                Answer::Gone | Answer::Late | Answer::Written => {
+                    return self.failed(shard, snapshot, domain);
+                }
             }
         }
         if let State::Refused(reply) = &self.state {
-            return told(reply).map_or(Judged::Ours, Judged::Refused);
+            let reply = reply.clone();
+            let reverse_path = session.transaction().reverse_path();
+            let of = Refusal::new(shard, snapshot, domain, reverse_path, &mailbox);
+            return match of.meaning(&reply, Stage::Sender) {
+                Some(refusal) => Judged::Refused(refusal),
+                None => self.untrue(),
+            };
         }
         let candidate = session.transaction().candidate_dsn();
         let recipient = OwnedRecipient {
@@ -204,19 +219,11 @@ impl Proxy {
         let Answer::Reply(reply) = answer else { return self.failed(shard, snapshot, domain) };
         if reply.is_positive() {
             carried.outcomes.push((mailbox, RecipientOutcome::NotTried));
+            snapshot.usage_of(&domain.name).passage.note_accepted();
             return Judged::Accepted;
         }
-        if reply.is_permanent()
-            && names_the_address(&reply)
-            && is_known_good(shard, snapshot, domain, &mailbox)
-        {
-            // H22: it took him lately.
-            tracing::warn!(domain = %domain.name, %reply, "the primary refuses a recipient whom it took: mail is taken for it");
-            snapshot.usage_of(&domain.name).passage.pause(shard.clock.now() + domain.retry_interval);
-            self.take_whole();
-            return Judged::Ours;
-        }
-        let Some(refusal) = told(&reply) else { return self.failed(shard, snapshot, domain) };
+        let of = Refusal::new(shard, snapshot, domain, &carried.sender, &mailbox);
+        let Some(refusal) = of.meaning(&reply, Stage::Recipient) else { return self.untrue() };
         let stage = Stage::Recipient;
         carried.outcomes.push((
             mailbox,
@@ -253,7 +260,7 @@ impl Proxy {
         match answer {
             Answer::Written => {}
             Answer::Reply(reply) => carried.refusal = Some(reply),
-            Answer::Gone | Answer::Late => self.fail(shard),
+            Answer::Gone | Answer::Late | Answer::Unfit => self.fail(shard),
         }
     }
 
@@ -266,15 +273,25 @@ impl Proxy {
             None => self.ask(|answer| Command::End(until, answer)).await,
         };
         let State::Carried(carried) = core::mem::take(&mut self.state) else { return Carriage::None };
-        let Answer::Reply(reply) = answer else {
-            self.fail(shard);
-            if answer != Answer::Late {
+        let reply = match answer {
+            Answer::Reply(reply) => reply,
+            Answer::Late => {
+                self.fail(shard);
+                self.state = State::Owed;
+                return Carriage::Owed;
+            }
+            Answer::Unfit => return Carriage::Failed(false),
+            Answer::Gone | Answer::Written => {
+                self.fail(shard);
                 return Carriage::Failed(true);
             }
-            self.state = State::Owed;
-            return Carriage::Owed;
         };
-        let Some(verdict) = told(&reply) else { return Carriage::Failed(reply.is_positive()) };
+        let Some(verdict) = told(&reply) else {
+            // Nobody knows what it means, or what comes next.
+            self.fail(shard);
+            self.upstream = None;
+            return Carriage::Failed(true);
+        };
         if let Some(upstream) = &self.upstream {
             self.learn(shard, &upstream.domain, carried, &reply, units);
         }
@@ -293,12 +310,16 @@ impl Proxy {
         let (Some(domain), Some(known)) = (snapshot.domain(domain), snapshot.recipients_of(domain)) else {
             return;
         };
-        note_put_off(shard, &snapshot, domain, reply.is_transient());
         if !reply.is_positive() {
+            let taken = carried.outcomes.iter().find(|(_, outcome)| *outcome == RecipientOutcome::NotTried);
+            let mailbox = taken.map_or("", |(mailbox, _)| mailbox);
+            let of = Refusal::new(shard, &snapshot, domain, &carried.sender, mailbox);
+            of.note_put_off(reply);
             return;
         }
         let passage = &snapshot.usage_of(&domain.name).passage;
         passage.note_proxied(units as u64);
+        passage.note_taken();
         passage.prove(shard.clock.now());
         shard.counters.proxied.add(units as u64);
         let (mailboxes, outcomes): (Vec<_>, Vec<_>) = carried.outcomes.into_iter().unzip();
@@ -330,18 +351,15 @@ impl Proxy {
     }
 
     /// The transaction is over, or gone: the next one begins anew.
-    pub(super) fn abandon<D: Disk, C: Clock>(&mut self, shard: &Shard<D, C>) {
-        if let State::Carried(carried) = &self.state {
-            let is_put_off =
-                |(_, outcome): &(_, RecipientOutcome)| matches!(outcome, RecipientOutcome::Deferred { .. });
-            let snapshot = shard.snapshot.borrow().clone();
-            let domain = self.upstream.as_ref().and_then(|upstream| snapshot.domain(&upstream.domain));
-            if let Some(domain) = domain.filter(|_| carried.outcomes.iter().any(is_put_off)) {
-                note_put_off(shard, &snapshot, domain, carried.outcomes.iter().all(is_put_off));
-            }
-        }
+    pub(super) fn abandon(&mut self) {
         self.take_whole();
         self.state = State::Undecided;
+    }
+
+    /// What the primary says cannot be true of it when it is whole: the transaction is ours.
+    fn untrue(&mut self) -> Judged {
+        self.take_whole();
+        Judged::Ours
     }
 
     /// What was carried is ours; the primary forgets it.
@@ -396,38 +414,4 @@ fn sender_of(session: &ServerSession) -> OwnedSender {
         ret: dsn.ret,
         envid: dsn.envid.to_owned(),
     }
-}
-
-fn is_known_good<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    snapshot: &Snapshot,
-    domain: &Domain,
-    mailbox: &str,
-) -> bool {
-    let local_part = mailbox.rsplit_once('@').map_or("", |(local_part, _)| local_part);
-    let delimiter = domain.recipients.subaddress_delimiter;
-    snapshot.recipients_of(&domain.name).is_some_and(|known| {
-        known.is_accepted(&folded(local_part), delimiter, shard.instants(), RECIPIENT_ACCEPTED_AGE)
-    })
-}
-
-/// H23: whoever puts everything off is impaired, and nobody's mail is carried to him.
-fn note_put_off<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    snapshot: &Snapshot,
-    domain: &Domain,
-    is_put_off: bool,
-) {
-    let passage = &snapshot.usage_of(&domain.name).passage;
-    if passage.note_put_off(is_put_off) >= PROXY_PUT_OFF_RUN {
-        tracing::warn!(domain = %domain.name, "the primary puts everything off: mail is taken for it");
-        passage.pause(shard.clock.now() + domain.retry_interval);
-        passage.note_put_off(false);
-    }
-}
-
-/// The primary's reply as we say it: 421 and what is no final reply are not for senders.
-fn told(reply: &ReceivedReply) -> Option<Reply> {
-    let is_final = matches!(reply.code, 200..=299 | 400..=599) && reply.code != 421;
-    is_final.then(|| Reply::new(ReplyCode::new(reply.code), reply.enhanced, reply.text.clone()))
 }

@@ -32,7 +32,7 @@ use super::state::Shard;
 pub(super) use callout::answer as answer_callouts;
 pub(super) use expiry::run as expire;
 pub(super) use late::{await_upstream, settle_late};
-pub(super) use learn::{learn, names_the_address};
+pub(super) use learn::{learn, says_unknown};
 pub(super) use proxied::carry;
 use std::rc::Rc;
 use storage::clock::Clock;

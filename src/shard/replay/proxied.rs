@@ -5,9 +5,10 @@
 //! messages is made anew. When a reply to the end of data is late the message becomes ours, and the connection keeps its 10 minutes (H21).
 
 use super::connect::Way;
-use super::delivery::{Delivery, NoReply};
+use super::delivery::{Delivery, Naming, NoReply};
 use super::late::late;
-use crate::limits::{PROXY_END_TIMEOUT, UPSTREAM_OUTCOME_TIMEOUT};
+use crate::bridge::{DomainUsage, Snapshot};
+use crate::limits::{OUTSTANDING_MAX, PROXY_END_TIMEOUT, PROXY_IDLE_TIMEOUT, UPSTREAM_OUTCOME_TIMEOUT};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use crate::shard::upstream::{Answer, Command, OwnedRecipient, OwnedSender, Wanted};
@@ -28,13 +29,8 @@ pub(in crate::shard) async fn carry<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     while let Some(wanted) = shard.proxying.next().await {
-        let carrier = Carrier {
-            shard: Rc::clone(&shard),
-            dialer: dialer.clone(),
-            wanted,
-            delivery: None,
-            phase: Phase::Idle,
-        };
+        let (shard, dialer) = (Rc::clone(&shard), dialer.clone());
+        let carrier = Carrier { shard, dialer, wanted, open: None, phase: Phase::Idle };
         spawn.spawn(carrier.run());
     }
 }
@@ -51,20 +47,46 @@ struct Carrier<D: Disk, C: Clock, N: Dialer> {
     shard: Rc<Shard<D, C>>,
     dialer: N,
     wanted: Wanted,
-    delivery: Option<Delivery<N::Link, C, D>>,
+    open: Option<Opened<N::Link, C, D>>,
     phase: Phase,
+}
+
+/// A connection, and the configuration that it was made by.
+struct Opened<L, C, D: Disk> {
+    delivery: Delivery<L, C, D>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// A message whose end was sent counts until it has its answer (P4).
+struct EndSent(Arc<DomainUsage>);
+
+impl Drop for EndSent {
+    fn drop(&mut self) {
+        self.0.passage.end_heard();
+    }
 }
 
 impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
     async fn run(mut self) {
-        while let Ok(command) = self.wanted.commands.recv().await {
+        while let Some(command) = self.next().await {
+            let mut sent = None;
             let (said, answer) = match command {
                 Command::Sender(sender, until, answer) => (self.sender(&sender, until).await, answer),
                 Command::Recipient(recipient, until, answer) => {
                     (self.recipient(&recipient, until).await, answer)
                 }
                 Command::Data(octets, until, answer) => (self.data(&octets, until).await, answer),
-                Command::End(until, answer) => (self.end(until).await, answer),
+                Command::End(until, answer) => {
+                    let usage = self.shard.snapshot.borrow().usage_of(&self.wanted.domain);
+                    let said = if usage.passage.may_end(OUTSTANDING_MAX) {
+                        sent = Some(EndSent(usage));
+                        self.end(until).await
+                    } else {
+                        self.cut();
+                        Answer::Unfit
+                    };
+                    (said, answer)
+                }
                 Command::Forget => {
                     self.forget();
                     continue;
@@ -72,32 +94,59 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
                 // Its end was answered.
                 Command::Ours(_) => continue,
             };
-            let is_late = said == Answer::Late && self.delivery.is_some();
+            let is_late = said == Answer::Late;
             // The session may have ended.
             let _ = answer.try_send(said);
-            if is_late {
-                return self.hear_late().await;
+            if let (true, Some(sent)) = (is_late, sent) {
+                return self.hear_late(sent).await;
             }
         }
-        if let Some(delivery) = self.delivery {
-            delivery.close().await;
+        self.close().await;
+    }
+
+    /// What is next; a connection that nobody uses is closed meanwhile, and made anew when it is wanted.
+    async fn next(&mut self) -> Option<Command> {
+        if self.phase == Phase::Idle && self.open.is_some() {
+            let timeout = async {
+                self.shard.clock.sleep(PROXY_IDLE_TIMEOUT).await;
+                None
+            };
+            match or(async { Some(self.wanted.commands.recv().await) }, timeout).await {
+                Some(command) => return command.ok(),
+                None => self.close().await,
+            }
+        }
+        self.wanted.commands.recv().await.ok()
+    }
+
+    async fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.delivery.close().await;
         }
     }
 
     async fn sender(&mut self, sender: &OwnedSender, until: Moment) -> Answer {
-        let was_used = self.delivery.is_some();
+        let is_current = |open: &Opened<_, _, _>| Arc::ptr_eq(&open.snapshot, &self.shard.snapshot.borrow());
+        if !self.open.as_ref().is_some_and(|open| is_current(open) && open.delivery.may_carry()) {
+            // With another configuration it may be another's (or none: H14).
+            self.close().await;
+        }
+        let was_used = self.open.is_some();
         let answer = self.say_sender(sender, until).await;
         // Between two messages a primary may have closed.
         if answer == Answer::Gone && was_used { self.say_sender(sender, until).await } else { answer }
     }
 
     async fn say_sender(&mut self, sender: &OwnedSender, until: Moment) -> Answer {
-        if self.delivery.is_none() {
-            self.delivery = self.connect(until).await;
+        if self.open.is_none() {
+            match self.connect(until).await {
+                Ok(open) => self.open = Some(open),
+                Err(answer) => return answer,
+            }
         }
-        let Some(delivery) = &mut self.delivery else { return Answer::Gone };
+        let Some(Opened { delivery, .. }) = &mut self.open else { return Answer::Gone };
         if sender.smtputf8 && !delivery.offers_smtputf8() {
-            return Answer::Gone;
+            return Answer::Unfit;
         }
         let carried = CarriedSender {
             reverse_path: &sender.reverse_path,
@@ -112,14 +161,14 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
     }
 
     async fn recipient(&mut self, recipient: &OwnedRecipient, until: Moment) -> Answer {
-        let Some(delivery) = &mut self.delivery else { return Answer::Gone };
+        let Some(Opened { delivery, .. }) = &mut self.open else { return Answer::Gone };
         let dsn = RcptDsn { notify: recipient.notify, orcpt: &recipient.orcpt };
         let reply = delivery.carry_recipient(&recipient.mailbox, &dsn, until).await;
         self.answer(reply)
     }
 
     async fn data(&mut self, octets: &[u8], until: Moment) -> Answer {
-        let Some(delivery) = &mut self.delivery else { return Answer::Gone };
+        let Some(Opened { delivery, .. }) = &mut self.open else { return Answer::Gone };
         if self.phase == Phase::Envelope {
             match delivery.carry_data(until).await {
                 Ok(reply) if reply.code == 354 => self.phase = Phase::Data,
@@ -136,7 +185,7 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
     }
 
     async fn end(&mut self, until: Moment) -> Answer {
-        let Some(delivery) = &mut self.delivery else { return Answer::Gone };
+        let Some(Opened { delivery, .. }) = &mut self.open else { return Answer::Gone };
         if delivery.carry_end(until).await.is_err() {
             return self.cut();
         }
@@ -160,22 +209,25 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
     }
 
     fn cut(&mut self) -> Answer {
-        (self.delivery, self.phase) = (None, Phase::Idle);
+        (self.open, self.phase) = (None, Phase::Idle);
         Answer::Gone
     }
 
     fn forget(&mut self) {
-        match (self.phase, &mut self.delivery) {
-            (Phase::Envelope, Some(delivery)) => delivery.carry_no_further(),
-            (Phase::Data, _) => self.delivery = None,
+        match (self.phase, &mut self.open) {
+            (Phase::Envelope, Some(open)) => open.delivery.carry_no_further(),
+            (Phase::Data, _) => self.open = None,
             _ => {}
         }
         self.phase = Phase::Idle;
     }
 
     /// The reply to the end of the data, for a message that is ours meanwhile.
-    async fn hear_late(mut self) {
-        let Some(delivery) = &mut self.delivery else { return };
+    async fn hear_late(mut self, _sent: EndSent) {
+        let Some(Opened { delivery, .. }) = &mut self.open else { return };
+        if self.shard.is_shutting_down() {
+            return;
+        }
         let until = self.shard.clock.now() + UPSTREAM_OUTCOME_TIMEOUT;
         let reply = delivery.carried_reply(until).await;
         let host = delivery.host();
@@ -194,9 +246,9 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
         late(&self.shard, &self.wanted.domain, stamp, reply.ok()).await;
     }
 
-    async fn connect(&self, until: Moment) -> Option<Delivery<N::Link, C, D>> {
+    async fn connect(&self, until: Moment) -> Result<Opened<N::Link, C, D>, Answer> {
         let snapshot = Arc::clone(&self.shard.snapshot.borrow());
-        let domain = snapshot.domain(&self.wanted.domain)?;
+        let Some(domain) = snapshot.domain(&self.wanted.domain) else { return Err(Answer::Unfit) };
         let (shard, dialer) = (&*self.shard, &self.dialer);
         let way = Way { shard, dialer, domain, lane: None, insists: false, window: Window::cautious() };
         let now = self.shard.clock.now();
@@ -205,15 +257,19 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
             self.shard.clock.sleep(until.saturating_sub(now)).await;
             None
         };
-        let mut delivery = or(connecting, timeout).await?;
-        if delivery.speak_for(&self.wanted.client, until).await {
-            return Some(delivery);
-        }
-        let usage = snapshot.usage_of(&self.wanted.domain);
-        if !delivery.offers_xclient() {
-            usage.passage.set_trusted(false);
-        }
+        let mut delivery = or(connecting, timeout).await.ok_or(Answer::Gone)?;
+        let answer = match delivery.speak_for(&self.wanted.client, until).await {
+            Naming::Named => return Ok(Opened { delivery, snapshot }),
+            Naming::Refused(reply) => Answer::Reply(reply),
+            Naming::Unfit(is_for_all) => {
+                if is_for_all {
+                    snapshot.usage_of(&self.wanted.domain).passage.set_trusted(false);
+                }
+                Answer::Unfit
+            }
+            Naming::Gone => Answer::Gone,
+        };
         delivery.close().await;
-        None
+        Err(answer)
     }
 }

@@ -110,6 +110,11 @@ impl ClientSession {
         }
     }
 
+    /// A reply was told, and the next command may be said.
+    pub fn may_carry_on(&self) -> bool {
+        matches!(self.state, State::Carrying(Carrying::Between))
+    }
+
     /// The transaction is given up before DATA; nothing happens in a session that is not there.
     pub fn carry_no_further(&mut self) {
         if matches!(self.state, State::Carrying(Carrying::Between)) {
@@ -137,8 +142,11 @@ impl ClientSession {
             return self.failed(ClientFailure::ServiceClosing(reply));
         }
         let is_asked = !matches!(carrying, Carrying::Between | Carrying::Data);
-        let may_be_354 = matches!(carrying, Carrying::DataStart);
-        if !is_asked || (reply.code / 100 == 3 && !may_be_354) || (reply.is_positive() && may_be_354) {
+        // RFC 5321 4.2.5: DATA has 354, nothing else has a 3xx.
+        let is_go = reply.code == 354 && matches!(carrying, Carrying::DataStart);
+        let is_odd =
+            reply.code / 100 == 3 || (reply.is_positive() && matches!(carrying, Carrying::DataStart));
+        if !is_asked || (is_odd && !is_go) {
             return self.failed(ProtocolError::OutOfTurn.into());
         }
         self.deadline = None;
@@ -152,7 +160,7 @@ impl ClientSession {
                 self.state = State::Carrying(Carrying::Envelope);
                 return ClientEvent::Idle;
             }
-            Carrying::DataStart if reply.code / 100 == 3 => {
+            Carrying::DataStart if is_go => {
                 self.deadline = Some(now + CLIENT_DATA_BLOCK_TIMEOUT);
                 self.state = State::Carrying(Carrying::Data);
             }
@@ -252,6 +260,7 @@ mod tests {
             (0, "354 go\r\n"),
             (1, "250 early\r\n"),
             (2, "250 before data\r\n"),
+            (2, "350 go\r\n"),
             (3, "250 early\r\n"),
             (0, "421 bye\r\n"),
         ] {

@@ -13,6 +13,19 @@ use storage::disk::Disk;
 
 use super::wire::News;
 
+/// What became of a client's name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::shard) enum Naming {
+    /// The session is of no more use.
+    Gone,
+    /// The session speaks for it.
+    Named,
+    /// The primary refuses this client: what it says to him.
+    Refused(ReceivedReply),
+    /// It cannot be named; true: nobody can.
+    Unfit(bool),
+}
+
 /// Why there is no reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::shard) enum NoReply {
@@ -33,22 +46,29 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.session.capabilities().smtputf8
     }
 
-    /// The session speaks for this client from here on; false: it cannot.
-    pub(in crate::shard) async fn speak_for(&mut self, client: &TrueClient, until: Moment) -> bool {
+    /// The session speaks for this client from here on, or cannot.
+    pub(in crate::shard) async fn speak_for(&mut self, client: &TrueClient, until: Moment) -> Naming {
         match self.session.standing(Some(client)) {
             // XFORWARD is not enough: what the primary decides it must decide about the client.
-            Standing::Settled => return self.session.names(client),
-            Standing::Spent => return false,
+            Standing::Settled => return Naming::Unfit(true),
+            Standing::Spent => return Naming::Gone,
             Standing::Unnamed => self.session.name_client(client, self.clock.now()),
         }
         while let Ok(event) = self.carried_event(until).await {
             match event {
-                ClientEvent::Ready => return self.session.names(client),
+                ClientEvent::Ready if self.session.names(client) => return Naming::Named,
+                ClientEvent::ClientRefused(reply) => return Naming::Refused(reply),
+                ClientEvent::NamingRefused(reply) => return Naming::Unfit(reply.code != 501),
                 ClientEvent::Idle => {}
-                _ => return false,
+                _ => return Naming::Gone,
             }
         }
-        false
+        Naming::Gone
+    }
+
+    /// Whether a transaction may begin.
+    pub(in crate::shard) fn may_carry(&self) -> bool {
+        self.is_alive() && self.session.is_ready() && !self.wire.has_unread()
     }
 
     /// MAIL, and its reply.
@@ -68,6 +88,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         dsn: &RcptDsn<'_>,
         until: Moment,
     ) -> Result<ReceivedReply, NoReply> {
+        self.expect_silence()?;
         let smtputf8 = self.offers_smtputf8();
         self.session.carry_recipient(mailbox, dsn, smtputf8, self.clock.now());
         self.carried_reply(until).await
@@ -75,8 +96,15 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// DATA, and its reply: 354, or what refuses.
     pub(in crate::shard) async fn carry_data(&mut self, until: Moment) -> Result<ReceivedReply, NoReply> {
+        self.expect_silence()?;
         self.session.carry_data(self.clock.now());
         self.carried_reply(until).await
+    }
+
+    /// Whoever speaks before he is asked is out of step: his next 250 would be taken for another's.
+    fn expect_silence(&self) -> Result<(), NoReply> {
+        let is_silent = self.session.may_carry_on() && !self.wire.has_unread();
+        if is_silent { Ok(()) } else { Err(NoReply::Gone) }
     }
 
     /// Mail data, as it is stored.
@@ -105,6 +133,10 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// # Errors
     /// As [`Self::carry_octets`]: the primary cannot have the message.
     pub(in crate::shard) async fn carry_end(&mut self, until: Moment) -> Result<(), NoReply> {
+        // The end is not sent: whatever was said by now is no answer to it.
+        if self.wire.has_unread() {
+            return Err(NoReply::Gone);
+        }
         self.carry_octets(TERMINATOR, until).await?;
         self.session.carry_data_sent(self.clock.now());
         Ok(())

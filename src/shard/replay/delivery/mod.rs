@@ -31,7 +31,7 @@ use crate::smtp::client::{
     TransactionOutcome, Window,
 };
 use crate::smtp::dsn::RcptDsn;
-pub(super) use carrying::NoReply;
+pub(super) use carrying::{Naming, NoReply};
 use core::net::SocketAddr;
 pub(super) use job::{Job, Unusable};
 pub(super) use opening::{OpenError, Security, Use};

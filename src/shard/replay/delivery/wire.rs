@@ -60,6 +60,11 @@ impl<L: Link> Wire<L> {
         &self.input[..self.filled]
     }
 
+    /// Whether the peer has said something that was not taken.
+    pub(super) fn has_unread(&self) -> bool {
+        self.filled > 0 || self.link.has_unread()
+    }
+
     /// Takes octets off the input.
     pub(super) fn consume(&mut self, count: usize) {
         self.input.copy_within(count..self.filled, 0);

@@ -22,6 +22,9 @@ fn h21_a_primary_that_fails_underneath_is_the_senders_affair_at_no_point() {
         (At::Recipient, Act::Close, false),
         (At::Recipient, Act::Wait(Duration::from_secs(90)), false),
         (At::DataStart, Act::Close, false),
+        (At::DataStart, Act::Says(b"350 go\r\n"), false),
+        (At::DataStart, Act::Says(b"354 go\r\n250 2.0.0 taken\r\n"), false),
+        (At::Sender, Act::Says(b"250 ok\r\n250 ok\r\n"), false),
         (At::Data, Act::Close, false),
         (At::DataEnd, Act::Close, false),
         (At::DataEnd, Act::TakeAndClose, true),
@@ -72,6 +75,8 @@ fn h21_a_late_answer_settles_what_became_ours() {
             let waited = story.clock.now() - began;
             assert!(waited >= PROXY_END_TIMEOUT && waited < PROXY_END_TIMEOUT + 10 * SECOND, "{waited:?}");
             story.primary.thinks.set(Duration::ZERO);
+            // Somebody who knows that the primary is back does not know better than the primary.
+            story.shard.lanes.flush("example.test");
             story.drained().await;
             // Who answers after ten minutes more may have it too.
             story.clock.sleep(2 * UPSTREAM_OUTCOME_TIMEOUT).await;
