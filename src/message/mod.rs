@@ -5,5 +5,6 @@
 //! seconds since 1970.
 
 pub mod authentication;
+pub mod dsn;
 pub mod received;
 pub mod tls;
