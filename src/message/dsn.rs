@@ -146,7 +146,10 @@ impl Notice<'_> {
         field("Auto-Submitted", format_args!("auto-replied"));
         field("MIME-Version", format_args!("1.0"));
         let kind = if self.needs_smtputf8() { "global-delivery-status" } else { "delivery-status" };
-        field("Content-Type", format_args!("multipart/report; report-type={kind};\r\n boundary=\"{boundary}\""));
+        field(
+            "Content-Type",
+            format_args!("multipart/report; report-type={kind};\r\n boundary=\"{boundary}\""),
+        );
         head.push_str("\r\nThis is a message in MIME format, about mail that could not go its way.\r\n\r\n");
         head
     }
@@ -174,7 +177,9 @@ impl Notice<'_> {
             line(format_args!(""));
             line(format_args!("<{}>", clean(told.mailbox, true)));
             match told.fate {
-                Fate::Expired => line(format_args!("    could not be reached for as long as mail is kept here")),
+                Fate::Expired => {
+                    line(format_args!("    could not be reached for as long as mail is kept here"))
+                }
                 Fate::Relayed(Answer { host, .. }) => {
                     line(format_args!("    was handed over to {}", clean(host, false)));
                 }
@@ -284,7 +289,8 @@ impl Part {
         let mut out = Vec::with_capacity(octets.len() * 2);
         let mut column = 0;
         for (at, octet) in octets.iter().enumerate() {
-            let is_line_end = octets[at..].starts_with(b"\r\n") || (*octet == b'\n' && at > 0 && octets[at - 1] == b'\r');
+            let is_line_end =
+                octets[at..].starts_with(b"\r\n") || (*octet == b'\n' && at > 0 && octets[at - 1] == b'\r');
             if is_line_end {
                 out.push(*octet);
                 column = 0;

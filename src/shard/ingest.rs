@@ -389,6 +389,7 @@ fn extensions<'a>(
             Transfer::Bdat { line_end_added } => message::Transfer::Bdat { line_end_added },
         },
         tls: None,
+        notice: None,
     }
 }
 

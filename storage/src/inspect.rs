@@ -24,7 +24,7 @@ mod verify;
 
 pub use crate::crypt::{KeyFileError, Keys};
 pub use crate::disk::plain::PlainDisk as ReadOnly;
-pub use crate::format::message::{Extensions, RecipientDsn, Ret, Smtputf8, TlsFacts, Transfer};
+pub use crate::format::message::{Extensions, NoticeOf, RecipientDsn, Ret, Smtputf8, TlsFacts, Transfer};
 pub use audit::Audit;
 pub use cursors::{Cursor, Oldest};
 pub use layout::{Extent, Layout};

@@ -2,7 +2,8 @@ use super::*;
 use mail_parser::{ContentType, MessageParser, MimeHeaders};
 use proptest::prelude::*;
 
-const HEADER: &[u8] = b"Received: from a by b; Sun, 22 Nov 2026 10:00:00 +0000\r\nFrom: Ann <ann@example.org>\r\n\
+const HEADER: &[u8] =
+    b"Received: from a by b; Sun, 22 Nov 2026 10:00:00 +0000\r\nFrom: Ann <ann@example.org>\r\n\
     Subject: hello\r\n";
 
 fn refused<'a>(mailbox: &'a str, code: u16, enhanced: &'a str, text: &'a str) -> Told<'a> {
@@ -63,7 +64,8 @@ fn golden_failure() {
     assert_eq!(text(&notice), include_str!("failure.eml"));
     let written = notice.written();
     let read = MessageParser::default().parse(&written).expect("a parser of others reads it");
-    let kinds: Vec<_> = read.parts.iter().filter_map(|part| part.content_type()).map(ContentType::subtype).collect();
+    let kinds: Vec<_> =
+        read.parts.iter().filter_map(|part| part.content_type()).map(ContentType::subtype).collect();
     let expected = ["report", "plain", "delivery-status", "rfc822-headers"].map(Some);
     assert_eq!(kinds, expected);
     assert!(!notice.needs_smtputf8());
@@ -73,7 +75,10 @@ fn golden_failure() {
 fn golden_beyond_ascii() {
     let mut told = [refused("b\u{fc}ro@example.com", 550, "5.1.1", "kein Postfach f\u{fc}r b\u{fc}ro")];
     told[0].original = "utf-8;b\u{fc}ro@example.com";
-    let notice = Notice { header: "Subject: Gr\u{fc}\u{df}e\r\n".as_bytes(), ..notice("j\u{f6}rg@example.org", &told) };
+    let notice = Notice {
+        header: "Subject: Gr\u{fc}\u{df}e\r\n".as_bytes(),
+        ..notice("j\u{f6}rg@example.org", &told)
+    };
     assert!(notice.needs_smtputf8());
     assert_eq!(text(&notice), include_str!("global.eml"));
     // To a reverse-path of ASCII the same is 7 bit.
@@ -82,7 +87,9 @@ fn golden_beyond_ascii() {
     assert!(text.is_ascii(), "{text}");
     assert!(text.contains("Final-Recipient: utf-8; b\\x{FC}ro@example.com\r\n"), "{text}");
     assert!(text.contains("Diagnostic-Code: smtp; 550 5.1.1 kein Postfach f?r b?ro\r\n"), "{text}");
-    assert!(text.contains("Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n"));
+    assert!(
+        text.contains("Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n")
+    );
     assert!(text.contains("Subject: Gr=C3=BC=C3=9Fe\r\n"), "{text}");
 }
 
@@ -96,7 +103,8 @@ fn golden_relayed() {
 #[test]
 fn nothing_that_strangers_say_breaks_a_notice() {
     let evil = "x\r\nAction: delivered\n\nBcc: you@example.net\r\n--=_0000G00000009_0--\r\n\u{2028}end";
-    let mut told = [refused(evil, 550, "5.1.1\r\nEvil: 1", evil), refused("b@example.com", 550, "5.\u{0}", evil)];
+    let mut told =
+        [refused(evil, 550, "5.1.1\r\nEvil: 1", evil), refused("b@example.com", 550, "5.\u{0}", evil)];
     told[0].original = evil;
     let header = format!("Subject: {evil}\r\n\r\nbody\r\n");
     let notice = Notice { envelope_id: evil, header: header.as_bytes(), ..notice("ann@example.org", &told) };
@@ -106,7 +114,9 @@ fn nothing_that_strangers_say_breaks_a_notice() {
     let parts = parts(&message);
     assert_eq!(parts.len(), 3, "{message}");
     for field in ["Bcc:", "Evil:", "Action: delivered"] {
-        assert!(!message.split("\r\n").take_while(|line| !line.is_empty()).any(|line| line.starts_with(field)));
+        assert!(
+            !message.split("\r\n").take_while(|line| !line.is_empty()).any(|line| line.starts_with(field))
+        );
         assert!(!parts[1].split("\r\n").any(|line| line.starts_with(field)), "{}", parts[1]);
     }
     assert_eq!(parts[1].matches("\r\nStatus: 5.0.0\r\n").count(), 2);
@@ -128,7 +138,8 @@ fn a_header_section_is_given_back_in_whole_lines() {
 #[test]
 fn a_thousand_recipients_have_their_share_of_the_room() {
     let words = "so many words ".repeat(100);
-    let told: Vec<Told<'_>> = (0..1_000).map(|_| refused("somebody@example.com", 550, "5.1.1", &words)).collect();
+    let told: Vec<Told<'_>> =
+        (0..1_000).map(|_| refused("somebody@example.com", 550, "5.1.1", &words)).collect();
     let message = notice("ann@example.org", &told).written();
     assert!(message.len() < crate::limits::NOTICE_OCTETS_MAX, "{}", message.len());
 }

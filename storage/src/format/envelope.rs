@@ -4,7 +4,9 @@
 //! adds is only ever something that an older program may do without (H13). Facts about one recipient stand behind
 //! it. Absent means: not said.
 
+use super::journal_entry::Outcome;
 use super::{Reader, Writer};
+use crate::position::Stamp;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 
@@ -52,6 +54,22 @@ pub struct Extensions<'a> {
     pub transfer: Transfer,
     /// The TLS that it came over.
     pub tls: Option<TlsFacts>,
+    /// It is a notice about these units.
+    pub notice: Option<NoticeOf<'a>>,
+}
+
+/// The units that a notice is about. It is durable before they are settled: a start that finds it and finds them open
+/// settles them, and makes no second one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NoticeOf<'a> {
+    /// Their domain.
+    pub domain: Cow<'a, str>,
+    /// Their message.
+    pub stamp: Stamp,
+    /// Which recipients of it.
+    pub ordinals: Vec<u16>,
+    /// How they end; a final one.
+    pub outcome: Outcome,
 }
 
 /// SMTPUTF8 was said.
@@ -110,6 +128,7 @@ impl Extensions<'_> {
         recipients: Vec::new(),
         transfer: Transfer::Data,
         tls: None,
+        notice: None,
     };
 
     /// The same, with memory of its own.
@@ -126,7 +145,44 @@ impl Extensions<'_> {
             recipients: self.recipients.iter().map(owned).collect(),
             transfer: self.transfer,
             tls: self.tls,
+            notice: self.notice.as_ref().map(NoticeOf::detached),
         }
+    }
+}
+
+impl NoticeOf<'_> {
+    /// The same, with memory of its own.
+    #[must_use]
+    pub fn detached(&self) -> NoticeOf<'static> {
+        NoticeOf {
+            domain: Cow::Owned(self.domain.clone().into_owned()),
+            stamp: self.stamp,
+            ordinals: self.ordinals.clone(),
+            outcome: self.outcome,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut value = Vec::new();
+        let count = u16::try_from(self.ordinals.len()).expect("recipients of one message");
+        Writer(&mut value).u64(self.stamp.0).octets(&[self.outcome.code()]).u16(count);
+        for ordinal in &self.ordinals {
+            Writer(&mut value).u16(*ordinal);
+        }
+        value.extend_from_slice(self.domain.as_bytes());
+        value
+    }
+}
+
+impl<'a> NoticeOf<'a> {
+    fn decode(value: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(value);
+        let stamp = Stamp(reader.u64()?);
+        let outcome = Outcome::from_code(*reader.take(1)?.first()?)?;
+        let count = reader.u16()?;
+        let ordinals = (0..count).map(|_| reader.u16()).collect::<Option<Vec<u16>>>()?;
+        let domain = Cow::Borrowed(core::str::from_utf8(reader.rest()).ok()?);
+        outcome.is_final().then_some(Self { domain, stamp, ordinals, outcome })
     }
 }
 
@@ -143,6 +199,7 @@ const TAG_NOTIFY: u16 = 10;
 const TAG_ORCPT: u16 = 11;
 const TAG_BDAT: u16 = 12;
 const TAG_TLS: u16 = 13;
+const TAG_NOTICE: u16 = 14;
 
 const HEADER_8BIT: u8 = 2;
 const LINE_END_ADDED: u8 = 2;
@@ -192,6 +249,9 @@ pub(super) fn encode(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
     if let Some(tls) = extensions.tls {
         let [version, cipher_suite] = [tls.version.to_le_bytes(), tls.cipher_suite.to_le_bytes()];
         put(TAG_TLS, &[version, cipher_suite].concat());
+    }
+    if let Some(notice) = &extensions.notice {
+        put(TAG_NOTICE, &notice.encode());
     }
 }
 
@@ -258,6 +318,7 @@ impl<'a> Decoded<'a> {
                 let (version, cipher_suite) = (numbers.u16()?, numbers.u16()?);
                 self.extensions.tls = Some(TlsFacts { version, cipher_suite });
             }
+            TAG_NOTICE => self.extensions.notice = Some(NoticeOf::decode(value)?),
             _ => {}
         }
         Some(())

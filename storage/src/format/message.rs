@@ -5,7 +5,9 @@
 //! are a contiguous range of ordinals.
 
 use super::envelope::{self, Decoded};
-pub use super::envelope::{Envelope, Extensions, Protocol, RecipientDsn, Ret, Smtputf8, TlsFacts, Transfer};
+pub use super::envelope::{
+    Envelope, Extensions, NoticeOf, Protocol, RecipientDsn, Ret, Smtputf8, TlsFacts, Transfer,
+};
 use super::{Reader, Writer};
 use crate::position::{Offset, SegmentId};
 use core::net::IpAddr;

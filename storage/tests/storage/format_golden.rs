@@ -17,8 +17,8 @@ use storage::format::frame::{FRAME_HEADER_OCTETS, FrameHeader, FrameKind, PLAIN,
 use storage::format::index_file::{IndexEntry, Pin, SegmentIndex};
 use storage::format::journal_entry::{Authentication, FINAL_OUTCOMES, Fact, Outcome, Void};
 use storage::format::message::{
-    ChunkReference, DataFacts, Envelope, Extensions, MessageView, Protocol, RecipientDsn, Ret, Smtputf8,
-    TlsFacts, Transfer, domain_groups, domain_of, encode_head,
+    ChunkReference, DataFacts, Envelope, Extensions, MessageView, NoticeOf, Protocol, RecipientDsn, Ret,
+    Smtputf8, TlsFacts, Transfer, domain_groups, domain_of, encode_head,
 };
 use storage::format::segment_header::{KeyMark, Purpose, SegmentHeader};
 use storage::format::store_file::StoreFile;
@@ -118,6 +118,7 @@ fn extensions() -> Extensions<'static> {
         ],
         transfer: Transfer::Bdat { line_end_added: true },
         tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
+        notice: None,
     }
 }
 
@@ -531,4 +532,20 @@ fn domains_are_ranges_of_ordinals() {
     assert_eq!(domain_groups(&RECIPIENTS), [("one.test", 0, 2), ("two.test", 2, 1)]);
     assert_eq!(domain_groups(&[]), []);
     assert_eq!((domain_of("\"a@b\"@c.test"), domain_of("postmaster")), ("c.test", ""));
+}
+
+#[test]
+fn a_notice_names_its_units() {
+    let notice = NoticeOf {
+        domain: "one.test".into(),
+        stamp: Stamp(0x0102),
+        ordinals: vec![0, 2],
+        outcome: Outcome::Bounced,
+    };
+    let payload = message(Extensions { notice: Some(notice.clone()), ..Extensions::NONE });
+    let value = b"\x0e\0\x17\0\x02\x01\0\0\0\0\0\0\x02\x02\0\0\0\x02\0one.test";
+    assert!(payload.windows(value.len()).any(|window| window == value), "{payload:02x?}");
+    let view = MessageView::decode(&payload).expect("a message");
+    assert_eq!(view.extensions.notice, Some(notice));
+    assert_eq!(view.extensions.detached(), view.extensions);
 }

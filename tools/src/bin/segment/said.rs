@@ -1,7 +1,7 @@
 //! What service extensions added to an envelope, in the words of their parameters.
 
 use serde_json::{Value, json};
-use storage::inspect::{Extensions, RecipientDsn, Record, Ret, TlsFacts, Transfer};
+use storage::inspect::{Extensions, NoticeOf, RecipientDsn, Record, Ret, TlsFacts, Transfer};
 use stratamx::smtp::dsn::Notify;
 
 /// About the message, a word or two each; empty if nothing was said.
@@ -22,7 +22,15 @@ pub(crate) fn message(extensions: &Extensions<'_>) -> Vec<String> {
     words.extend(
         extensions.tls.map(|tls| format!("{}, cipher suite {:#06x}", version(tls), tls.cipher_suite)),
     );
+    words.extend(extensions.notice.as_ref().map(notice));
     words
+}
+
+/// What a notice of ours is about.
+fn notice(notice: &NoticeOf<'_>) -> String {
+    let NoticeOf { domain, stamp, ordinals, .. } = notice;
+    let units = ordinals.len();
+    format!("a notice about {units} recipient(s) in {domain}, of the message with stamp {}", stamp.0)
 }
 
 /// What authentication said of a message, for JSON; null where nothing is known.
@@ -58,6 +66,7 @@ pub(crate) fn object(extensions: &Extensions<'_>) -> Value {
         "transfer": if extensions.transfer == Transfer::Data { "DATA" } else { "BDAT" },
         "line_end_added": line_end_added,
         "tls": extensions.tls.map(|tls| json!({"version": version(tls), "cipher_suite": tls.cipher_suite})),
+        "notice": extensions.notice.as_ref().map(notice),
         "recipients": extensions.recipients.iter().map(recipient).collect::<Vec<_>>(),
     })
 }
@@ -102,6 +111,7 @@ mod tests {
             recipients: vec![RecipientDsn { notify: 6, orcpt: "rfc822;a@b".into() }],
             transfer: Transfer::Bdat { line_end_added: true },
             tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
+            notice: None,
         };
         let words = message(&extensions).join("; ");
         assert_eq!(
