@@ -8,6 +8,7 @@ mod authentication;
 mod certificates;
 mod client_tls;
 pub mod operator;
+mod owing;
 mod passage;
 mod recipients;
 mod usage;
@@ -22,6 +23,7 @@ pub use authentication::{
 pub use certificates::{Certificates, server_config};
 pub use client_tls::client_config;
 use core::net::{IpAddr, SocketAddr};
+pub use owing::Owing;
 pub use passage::Passage;
 pub use recipients::{
     DomainRecipients, Evidence, Instants, ListError, RecipientList, RecipientListBuilder, Recipients,

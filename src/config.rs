@@ -14,6 +14,7 @@ pub mod cidr;
 mod edge;
 mod effective;
 pub mod host;
+mod notices;
 pub mod parse;
 mod reader;
 mod recipients;
@@ -40,6 +41,9 @@ use crate::limits;
 pub const FILE_DEFAULT: &str = "stratamx.toml";
 /// Where the embedded configuration listens and where its primary is.
 const EMBEDDED_PORT: u16 = 2525;
+
+/// The domain of notices' recipients in the store: nobody can have it (RFC 2606), so it is no protected one.
+pub const NOTICES_DOMAIN: &str = "notices.invalid";
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +155,8 @@ pub struct Delivery {
     pub client_certificate: Option<CertificateFiles>,
     /// Whether a clock must say that it is synchronised before anything expires. The same for all domains.
     pub expiry_clock: ExpiryClockTrust,
+    /// Who takes notices; none: the mail exchangers of whom they are for.
+    pub smarthost: Option<Primary>,
 }
 
 /// Whether mail goes to a primary through TLS.
@@ -167,6 +173,8 @@ pub enum PrimaryTls {
 /// What becomes of a message that the primary refuses for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnReject {
+    /// Its sender is told, where that is he; else it is kept for the operator (P5).
+    Bounce,
     /// It is dropped, and counted.
     Discard,
     /// It is kept for the operator.
@@ -176,6 +184,8 @@ pub enum OnReject {
 /// What becomes of mail that was kept for as long as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExpiry {
+    /// Its sender is told, where that is he; else it is kept for the operator (P5).
+    Bounce,
     /// It expires, and is counted.
     Discard,
     /// It is kept for the operator, for as long as held mail is.
@@ -251,6 +261,8 @@ pub struct Domain {
     pub quota: Quota,
     /// Who may say ETRN for it, besides those of its hosts that are addresses.
     pub etrn_from: Vec<Cidr>,
+    /// Who takes notices about its mail; none: the mail exchangers of whom they are for.
+    pub smarthost: Option<Primary>,
 }
 
 /// How much a domain may have queued and held; 0: no bound but the fair share.
@@ -310,6 +322,7 @@ impl Config {
             authenticate: delivery.authenticate,
             quota: Quota::default(),
             etrn_from: Vec::new(),
+            smarthost: None,
         };
         Self {
             hostname: machine_name(),
@@ -391,14 +404,15 @@ impl Default for Delivery {
         Self {
             retry_interval: Duration::from_secs(300),
             retention,
-            on_expiry: OnExpiry::Hold,
+            on_expiry: OnExpiry::Bounce,
             held_retention: retention,
-            on_reject: OnReject::Hold,
+            on_reject: OnReject::Bounce,
             max_connections: 5,
             authenticate: true,
             tls: PrimaryTls::Opportunistic,
             client_certificate: None,
             expiry_clock: ExpiryClockTrust::Synchronised,
+            smarthost: None,
         }
     }
 }
@@ -425,6 +439,7 @@ impl fmt::Display for Cores {
 impl fmt::Display for OnReject {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Self::Bounce => "bounce",
             Self::Discard => "discard",
             Self::Hold => "hold",
         })
@@ -434,6 +449,7 @@ impl fmt::Display for OnReject {
 impl fmt::Display for OnExpiry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Self::Bounce => "bounce",
             Self::Discard => "discard",
             Self::Hold => "hold",
         })

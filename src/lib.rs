@@ -13,6 +13,7 @@
 //!   that the primary puts off by itself, or that broke three sessions, steps aside and blocks nobody.
 //! - **P4** at least once, almost always once: what a crash may repeat is at most
 //!   [`limits::OUTSTANDING_MAX`] messages a domain.
+//! - **P5** notices go to proven reverse-paths only: SPF, or an aligned signature ([`shard`], `replay::bounce`).
 //! - **P6** never an open relay, no smuggling; the session stays in step at the true end of data.
 //! - **P7** everything has a bound, and they stand in [`limits`].
 //! - **P8** the drain starts by itself within `retry_interval` of the primary's return.
@@ -159,6 +160,12 @@
 //!   back in the next hours gets it without an operator. Final it is only after known-good recipients were taken; and for a recipient that
 //!   was good before, after a day. Where nobody is known, as many distinct recipients refused as taken freeze: two refused beside a hundred
 //!   taken are spam, and DESIGN.md's two alone would stop a domain for it.
+//! - **A notice is a record that names its units** (`replay::notice`), durable before they are settled, sent behind that. Journal and mail log
+//!   are files of their own, so no batch holds both; and a mark in the journal that one is owed would need a second look for whether it was made.
+//!   A start reads the notices that wait, settles their units that are open, and makes no second one. They are of one reserved domain: a name a
+//!   destination would let strangers grow the ledger. What keeps a notice from being made holds the units.
+//! - **A refusal waits for the verdict** (60 s at most, at the pace of what is put off): mail is handed over faster than DNS answers, and what is
+//!   held for that would need an operator.
 //! - **A probe that is put off decides nothing**: a server that greylists MAIL FROM:<> is not a sick one.
 //! - **Who probes has places of his own** (`shard::places`), and a host is asked for all its domains by one of them
 //!   (`shard::hosts`): else mail of a well server would wait behind 10,000 dead ones, or 5,000 domains would dial one host.
@@ -184,9 +191,9 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, MTA-STS and DANE, bounces, fingerprints and copies kept; of the admin side
+//! Authentication-Results at replay, MTA-STS and DANE, "relayed" notices, fingerprints and copies kept; of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, bounce, redirect and replay, OpenAPI. Their
-//! configuration keys are refused with a message that says so, their commands are not there; in force is hold on a 5xx.
+//! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.
 
 pub mod auth;

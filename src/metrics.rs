@@ -27,6 +27,12 @@ pub struct Counters {
     pub deferred: Counter,
     /// Units held for the operator.
     pub held: Counter,
+    /// Units whose senders were told, or want no notice.
+    pub bounced: Counter,
+    /// Notices that were made.
+    pub notices: Counter,
+    /// Notices that nobody took.
+    pub notices_lost: Counter,
     /// Units dropped as configured.
     pub discarded: Counter,
     /// Units whose delivery ended without an answer: they may arrive twice (P4).

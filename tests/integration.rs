@@ -14,6 +14,8 @@ mod admin;
 mod architecture;
 #[path = "integration/authentication.rs"]
 mod authentication;
+#[path = "integration/bounces.rs"]
+mod bounces;
 #[path = "integration/check.rs"]
 mod check;
 #[path = "conversations.rs"]

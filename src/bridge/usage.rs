@@ -8,6 +8,7 @@
 //! Units are counted from before the 250, and as ended when that fact is durable, on top of what a start found on
 //! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog.
 
+use super::owing::Owing;
 use super::passage::Passage;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Usage {
     domains: Mutex<HashMap<Arc<str>, Arc<DomainUsage>>>,
     all: Arc<AllUsage>,
+    owing: Owing,
 }
 
 /// What one domain has stored.
@@ -36,7 +38,7 @@ pub struct DomainUsage {
 /// How a unit ended, in the words of P2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnitEnd {
-    /// A notice about it was made.
+    /// Its sender was told, or wants no notice.
     Bounced,
     /// Its record is unreadable.
     Damaged,
@@ -75,6 +77,12 @@ impl Usage {
         let domain = Arc::new(DomainUsage { all: Arc::clone(&self.all), ..DomainUsage::default() });
         domains.insert(name.into(), Arc::clone(&domain));
         domain
+    }
+
+    /// Messages whose notices are being made.
+    #[must_use]
+    pub const fn owing(&self) -> &Owing {
+        &self.owing
     }
 
     /// The count of a domain, if there is one.

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Exit;
-use crate::config::{Config, OnExpiry, OnReject, RecipientPolicy};
+use crate::config::{Config, Domain, OnExpiry, OnReject, RecipientPolicy};
 use crate::control::recipients;
 
 /// Runs the command on the named file, else on what [`Config::discover`] finds.
@@ -48,11 +48,12 @@ pub fn run(file: Option<&Path>) -> Exit {
 /// The defaults in force whose other values are not built yet.
 fn notes(config: &Config) -> Vec<&'static str> {
     let mut notes = Vec::new();
-    if config.domains.iter().any(|domain| domain.on_reject == OnReject::Hold) {
-        notes.push("on_reject: \"hold\" is in force; \"bounce\" is not built yet");
-    }
-    if config.domains.iter().any(|domain| domain.on_expiry == OnExpiry::Hold) {
-        notes.push("on_expiry: \"hold\" is in force; \"bounce\" is not built yet");
+    let bounces =
+        |domain: &Domain| domain.on_reject == OnReject::Bounce || domain.on_expiry == OnExpiry::Bounce;
+    if config.domains.iter().any(|domain| bounces(domain) && !domain.authenticate) {
+        notes.push(
+            "authenticate: where it is false no reverse-path is proven, so what would be bounced is held",
+        );
     }
     let is_idle = |policy: &RecipientPolicy| policy.list.is_some() && policy.list_in_force().is_none();
     if config.domains.iter().any(|domain| is_idle(&domain.recipients)) {

@@ -16,7 +16,7 @@ use crate::control::recipients::{self, Keeper, Loaded};
 use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
 use crate::shard::deferrals::Deferrals;
-use crate::shard::executor::{self, ShardHandle, ShardStart, StartError, Summary};
+use crate::shard::executor::{self, Found, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
 use async_channel::{Receiver, Sender};
 use core::net::SocketAddr;
@@ -159,7 +159,9 @@ impl Server {
         let clock = SystemClock::start();
         let options =
             StoreOptions { shards, journal_octets: JOURNAL_SEGMENT_OCTETS, keys: Arc::clone(&keys), without };
-        let opened = executor::open_store(config.data_dir.clone(), options, clock)?;
+        let usage = Arc::<Usage>::default();
+        let (opened, notices) =
+            executor::open_store(config.data_dir.clone(), options, clock, Arc::clone(&usage))?;
         opened::report(&opened);
         let (lookup, asked) = lookup_channel();
         lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
@@ -178,7 +180,7 @@ impl Server {
             addresses: Vec::new(),
             config,
             source,
-            usage: Arc::default(),
+            usage,
             recipients,
             keeper,
             files_thread: Some(files_thread),
@@ -189,7 +191,7 @@ impl Server {
         };
         opened::count(&opened, &server.usage);
         let (mut admin, asked) = Admin::prepare(&server.config, server.snapshot(), shards)?;
-        server.start_shards(opened, &cpus, meshes, asked, clock)?;
+        server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
         admin.start()?;
         server.admin = Some(admin);
         Ok(server)
@@ -198,6 +200,7 @@ impl Server {
     fn start_shards(
         &mut self,
         opened: Opened,
+        notices: Vec<Found>,
         cpus: &[Option<usize>],
         meshes: Vec<Mesh>,
         asked: Vec<Receiver<Request>>,
@@ -211,12 +214,17 @@ impl Server {
         for backlog in opened.backlogs {
             backlogs[usize::from(mesh::owner(&backlog.domain, shards).0)].push(backlog);
         }
-        let mut backlogs = VecDeque::from(backlogs);
+        let mut found: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
+        for notice in notices {
+            found[usize::from(notice.owner(shards).0)].push(notice);
+        }
+        let mut backlogs = VecDeque::from_iter(backlogs.into_iter().zip(found));
         let mut identity = Some(opened.store);
         let parts =
             opened.shelves.into_iter().zip(opened.chains).zip(meshes.into_iter().zip(asked)).zip(cpus);
         for (number, (((shelf, chains), (mesh, operator)), cpu)) in (0..shards).zip(parts) {
             let (started, answer) = async_channel::bounded(1);
+            let (backlogs, notices) = backlogs.pop_front().unwrap_or_default();
             let start = ShardStart {
                 id: ShardId(number),
                 shards,
@@ -230,7 +238,8 @@ impl Server {
                 incomplete: opened.incomplete,
                 directories: opened.directories.iter().map(|row| (row.shard, *row)).collect(),
                 shelf,
-                backlogs: backlogs.pop_front().unwrap_or_default(),
+                backlogs,
+                notices,
                 snapshot: Arc::clone(&snapshot),
                 caps: Arc::clone(&caps),
                 deferrals: Arc::clone(&deferrals),
@@ -282,6 +291,7 @@ impl Server {
             messages = summary.messages,
             accepted = summary.accepted,
             delivered = summary.delivered,
+            bounced = summary.bounced,
             held = summary.held,
             expired = summary.expired,
             damaged = summary.damaged,

@@ -4,7 +4,7 @@ use core::fmt;
 use std::path::Path;
 
 use super::unit::{format_duration, format_size};
-use super::{CertificateFiles, Config, Primaries, Rates, RecipientPolicy, Smtp};
+use super::{CertificateFiles, Config, Primaries, Primary, Rates, RecipientPolicy, Smtp};
 
 impl Config {
     /// What holds, as TOML that reads back to the same configuration.
@@ -42,6 +42,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
         writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
         writeln!(out, "max_connections = {}", delivery.max_connections)?;
+        writeln!(out, "smarthost = {}", quoted(smarthost(delivery.smarthost.as_ref())))?;
         if let Some(files) = &delivery.client_certificate {
             writeln!(out, "client_certificate = {}", pair(files))?;
         }
@@ -65,6 +66,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "held_retention = {}", quoted(format_duration(domain.held_retention)))?;
             writeln!(out, "on_reject = {}\ntls = {}", quoted(domain.on_reject), quoted(domain.tls))?;
             writeln!(out, "max_connections = {}", domain.max_connections)?;
+            writeln!(out, "smarthost = {}", quoted(smarthost(domain.smarthost.as_ref())))?;
             writeln!(out, "authenticate = {}", domain.authenticate)?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
@@ -72,6 +74,10 @@ impl fmt::Display for Effective<'_> {
         }
         Ok(())
     }
+}
+
+fn smarthost(host: Option<&Primary>) -> String {
+    host.map(Primary::to_string).unwrap_or_default()
 }
 
 /// The keys of `recipients.rs`.
@@ -156,6 +162,7 @@ mod tests {
             tls = "require"
             client_certificate = { cert = "e", key = "f" }
             max_connections = 50
+            smarthost = "relay.example.net:587"
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
             [admin]
@@ -164,7 +171,8 @@ mod tests {
             [[domain]]
             name = "one.test"
             primary = ["mail", "[2001:db8::1]:26", "192.0.2.1"]
-            on_reject = "hold"
+            on_reject = "bounce"
+            smarthost = "[2001:db8::2]:26"
             authenticate = true
             [[domain]]
             name = "two.test"
@@ -172,7 +180,8 @@ mod tests {
             retry_interval = "1d"
             retention = "3650d"
             max_connections = 1
-            on_expiry = "hold"
+            on_expiry = "bounce"
+            smarthost = ""
             held_retention = "90s"
             quota = { messages = 17, bytes = "3GiB" }
             etrn_from = ["2001:db8::/32", "192.0.2.7"]

@@ -11,16 +11,14 @@ use super::reader::{ConfigError, Document, Table, Value};
 use super::recipients;
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, OnExpiry, OnReject, PrimaryTls, Quota, Smtp,
-    Storage, WhenUp, machine_name,
+    Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, NOTICES_DOMAIN, OnExpiry, OnReject, PrimaryTls,
+    Quota, Smtp, Storage, WhenUp, machine_name,
 };
-use super::{admin, edge};
+use super::{admin, edge, notices};
 use crate::limits;
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
-/// Keys of `[delivery]` and of `[[domain]]` that are not built, and what holds without them.
-const DELIVERY_UNBUILT: [(&str, &str); 1] = [("smarthost", "no notices are sent")];
 
 impl Config {
     /// Reads a text; `file` is its name in errors.
@@ -141,7 +139,7 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
 
 fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
     let own = ["expiry_clock", "client_certificate"];
-    table.expect_keys(&[&POLICY_KEYS[..], &own].concat(), &DELIVERY_UNBUILT)?;
+    table.expect_keys(&[&POLICY_KEYS[..], &own].concat(), &[])?;
     let default = Delivery::default();
     let client_certificate = match table.value("client_certificate") {
         Some(value) => Some(edge::read_certificate(&value.table()?)?),
@@ -158,7 +156,7 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
 }
 
 /// See [`read_policy`].
-const POLICY_KEYS: [&str; 8] = [
+const POLICY_KEYS: [&str; 9] = [
     "retry_interval",
     "retention",
     "on_expiry",
@@ -167,6 +165,7 @@ const POLICY_KEYS: [&str; 8] = [
     "max_connections",
     "authenticate",
     "tls",
+    "smarthost",
 ];
 
 /// The keys that `[delivery]` and each `[[domain]]` share.
@@ -182,17 +181,18 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
         retry_interval: read_duration(table, "retry_interval", probed, default.retry_interval)?,
         retention: read_duration(table, "retention", kept.clone(), default.retention)?,
         on_expiry: match table.value("on_expiry") {
-            // Notices come with bounces; until then `hold` is the choice that loses nothing.
-            Some(value) => {
-                value.choice(&[("hold", OnExpiry::Hold), ("discard", OnExpiry::Discard)], &["bounce"])?
-            }
+            Some(value) => value.choice(
+                &[("bounce", OnExpiry::Bounce), ("hold", OnExpiry::Hold), ("discard", OnExpiry::Discard)],
+                &[],
+            )?,
             None => default.on_expiry,
         },
         held_retention: read_duration(table, "held_retention", kept, default.held_retention)?,
         on_reject: match table.value("on_reject") {
-            Some(value) => {
-                value.choice(&[("hold", OnReject::Hold), ("discard", OnReject::Discard)], &["bounce"])?
-            }
+            Some(value) => value.choice(
+                &[("bounce", OnReject::Bounce), ("hold", OnReject::Hold), ("discard", OnReject::Discard)],
+                &[],
+            )?,
             None => default.on_reject,
         },
         max_connections: match table.value("max_connections") {
@@ -209,6 +209,7 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
         },
         client_certificate: default.client_certificate.clone(),
         expiry_clock: default.expiry_clock,
+        smarthost: notices::read_smarthost(table, default)?,
     })
 }
 
@@ -258,7 +259,7 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
     let own = ["name", "primary", "when_up", "quota", "etrn_from"];
     let keys = [&own[..], &recipients::KEYS, &POLICY_KEYS].concat();
-    table.expect_keys(&keys, &DELIVERY_UNBUILT)?;
+    table.expect_keys(&keys, &[])?;
     let name = table.required("name")?;
     let when_up = match table.value("when_up") {
         Some(value) => value
@@ -266,8 +267,12 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         None => WhenUp::default(),
     };
     let policy = read_policy(table, delivery)?;
+    let text = parse_domain(name.string()?).map_err(|error| name.error(error))?;
+    if text == NOTICES_DOMAIN {
+        return Err(name.error("is the domain that notices are kept under"));
+    }
     Ok(Domain {
-        name: parse_domain(name.string()?).map_err(|error| name.error(error))?,
+        name: text,
         primaries: read_primaries(&table.required("primary")?)?,
         recipients: recipients::read(table)?,
         when_up,
@@ -281,6 +286,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         authenticate: policy.authenticate,
         quota: read_quota(&table.table("quota")?)?,
         etrn_from: edge::read_networks(table, "etrn_from")?,
+        smarthost: policy.smarthost,
     })
 }
 
@@ -387,11 +393,11 @@ mod tests {
         );
         assert_eq!(config.dns.nameservers, []);
         let domain = &config.domains[0];
-        assert_eq!((domain.retry_interval, domain.on_reject), (Duration::from_secs(300), OnReject::Hold));
+        assert_eq!((domain.retry_interval, domain.on_reject), (Duration::from_secs(300), OnReject::Bounce));
         assert_eq!(domain.max_connections, 5);
         let month = Duration::from_secs(30 * 86_400);
         assert_eq!((domain.retention, domain.held_retention), (month, month));
-        assert_eq!((domain.on_expiry, domain.quota), (OnExpiry::Hold, Quota { messages: 0, octets: 0 }));
+        assert_eq!((domain.on_expiry, domain.quota), (OnExpiry::Bounce, Quota { messages: 0, octets: 0 }));
     }
 
     #[test]
@@ -440,19 +446,11 @@ mod tests {
                 "t:2: delivery.tls: \"dane\" is not built yet; \"opportunistic\" is in force",
             ),
             (
-                "[delivery]\n\non_reject = \"bounce\"",
-                "t:3: delivery.on_reject: \"bounce\" is not built yet; \"hold\" is in force",
+                "[delivery]\n\ntls = \"mta-sts\"",
+                "t:3: delivery.tls: \"mta-sts\" is not built yet; \"opportunistic\" is in force",
             ),
         ] {
             assert_eq!(error(&format!("{text}\n{DOMAIN}")), expected);
-        }
-        for (name, in_force) in DELIVERY_UNBUILT {
-            let expected = format!("t:2: delivery.{name}: is not built yet; {in_force}");
-            assert_eq!(error(&format!("[delivery]\n{name} = 1\n{DOMAIN}")), expected);
-        }
-        for (name, in_force) in DELIVERY_UNBUILT {
-            let expected = format!("t:4: domain[0].{name}: is not built yet; {in_force}");
-            assert_eq!(error(&format!("{DOMAIN}{name} = 1")), expected);
         }
     }
 
@@ -460,12 +458,8 @@ mod tests {
     fn a_value_that_is_not_built_is_refused_with_the_one_in_force() {
         for (line, expected) in [
             (
-                "on_reject = \"bounce\"",
-                "domain[0].on_reject: \"bounce\" is not built yet; \"hold\" is in force",
-            ),
-            (
-                "on_expiry = \"bounce\"",
-                "domain[0].on_expiry: \"bounce\" is not built yet; \"hold\" is in force",
+                "on_reject = \"return\"",
+                "domain[0].on_reject: \"return\" is not one of \"bounce\", \"hold\", \"discard\"",
             ),
             (
                 "tls = \"mta-sts\"",

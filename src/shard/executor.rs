@@ -16,14 +16,15 @@ use super::interrupt::Interrupts;
 use super::mesh::Mesh;
 use super::places::Places;
 use super::receiving::Receiving;
-use super::replay;
+pub use super::replay::Found;
+use super::replay::{self, Unsettled};
 use super::socket::{Listener, LocalSpawn, TcpDialer};
 use super::state::Shard;
 use super::upstream::Proxying;
 use super::verdicts::Verdicts;
 use super::{accept, authentication, compaction, expiry_clock, housekeeping, operator};
 use crate::bridge::operator::Request;
-use crate::bridge::{Lookup, Snapshot};
+use crate::bridge::{Lookup, Snapshot, Usage};
 use crate::limits::{JOURNAL_RESERVE_OCTETS, JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
 use crate::metrics::Counters;
 use async_channel::Receiver;
@@ -76,6 +77,8 @@ pub struct ShardStart {
     pub shelf: Shelf,
     /// What its domains have queued.
     pub backlogs: Vec<Backlog>,
+    /// Notices about mail of its domains that a start found.
+    pub notices: Vec<Found>,
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// Connections of all shards.
@@ -116,6 +119,8 @@ pub struct Summary {
     pub accepted: u64,
     /// Units that primaries took.
     pub delivered: u64,
+    /// Units that were bounced.
+    pub bounced: u64,
     /// Units held.
     pub held: u64,
     /// Units that were past their time.
@@ -130,6 +135,7 @@ impl Summary {
         self.messages += other.messages;
         self.accepted += other.accepted;
         self.delivered += other.delivered;
+        self.bounced += other.bounced;
         self.held += other.held;
         self.expired += other.expired;
         self.damaged += other.damaged;
@@ -153,15 +159,24 @@ impl ShardHandle {
     }
 }
 
-/// Opens the store on an executor of its own, before any shard runs.
+/// Opens the store on an executor of its own, before any shard runs; also gives the notices that wait there, which are noted in
+/// `usage`.
 ///
 /// # Errors
 /// A sentence for the operator.
-pub fn open_store(data_dir: PathBuf, options: StoreOptions, clock: SystemClock) -> Result<Opened, String> {
+pub fn open_store(
+    data_dir: PathBuf,
+    options: StoreOptions,
+    clock: SystemClock,
+    usage: Arc<Usage>,
+) -> Result<(Opened, Vec<Found>), String> {
     let opening = LocalExecutorBuilder::new(Placement::Unbound).name("open").io_memory(1 << 20).spawn(
         move || async move {
             let disk = DmaDisk::attach(&data_dir).await.map_err(|error| error.to_string())?;
-            store::open(&disk, &clock, &options).await.map_err(|error| error.to_string())
+            let opened = store::open(&disk, &clock, &options).await.map_err(|error| error.to_string())?;
+            let (store, backlogs) = (opened.store.store, &opened.backlogs);
+            let notices = replay::found(&disk, store, &options.keys, backlogs, &usage).await;
+            Ok((opened, notices))
         },
     );
     let opening = opening.map_err(|error| no_executor(&error.to_string()))?;
@@ -189,11 +204,11 @@ pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, Strin
 async fn run(start: ShardStart) -> Summary {
     let (started, requests) = (start.started.clone(), start.operator.clone());
     match set_up(start).await {
-        Ok((shard, listeners)) => {
+        Ok((shard, listeners, unsettled)) => {
             let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
             // The starter waits for this; if it is gone, a shutdown is on its way.
             let _ = started.send(Ok(addresses)).await;
-            serve(shard, listeners, requests).await
+            serve(shard, listeners, requests, unsettled).await
         }
         Err(error) => {
             let _ = started.send(Err(error)).await;
@@ -204,7 +219,10 @@ async fn run(start: ShardStart) -> Summary {
 
 type RealShard = Shard<DmaDisk, SystemClock>;
 
-async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), StartError> {
+/// A shard before its tasks, what it listens on, and what a life before left it to end.
+type Ready = (Rc<RealShard>, Vec<Listener>, Vec<Unsettled>);
+
+async fn set_up(start: ShardStart) -> Result<Ready, StartError> {
     let disk = DmaDisk::attach(&start.data_dir).await.map_err(StartError::Disk)?;
     let open = async |purpose, chain: Chain, segment_octets| {
         let options = LogOptions {
@@ -271,10 +289,16 @@ async fn set_up(start: ShardStart) -> Result<(Rc<RealShard>, Vec<Listener>), Sta
     for backlog in start.backlogs {
         shard.lanes.take_backlog(backlog);
     }
-    Ok((shard, listeners))
+    let unsettled = replay::take_found(&shard.lanes, start.notices);
+    Ok((shard, listeners, unsettled))
 }
 
-async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, requests: Receiver<Request>) -> Summary {
+async fn serve(
+    shard: Rc<RealShard>,
+    listeners: Vec<Listener>,
+    requests: Receiver<Request>,
+    unsettled: Vec<Unsettled>,
+) -> Summary {
     let commits = [
         glommio::spawn_local(housekeeping::commit_mail(Rc::clone(&shard))),
         glommio::spawn_local(housekeeping::commit_journal(Rc::clone(&shard))),
@@ -296,7 +320,8 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, requests: Receive
     glommio::spawn_local(replay::answer_callouts(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(replay::carry(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
     glommio::spawn_local(replay::settle_late(Rc::clone(&shard))).detach();
-    glommio::spawn_local(replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
+    let lanes = replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn, unsettled);
+    glommio::spawn_local(lanes).detach();
     glommio::spawn_local(operator::run(Rc::clone(&shard), requests, LocalSpawn)).detach();
     for listener in listeners {
         let accepting = accept::run(Rc::clone(&shard), listener, LocalSpawn);
@@ -313,6 +338,7 @@ async fn serve(shard: Rc<RealShard>, listeners: Vec<Listener>, requests: Receive
         messages: counters.messages.value(),
         accepted: counters.accepted.value(),
         delivered: counters.delivered.value(),
+        bounced: counters.bounced.value(),
         held: counters.held.value(),
         expired: counters.expired.value(),
         damaged: counters.damaged.value(),

@@ -4,6 +4,7 @@
 //! that fact lets a segment go.
 
 use crate::config::{Domain, OnExpiry};
+use crate::limits::NOTICE_RETENTION;
 use storage::format::journal_entry::Outcome;
 
 /// What the configuration says about a domain's old mail, at an instant of wall time. Seconds since 1970.
@@ -26,9 +27,17 @@ impl Retention {
         }
     }
 
-    /// What becomes of queued units that were received then; `None`: they are kept.
+    /// That of notices at `now_s`: nobody is told of one that could not go.
+    pub(super) const fn of_notices(now_s: u64) -> Self {
+        let retention_s = NOTICE_RETENTION.as_secs();
+        Self { now_s, retention_s, held_retention_s: retention_s, on_expiry: OnExpiry::Discard }
+    }
+
+    /// What becomes of queued units that were received then; `None`: they are kept. Bounced: as far as their senders may be
+    /// told.
     pub(super) fn of_queued(&self, received_s: u32) -> Option<Outcome> {
         is_over(received_s, self.retention_s, self.now_s).then_some(match self.on_expiry {
+            OnExpiry::Bounce => Outcome::Bounced,
             OnExpiry::Discard => Outcome::Expired,
             OnExpiry::Hold => Outcome::Held,
         })
@@ -77,12 +86,16 @@ mod tests {
             (hold, 10 * DAY, None, Some(Outcome::Expired)),
             (hold, 30 * DAY - 1, None, Some(Outcome::Expired)),
             (hold, 30 * DAY, Some(Outcome::Held), Some(Outcome::Expired)),
+            (OnExpiry::Bounce, 30 * DAY, Some(Outcome::Bounced), Some(Outcome::Expired)),
             (discard, 30 * DAY - 1, None, Some(Outcome::Expired)),
             (discard, 30 * DAY, Some(Outcome::Expired), Some(Outcome::Expired)),
         ] {
             let retention = retention(on_expiry, received + age_s);
             assert_eq!((retention.of_queued(begin), retention.of_held(begin)), (queued, held), "{age_s}");
         }
+        let notice = Retention::of_notices(received + 5 * DAY);
+        assert_eq!(notice.of_queued(begin), Some(Outcome::Expired), "nobody is told of a notice");
+        assert_eq!(Retention::of_notices(received + 5 * DAY - 1).of_queued(begin), None);
         let early = retention(discard, received - 40 * DAY);
         assert_eq!((early.of_queued(begin), early.of_held(begin)), (None, None), "received in the future");
         let unknown = retention(discard, received);

@@ -12,6 +12,7 @@ mod manner;
 mod many;
 mod naming;
 mod node;
+mod notices;
 mod operator;
 mod primary;
 mod recipients;

@@ -40,8 +40,10 @@ pub struct RcptDsn<'a> {
 
 impl Notify {
     const NEVER: u8 = 1;
+    const SUCCESS: u8 = 2;
+    const FAILURE: u8 = 4;
     const WORDS: [(u8, &'static str); 4] =
-        [(Self::NEVER, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY")];
+        [(Self::NEVER, "NEVER"), (Self::SUCCESS, "SUCCESS"), (Self::FAILURE, "FAILURE"), (8, "DELAY")];
 
     /// `NEVER`, or a list of the others.
     pub(crate) fn parse(value: &str) -> Option<Self> {
@@ -59,6 +61,16 @@ impl Notify {
     /// See [`Self::from_bits`].
     pub fn bits(self) -> u8 {
         self.0
+    }
+
+    /// RFC 3461 4.1: a notice about a failure is wanted; so it is where nothing was said.
+    pub fn wants_failure(self) -> bool {
+        self.0 == 0 || self.0 & Self::FAILURE != 0
+    }
+
+    /// A notice about a delivery is wanted.
+    pub fn wants_success(self) -> bool {
+        self.0 & Self::SUCCESS != 0
     }
 
     /// Something was said.

@@ -288,7 +288,8 @@ fn mail_that_is_held_survives_a_kill_and_is_delivered_when_it_is_released() {
 fn a_frozen_lane_waits_for_the_operator_and_says_so() {
     let directory = Scratch::new("admin-thaw");
     let primary = free_address();
-    let config = configure(&directory, &Settings { primary, ..Settings::default() });
+    let rest = "on_reject = \"hold\"";
+    let config = configure(&directory, &Settings { primary, rest, ..Settings::default() });
     let node = Node::start(&directory, &config);
     for recipient in ["gone-1@example.test", "gone-2@example.test", "here@example.test"] {
         bring(&node.server, recipient);

@@ -82,7 +82,8 @@ fn what_a_primary_does_not_offer_is_not_said_and_what_needs_it_is_held() {
     let directory = Scratch::new("extensions-withheld");
     let (primary, record) = (free_address(), directory.path("record"));
     let sink = Primary::older_sink(&primary.to_string(), &record, &["DSN", "SMTPUTF8"]);
-    let config = configure(&directory, &Settings { primary, ..Settings::default() });
+    let rest = "on_reject = \"hold\"";
+    let config = configure(&directory, &Settings { primary, rest, ..Settings::default() });
     let mut server = Server::start(&config);
     let mut client = Client::connect(server.address);
     client.say("EHLO client.example", "250-");

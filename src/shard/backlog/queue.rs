@@ -12,6 +12,7 @@
 mod annotation;
 mod expiry;
 mod memory;
+mod notice;
 mod operator;
 
 use super::deferred::Deferred;

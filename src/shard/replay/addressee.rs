@@ -3,6 +3,7 @@
 //! What needs SMTPUTF8 does not go where it is not offered: it is refused here as the primary would have to
 //! (`553 5.6.7`, RFC 6531 3.5), for each recipient by itself, and then held or dropped as any refusal is.
 
+use crate::config::NOTICES_DOMAIN;
 use crate::smtp::client::{Extensions, RecipientOutcome, Stage, TransactionOutcome};
 use crate::smtp::dsn::{MailDsn, Notify, RcptDsn, Ret};
 use crate::smtp::reply::{EnhancedCode, ReceivedReply};
@@ -25,9 +26,17 @@ pub(super) fn addressees<'a>(message: &'a MessageView<'a>, ordinals: &[u16]) -> 
             notify: Notify::from_bits(said.notify).unwrap_or_default(),
             orcpt: &said.orcpt,
         });
-        message.recipients.get(ordinal).map(|mailbox| Addressee { mailbox, dsn: dsn.unwrap_or_default() })
+        let stored = message.recipients.get(ordinal)?;
+        let mailbox = if message.extensions.notice.is_some() { sent_to(stored) } else { stored };
+        Some(Addressee { mailbox, dsn: dsn.unwrap_or_default() })
     };
     ordinals.iter().filter_map(addressee).collect()
+}
+
+/// Where a notice goes whose recipient is stored as `mailbox@` and the reserved domain (`storage/FORMAT.md`, "Message").
+pub(super) fn sent_to(stored: &str) -> &str {
+    let mailbox = stored.strip_suffix(NOTICES_DOMAIN).and_then(|rest| rest.strip_suffix('@'));
+    mailbox.unwrap_or(stored)
 }
 
 /// What the envelope says beside its addresses.

@@ -5,8 +5,9 @@
 //! that is durable, as with any other settlement (H4). What is in flight is left for the next round.
 
 use super::names::Names;
-use super::settle;
-use crate::limits::{EXPIRY_ENTRIES_A_STEP, EXPIRY_FACTS_A_WRITE};
+use super::{notice, settle};
+use crate::config::NOTICES_DOMAIN;
+use crate::limits::{EXPIRY_ENTRIES_A_STEP, EXPIRY_FACTS_A_WRITE, NOTICE_RETENTION};
 use crate::shard::backlog::{Ended, Lane, Settlement, Walk, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::expiry_clock::{News, agreement, interval};
@@ -40,7 +41,7 @@ pub(in crate::shard) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
 fn shortest_retention<D: Disk, C: Clock>(shard: &Shard<D, C>) -> Duration {
     let snapshot = shard.snapshot.borrow();
     let kept = snapshot.config.domains.iter().map(|domain| domain.retention.min(domain.held_retention));
-    kept.min().unwrap_or(Duration::MAX)
+    kept.min().unwrap_or(Duration::MAX).min(NOTICE_RETENTION)
 }
 
 /// Whether the clocks are good enough (H5). One shard tells what there is to tell; all see the same.
@@ -78,9 +79,13 @@ async fn expire<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) {
         let (_deciding, looking) = (shard.telling.guard(), shard.looking.guard());
         let ended = {
             let snapshot = shard.snapshot.borrow();
-            // H14: mail of a domain that is not configured waits for it to come back, however long.
-            let Some(domain) = snapshot.domain(&lane.domain) else { return };
-            let retention = Retention::of(domain, u64::from(shard.wall_s()));
+            let now_s = u64::from(shard.wall_s());
+            let retention = match (&*lane.domain, snapshot.domain(&lane.domain)) {
+                (NOTICES_DOMAIN, _) => Retention::of_notices(now_s),
+                (_, Some(domain)) => Retention::of(domain, now_s),
+                // H14: mail of a domain that is not configured waits for it to come back, however long.
+                (_, None) => return,
+            };
             lane.queue.borrow_mut().expire(&mut walk, EXPIRY_ENTRIES_A_STEP, &retention)
         };
         if ended.is_empty() {
@@ -96,8 +101,15 @@ async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<E
     let mut gathered: Vec<Settlement> = Vec::new();
     let mut facts = 0;
     let mut names = Names::new(&shard.disk);
-    for Ended { place, ordinals, outcome, is_last } in ended {
+    for Ended { place, ordinals, outcome, said, is_last } in ended {
         let (_, entry) = place;
+        if outcome == Outcome::Bounced {
+            if is_last {
+                lane.usage.lower(stored_octets(&entry));
+            }
+            notice::expired(shard, lane, place, looking, &ordinals, said).await;
+            continue;
+        }
         let queue_id = names.queue_id(place).await.map(|queue_id| queue_id.to_string());
         let fact = |ordinal: &u16| Fact { stamp: entry.stamp, ordinal: *ordinal, outcome, code: 0 };
         let units = ordinals.len();

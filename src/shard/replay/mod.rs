@@ -7,9 +7,10 @@
 //! `outcome`, what waits and what steps aside in `queue`.
 //!
 //! After an outage a guard (`backlog::guard`) weighs what the primary refuses before anything of it is final; `watch` does what
-//! it says. Not built yet: bounces; they grow here.
+//! it says. Whose sender is told when it fails is in `bounce`; `notice` makes what he is told, and brings it to him.
 
 mod addressee;
+mod bounce;
 mod callout;
 mod connect;
 mod damage;
@@ -19,6 +20,7 @@ mod lane;
 mod late;
 mod learn;
 pub(super) mod names;
+mod notice;
 mod outcome;
 mod profile;
 mod proxied;
@@ -29,24 +31,35 @@ mod watch;
 
 use super::link::{Dialer, Spawn};
 use super::state::Shard;
+use crate::config::NOTICES_DOMAIN;
 pub(super) use callout::answer as answer_callouts;
 pub(super) use expiry::run as expire;
 pub(super) use late::{await_upstream, settle_late};
 pub(super) use learn::{learn, says_unknown};
+pub use notice::Found;
+pub(super) use notice::found;
+pub(super) use notice::{Unsettled, take_found};
 pub(super) use proxied::carry;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
-/// Starts tasks for lanes that have mail, until the shard shuts down.
+/// Starts tasks for lanes that have mail, behind the end of what `unsettled` has of a life before, until the shard shuts down.
 pub(super) async fn start_lanes<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     shard: Rc<Shard<D, C>>,
     dialer: N,
     spawn: S,
+    unsettled: Vec<Unsettled>,
 ) {
+    // What a life before began is ended before anything goes on.
+    notice::settle_found(&shard, unsettled).await;
     while !shard.is_shutting_down() {
         for lane in shard.lanes.waiting().await {
-            spawn.spawn(lane::run(Rc::clone(&shard), lane, dialer.clone(), spawn.clone()));
+            let (shard, dialer) = (Rc::clone(&shard), dialer.clone());
+            match &*lane.domain {
+                NOTICES_DOMAIN => spawn.spawn(notice::bring(shard, lane, dialer, spawn.clone())),
+                _ => spawn.spawn(lane::run(shard, lane, dialer, spawn.clone())),
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a primary's answers mean for the units of a message: a pure function.
 
+use super::bounce::Bounce;
 use crate::config::OnReject;
 use crate::shard::backlog::Ruling;
 use crate::smtp::client::{RecipientOutcome, TransactionOutcome};
+use crate::smtp::reply::ReceivedReply;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::position::Stamp;
 
@@ -11,9 +13,11 @@ use storage::position::Stamp;
 pub(super) struct Verdict {
     /// Units that are decided, to be journalled.
     pub(super) facts: Vec<Fact>,
+    /// Units that end with a notice about them, and what was said.
+    pub(super) owed: Vec<(u16, ReceivedReply)>,
     /// Ordinals that the primary put off (4xx).
     pub(super) deferred: Vec<u16>,
-    /// Ordinals that it refused in a way that the guard does not take for final.
+    /// Ordinals that it refused in a way that the guard does not take for final, or whose sender is about to be known.
     pub(super) parked: Vec<u16>,
     /// Ordinals that it never heard of: the session ended before.
     pub(super) untried: Vec<u16>,
@@ -34,18 +38,20 @@ impl Verdict {
 }
 
 /// The verdict for the units `ordinals` of the message `stamp`, in the order in which they were sent, as are the rulings
-/// on those that were refused.
+/// on those that were refused, and what becomes of them if they are bounced.
 pub(super) fn judge(
     stamp: Stamp,
     ordinals: &[u16],
     outcome: &TransactionOutcome,
     rulings: &[Ruling],
     on_reject: OnReject,
+    bounces: &[Bounce],
 ) -> Verdict {
     assert_eq!(ordinals.len(), outcome.recipients.len(), "one outcome a recipient");
-    assert_eq!(ordinals.len(), rulings.len(), "one ruling a recipient");
+    assert_eq!((ordinals.len(), ordinals.len()), (rulings.len(), bounces.len()), "one ruling a recipient");
     let mut verdict = Verdict::default();
-    for ((ordinal, result), ruling) in ordinals.iter().zip(&outcome.recipients).zip(rulings) {
+    let each = ordinals.iter().zip(&outcome.recipients).zip(rulings.iter().zip(bounces));
+    for ((ordinal, result), (ruling, bounce)) in each {
         let fact = |outcome, code| Fact { stamp, ordinal: *ordinal, outcome, code };
         match result {
             RecipientOutcome::Delivered(reply) => verdict.facts.push(fact(Outcome::Delivered, reply.code)),
@@ -55,13 +61,20 @@ pub(super) fn judge(
             }
             RecipientOutcome::Rejected { reply, .. } => {
                 verdict.code = reply.code;
-                let outcome = match (ruling, on_reject) {
-                    (Ruling::Park, _) => {
+                let outcome = match (ruling, on_reject, bounce) {
+                    (Ruling::Park, ..) | (Ruling::Settle, OnReject::Bounce, Bounce::Wait) => {
                         verdict.parked.push(*ordinal);
                         continue;
                     }
-                    (Ruling::Hold, _) | (Ruling::Settle, OnReject::Hold) => Outcome::Held,
-                    (Ruling::Settle, OnReject::Discard) => Outcome::Discarded,
+                    (Ruling::Settle, OnReject::Bounce, Bounce::Notice) => {
+                        verdict.owed.push((*ordinal, reply.clone()));
+                        continue;
+                    }
+                    (Ruling::Settle, OnReject::Bounce, Bounce::Silent) => Outcome::Bounced,
+                    (Ruling::Hold, ..)
+                    | (Ruling::Settle, OnReject::Hold, _)
+                    | (Ruling::Settle, OnReject::Bounce, Bounce::Hold) => Outcome::Held,
+                    (Ruling::Settle, OnReject::Discard, _) => Outcome::Discarded,
                 };
                 verdict.facts.push(fact(outcome, reply.code));
             }
@@ -93,25 +106,29 @@ mod tests {
                 RecipientOutcome::Unknown,
             ],
         };
-        let verdict = judge(Stamp(9), &[0, 1, 2, 3, 4], &outcome, &[Ruling::Settle; 5], OnReject::Hold);
+        let (settle, hold) = ([Ruling::Settle; 5], [Bounce::Notice; 5]);
+        let verdict = judge(Stamp(9), &[0, 1, 2, 3, 4], &outcome, &settle, OnReject::Hold, &hold);
         let decided: Vec<_> = verdict.facts.iter().map(|fact| (fact.ordinal, fact.outcome)).collect();
         assert_eq!(decided, [(0, Outcome::Delivered), (2, Outcome::Held)]);
         assert_eq!((verdict.deferred, verdict.untried, verdict.unknown), (vec![1], vec![3], vec![4]));
         let refused = TransactionOutcome { recipients: vec![outcome.recipients[2].clone()] };
-        for (ruling, decided) in [
-            (Ruling::Settle, Some(Outcome::Discarded)),
-            (Ruling::Hold, Some(Outcome::Held)),
-            (Ruling::Park, None),
+        for (ruling, on_reject, bounce, decided, is_open) in [
+            (Ruling::Settle, OnReject::Discard, Bounce::Notice, Some(Outcome::Discarded), false),
+            (Ruling::Hold, OnReject::Discard, Bounce::Notice, Some(Outcome::Held), false),
+            (Ruling::Park, OnReject::Discard, Bounce::Notice, None, true),
+            (Ruling::Settle, OnReject::Bounce, Bounce::Hold, Some(Outcome::Held), false),
+            (Ruling::Settle, OnReject::Bounce, Bounce::Silent, Some(Outcome::Bounced), false),
+            (Ruling::Settle, OnReject::Bounce, Bounce::Wait, None, true),
+            (Ruling::Settle, OnReject::Bounce, Bounce::Notice, None, false),
+            // What the guard does not take for final is not told to anybody.
+            (Ruling::Park, OnReject::Bounce, Bounce::Notice, None, true),
+            (Ruling::Park, OnReject::Bounce, Bounce::Silent, None, true),
+            (Ruling::Hold, OnReject::Bounce, Bounce::Notice, Some(Outcome::Held), false),
         ] {
-            let verdict = judge(Stamp(9), &[2], &refused, &[ruling], OnReject::Discard);
-            assert_eq!(verdict.facts.first().map(|fact| fact.outcome), decided, "{ruling:?}");
-            assert_eq!(
-                (verdict.is_open(), verdict.parked.len()),
-                match decided {
-                    Some(_) => (false, 0),
-                    None => (true, 1),
-                }
-            );
+            let verdict = judge(Stamp(9), &[2], &refused, &[ruling], on_reject, &[bounce]);
+            assert_eq!(verdict.facts.first().map(|fact| fact.outcome), decided, "{ruling:?} {bounce:?}");
+            assert_eq!(verdict.is_open(), is_open, "{ruling:?} {bounce:?}");
+            assert_eq!(verdict.owed.len(), usize::from(decided.is_none() && !is_open));
         }
     }
 }

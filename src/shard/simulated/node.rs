@@ -2,7 +2,7 @@
 
 use super::{Primary, SimShard, SimSpawn};
 use crate::bridge::{Lookup, Snapshot, UnitEnd, Usage, lookup_channel};
-use crate::config::Config;
+use crate::config::{Config, OnExpiry, OnReject};
 use crate::metrics::Counters;
 use crate::shard::backlog::Lanes;
 use crate::shard::callouts::Callouts;
@@ -15,6 +15,7 @@ use crate::shard::link::Spawn;
 use crate::shard::mesh::Mesh;
 use crate::shard::places::Places;
 use crate::shard::receiving::Receiving;
+use crate::shard::replay::{Found, Unsettled};
 use crate::shard::state::Shard;
 use crate::shard::upstream::Proxying;
 use crate::shard::verdicts::Verdicts;
@@ -58,6 +59,9 @@ impl Plan {
         let mut config = Config::embedded();
         config.storage.min_free_space_bytes = 0;
         config.domains[0].retry_interval = Duration::from_secs(1);
+        // What is refused is seen at once; notices have tests of their own.
+        config.domains[0].on_reject = OnReject::Hold;
+        config.domains[0].on_expiry = OnExpiry::Hold;
         Self {
             shards: 1,
             segment_octets: 4 << 20,
@@ -100,6 +104,7 @@ pub(super) async fn start(
             usage.domain(&row.domain).end(end, units);
         }
     }
+    let notices = replay::found(&disk, opened.store.store, &Arc::default(), &opened.backlogs, &usage).await;
     let snapshot = Arc::new(Snapshot::new(plan.config.clone(), usage));
     let directories = opened.directories.into_iter().map(|row| (row.shard, row)).collect();
     let (store, frontier, incomplete) = (opened.store, opened.frontier, opened.incomplete);
@@ -113,7 +118,13 @@ pub(super) async fn start(
         let owner = mesh::owner(&backlog.domain, life.plan.shards);
         shards[usize::from(owner.0)].lanes.take_backlog(backlog);
     }
-    shards.iter().for_each(|shard| stand(shard, primary, spawn));
+    let mut unsettled: Vec<Vec<Found>> = shards.iter().map(|_| Vec::new()).collect();
+    for notice in notices {
+        unsettled[usize::from(notice.owner(life.plan.shards).0)].push(notice);
+    }
+    for (shard, found) in shards.iter().zip(unsettled) {
+        stand(shard, primary, spawn, replay::take_found(&shard.lanes, found));
+    }
     shards
 }
 
@@ -182,7 +193,7 @@ impl Life {
 }
 
 /// Starts the standing tasks.
-fn stand(shard: &Rc<SimShard>, primary: &Primary, spawn: &SimSpawn) {
+fn stand(shard: &Rc<SimShard>, primary: &Primary, spawn: &SimSpawn, unsettled: Vec<Unsettled>) {
     spawn.spawn(housekeeping::commit_mail(Rc::clone(shard)));
     spawn.spawn(housekeeping::commit_journal(Rc::clone(shard)));
     spawn.spawn(housekeeping::unlink(Rc::clone(shard)));
@@ -201,5 +212,5 @@ fn stand(shard: &Rc<SimShard>, primary: &Primary, spawn: &SimSpawn) {
     spawn.spawn(replay::answer_callouts(Rc::clone(shard), primary.clone(), spawn.clone()));
     spawn.spawn(replay::carry(Rc::clone(shard), primary.clone(), spawn.clone()));
     spawn.spawn(replay::settle_late(Rc::clone(shard)));
-    spawn.spawn(replay::start_lanes(Rc::clone(shard), primary.clone(), spawn.clone()));
+    spawn.spawn(replay::start_lanes(Rc::clone(shard), primary.clone(), spawn.clone(), unsettled));
 }

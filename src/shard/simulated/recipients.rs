@@ -2,7 +2,7 @@
 
 use super::{DISK_OCTETS, MemoryLink, Primary, SimShard, SimSpawn, converse, primary_of, start};
 use crate::bridge::Snapshot;
-use crate::config::{Config, Recipients, UnknownDuringOutage};
+use crate::config::{Config, OnReject, Recipients, UnknownDuringOutage};
 use crate::limits::{CALLOUT_PAUSE, CALLOUT_TIMEOUT, SWEEP_INTERVAL};
 use crate::shard::connection;
 use crate::shard::link::Spawn;
@@ -80,6 +80,7 @@ pub(super) fn play<F: Future<Output = ()> + 'static>(
         let mut config = Config::embedded();
         config.storage.min_free_space_bytes = 0;
         config.domains[0].retry_interval = Duration::from_secs(1);
+        config.domains[0].on_reject = OnReject::Hold;
         config.domains[0].recipients.recipients = policy;
         config.domains[0].recipients.unknown_during_outage = UnknownDuringOutage::Defer;
         let usage = Arc::clone(&shard.snapshot.borrow().usage);

@@ -8,7 +8,7 @@ use core::fmt;
 /// What became of a unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Outcome {
-    /// A notice about it was made.
+    /// Its sender was told, or wants no notice.
     Bounced,
     /// Its record is unreadable.
     Damaged,

@@ -28,7 +28,7 @@ impl Queue {
     }
 
     /// What authentication said of a message, packed; 0 where nothing is known.
-    pub(super) fn authentication(&self, stamp: Stamp) -> u32 {
+    pub(in crate::shard) fn authentication(&self, stamp: Stamp) -> u32 {
         let out = self.out.iter().find(|out| out.entry.stamp == stamp);
         let lists = [
             self.untried.get(stamp),

@@ -31,8 +31,10 @@ pub(in crate::shard) struct Ended {
     pub(in crate::shard) place: Place,
     /// The units.
     pub(in crate::shard) ordinals: Vec<u16>,
-    /// Held or expired.
+    /// Held or expired; bounced, as far as the sender may be told.
     pub(in crate::shard) outcome: Outcome,
+    /// What authentication said of the message, packed.
+    pub(in crate::shard) said: u32,
     /// Nothing of the message is left in this domain.
     pub(in crate::shard) is_last: bool,
 }
@@ -100,12 +102,14 @@ impl Queue {
         if outcome == Outcome::Held {
             self.hold_waiting(&waiting, &ordinals, now_s);
         }
-        Ended { place: waiting.place(), ordinals, outcome, is_last: !self.knows(stamp) }
+        let (place, said, is_last) = (waiting.place(), waiting.authentication, !self.knows(stamp));
+        Ended { place, ordinals, outcome, said, is_last }
     }
 
     fn expire_held(&mut self, stamp: Stamp, outcome: Outcome) -> Ended {
         let (held, ordinals) = self.take_held(stamp).expect("it was there a moment ago");
-        Ended { place: held.place(), ordinals, outcome, is_last: !self.knows(stamp) }
+        let (place, said, is_last) = (held.place(), held.authentication, !self.knows(stamp));
+        Ended { place, ordinals, outcome, said, is_last }
     }
 }
 

@@ -211,7 +211,7 @@ impl Queue {
         Some((held, ordinals))
     }
 
-    fn take_waiting(&mut self, stamp: Stamp) -> Option<Waiting> {
+    pub(super) fn take_waiting(&mut self, stamp: Stamp) -> Option<Waiting> {
         let waiting = self.untried.remove(stamp).or_else(|| self.suspects.remove(stamp));
         waiting.or_else(|| self.deferred.remove(stamp))
     }

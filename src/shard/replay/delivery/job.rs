@@ -4,10 +4,11 @@ use super::super::addressee::{Addressee, addressees};
 use crate::shard::backlog::Place;
 use crate::shard::epoch::Guard;
 use crate::smtp::client::TrueClient;
+use crate::smtp::dsn::Notify;
 use storage::disk::Disk;
 use storage::error::ReadError;
 use storage::format::message::{MessageView, Protocol};
-use storage::position::QueueId;
+use storage::position::{QueueId, Stamp};
 use storage::reader::{OctetsOf, StoredFrame};
 
 /// See the module.
@@ -23,6 +24,10 @@ pub(in crate::shard) struct Job<D: Disk> {
     pub(in crate::shard) client: Option<TrueClient>,
     /// Of the units.
     pub(in crate::shard) mailboxes: Vec<String>,
+    /// Of the units: when their sender wants a notice.
+    pub(in crate::shard) notify: Vec<Notify>,
+    /// It is a notice of ours, about units of this domain and this message.
+    pub(in crate::shard) notice: Option<(String, Stamp)>,
     /// The record, until its data is on its way.
     frame: Option<StoredFrame<OctetsOf<D>>>,
 }
@@ -48,9 +53,28 @@ impl<D: Disk> Job<D> {
         }
         let reverse_path = message.reverse_path.to_owned();
         let mailboxes = recipients.iter().map(|addressee| addressee.mailbox.to_owned()).collect();
-        let client = TrueClient::new(message.client, message.helo, message.protocol == Protocol::Esmtp);
+        let notify = recipients.iter().map(|addressee| addressee.dsn.notify).collect();
+        let about = message.extensions.notice.as_ref();
+        let notice = about.map(|notice| (notice.domain.clone().into_owned(), notice.stamp));
+        // A notice comes from us.
+        let client = match notice {
+            Some(_) => None,
+            None => TrueClient::new(message.client, message.helo, message.protocol == Protocol::Esmtp),
+        };
         drop(recipients);
-        Ok(Self { place, ordinals, looking, queue_id, reverse_path, client, mailboxes, frame: Some(frame) })
+        let frame = Some(frame);
+        Ok(Self {
+            place,
+            ordinals,
+            looking,
+            queue_id,
+            reverse_path,
+            client,
+            mailboxes,
+            notify,
+            notice,
+            frame,
+        })
     }
 
     /// What is stored.

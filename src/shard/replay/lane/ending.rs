@@ -1,8 +1,10 @@
 //! What becomes of a message that was in flight: learned from, told, settled, put in order again or aside.
 
+use super::super::bounce::{Bounce, Proof, bounce};
 use super::super::damage::{self, Remains};
 use super::super::delivery::{Delivery, Done, Fault, Job};
 use super::super::learn::learn;
+use super::super::notice::{self, Cause, Debt, Owed};
 use super::super::outcome::{Verdict, judge};
 use super::super::profile::{is_over_rate, is_too_much};
 use super::super::settle;
@@ -14,6 +16,9 @@ use crate::shard::backlog::{Place, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
+use crate::smtp::dsn::Notify;
+use crate::smtp::reply::ReceivedReply;
+use core::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -56,9 +61,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         let is_taken = outcome.recipients.iter().any(|to| matches!(to, RecipientOutcome::Delivered(_)));
         let rulings = self.weigh(&job, &outcome, fault, domain);
-        let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject);
+        let bounces = self.bounces(&job, domain);
+        let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, &bounces);
         self.tell(&job, &verdict);
+        let owed = self.owed(&job, &verdict, delivery.host());
         let mut ended = self.apply(&job, verdict, fault, ending, domain);
+        if let Some(debt) = owed {
+            self.spawn.spawn(notice::pay(Rc::clone(&self.shard), Rc::clone(&self.lane), debt));
+        }
         if fault == Fault::Another && delivery.is_alive() {
             // Its client cannot be named in this session.
             ended = ended.or(Some(Ended::Turned));
@@ -105,20 +115,48 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
     }
 
+    /// What becomes of each recipient if it is refused for good and to be bounced.
+    fn bounces(&self, job: &Job<D>, domain: &Domain) -> Vec<Bounce> {
+        let entry = &job.place.1;
+        let said = self.lane.queue.borrow().authentication(entry.stamp);
+        let proof = Proof::of(said, entry, domain.authenticate, self.shard.wall_s());
+        let has_room = notice::has_room(&self.shard);
+        let of = |notify: &Notify| match bounce(&job.reverse_path, *notify, proof) {
+            Bounce::Notice if !has_room => Bounce::Hold,
+            bounce => bounce,
+        };
+        job.notify.iter().map(of).collect()
+    }
+
+    /// The notice that this answer of the host makes us owe.
+    fn owed(&self, job: &Job<D>, verdict: &Verdict, host: SocketAddr) -> Option<Debt> {
+        let unit = |(ordinal, reply): &(u16, ReceivedReply)| Owed {
+            ordinal: *ordinal,
+            code: reply.code,
+            cause: Cause::Refused { host, reply: reply.clone() },
+        };
+        let units: Vec<Owed> = verdict.owed.iter().map(unit).collect();
+        (!units.is_empty()).then(|| Debt::new(&self.shard, &self.lane, job.place, &job.looking, units))
+    }
+
     fn tell(&self, job: &Job<D>, verdict: &Verdict) {
         let count = |outcome| verdict.facts.iter().filter(|fact| fact.outcome == outcome).count();
         let (delivered, held) = (count(Outcome::Delivered), count(Outcome::Held));
+        let bounced = count(Outcome::Bounced) + verdict.owed.len();
         let counters = &self.shard.counters;
         counters.delivered.add(delivered as u64);
         counters.held.add(held as u64);
+        counters.bounced.add(count(Outcome::Bounced) as u64);
         counters.discarded.add(count(Outcome::Discarded) as u64);
         counters.deferred.add(verdict.deferred.len() as u64);
         counters.unknown.add(verdict.unknown.len() as u64);
         let (deferred, unknown) = (verdict.deferred.len(), verdict.unknown.len());
         let event = match () {
             () if unknown > 0 => "outcome unknown: sent again, may arrive twice",
-            () if !verdict.parked.is_empty() => "refused by the primary after an outage: not final",
+            () if !verdict.parked.is_empty() => "refused by the primary: not final yet",
             () if held > 0 => "refused by the primary: held",
+            () if !verdict.owed.is_empty() => "refused by the primary: its sender is told",
+            () if bounced > 0 => "refused by the primary: its sender wants no notice",
             () if deferred > 0 => "deferred by the primary",
             () if !verdict.untried.is_empty() => "not sent: the session ended",
             () => "handed over",
@@ -127,7 +165,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let queue_id = job.queue_id.to_string();
         let proven = self.lane.queue.borrow().is_reverse_path_proven(job.place.1.stamp);
         tracing::info!(
-            queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, unknown, code, "{event}"
+            queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, bounced, unknown, code,
+            "{event}"
         );
     }
 
@@ -144,8 +183,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (now, retry_interval) = (self.shard.clock.now(), domain.retry_interval);
         let got_through = verdict.facts.iter().any(|fact| fact.outcome == Outcome::Delivered);
         let mut queue = self.lane.queue.borrow_mut();
-        for fact in &verdict.facts {
-            queue.decide(&entry, fact.ordinal);
+        for ordinal in
+            verdict.facts.iter().map(|fact| fact.ordinal).chain(verdict.owed.iter().map(|owed| owed.0))
+        {
+            queue.decide(&entry, ordinal);
         }
         let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
         let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();

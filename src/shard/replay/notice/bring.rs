@@ -1,0 +1,310 @@
+//! Bringing notices: a task on the shard that owns the reserved domain, with a few sessions beside each other.
+//!
+//! Each session takes what is next, oldest first, connects to where it goes, and goes on with the next one on the same connection as long
+//! as that goes the same way. Who cannot be reached, or puts it off, makes a notice step aside: its gap doubles from 5 minutes to 4 hours,
+//! and others for the same destination step aside without a try for [`DESTINATION_PAUSE`]. What ends a notice: it is
+//! taken; it is refused for good; nobody takes mail where it goes; its time is over ([`crate::limits::NOTICE_RETENTION`]).
+
+use super::super::connect::Way;
+use super::super::delivery::{Delivery, Done, Job, Unusable};
+use super::super::route::{self, NoRoute};
+use super::super::settle;
+use crate::bridge::{LookupError, Snapshot};
+use crate::config::{Domain, Primaries, Primary, canonical_domain};
+use crate::limits::{DEFERRED_GAP_MIN, FRONTIER_PAUSE_MAX, NOTICE_SESSIONS_MAX};
+use crate::shard::backlog::{Due, Lane, Place, Settlement, stored_octets};
+use crate::shard::epoch::Guard;
+use crate::shard::link::{Dialer, Spawn};
+use crate::shard::state::Shard;
+use crate::smtp::Moment;
+use crate::smtp::client::{RecipientOutcome, Window};
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+use futures_lite::future::or;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::error::ReadError;
+use storage::format::journal_entry::{Fact, Outcome};
+use storage::notify::Notify;
+use storage::position::Stamp;
+use storage::reader::Reader;
+
+/// How long a destination that could not be reached is not tried for another notice.
+const DESTINATION_PAUSE: Duration = DEFERRED_GAP_MIN;
+/// Destinations that are remembered so; with more they are forgotten, and tried.
+const DESTINATIONS_MAX: usize = 1_024;
+
+struct Bringer<D: Disk, C: Clock, N: Dialer> {
+    shard: Rc<Shard<D, C>>,
+    lane: Rc<Lane>,
+    dialer: N,
+    sessions: Cell<u32>,
+    /// A session is over.
+    free: Notify,
+    /// Until when nobody goes there.
+    silent: RefCell<HashMap<Vec<Primary>, Moment>>,
+}
+
+/// Where a notice goes.
+enum Destination {
+    /// These, in order.
+    Hosts(Vec<Primary>),
+    /// Nobody knows now.
+    Later(String),
+    /// Nobody takes it there.
+    Nobody(String),
+}
+
+/// A connection, and where it leads.
+type Open<N, C, D> = (Vec<Primary>, Delivery<<N as Dialer>::Link, C, D>);
+
+/// Runs until no notice is left.
+pub(in crate::shard) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
+    shard: Rc<Shard<D, C>>,
+    lane: Rc<Lane>,
+    dialer: N,
+    spawn: S,
+) {
+    let (sessions, free, silent) = Default::default();
+    let bringer = Rc::new(Bringer { shard, lane, dialer, sessions, free, silent });
+    let (shard, lane) = (&bringer.shard, &bringer.lane);
+    while !shard.is_shutting_down() {
+        let changed = or(lane.stirred.wait(), or(lane.arrived.wait(), bringer.free.wait()));
+        let busy = bringer.sessions.get();
+        let limit = shard.frontier.held_back_above().unwrap_or(Stamp(u64::MAX));
+        let now = shard.clock.now();
+        let due = lane.queue.borrow().due(now, limit);
+        match due {
+            Due::Nothing if busy == 0 => break,
+            Due::Now if busy < NOTICE_SESSIONS_MAX => match bringer.next() {
+                Some(first) => {
+                    bringer.sessions.set(busy + 1);
+                    let bringer = Rc::clone(&bringer);
+                    spawn.spawn(async move { bringer.session(first).await });
+                }
+                // A record of another shard with a smaller stamp is not durable yet (H12).
+                None => shard.clock.sleep(FRONTIER_PAUSE_MAX).await,
+            },
+            Due::Now | Due::Nothing => changed.await,
+            Due::At(moment) => or(shard.clock.sleep(moment.saturating_sub(now)), changed).await,
+        }
+    }
+    lane.running.set(false);
+}
+
+impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
+    fn next(&self) -> Option<Place> {
+        let horizon = self.shard.frontier.horizon();
+        self.shard.empty_inbox();
+        self.lane.queue.borrow_mut().next(horizon, self.shard.clock.now())
+    }
+
+    async fn session(&self, first: Place) {
+        let shard = &self.shard;
+        let _place = shard.places.take(false).await;
+        let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
+        let (mut open, mut next) = (None, Some(first));
+        while let Some(place) = next {
+            if shard.is_shutting_down() {
+                self.lane.queue.borrow_mut().put_back(place);
+                break;
+            }
+            open = self.bring(place, open, &reader).await;
+            reader.forget_all();
+            next = self.next();
+        }
+        if let Some((_, delivery)) = open {
+            delivery.close().await;
+        }
+        self.sessions.set(self.sessions.get() - 1);
+        self.free.notify_all();
+    }
+
+    /// One notice; gives the connection if it is good for another one.
+    async fn bring(
+        &self,
+        place: Place,
+        open: Option<Open<N, C, D>>,
+        reader: &Reader<D>,
+    ) -> Option<Open<N, C, D>> {
+        let looking = self.shard.looking.guard();
+        let ordinals = self.lane.queue.borrow().open_units(&place.1);
+        let job = match reader.read_entry(place.0, &place.1).await {
+            Ok(frame) => Job::new(place, ordinals, looking.clone(), frame),
+            Err(error) => Err(Unusable { error, ordinals, looking: looking.clone() }),
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(Unusable { error, .. }) => {
+                self.unreadable(place, &looking, &error).await;
+                return open;
+            }
+        };
+        self.wait_until_settled(&job).await;
+        let snapshot = Arc::clone(&self.shard.snapshot.borrow());
+        let hosts = match self.destination(&job, &snapshot).await {
+            Destination::Hosts(hosts) => hosts,
+            Destination::Later(reason) => {
+                self.later(&job, &reason);
+                return open;
+            }
+            Destination::Nobody(reason) => {
+                self.lost(&job, &reason, 0).await;
+                return open;
+            }
+        };
+        let mut delivery = match self.connected(&job, hosts.clone(), open, &snapshot).await {
+            Some(delivery) => delivery,
+            None => {
+                self.later(&job, "nobody serves us there");
+                return None;
+            }
+        };
+        delivery.push(job);
+        let done = loop {
+            if let Some(done) = delivery.advance(reader).await {
+                break done;
+            }
+        };
+        self.end(done).await;
+        if delivery.is_alive() {
+            return Some((hosts, delivery));
+        }
+        delivery.close().await;
+        None
+    }
+
+    /// The units that it is about may be on their way to the journal.
+    async fn wait_until_settled(&self, job: &Job<D>) {
+        let Some((domain, stamp)) = &job.notice else { return };
+        let usage = Arc::clone(&self.shard.snapshot.borrow().usage);
+        while usage.owing().has(domain, stamp.0) && !self.shard.is_shutting_down() {
+            self.shard.clock.sleep(FRONTIER_PAUSE_MAX).await;
+        }
+    }
+
+    async fn destination(&self, job: &Job<D>, snapshot: &Snapshot) -> Destination {
+        let mailbox = job.mailboxes.first().map_or("", String::as_str);
+        let domain = mailbox.rsplit_once('@').and_then(|(_, domain)| canonical_domain(domain));
+        let Some(domain) = domain else { return Destination::Nobody("it has no domain".to_owned()) };
+        let config = &snapshot.config;
+        let about = job.notice.as_ref().and_then(|(about, _)| snapshot.domain(about));
+        let smarthost = about.map_or(&config.delivery.smarthost, |about| &about.smarthost);
+        let exchangers = Primaries::Exchangers;
+        let primaries = match (snapshot.domain(&domain), smarthost) {
+            // It is ours to hand over, as any mail for that domain.
+            (Some(protected), _) => &protected.primaries,
+            (None, Some(smarthost)) => return Destination::Hosts(vec![smarthost.clone()]),
+            (None, None) => &exchangers,
+        };
+        match route::primaries(&domain, primaries, &config.hostname, &self.shard.lookup).await {
+            Ok(hosts) => Destination::Hosts(hosts.into_owned()),
+            Err(NoRoute::Lookup(LookupError::Temporary(reason))) => Destination::Later(reason),
+            Err(error) => Destination::Nobody(error.to_string()),
+        }
+    }
+
+    /// The connection in hand, if it leads there; else another one.
+    async fn connected(
+        &self,
+        job: &Job<D>,
+        hosts: Vec<Primary>,
+        open: Option<Open<N, C, D>>,
+        snapshot: &Snapshot,
+    ) -> Option<Delivery<N::Link, C, D>> {
+        match open {
+            Some((there, delivery)) if there == hosts && delivery.is_alive() => return Some(delivery),
+            Some((_, delivery)) => delivery.close().await,
+            None => {}
+        }
+        let now = self.shard.clock.now();
+        if self.silent.borrow().get(&hosts).is_some_and(|until| now < *until) {
+            return None;
+        }
+        let name =
+            job.mailboxes.first().and_then(|mailbox| mailbox.rsplit_once('@')).map_or("", |(_, name)| name);
+        let domain = Domain::of_notices(name, hosts, &snapshot.config.delivery);
+        let (shard, dialer, window) = (&*self.shard, &self.dialer, Window::cautious());
+        let way = Way { shard, dialer, domain: &domain, lane: None, insists: false, window };
+        let connected = way.connect().await.ok();
+        let Primaries::Hosts(hosts) = domain.primaries else { return connected };
+        let mut silent = self.silent.borrow_mut();
+        if connected.is_some() {
+            silent.remove(&hosts);
+            return connected;
+        }
+        if silent.len() >= DESTINATIONS_MAX {
+            silent.clear();
+        }
+        silent.insert(hosts, now + DESTINATION_PAUSE);
+        None
+    }
+
+    async fn end(&self, Done { job, result, .. }: Done<D>) {
+        let outcome = match result {
+            Ok(outcome) => outcome.recipients.into_iter().next(),
+            Err(error) => return self.unreadable(job.place, &job.looking, &error).await,
+        };
+        match outcome {
+            Some(RecipientOutcome::Delivered(reply)) => {
+                let (queue_id, to) = (job.queue_id.to_string(), job.mailboxes.join(", "));
+                tracing::info!(queue_id, to, code = reply.code, "a notice was brought");
+                self.shard.counters.delivered.add(1);
+                self.settle(job.place, &job.looking, Outcome::Delivered, reply.code).await;
+            }
+            Some(RecipientOutcome::Rejected { reply, .. }) => {
+                self.lost(&job, &reply.to_string(), reply.code).await;
+            }
+            Some(RecipientOutcome::Deferred { reply, .. }) => self.later(&job, &reply.to_string()),
+            Some(RecipientOutcome::Unknown) => {
+                self.later(&job, "outcome unknown: sent again, may arrive twice");
+            }
+            Some(RecipientOutcome::NotTried) | None => self.later(&job, "the session ended"),
+        }
+    }
+
+    /// It ends, and nobody is told: it has the null reverse-path (RFC 5321 6.1).
+    async fn lost(&self, job: &Job<D>, reason: &str, code: u16) {
+        let (queue_id, to) = (job.queue_id.to_string(), job.mailboxes.join(", "));
+        tracing::warn!(queue_id, to, reason, "a notice cannot be brought: dropped");
+        self.shard.counters.notices_lost.add(1);
+        self.settle(job.place, &job.looking, Outcome::Discarded, code).await;
+    }
+
+    fn later(&self, job: &Job<D>, reason: &str) {
+        let (queue_id, to) = (job.queue_id.to_string(), job.mailboxes.join(", "));
+        tracing::info!(queue_id, to, reason, "a notice is tried again later");
+        let retry_interval = self.shard.snapshot.borrow().config.delivery.retry_interval;
+        self.lane.queue.borrow_mut().step_aside(job.place, self.shard.clock.now(), retry_interval);
+    }
+
+    async fn unreadable(&self, place: Place, looking: &Guard, error: &ReadError) {
+        let stamp = place.1.stamp.0;
+        if !matches!(error, ReadError::Damaged(_)) {
+            tracing::error!(%error, stamp, "a notice cannot be read; it steps aside");
+            let retry_interval = self.shard.snapshot.borrow().config.delivery.retry_interval;
+            self.lane.queue.borrow_mut().step_aside(place, self.shard.clock.now(), retry_interval);
+            return;
+        }
+        tracing::error!(%error, stamp, "a damaged notice: its sender is not told");
+        self.shard.counters.damaged.add(1);
+        self.settle(place, looking, Outcome::Damaged, 0).await;
+    }
+
+    /// It ends; that is durable on return.
+    async fn settle(&self, place: Place, looking: &Guard, outcome: Outcome, code: u16) {
+        let entry = place.1;
+        let ordinals = self.lane.queue.borrow().open_units(&entry);
+        let fact = |ordinal: &u16| Fact { stamp: entry.stamp, ordinal: *ordinal, outcome, code };
+        let facts = ordinals.iter().map(fact).collect();
+        let is_last = self.lane.queue.borrow_mut().finish(&entry);
+        if is_last {
+            self.lane.usage.lower(stored_octets(&entry));
+        }
+        let settlement = Settlement { place, facts, looking: looking.clone() };
+        settle::settle(&self.shard, &self.lane, &[settlement]).await;
+    }
+}
