@@ -141,13 +141,21 @@ fn play_with<F: Future<Output = ()> + 'static>(
     when_up: WhenUp,
     story: impl FnOnce(Story) -> F + 'static,
 ) {
+    let mut plan = Plan::one_shard();
+    plan.config.domains[0].when_up = when_up;
+    play_planned(seed, plan, story);
+}
+
+fn play_planned<F: Future<Output = ()> + 'static>(
+    seed: u64,
+    mut plan: Plan,
+    story: impl FnOnce(Story) -> F + 'static,
+) {
     let (disk, clock) = (SimDisk::new(seed, DISK_OCTETS), SimClock::default());
     let mut executor = Executor::new(seed, clock.clone());
     let spawn = SimSpawn(executor.spawner());
     let primary = primary_of(&clock, &spawn, true);
     primary.xclient.set(Xclient::Always);
-    let mut plan = Plan::one_shard();
-    plan.config.domains[0].when_up = when_up;
     let mut other = plan.config.domains[0].clone();
     other.name = "other.test".to_owned();
     plan.config.domains.push(other);

@@ -343,6 +343,41 @@ fn a_notice_that_nobody_takes_ends_by_itself() {
 }
 
 #[test]
+fn what_microsoft_means_for_later_ends_nothing() {
+    let (disk, taken) = (SimDisk::new(1, DISK_OCTETS), Rc::<RefCell<Vec<Taken>>>::default());
+    // Primary and smarthost are theirs: both mailboxes are over their rates for a while, and then one is unknown.
+    let manner: Manner = Rc::new(|turn| match (turn.at, turn.recipient) {
+        (At::Recipient, "busy" | "bad") if turn.since < HOUR => Act::Reply("554 5.2.122 over its limit"),
+        (At::Recipient, "bad") => Act::Reply("550 5.1.10 RESOLVER.ADR.RecipientNotFound"),
+        (At::Recipient, "a") if turn.since < 6 * HOUR => Act::Reply("554 5.2.121 one sender's share"),
+        _ => Act::Regular,
+    });
+    let mut plan = plan(1);
+    plan.config.domains[0].max_connections = 5;
+    let after = live(&disk, 1, u64::MAX, plan, &taken, manner, async |node, _| {
+        node.primary.name.replace("AM1PEPF0001.mail.protection.outlook.com".to_owned());
+        let began = node.clock.now();
+        for number in 0..20 {
+            for recipient in ["busy", "good"] {
+                node.bring("<a@example.org>", &[recipient], &number.to_string()).await;
+            }
+        }
+        node.bring("<a@example.org>", &["bad"], "x").await;
+        node.authenticate(PROVEN).await;
+        node.wait_until(|node| node.ended()[3] >= 20).await;
+        assert!(node.clock.now() - began < HOUR / 2, "who is not over his rate waits for nobody");
+        assert_eq!((node.ended(), node.held()), (bounced_and_delivered(0, 20), 0), "put off, and no more");
+        node.wait_until(|node| node.ended() == bounced_and_delivered(1, 40)).await;
+        node.wait_until(Node::has_brought_all).await;
+        assert!(node.clock.now() - began >= 6 * HOUR);
+        let usage = node.shards[0].lanes.usage_of(NOTICES_DOMAIN);
+        assert_eq!((usage.accepted(), usage.ended(UnitEnd::Delivered), node.held()), (1, 1, 0));
+    });
+    whole(&after);
+    assert_eq!(taken.borrow().iter().filter(|taken| is_notice(taken)).count(), 1);
+}
+
+#[test]
 fn a_notice_does_not_leave_before_its_units_are_settled() {
     play(plan(1), async |node| {
         node.bring("<a@example.org>", &["bad"], "x").await;

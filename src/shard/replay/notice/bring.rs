@@ -7,6 +7,7 @@
 
 use super::super::connect::Way;
 use super::super::delivery::{Delivery, Done, Job, Unusable};
+use super::super::profile::Profile;
 use super::super::route::{self, NoRoute};
 use super::super::settle;
 use crate::bridge::{LookupError, Snapshot};
@@ -169,7 +170,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
                 break done;
             }
         };
-        self.end(done).await;
+        self.end(done, delivery.profile()).await;
         if delivery.is_alive() {
             return Some((hosts, delivery));
         }
@@ -243,7 +244,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         None
     }
 
-    async fn end(&self, Done { job, result, .. }: Done<D>) {
+    async fn end(&self, Done { job, result, .. }: Done<D>, profile: Profile) {
         let outcome = match result {
             Ok(outcome) => outcome.recipients.into_iter().next(),
             Err(error) => return self.unreadable(job.place, &job.looking, &error).await,
@@ -254,6 +255,10 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
                 tracing::info!(queue_id, to, code = reply.code, "a notice was brought");
                 self.shard.counters.delivered.add(1);
                 self.settle(job.place, &job.looking, Outcome::Delivered, reply.code).await;
+            }
+            // Some of its 5xx are over in time.
+            Some(RecipientOutcome::Rejected { reply, .. }) if profile.means_later(&reply) => {
+                self.later(&job, &reply.to_string());
             }
             Some(RecipientOutcome::Rejected { reply, .. }) => {
                 self.lost(&job, &reply.to_string(), reply.code).await;

@@ -1,15 +1,19 @@
 //! A primary that fails underneath while mail is carried through to it: at every point, late, and with the power failing too.
 
-use super::super::manner::{Act, At};
+use super::super::manner::{Act, At, Manner};
 use super::super::node::{self, Plan};
 use super::super::primary::{Xclient, primary_of};
 use super::super::{DISK_OCTETS, SimSpawn, drain};
-use super::{SECOND, Story, play, send};
+use super::{SECOND, Story, play, play_planned, send};
+use crate::config::{OnReject, Primary as Host, WhenUp};
 use crate::limits::{PROXY_END_TIMEOUT, UPSTREAM_OUTCOME_TIMEOUT};
+use crate::shard::mesh::Said;
 use core::cell::Cell;
 use core::time::Duration;
 use std::rc::Rc;
 use storage::clock::Clock;
+use storage::format::journal_entry::Authentication;
+use storage::position::Stamp;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 
 #[test]
@@ -84,6 +88,52 @@ fn h21_a_late_answer_settles_what_became_ours() {
             assert_eq!(story.shard.counters.delivered.value(), 1 + 2, "both units, once");
         });
     }
+}
+
+/// Its late 5xx is no verdict: it is asked again, and what it says then is weighed and told as any refusal is.
+#[test]
+fn h21_a_late_refusal_is_told_once_it_is_said_again() {
+    let mut plan = Plan::one_shard();
+    let domain = &mut plan.config.domains[0];
+    (domain.when_up, domain.on_reject) = (WhenUp::Proxy, OnReject::Bounce);
+    domain.smarthost = Host::parse("192.0.2.9").ok();
+    play_planned(1, plan, async |story| {
+        story.warm().await;
+        let asked = Rc::new(Cell::new(0));
+        let (told, shard) = (Rc::clone(&asked), Rc::clone(&story.shard));
+        let manner: Manner = Rc::new(move |turn| match turn.at {
+            At::DataEnd if turn.subject == "1" => {
+                assert_eq!((shard.counters.notices.value(), shard.counters.bounced.value()), (0, 0));
+                told.set(told.get() + 1);
+                Act::Reply("554 5.7.1 not this")
+            }
+            _ => Act::Regular,
+        });
+        story.primary.manner.replace(Some(manner));
+        let mut link = story.session().await;
+        story.primary.thinks.set(PROXY_END_TIMEOUT + 30 * SECOND);
+        let reply = send(&mut link, &["b@example.test", "c@example.test"], "1", 3).await;
+        assert!(reply.contains("queued as"), "{reply}");
+        let lane = story.shard.lanes.made("example.test");
+        story.until(|_| lane.queue.borrow().len() > 0).await;
+        let stamps = lane.queue.borrow().stamps(Stamp::NONE, None, 9);
+        for stamp in stamps {
+            // SPF passed.
+            let authentication = Authentication { stamp, bits: 1 << 8 | 3 };
+            story.shard.lanes.annotate(&[Said { domains: vec!["example.test".into()], authentication }]);
+        }
+        story.clock.sleep(10 * SECOND).await;
+        assert_eq!(asked.get(), 0, "it is thinking");
+        story.until(|_| asked.get() == 1).await;
+        story.primary.thinks.set(Duration::ZERO);
+        story.drained().await;
+        let counters = &story.shard.counters;
+        assert_eq!((asked.get(), counters.notices.value(), counters.bounced.value()), (2, 1, 2));
+        let taken = story.primary.taken.borrow();
+        let notices: Vec<_> = taken.iter().filter(|taken| taken.recipients == ["a@example.org"]).collect();
+        assert_eq!(notices.len(), 1);
+        assert!(notices[0].body.contains("b@example.test") && notices[0].body.contains("c@example.test"));
+    });
 }
 
 #[test]
