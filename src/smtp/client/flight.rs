@@ -329,6 +329,11 @@ impl Flight {
         self.sender_refusal.is_none() && self.recipients.iter().any(is_accepted)
     }
 
+    /// The reply to MAIL is awaited, and nothing of the message left.
+    pub(super) fn awaits_sender(&self) -> bool {
+        self.awaited == Awaited::Sender && self.content == Content::Kept
+    }
+
     /// How it ends when no reply comes any more. RFC 1047: whoever has all octets may have taken them.
     pub(super) fn lost(&self) -> Ending {
         if self.content == Content::Sent { Ending::Unknown } else { Ending::NotTried }

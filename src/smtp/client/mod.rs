@@ -121,6 +121,8 @@ pub struct ClientSession {
     parser: ReplyParser,
     capabilities: Capabilities,
     chunks: Chunks,
+    /// The server took a message in this session.
+    has_delivered: bool,
     named: Named,
     greeting: String,
     output: Output,
@@ -206,6 +208,7 @@ impl ClientSession {
             parser: ReplyParser::default(),
             capabilities: Capabilities::default(),
             chunks: Chunks::Untried,
+            has_delivered: false,
             named: Named::default(),
             greeting: String::new(),
             output: Output::default(),
@@ -382,7 +385,7 @@ impl ClientSession {
         }
     }
 
-    /// Takes leave: QUIT where the server still listens (RFC 5321 3.1: also after a refused greeting), else
+    /// Takes leave: QUIT where the server still listens (RFC 5321 3.1: also after a refused greeting, or in a session that is full), else
     /// the session is closed as it is.
     ///
     /// # Panics
@@ -392,8 +395,17 @@ impl ClientSession {
         match self.take_state() {
             State::Open(_)
             | State::Carrying(Carrying::Between)
-            | State::Failing(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_), _)
-            | State::Failed(ClientFailure::GreetingRefused(_) | ClientFailure::HelloRefused(_)) => {
+            | State::Failing(
+                ClientFailure::GreetingRefused(_)
+                | ClientFailure::HelloRefused(_)
+                | ClientFailure::SessionFull(_),
+                _,
+            )
+            | State::Failed(
+                ClientFailure::GreetingRefused(_)
+                | ClientFailure::HelloRefused(_)
+                | ClientFailure::SessionFull(_),
+            ) => {
                 self.output.tail().extend_from_slice(b"QUIT\r\n");
                 self.deadline = Some(now + CLIENT_COMMAND_TIMEOUT);
                 self.state = State::Quitting;

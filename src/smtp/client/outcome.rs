@@ -73,6 +73,9 @@ pub enum ClientFailure {
     /// The server does not speak SMTP, or out of turn.
     #[error("protocol error: {0}")]
     Protocol(#[from] ProtocolError),
+    /// No more messages in this session, said to a MAIL behind others that were taken: another session takes as many.
+    #[error("so many messages a session: {0}")]
+    SessionFull(ReceivedReply),
     /// 421 later than EHLO.
     #[error("the server is closing: {0}")]
     ServiceClosing(ReceivedReply),

@@ -1,12 +1,12 @@
 //! What a reply means in each state of a session, and how a session fails.
 
 use super::flight::{Advance, Ending};
-use super::outcome::{ClientFailure, ProtocolError, TransactionOutcome};
+use super::outcome::{ClientFailure, ProtocolError, Stage, TransactionOutcome};
 use super::{Chunks, ClientEvent, ClientSession, Flight, Open, Prelude, State};
 use crate::limits::{CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_END_TIMEOUT};
 use crate::smtp::Moment;
 use crate::smtp::extension::Capabilities;
-use crate::smtp::reply::ReceivedReply;
+use crate::smtp::reply::{EnhancedCode, ReceivedReply};
 use std::collections::VecDeque;
 
 impl ClientSession {
@@ -97,6 +97,9 @@ impl ClientSession {
             let ending = flight.closed(&reply);
             return self.fail_over(open, flight, &ending, ClientFailure::ServiceClosing(reply));
         }
+        if self.is_full(&open, &flight, &reply) {
+            return self.fail_over(open, flight, &Ending::NotTried, ClientFailure::SessionFull(reply));
+        }
         let mut event = ClientEvent::Idle;
         match flight.take_reply(reply) {
             Advance::Over(ending, prelude) => return self.over(open, flight, &ending, prelude, now),
@@ -143,6 +146,18 @@ impl ClientSession {
         event
     }
 
+    /// OpenSMTPD takes 100 messages a session (`smtp limit max-mails`), and answers each MAIL after them by 452 4.5.3.
+    /// "Too many recipients" (RFC 3463 3.6) to a MAIL, which has none, is not about its message. Not with chunks in
+    /// flight: what became of those that left is told by their own replies; and not where nothing was taken, since the
+    /// next session would be no better.
+    fn is_full(&self, open: &Open, flight: &Flight, reply: &ReceivedReply) -> bool {
+        let says_full = matches!(reply.enhanced, Some(EnhancedCode { class: 4, subject: 5, detail: 3 }));
+        says_full
+            && self.has_delivered
+            && flight.awaits_sender()
+            && !open.flights.iter().any(Flight::is_chunk)
+    }
+
     fn ready(&mut self) -> ClientEvent {
         self.rest();
         ClientEvent::Ready
@@ -158,6 +173,8 @@ impl ClientSession {
         now: Moment,
     ) -> ClientEvent {
         open.prelude = prelude;
+        let is_taken = matches!(ending, Ending::Replied(Stage::DataEnd, reply) if reply.is_positive());
+        self.has_delivered |= is_taken;
         let naming = open.naming.as_ref().map(|_| CLIENT_COMMAND_TIMEOUT);
         self.deadline = open.flights.front().map(Flight::timeout).or(naming).map(|timeout| now + timeout);
         self.state = State::Open(open);

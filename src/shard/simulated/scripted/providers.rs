@@ -16,6 +16,26 @@ fn a_421_after_some_messages_of_a_connection_is_a_limit_and_no_outage() {
     .prove();
 }
 
+/// OpenSMTPD's `smtp limit max-mails`, but for its number. Found by a real one: each hundred messages were followed by a
+/// pause like that of a primary that puts everything off, and mail for fewer than three mailboxes stepped aside.
+#[test]
+fn so_many_messages_a_session_are_a_limit_and_no_reason_to_pause() {
+    Row {
+        withheld: &["CHUNKING"],
+        within: MINUTE,
+        never: &[Health::Frozen, Health::Down, Health::Suspect, Health::Impaired],
+        ..Row::new("452 4.5.3 after five messages", || {
+            Rc::new(|turn| match turn.at {
+                At::Sender if turn.taken >= 5 => {
+                    Act::Reply("452 4.5.3 Too many recipients: Too many messages sent")
+                }
+                _ => Act::Regular,
+            })
+        })
+    }
+    .prove();
+}
+
 #[test]
 fn a_421_in_place_of_a_greeting_is_pacing_while_others_were_served_lately() {
     Row {
