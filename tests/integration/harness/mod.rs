@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use peers::{Primary, Scratch, Sender, Software, blaster, free_port, tool, verify};
+pub use peers::{Make, Primary, Scratch, Sender, Software, blaster, free_port, tool, verify};
 
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);

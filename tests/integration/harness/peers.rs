@@ -94,6 +94,20 @@ impl Primary {
         Self::postfix_with(&options, listen, directory, record)
     }
 
+    /// One with postscreen in front, which has whoever is new come again.
+    pub fn postfix_behind_postscreen(listen: &str, directory: &Path, record: &Path) -> Self {
+        Self::postfix_with(&["--postscreen"], listen, directory, record)
+    }
+
+    /// A real server of another make, new in `directory`. It writes the record when it stops, and what it logged beside that.
+    pub fn other(make: Make, tls: bool, listen: &str, directory: &Path, record: &Path) -> Self {
+        let mut command = script("real_primary.py");
+        command.arg(format!("{make:?}").to_lowercase()).args(tls.then_some("--tls"));
+        command.args(["--watch-stdin", "--listen", listen, "--directory"]).arg(directory);
+        command.arg("--root").arg(unpacked()).arg("--record").arg(record);
+        Self::start(command)
+    }
+
     fn postfix_with(options: &[&str], listen: &str, directory: &Path, record: &Path) -> Self {
         assert!(Path::new("/usr/sbin/postfix").exists(), "`make test` installs Postfix");
         let mut command = script("postfix_primary.py");
@@ -126,9 +140,19 @@ impl Drop for Primary {
     }
 }
 
+/// Whose server a primary is, beside Postfix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Make {
+    Aiosmtpd,
+    Exim,
+    OpenSmtpd,
+}
+
 /// Real mail software that sends.
 #[derive(Clone, Copy, Debug)]
 pub enum Software {
+    /// smtplib with mail that is rare elsewhere: 5 MB, forty recipients, the null reverse-path, odd octets.
+    Odd,
     Smtplib,
     SmtpSource,
     Swaks,
@@ -151,6 +175,7 @@ impl Sender {
         ledger: &Path,
     ) -> Self {
         let name = match software {
+            Software::Odd => "odd",
             Software::Smtplib => "smtplib",
             Software::SmtpSource => "smtp-source",
             Software::Swaks => "swaks",
@@ -219,6 +244,13 @@ pub fn free_port() -> u16 {
 pub fn tool(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_stratamx")).with_file_name(name);
     assert!(path.exists(), "{} is not built: `make test`, or cargo test --workspace", path.display());
+    path
+}
+
+/// A small Debian with software that `.ci/peers` unpacked.
+pub fn unpacked() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
+    assert!(path.join(".peers").exists(), "`make test` unpacks mail software by .ci/peers");
     path
 }
 

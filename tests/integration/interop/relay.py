@@ -183,7 +183,7 @@ def take_signals():
 
 def values(directory, options):
     listen_host, listen_port = options.listen.rsplit(":", 1)
-    next_host, next_port = options.next.rsplit(":", 1)
+    next_host, next_port = options.next.rsplit(":", 1) if options.next else ("", "")
     return {
         "directory": directory, "name": NAME, "listen": options.listen, "listen_host": listen_host, "listen_port": listen_port,
         "next_host": next_host, "next_port": next_port,
@@ -279,8 +279,7 @@ class Exim(Chrooted):
     COMMAND = ["/usr/sbin/exim4", "-bdf", "-q2s"]
 
     def configure(self, known, tls):
-        known |= {"tls_hosts": "*" if tls else "", "plain_hosts": "" if tls else "*"}
-        self.write("etc/exim4/exim4.conf", EXIM.format(**known))
+        self.write("etc/exim4/exim4.conf", self.configuration(known, tls))
         # Set-uid, and root's whoever unpacked it, else what it starts may not write its spool. A copy: the file is shared with other roots.
         program = self.root / "usr/sbin/exim4"
         run("rm", program)
@@ -289,6 +288,9 @@ class Exim(Chrooted):
         run("chmod", "4755", program)
         self.make("var/spool/exim4", "911:911", "750")
         self.make("var/log/exim4", "911:911", "750")
+
+    def configuration(self, known, tls):
+        return EXIM.format(**known, tls_hosts="*" if tls else "", plain_hosts="" if tls else "*")
 
     @staticmethod
     def LOGS(root):
@@ -299,10 +301,14 @@ class OpenSmtpd(Chrooted):
     COMMAND = ["/usr/sbin/smtpd", "-d", "-f", "/etc/relay.conf"]
 
     def configure(self, known, tls):
-        known |= {"scheme": "smtp+tls" if tls else "smtp+notls", "verify": "tls no-verify" if tls else ""}
-        self.write("etc/relay.conf", OPENSMTPD.format(**known))
+        self.write("etc/relay.conf", self.configuration(known, tls))
         self.make("var/spool/smtpd", "0:0", "711")
         self.make("var/lib/opensmtpd/empty", "0:0", "711")
+
+    def configuration(self, known, tls):
+        return OPENSMTPD.format(
+            **known, scheme="smtp+tls" if tls else "smtp+notls", verify="tls no-verify" if tls else ""
+        )
 
     @staticmethod
     def LOGS(root):

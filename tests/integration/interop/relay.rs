@@ -1,9 +1,10 @@
 //! Real mail servers as relays, each a private instance behind `relay.py`.
 
+pub use super::super::harness::peers::unpacked as peers;
 use super::super::harness::{PATIENCE, free_address};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -72,14 +73,4 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A small Debian with software that `.ci/peers` unpacked.
-pub fn peers() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
-    assert!(
-        path.join(".peers").exists(),
-        "`make test` unpacks Exim, OpenSMTPD, aiosmtplib and Nodemailer by .ci/peers"
-    );
-    path
 }

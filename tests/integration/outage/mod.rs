@@ -2,6 +2,7 @@
 //! middle, a scripted or a real primary comes back. What the story builds on is tested first.
 
 mod carried;
+mod makes;
 mod naming;
 mod proxy;
 

@@ -62,9 +62,22 @@ smtpd_client_restrictions = {refused}
 {authorized}
 """
 
+# Whoever is new is told to come again, once he has shown that he waits for replies (its "deep protocol tests").
+POSTSCREEN_CF = """\
+postscreen_access_list =
+postscreen_greet_wait = 1s
+postscreen_greet_action = enforce
+postscreen_pipelining_enable = yes
+postscreen_pipelining_action = enforce
+postscreen_non_smtp_command_enable = yes
+postscreen_non_smtp_command_action = drop
+postscreen_bare_newline_enable = yes
+postscreen_bare_newline_action = enforce
+"""
+
 # service, type, private, unprivileged, chroot, wakeup, maxproc, command
 MASTER_CF = """\
-{listen} inet n - n - - smtpd
+{services}
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -80,6 +93,13 @@ virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 """
+
+DIRECT = "{listen} inet n - n - - smtpd"
+BEHIND_POSTSCREEN = """\
+{listen} inet n - n - 1 postscreen
+smtpd pass - - n - - smtpd
+dnsblog unix - - n - 0 dnsblog
+tlsproxy unix - - n - 0 tlsproxy"""
 
 ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 START_TIMEOUT_S = 30
@@ -115,6 +135,7 @@ def arguments():
     parser.add_argument("--without", default="", metavar="KEYWORD", help="do not offer this keyword of EHLO")
     parser.add_argument("--authorize", default="", metavar="COMMAND", help="take xclient or xforward from 127.0.0.1")
     parser.add_argument("--refuse-client", default="", metavar="ADDRESS", help="refuse this client at RCPT")
+    parser.add_argument("--postscreen", action="store_true", help="who is new is told to come again")
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -151,7 +172,9 @@ def configure(directory, options):
         values["authorized"] = f"smtpd_authorized_{options.authorize}_hosts = 127.0.0.1"
     for name in ("conf", "spool", "data", "mail"):
         (directory / name).mkdir(parents=True, exist_ok=True)
-    (directory / "conf/main.cf").write_text(MAIN_CF.format(**values))
+    values["services"] = (BEHIND_POSTSCREEN if options.postscreen else DIRECT).format(**values)
+    main_cf = MAIN_CF.format(**values) + (POSTSCREEN_CF if options.postscreen else "")
+    (directory / "conf/main.cf").write_text(main_cf)
     (directory / "conf/master.cf").write_text(MASTER_CF.format(**values))
     directory.chmod(0o755)
     run("chown", "-R", "root:root", directory / "conf")

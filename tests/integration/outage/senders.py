@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real mail software as senders: smtplib (several threads), swaks and Postfix's smtp-source.
 
-    senders.py smtplib|swaks|smtp-source --to 127.0.0.1:2525 --messages 100 --sessions 4 --ledger FILE
+    senders.py smtplib|swaks|smtp-source|odd --to 127.0.0.1:2525 --messages 100 --sessions 4 --ledger FILE
 
 Each message is tried until it is acknowledged or the patience is over, as a sender's queue would. Each 250 to
 the end of data becomes a line of the ledger, in the shape that stratamx-blaster writes and checks: times are
@@ -10,7 +10,7 @@ taken before the first MAIL can have left and after the 250 was seen, so they ne
 How a 250 is known: smtplib returns the reply. swaks and smtp-source carry one message a process and print the
 dialogue; the message counts if the reply to the final dot in it is a 250, whatever the exit status says, since
 the server may have died behind its 250. Every message begins with its own X-Blaster-Id field: smtp-source sends
-a prepared file (-F), so its messages can be told apart too.
+a prepared file (-F), so its messages can be told apart too. `odd` is smtplib with mail that is rare in other runs (OddMessage).
 
 Standard output: one JSON object with the counts. Exit status 0 if every message was acknowledged, else 1.
 """
@@ -49,7 +49,8 @@ def main():
                 message_number = next(numbers, None)
             if message_number is None:
                 break
-            done = deliver(sender, Message(options, message_number), ledger, number, options.patience)
+            message = MESSAGES.get(options.kind, Message)(options, message_number)
+            done = deliver(sender, message, ledger, number, options.patience)
             with lock:
                 counts["acknowledged" if done else "given_up"] += 1
         sender.close()
@@ -116,12 +117,12 @@ class Message:
         draw = random.Random(f"{options.seed} {options.run} {number}")
         self.id = f"{options.run}-{number}"
         self.reverse_path = f"{self.id}@sender.test"
-        self.recipient = f"user{draw.randrange(options.mailboxes)}@{options.recipient_domain}"
+        self.recipients = [f"user{draw.randrange(options.mailboxes)}@{options.recipient_domain}"]
         lines = [
             f"X-Blaster-Id: {self.id}",
             "Date: Thu, 01 Jan 2026 00:00:00 +0000",
             f"From: <{self.reverse_path}>",
-            f"To: <{self.recipient}>",
+            f"To: <{self.recipients[0]}>",
             f"Subject: {options.kind} {number}",
             f"Message-ID: <{self.id}@sender.test>",
             "",
@@ -141,6 +142,29 @@ class Message:
         self.content = "".join(line + "\r\n" for line in lines).encode()
 
 
+class OddMessage(Message):
+    """By turns: from the null reverse-path; to forty; 5 MB; full of dots, at its end too; octets of no character set; with lines of 998 octets."""
+
+    SHAPES = 6
+
+    def __init__(self, options, number):
+        super().__init__(options, number)
+        shape, body = number % self.SHAPES, []
+        if shape == 0:
+            self.reverse_path = ""
+        elif shape == 1:
+            self.recipients = [f"user{index}@{options.recipient_domain}" for index in range(40)]
+        elif shape == 2:
+            body = [f"{line:07} . the same words on every line but for the number".encode() for line in range(90_000)]
+        elif shape == 3:
+            body = [b".", b"..", b".x", b"", b"QUIT", b"..." * 300, b"", b"."]
+        elif shape == 4:
+            body = [bytes(range(0x80, 0x100)), bytes(range(1, 10)) + bytes(range(14, 0x20)), b"\t \x7f "]
+        else:
+            body = [b"x" * 998, b"." * 998, b"\xfc" * 998]
+        self.content += b"".join(line + b"\r\n" for line in body)
+
+
 class Ledger:
     """A line for each acknowledged message, on disk before the next message leaves."""
 
@@ -156,7 +180,7 @@ class Ledger:
             "mail_unix_us": mail_unix_us,
             "reply_unix_us": unix_us(),
             "reverse_path": message.reverse_path,
-            "recipients": [message.recipient],
+            "recipients": message.recipients,
             "octets": len(message.content),
             "crc32": zlib.crc32(message.content),
         }
@@ -184,9 +208,12 @@ class Smtplib:
             options = self.options
             self.connection = smtplib.SMTP(options.host, options.port, "sender.test", timeout=REPLY_TIMEOUT_S)
             self.connection.ehlo_or_helo_if_needed()
-        size = [f"SIZE={len(message.content)}"] if self.connection.has_extn("size") else []
-        self.expect(self.connection.mail(message.reverse_path, size))
-        self.expect(self.connection.rcpt(message.recipient))
+        parameters = [f"SIZE={len(message.content)}"] if self.connection.has_extn("size") else []
+        if not message.content.isascii() and self.connection.has_extn("8bitmime"):
+            parameters.append("BODY=8BITMIME")
+        self.expect(self.connection.mail(message.reverse_path, parameters))
+        for recipient in message.recipients:
+            self.expect(self.connection.rcpt(recipient))
         reply = self.expect(self.connection.data(message.content))
         self.sent += 1
         if self.sent % MESSAGES_PER_SESSION == 0:
@@ -245,7 +272,7 @@ class Swaks(Dialogue):
         options = self.options
         return [
             "swaks", "--server", options.host, "--port", str(options.port), "--helo", "sender.test",
-            "--from", message.reverse_path, "--to", message.recipient, "--data", "@" + path,
+            "--from", message.reverse_path, "--to", message.recipients[0], "--data", "@" + path,
             "--timeout", str(REPLY_TIMEOUT_S), "--suppress-data",
         ]
 
@@ -257,11 +284,12 @@ class SmtpSource(Dialogue):
         options = self.options
         return [
             "/usr/sbin/smtp-source", "-v", "-M", "sender.test", "-f", message.reverse_path,
-            "-t", message.recipient, "-F", path, f"inet:{options.host}:{options.port}",
+            "-t", message.recipients[0], "-F", path, f"inet:{options.host}:{options.port}",
         ]
 
 
-SENDERS = {"smtplib": Smtplib, "swaks": Swaks, "smtp-source": SmtpSource}
+SENDERS = {"smtplib": Smtplib, "odd": Smtplib, "swaks": Swaks, "smtp-source": SmtpSource}
+MESSAGES = {"odd": OddMessage}
 
 
 def queue_id(reply):

@@ -1,0 +1,146 @@
+//! An outage that ends at real servers of other makes, each with the limits that it has when nobody sets any. Learned
+//! from them:
+//!
+//! - Exim (4.96) swallows the chunk that it refuses ("valid RCPT command must precede BDAT") and stays in step, so a drain
+//!   goes by whole transactions in windows, by BDAT; also within TLS. It takes 1,000 messages a connection, answers each
+//!   MAIL behind them by 421, and goes on reading.
+//! - OpenSMTPD (6.8) takes 100 messages a session, and answers each MAIL behind them by `452 4.5.3`: the session is full,
+//!   the next one is not. It offers neither PIPELINING nor CHUNKING.
+//! - OpenSMTPD 6.8 with OpenSSL 3, as Debian 12 has it, offers STARTTLS and breaks off each handshake: mail goes without,
+//!   where the policy is `opportunistic`.
+//! - aiosmtpd (1.4) offers neither PIPELINING nor CHUNKING: each command waits for the reply to the one before.
+//! - Postfix behind postscreen with its deep tests offers a new client no PIPELINING, answers each RCPT of his first
+//!   session by `450 4.3.2`, and lets him through from the next one on: three messages are put off, and go first when they
+//!   come again.
+//! - In the null reverse-path aiosmtpd hands `<>` to its hooks, and OpenSMTPD writes no Return-Path.
+
+use super::super::harness::*;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// What came of an outage whose primary is of this make: lines of its record, which is sound, and its log.
+struct Ended {
+    arrivals: Vec<Value>,
+    log: String,
+    ours: Vec<String>,
+}
+
+const MESSAGES: u64 = 120;
+/// More than OpenSMTPD takes in two sessions.
+const MANY: u64 = 240;
+/// One of each six has forty recipients.
+const ODD: u64 = 12;
+
+/// An outage that ends at a primary of this make, which offers TLS or does not.
+fn outage(make: Make, offers_tls: bool, policy: &str) -> Ended {
+    let messages = if make == Make::OpenSmtpd { MANY } else { MESSAGES };
+    let name = format!("outage-{make:?}-{offers_tls}");
+    outage_until(&name, messages, policy, |listen, directory, record| {
+        Primary::other(make, offers_tls, listen, directory, record)
+    })
+}
+
+/// Takes mail while the primary is down, and hands it over to the one that is started then: where it listens, its
+/// directory, its record.
+fn outage_until(
+    name: &str,
+    messages: u64,
+    policy: &str,
+    start: impl FnOnce(&str, &Path, &Path) -> Primary,
+) -> Ended {
+    let scratch = Scratch::new(name);
+    let (primary, record) = (free_address(), scratch.path("record"));
+    let delivery = format!("tls = \"{policy}\"");
+    let config = configure(&scratch, &Settings { primary, delivery: &delivery, ..Settings::default() });
+    let mut server = Server::start(&config);
+    let to = server.address.to_string();
+    let ledgers = ["blaster", "odd"].map(|name| scratch.path(name));
+    let count = messages.to_string();
+    let load = ["--messages", &count, "--sessions", "2", "--mailboxes", "9", "--size", "1KiB-40KiB"];
+    let more = ["--recipients-per-message", "2", "--to", &to, "--ledger", ledgers[0].to_str().unwrap()];
+    let blasted = blaster(&[&load[..], &more[..]].concat());
+    assert!(blasted.status.success(), "{}", String::from_utf8_lossy(&blasted.stderr));
+    Sender::start(Software::Odd, &to, ODD, 30, 1, &ledgers[1]).finish();
+
+    let directory = scratch.path("primary");
+    let real = start(&primary.to_string(), &directory, &record);
+    server.process.wait_for("nothing is left to hand over");
+    let ours = server.stop();
+    real.stop();
+    let (is_sound, findings) = verify(&[&record], &ledgers.each_ref().map(|ledger| ledger.as_path()));
+    assert!(is_sound, "{findings}");
+    let units = (findings["units"].as_u64(), findings["duplicates"].as_u64());
+    assert_eq!(units, (Some(messages * 2 + (ODD - ODD / 6) + ODD / 6 * 40), Some(0)));
+    let text = fs::read_to_string(&record).unwrap();
+    let arrivals = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Ended { arrivals, log: fs::read_to_string(scratch.path("record.log")).unwrap(), ours }
+}
+
+impl Ended {
+    /// In how many arrivals this is true.
+    fn count(&self, what: &str) -> u64 {
+        self.arrivals.iter().filter(|arrival| arrival[what].as_bool().unwrap()).count() as u64
+    }
+
+    /// What we told of how the primary is.
+    fn was_ever(&self, state: &str) -> bool {
+        let state = format!("\"is\":\"{state}\"");
+        self.ours.iter().any(|line| line.contains(&state))
+    }
+}
+
+fn exim_swallows_and_gets_chunks(offers_tls: bool, policy: &str) {
+    let ended = outage(Make::Exim, offers_tls, policy);
+    assert!(ended.log.contains("SMTP protocol error in \"BDAT 6 LAST\""), "{}", ended.log);
+    assert!(ended.count("chunked") > MESSAGES / 2, "{}", ended.log);
+    assert_eq!(ended.count("tls"), if offers_tls { MESSAGES + ODD } else { 0 });
+    assert!(!ended.was_ever("impaired"), "{:#?}", ended.ours);
+}
+
+#[test]
+fn exim_swallows_a_refused_chunk_and_gets_its_mail_by_bdat() {
+    exim_swallows_and_gets_chunks(false, "none");
+}
+
+#[test]
+fn exim_swallows_a_refused_chunk_and_gets_its_mail_by_bdat_through_tls() {
+    exim_swallows_and_gets_chunks(true, "require");
+}
+
+#[test]
+fn opensmtpd_takes_a_hundred_messages_a_session_and_is_not_taken_for_impaired() {
+    let ended = outage(Make::OpenSmtpd, false, "opportunistic");
+    let full = ended.log.lines().filter(|line| line.contains("4.5.3")).count();
+    assert_eq!(full, 2, "once a hundred messages: {}", ended.log);
+    assert!(!ended.was_ever("impaired"), "{:#?}", ended.ours);
+}
+
+#[test]
+fn opensmtpd_that_offers_tls_gets_its_mail_whether_its_handshake_works_or_not() {
+    let ended = outage(Make::OpenSmtpd, true, "opportunistic");
+    let by_tls = ended.count("tls");
+    assert!([0, MANY + ODD].contains(&by_tls), "{by_tls}: one way for all");
+    if by_tls == 0 {
+        assert!(ended.log.contains("SSL routines"), "it broke off: {}", ended.log);
+    }
+}
+
+#[test]
+fn aiosmtpd_gets_its_mail_command_by_command_plain_and_through_tls() {
+    for (offers_tls, policy) in [(false, "none"), (true, "require")] {
+        let ended = outage(Make::Aiosmtpd, offers_tls, policy);
+        assert_eq!(ended.count("tls"), if offers_tls { MESSAGES + ODD } else { 0 });
+        assert!(!ended.log.contains("exception"), "{}", ended.log);
+    }
+}
+
+#[test]
+fn postscreen_that_has_a_new_client_come_again_gets_all_mail_in_order_then() {
+    let ended = outage_until("outage-postscreen", MESSAGES, "none", Primary::postfix_behind_postscreen);
+    assert!(ended.log.contains("450 4.3.2 Service currently unavailable"), "{}", ended.log);
+    let came_again = ended.log.find("PASS OLD").expect("the next session is let through");
+    assert!(came_again < ended.log.find(": client=").expect("mail came"), "{}", ended.log);
+    let put_off = ended.ours.iter().filter(|line| line.contains("deferred by the primary")).count();
+    assert_eq!(put_off, 3, "no more than it takes to see that it is everything: {:#?}", ended.ours);
+}
