@@ -24,7 +24,7 @@ use crate::smtp::Moment;
 use core::time::Duration;
 pub(in crate::shard) use expiry::{Ended, Walk};
 pub(in crate::shard) use operator::{Changed, Seen};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use storage::format::checkpoint::HeldUnit;
 use storage::format::index_file::IndexEntry;
 use storage::position::{Position, ShardId, Stamp};
@@ -52,6 +52,8 @@ pub(in crate::shard) struct Queue {
     held_units: UnitSets,
     /// How many there are.
     held_count: u64,
+    /// Entries that were moved while they were in no list: somebody decides about them, or they have ended.
+    strays: VecDeque<Place>,
 }
 
 /// What there is to do.
@@ -97,8 +99,9 @@ impl Queue {
         if ordinals.is_empty() {
             return;
         }
-        // A rewrite may have moved an entry that is out since its place was told.
-        let out = self.out.iter().find(|out| out.entry.stamp == place.1.stamp).map(Waiting::place);
+        // A rewrite may have moved it since its place was told.
+        let stray = self.strays.iter().rposition(|stray| same_message(*stray, place));
+        let out = stray.and_then(|stray| self.strays.remove(stray)).or_else(|| self.place(place.1.stamp));
         let said = self.authentication(place.1.stamp);
         let known = self.held.remove(place.1.stamp);
         let mut held = known.unwrap_or_else(|| Waiting::new(out.unwrap_or(place)));
@@ -341,6 +344,13 @@ impl Queue {
             self.untried.insert(waiting);
             known = true;
         }
+        if !known {
+            // It has ended; or somebody decides about it, and it may be held yet.
+            if self.strays.len() >= STRAYS_MAX {
+                self.strays.pop_front();
+            }
+            self.strays.push_back(place);
+        }
         known
     }
 
@@ -357,6 +367,13 @@ impl Queue {
     fn forget_breaks(&mut self, stamp: Stamp) {
         self.breaks.retain(|(other, _)| *other != stamp);
     }
+}
+
+/// Entries that were moved while the queue did not know them are remembered, the last ones: more than are decided about at a time.
+const STRAYS_MAX: usize = 1_024;
+
+fn same_message(one: Place, other: Place) -> bool {
+    (one.1.stamp, one.1.first) == (other.1.stamp, other.1.first)
 }
 
 const OUT: &str = "an entry comes back once after it was handed out";
@@ -548,6 +565,21 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, [1, 2, 3, 4, 5]);
         assert_eq!(queue.held.first().map(Waiting::place), Some((ShardId(2), moved(3))));
+    }
+
+    /// Its sender was to be told of its end, and cannot be: it is held where the rewrite put it, not where it was when that was decided.
+    #[test]
+    fn what_was_moved_while_somebody_decided_is_held_at_its_new_place() {
+        let mut queue = queue_of(1..=1);
+        let old = next(&mut queue, Moment::ZERO);
+        queue.decide(&old.1, 0);
+        queue.decide(&old.1, 1);
+        assert!(queue.finish(&old.1), "the queue has let go of it");
+        let mut entry = IndexEntry::new(Stamp(1), SegmentId(9), Offset(8), 64);
+        (entry.count, entry.unit_base) = (2, 77);
+        assert!(!queue.relocate(ShardId(2), entry));
+        queue.hold(old, &[1], 7);
+        assert_eq!(queue.held.first().map(Waiting::place), Some((ShardId(2), entry)));
     }
 
     #[test]

@@ -213,7 +213,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Fault::None => {}
             Fault::Another | Fault::Suspect => {
                 if fault == Fault::Suspect {
-                    self.suspect.set(Some(entry.stamp));
+                    // Of several connections that broke each names one: up to the last of them everything goes alone, so the
+                    // one that breaks sessions is met whichever it is.
+                    self.suspect.set(self.suspect.get().max(Some(entry.stamp)));
                 }
                 queue.put_back(place);
                 return None;

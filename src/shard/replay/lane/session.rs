@@ -117,6 +117,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             None
         };
         let done = or(advanced, more).await?;
+        // Another connection may have ended the round meanwhile.
+        let over = over.or(self.round.ending());
         match self.end(delivery, done, over, member.domain).await? {
             ended @ (Ended::Frozen | Ended::PutOff) => {
                 self.round.end_all(ended);

@@ -144,7 +144,10 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
                 return open;
             }
         };
-        self.wait_until_settled(&job).await;
+        if !self.is_settled(&job).await {
+            self.lane.queue.borrow_mut().put_back(place);
+            return open;
+        }
         let snapshot = Arc::clone(&self.shard.snapshot.borrow());
         let hosts = match self.destination(&job, &snapshot).await {
             Destination::Hosts(hosts) => hosts,
@@ -157,6 +160,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
                 return open;
             }
         };
+        let is_new = !open.as_ref().is_some_and(|(there, delivery)| *there == hosts && delivery.is_alive());
         let mut delivery = match self.connected(&job, hosts.clone(), open, &snapshot).await {
             Some(delivery) => delivery,
             None => {
@@ -175,16 +179,32 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
             return Some((hosts, delivery));
         }
         delivery.close().await;
+        if is_new {
+            // It greets and answers nothing: others for it do not wait so long.
+            self.silence(hosts);
+        }
         None
     }
 
-    /// The units that it is about may be on their way to the journal.
-    async fn wait_until_settled(&self, job: &Job<D>) {
-        let Some((domain, stamp)) = &job.notice else { return };
+    fn silence(&self, hosts: Vec<Primary>) {
+        let mut silent = self.silent.borrow_mut();
+        if silent.len() >= DESTINATIONS_MAX {
+            silent.clear();
+        }
+        silent.insert(hosts, self.shard.clock.now() + DESTINATION_PAUSE);
+    }
+
+    /// The units that it is about may be on their way to the journal: waits for them. False: the shard ends before.
+    async fn is_settled(&self, job: &Job<D>) -> bool {
+        let Some((domain, stamp)) = &job.notice else { return true };
         let usage = Arc::clone(&self.shard.snapshot.borrow().usage);
-        while usage.owing().has(domain, stamp.0) && !self.shard.is_shutting_down() {
+        while usage.owing().has(domain, stamp.0) {
+            if self.shard.is_shutting_down() {
+                return false;
+            }
             self.shard.clock.sleep(FRONTIER_PAUSE_MAX).await;
         }
+        true
     }
 
     async fn destination(&self, job: &Job<D>, snapshot: &Snapshot) -> Destination {
@@ -232,15 +252,11 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let way = Way { shard, dialer, domain: &domain, lane: None, insists: false, window };
         let connected = way.connect().await.ok();
         let Primaries::Hosts(hosts) = domain.primaries else { return connected };
-        let mut silent = self.silent.borrow_mut();
         if connected.is_some() {
-            silent.remove(&hosts);
+            self.silent.borrow_mut().remove(&hosts);
             return connected;
         }
-        if silent.len() >= DESTINATIONS_MAX {
-            silent.clear();
-        }
-        silent.insert(hosts, now + DESTINATION_PAUSE);
+        self.silence(hosts);
         None
     }
 

@@ -76,7 +76,12 @@ pub(in crate::shard) async fn expired<D: Disk, C: Clock>(
     let proof = Proof::of(said, &entry, false, shard.wall_s());
     let has_room = super::has_room(shard);
     let (mut owed, mut silent, mut held) = (Vec::new(), Vec::new(), Vec::new());
-    for (ordinal, addressee) in ordinals.iter().zip(addressees(&message, ordinals)) {
+    let addressees = addressees(&message, ordinals);
+    if addressees.len() != ordinals.len() {
+        tracing::error!(domain = %lane.domain, stamp = entry.stamp.0, "past its retention, and has other recipients than its entry: held");
+        return hold(shard, lane, place, looking, ordinals, said).await;
+    }
+    for (ordinal, addressee) in ordinals.iter().zip(addressees) {
         match bounce(message.reverse_path, addressee.dsn.notify, proof) {
             Bounce::Notice if has_room => {
                 owed.push(Owed { ordinal: *ordinal, code: 0, cause: Cause::Expired })
@@ -120,7 +125,11 @@ async fn end<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, debt: Debt, ma
             shard.counters.bounced.add(units.len() as u64);
             let fact = |unit: &Owed| fact(place, unit.ordinal, Outcome::Bounced, unit.code);
             let facts = units.iter().map(fact).collect();
-            settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await;
+            if !settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await {
+                // The process ends, and the next start settles them by the notice, which must not leave before.
+                core::mem::forget(owing);
+                return;
+            }
         }
         // The process ends: the next start tries them again.
         Err(Unmade::Append(AppendError::Closed)) => {}
