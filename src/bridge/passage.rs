@@ -97,22 +97,13 @@ impl Passage {
     /// The primary put off, for no reason of theirs; gives how many distinct senders with distinct recipients there were in a row.
     pub fn note_put_off(&self, sender: &str, recipient: &str) -> usize {
         let (sender, recipient) = (hash(sender), hash(recipient));
-        let mut run = self.run();
-        let is_new = run.put_off.iter().all(|known| known.0 != sender && known.1 != recipient);
-        if is_new && run.put_off.len() < RUN_MAX {
-            run.put_off.push((sender, recipient));
-        }
-        run.put_off.len()
+        note(&mut self.run().put_off, sender, recipient)
     }
 
-    /// The primary refused a recipient whom it took before; gives how many distinct ones there were in a row.
-    pub fn note_refused(&self, recipient: &str) -> usize {
-        let recipient = hash(recipient);
-        let mut run = self.run();
-        if !run.refused.contains(&recipient) && run.refused.len() < RUN_MAX {
-            run.refused.push(recipient);
-        }
-        run.refused.len()
+    /// The primary refused a recipient whom it took before; gives how many distinct ones of distinct senders there were in a row.
+    pub fn note_refused(&self, sender: &str, recipient: &str) -> usize {
+        let (sender, recipient) = (hash(sender), hash(recipient));
+        note(&mut self.run().refused, sender, recipient)
     }
 
     /// The primary accepted a recipient: refusals are not in a row any more.
@@ -166,10 +157,18 @@ impl Passage {
 #[derive(Debug, Default)]
 struct Run {
     put_off: Vec<(u64, u64)>,
-    refused: Vec<u64>,
+    refused: Vec<(u64, u64)>,
 }
 
 const RUN_MAX: usize = 8;
+
+fn note(run: &mut Vec<(u64, u64)>, sender: u64, recipient: u64) -> usize {
+    let is_new = run.iter().all(|known| known.0 != sender && known.1 != recipient);
+    if is_new && run.len() < RUN_MAX {
+        run.push((sender, recipient));
+    }
+    run.len()
+}
 
 /// Who finds two that are the same gets a primary left alone for a while.
 fn hash(text: &str) -> u64 {
@@ -223,13 +222,13 @@ mod tests {
             assert_eq!(passage.note_put_off(sender, recipient), run);
         }
         assert_eq!(
-            (passage.note_refused("b"), passage.note_refused("b"), passage.note_refused("c")),
+            (passage.note_refused("a", "b"), passage.note_refused("a", "c"), passage.note_refused("d", "c")),
             (1, 1, 2)
         );
         passage.note_accepted();
-        assert_eq!((passage.note_put_off("g", "h"), passage.note_refused("c")), (4, 1));
+        assert_eq!((passage.note_put_off("g", "h"), passage.note_refused("a", "c")), (4, 1));
         passage.note_taken();
-        assert_eq!((passage.note_put_off("a", "b"), passage.note_refused("c")), (1, 1));
+        assert_eq!((passage.note_put_off("a", "b"), passage.note_refused("a", "c")), (1, 1));
     }
 
     #[test]

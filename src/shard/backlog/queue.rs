@@ -101,7 +101,8 @@ impl Queue {
         }
         // A rewrite may have moved it since its place was told.
         let stray = self.strays.iter().rposition(|stray| same_message(*stray, place));
-        let out = stray.and_then(|stray| self.strays.remove(stray)).or_else(|| self.place(place.1.stamp));
+        let stray = stray.and_then(|stray| self.strays.remove(stray));
+        let out = self.place(place.1.stamp).or(stray);
         let said = self.authentication(place.1.stamp);
         let known = self.held.remove(place.1.stamp);
         let mut held = known.unwrap_or_else(|| Waiting::new(out.unwrap_or(place)));
@@ -346,6 +347,7 @@ impl Queue {
         }
         if !known {
             // It has ended; or somebody decides about it, and it may be held yet.
+            self.strays.retain(|stray| !same_message(*stray, place));
             if self.strays.len() >= STRAYS_MAX {
                 self.strays.pop_front();
             }

@@ -1,7 +1,7 @@
 //! What a primary's refusal means while a sender waits: a verdict that he is told, or a word that cannot be true of a primary that is whole
 //! (H22, H23).
 
-use super::super::replay::says_unknown;
+use super::super::replay::names_the_address;
 use super::super::state::Shard;
 use crate::bridge::{DomainUsage, Passage, Snapshot, folded};
 use crate::config::Domain;
@@ -40,20 +40,18 @@ impl<'a, D: Disk, C: Clock> Refusal<'a, D, C> {
             self.note_put_off(reply);
             return Some(verdict);
         }
-        // Whoever wants us to log in, or knows no such command, judges nobody's mail.
-        let is_verdict = stage == Stage::Recipient || matches!(reply.code, 550..=554);
-        if is_verdict && !self.is_known_good() {
+        if matches!(reply.code, 500 | 502 | 503 | 530 | 535) {
+            // Whoever wants us to log in, or knows no such command, judges nobody's mail.
+            self.pause(reply, "the primary does not take mail as it did: it is taken for it");
+            return None;
+        }
+        if concerns_sender(reply) || !self.is_known_good() {
             return Some(verdict);
         }
-        // H22: it took him lately. A word about his address is not true then; of others two in a row are not, but for
-        // those that its policy has about a sender.
-        let is_policy = matches!(reply.enhanced, Some(EnhancedCode { class: 5, subject: 7, .. }))
-            && !reply.text.to_ascii_lowercase().contains("relay");
-        let is_untrue = !is_verdict || (stage == Stage::Recipient && says_unknown(reply));
-        if is_policy && !is_untrue {
-            return Some(verdict);
-        }
-        let run = self.passage().note_refused(self.mailbox);
+        // H22: it took him lately. A word about his address is not true then; of others those for two in a row are not, from
+        // distinct senders: a bare 550 may be about one.
+        let is_untrue = stage == Stage::Recipient && names_the_address(reply);
+        let run = self.passage().note_refused(self.sender, self.mailbox);
         if !is_untrue && run < PROXY_REFUSED_RUN {
             return Some(verdict);
         }
@@ -61,14 +59,11 @@ impl<'a, D: Disk, C: Clock> Refusal<'a, D, C> {
         None
     }
 
-    /// H23: whoever puts everything off is impaired, and nobody's mail is carried to him. Greylisting and other policy is no
+    /// H23: whoever puts everything off is impaired, and nobody's mail is carried to him. Greylisting and other words about a sender are no
     /// sickness, nor is a mailbox that is full.
     pub(super) fn note_put_off(&self, reply: &ReceivedReply) {
-        let text = reply.text.to_ascii_lowercase();
-        let is_policy = matches!(reply.enhanced, Some(EnhancedCode { subject: 2 | 7, .. }))
-            || text.contains("greylist")
-            || text.contains("graylist");
-        if !reply.is_transient() || is_policy {
+        let is_mailbox = matches!(reply.enhanced, Some(EnhancedCode { subject: 2, .. }));
+        if !reply.is_transient() || is_mailbox || concerns_sender(reply) {
             return;
         }
         if self.passage().note_put_off(self.sender, self.mailbox) >= PROXY_PUT_OFF_RUN {
@@ -93,6 +88,22 @@ impl<'a, D: Disk, C: Clock> Refusal<'a, D, C> {
     fn passage(&self) -> &Passage {
         &self.usage.passage
     }
+}
+
+/// Whether a refusal is about the sender or his message, by its codes (RFC 3463): his address, his HELO or commands, the size, policy; or it
+/// is greylisting by its text.
+fn concerns_sender(reply: &ReceivedReply) -> bool {
+    let text = reply.text.to_ascii_lowercase();
+    let by_code = match reply.enhanced {
+        Some(EnhancedCode { subject: 1, detail: 7 | 8, .. } | EnhancedCode { subject: 3, detail: 4, .. }) => {
+            true
+        }
+        Some(EnhancedCode { subject: 5 | 6, .. }) => true,
+        // "Relay access denied" is what a server says that has forgotten a domain.
+        Some(EnhancedCode { subject: 7, .. }) => !text.contains("relay"),
+        _ => reply.code == 552,
+    };
+    by_code || text.contains("greylist") || text.contains("graylist")
 }
 
 /// The primary's reply as we say it: 421 and what is no final reply are not for senders.

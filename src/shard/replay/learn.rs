@@ -32,7 +32,7 @@ pub(in crate::shard) fn learn<'a>(
 
 /// Whether a refusal of a RCPT behind the null reverse-path is about the address: as [`names_the_address`], or a code of
 /// RFC 5321 4.2.3 for it without more. 5.7.x is about us, 5.2.2 about a mailbox that exists.
-pub(in crate::shard) fn says_unknown(reply: &ReceivedReply) -> bool {
+pub(super) fn says_unknown(reply: &ReceivedReply) -> bool {
     match reply.enhanced {
         // X.0.0 says no more than the code does (RFC 3463 3.1), X.1.0 no more than that it is about an address.
         Some(EnhancedCode { class: 5, subject: 0 | 1, detail: 0 }) | None => {
@@ -44,7 +44,7 @@ pub(in crate::shard) fn says_unknown(reply: &ReceivedReply) -> bool {
 
 /// Whether a refusal at RCPT is about the address, whoever the sender is: codes of RFC 3463 and 7505 that say so, or a mailbox
 /// that is closed (5.2.1).
-fn names_the_address(reply: &ReceivedReply) -> bool {
+pub(in crate::shard) fn names_the_address(reply: &ReceivedReply) -> bool {
     let says_so = matches!(
         reply.enhanced,
         Some(

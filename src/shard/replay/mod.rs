@@ -35,7 +35,7 @@ use crate::config::NOTICES_DOMAIN;
 pub(super) use callout::answer as answer_callouts;
 pub(super) use expiry::run as expire;
 pub(super) use late::{await_upstream, settle_late};
-pub(super) use learn::{learn, says_unknown};
+pub(super) use learn::{learn, names_the_address};
 pub use notice::Found;
 pub(super) use notice::found;
 pub(super) use notice::{Unsettled, take_found};

@@ -24,7 +24,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
             known.set_outage(health.is_outage());
         }
-        self.lane.usage.passage.set_up(health == Health::Up);
+        // What a primary of another configuration is like says nothing of those that are in force.
+        if core::ptr::eq(snapshot, &raw const **self.shard.snapshot.borrow()) {
+            self.lane.usage.passage.set_up(health == Health::Up);
+        }
         if health == before {
             return;
         }

@@ -174,12 +174,12 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
                 break done;
             }
         };
-        self.end(done, delivery.profile()).await;
+        let is_answered = self.end(done, delivery.profile()).await;
         if delivery.is_alive() {
             return Some((hosts, delivery));
         }
         delivery.close().await;
-        if is_new {
+        if is_new && !is_answered {
             // It greets and answers nothing: others for it do not wait so long.
             self.silence(hosts);
         }
@@ -260,11 +260,17 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         None
     }
 
-    async fn end(&self, Done { job, result, .. }: Done<D>, profile: Profile) {
+    /// Whether somebody said something about it, or it never left for want of ours.
+    async fn end(&self, Done { job, result, .. }: Done<D>, profile: Profile) -> bool {
         let outcome = match result {
             Ok(outcome) => outcome.recipients.into_iter().next(),
-            Err(error) => return self.unreadable(job.place, &job.looking, &error).await,
+            Err(error) => {
+                self.unreadable(job.place, &job.looking, &error).await;
+                return true;
+            }
         };
+        let is_answered =
+            !matches!(outcome, None | Some(RecipientOutcome::NotTried | RecipientOutcome::Unknown));
         match outcome {
             Some(RecipientOutcome::Delivered(reply)) => {
                 let (queue_id, to) = (job.queue_id.to_string(), job.mailboxes.join(", "));
@@ -285,6 +291,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
             }
             Some(RecipientOutcome::NotTried) | None => self.later(&job, "the session ended"),
         }
+        is_answered
     }
 
     /// It ends, and nobody is told: it has the null reverse-path (RFC 5321 6.1).

@@ -5,7 +5,7 @@
 //!              \-> held: it cannot be made         \-- a crash: the next start goes on here (`found`)
 //! ```
 //! - A message owes one notice for all recipients that failed in one try, or are past their time in one round. Who is told
-//!   is decided in `bounce`; here it is made ([`pay`]) and brought ([`bring`]).
+//!   is decided in `bounce`; here it is made (`pay`) and brought (`bring`).
 //! - A notice is a record like any other, with a queue of its own under the reserved domain (`storage/FORMAT.md`, "Message"), and names the
 //!   units that it is about. It is durable before they are settled, and leaves when that is durable too. So after a crash either there is no
 //!   notice, and the units are tried again; or there is one, and the start settles them before anything else is done with

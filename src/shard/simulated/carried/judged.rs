@@ -54,7 +54,10 @@ fn h23_a_primary_that_puts_everything_off_carries_nothing() {
 #[test]
 fn h22_words_that_cannot_be_verdicts_are_not_passed_on() {
     for (at, line, passed) in [
-        (At::Recipient, "550 No such user here", 0),
+        (At::Recipient, "550 No such user here", 1),
+        (At::Recipient, "550 5.1.1 No such user here", 0),
+        (At::Recipient, "550 5.1.8 Sender address rejected", 3),
+        (At::Sender, "552 5.3.4 Message size exceeds fixed limit", 3),
         (At::Recipient, "554 5.7.1 Relay access denied", 1),
         (At::Recipient, "554 5.0.0 sick", 1),
         (At::Sender, "530 5.7.0 Authentication required", 0),
@@ -71,7 +74,8 @@ fn h22_words_that_cannot_be_verdicts_are_not_passed_on() {
             story.behaves(move |now| if now == at { Act::Reply(line) } else { Act::Regular });
             for (number, known) in ["b", "c", "d"].into_iter().enumerate() {
                 assert!(say(&mut link, b"RSET\r\n").await.starts_with("250 "));
-                assert!(say(&mut link, b"MAIL FROM:<a@example.org>\r\n").await.starts_with("250 "));
+                let mail = format!("MAIL FROM:<{number}@example.org>\r\n");
+                assert!(say(&mut link, mail.as_bytes()).await.starts_with("250 "));
                 let reply = say(&mut link, format!("RCPT TO:<{known}@example.test>\r\n").as_bytes()).await;
                 let expected = if number < passed { line } else { "250 2.1.5 Ok" };
                 assert_eq!(reply, expected, "{number} of {line}");
