@@ -114,13 +114,25 @@ fn play_all(cases: &[Case], addresses: [SocketAddr; 4]) -> Found {
             scope.spawn(|| {
                 loop {
                     let Some((server, case)) = jobs.lock().unwrap().pop() else { break };
-                    let played = dialogue::play(case, server, addresses[server]);
+                    let mut played = dialogue::play(case, server, addresses[server]);
+                    for _ in 0..2 {
+                        if case.name != "early-before-greeting" || !greeted_first(played.as_ref()) {
+                            break;
+                        }
+                        played = dialogue::play(case, server, addresses[server]);
+                    }
                     found.lock().unwrap().entry(case.name.clone()).or_default()[server] = played;
                 }
             });
         }
     });
     found.into_inner().unwrap()
+}
+
+/// Whether our octets are there when a server looks, before it greets, is a matter of timing where many play at once: who
+/// greets is spoken to again.
+fn greeted_first(played: Option<&Behaviour>) -> bool {
+    played.and_then(|played| played.codes.first()).is_some_and(|code| code == "220")
 }
 
 /// Compares the differences with the rows of the table.
