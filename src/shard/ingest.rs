@@ -173,22 +173,24 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     ) -> Result<Taken, Reply> {
         self.proxy.take_data(&self.shard, &self.trace, tail).await;
         let units = session.transaction().recipient_count();
-        let may_be_there = match self.proxy.finish(&self.shard, units).await {
+        let owed = match self.proxy.finish(&self.shard, units).await {
             Carriage::Told(reply) => {
                 let (from, domain) = (session.transaction().reverse_path(), self.proxy.domain());
                 let octets = summary.unstuffed_octets;
                 tracing::info!(%queue_id, domain, from, recipients = units, octets, %reply, "carried through");
                 return Ok(Taken::Told(reply));
             }
-            Carriage::Owed => Some(true),
-            Carriage::Failed(true) => Some(false),
-            Carriage::Failed(false) | Carriage::None => None,
+            Carriage::Failed | Carriage::None => {
+                return self
+                    .append(session, summary, tail, queue_id, false)
+                    .await
+                    .map(|()| Taken::Ours(queue_id));
+            }
+            Carriage::Owed => true,
+            Carriage::Unknown => false,
         };
-        if may_be_there.is_some() {
-            self.shard.counters.unknown.add(units as u64);
-            tracing::warn!(%queue_id, domain = self.proxy.domain(), "the primary does not say whether it took a message: it is ours too, and may arrive twice");
-        }
-        let owed = may_be_there == Some(true);
+        self.shard.counters.unknown.add(units as u64);
+        tracing::warn!(%queue_id, domain = self.proxy.domain(), "the primary does not say whether it took a message: it is ours too, and may arrive twice");
         self.append(session, summary, tail, queue_id, owed).await.map(|()| Taken::Ours(queue_id))
     }
 

@@ -90,8 +90,10 @@ pub(super) enum Judged {
 pub(super) enum Carriage {
     /// The primary's reply to it.
     Told(Reply),
-    /// Ours; true: the primary may have it too.
-    Failed(bool),
+    /// Ours: the primary cannot have it.
+    Failed,
+    /// Ours, and the primary may have it too.
+    Unknown,
     /// Ours, and the primary owes a reply.
     Owed,
     /// It was not carried.
@@ -280,17 +282,17 @@ impl Proxy {
                 self.state = State::Owed;
                 return Carriage::Owed;
             }
-            Answer::Unfit => return Carriage::Failed(false),
+            Answer::Unfit => return Carriage::Failed,
             Answer::Gone | Answer::Written => {
                 self.fail(shard);
-                return Carriage::Failed(true);
+                return Carriage::Unknown;
             }
         };
         let Some(verdict) = told(&reply) else {
             // Nobody knows what it means, or what comes next.
             self.fail(shard);
             self.upstream = None;
-            return Carriage::Failed(true);
+            return Carriage::Unknown;
         };
         if let Some(upstream) = &self.upstream {
             self.learn(shard, &upstream.domain, carried, &reply, units);
