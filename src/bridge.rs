@@ -8,6 +8,7 @@ mod authentication;
 mod certificates;
 mod client_tls;
 pub mod operator;
+mod orders;
 mod owing;
 mod passage;
 mod recipients;
@@ -23,6 +24,7 @@ pub use authentication::{
 pub use certificates::{Certificates, server_config};
 pub use client_tls::client_config;
 use core::net::{IpAddr, SocketAddr};
+pub use orders::{Maintenance, Orders, Redirect, Standing};
 pub use owing::Owing;
 pub use passage::Passage;
 pub use recipients::{

@@ -184,6 +184,10 @@
 //! - **What an operator does is a fact like any other**: the queue changes first, so that no delivery picks the message up, the answer comes
 //!   when the fact is durable. Release is a fact that the format always had: an older program takes it up (H13). A message that is being
 //!   sent is left alone (409).
+//! - **What an operator orders about a domain is no configuration** ([`bridge::Orders`]): maintenance and a redirect hold until they end, are kept in a file of
+//!   their own, durable before the answer, and reach lanes and sessions as a cell that both look at before each message. A redirect is for mail that waits:
+//!   nothing is carried through to whoever stands in for a primary, nothing is learned from him, and he is met with canaries. The test message in front of it
+//!   is no record: it is nobody's mail, and P2 does not count it.
 //! - **One HTTP stack**: hyper, under axum for the API and under hyper-util's client for the commands; instant-acme and webhooks build on
 //!   the same, a client with a stack of its own would double it. No TLS of its own yet.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
@@ -192,7 +196,7 @@
 //!
 //! # Not built yet
 //! Authentication-Results at replay, MTA-STS and DANE, "relayed" notices, fingerprints and copies kept; of the admin side
-//! TLS, several tokens and their roles, domains that are made through the API, metrics, bounce, redirect and replay, OpenAPI. Their
+//! TLS, several tokens and their roles, domains that are made through the API, metrics, replay, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.
 

@@ -389,6 +389,16 @@ pub const OPERATOR_FIND_STEP: usize = 512;
 pub const OPERATOR_FIND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Messages that one request does something to; a further request goes on behind them.
 pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
+/// Longest maintenance that an operator may order: mail that waits longer than its retention expires.
+pub const MAINTENANCE_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// How long a lane under an order sleeps before it looks at the wall clock again, which may have been set.
+pub const ORDER_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Hosts of a redirect.
+pub const REDIRECT_HOSTS_MAX: usize = 8;
+/// Octets of who orders something, and of why.
+pub const ORDER_TEXT_OCTETS_MAX: usize = 255;
+/// A test message from the first connection to the last reply; longer: it is not taken. Less than a request may take.
+pub const TRIAL_TIMEOUT: Duration = Duration::from_secs(25);
 /// Exports of a shard at a time, and as many searches; further ones are refused.
 pub const OPERATOR_EXPORTS_MAX: u32 = 4;
 /// Longest time of an export in a shard: a client that reads too slowly loses it.
@@ -481,6 +491,7 @@ pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 // A frame of facts, 16 octets each, is far below a batch of the journal, also with those of one message more.
 const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1 << 18);
+const _: () = assert!(TRIAL_TIMEOUT.as_secs() < ADMIN_REQUEST_TIMEOUT.as_secs());
 // Nobody waits beyond the time of RFC 5321 4.5.3.2: MAIL and RCPT 5 minutes, the end of data 10.
 const _: () =
     assert!(PROXY_RCPT_TIMEOUT.as_secs() * 2 + CALLOUT_TIMEOUT.as_secs() < CLIENT_COMMAND_TIMEOUT.as_secs());

@@ -65,6 +65,18 @@ enum Domain {
         #[arg(long)]
         json: bool,
     },
+    /// Maintenance: hand nothing over for a time, and take mail all the same
+    Hold {
+        /// The domain
+        name: String,
+        #[command(flatten)]
+        window: domain::Window,
+    },
+    /// End the maintenance early
+    Release {
+        /// The domain
+        name: String,
+    },
     /// One domain: its configuration in force, its counts, what went wrong last
     Show {
         /// The domain
@@ -105,6 +117,12 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
         Command::Demo => demo::run(),
+        Command::Domain { server, command: Domain::Hold { name, window } } => {
+            domain::hold(server.into(), &name, &window)
+        }
+        Command::Domain { server, command: Domain::Release { name } } => {
+            domain::release(server.into(), &name)
+        }
         Command::Domain { server, command: Domain::List { json } } => domain::list(server.into(), json),
         Command::Domain { server, command: Domain::Show { name, json } } => {
             domain::show(server.into(), &name, json)

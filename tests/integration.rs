@@ -8,7 +8,7 @@
     reason = "tests use the machine as it is"
 )]
 
-#[path = "integration/admin.rs"]
+#[path = "integration/admin/mod.rs"]
 mod admin;
 #[path = "integration/architecture/mod.rs"]
 mod architecture;

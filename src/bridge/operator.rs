@@ -6,6 +6,7 @@
 //!
 //! A shard that has ended answers nothing; then, and when a channel stays full, the asker is told [`Unanswered`].
 
+use crate::config::Primary;
 use crate::limits::OPERATOR_QUEUE;
 use async_channel::{Receiver, Sender};
 use core::fmt;
@@ -80,6 +81,8 @@ pub struct DomainStatus {
     pub held: u64,
     /// Units that went through to the primary live; never accepted by us.
     pub proxied: u64,
+    /// Of the delivered ones those that another host took in the primary's place, since the start.
+    pub redirected: u64,
     /// Messages that are queued or held.
     pub messages: u64,
     /// Why the last try failed that did, and when.
@@ -272,6 +275,8 @@ pub struct Page {
 /// What an operator does to messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
+    /// Units end as bounced: their senders are told, where they are proven (P5); else the units are held.
+    Bounce,
     /// Units that wait become held.
     Hold,
     /// Held units are queued again.
@@ -287,6 +292,7 @@ impl Action {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Bounce => "bounce",
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Discard => "discard",
@@ -311,6 +317,8 @@ pub struct Done {
     pub messages: u64,
     /// Units.
     pub units: u64,
+    /// Units that were to be bounced and are held: nothing proves that their senders are themselves, or no notice can be made.
+    pub unproven: u64,
     /// Messages that are being sent: nothing was done to them.
     pub busy: u64,
     /// Messages that the selection means.
@@ -344,10 +352,15 @@ pub enum Request {
     Flush(Arc<str>, Sender<u64>),
     /// A page.
     List(Filter, Sender<Page>),
+    /// What holds for a domain has changed ([`Orders`](crate::bridge::Orders)), and whether its mail goes elsewhere for it: its lane looks.
+    Ordered(Arc<str>, bool, Sender<()>),
     /// The message with a queue id, in each domain that the shard owns.
     Show(String, Sender<Vec<MessageDetail>>),
     /// The shard itself.
     Status(Sender<ShardStatus>),
+    /// A test message for this recipient to the first of these hosts that serves us, as mail of this domain would go. Told: what it said,
+    /// or why it has not taken it; none where another shard owns the domain.
+    Try(Arc<str>, Vec<Primary>, String, Sender<Option<Result<String, String>>>),
     /// A lane goes on that the bounce guard stopped. Told: whether it was stopped; no where another shard owns the domain.
     Thaw(Arc<str>, Sender<bool>),
 }

@@ -8,6 +8,7 @@
 //! Units are counted from before the 250, and as ended when that fact is durable, on top of what a start found on
 //! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog.
 
+use super::orders::Orders;
 use super::owing::Owing;
 use super::passage::Passage;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,10 @@ pub struct DomainUsage {
     ended: [AtomicU64; UnitEnd::ALL.len()],
     /// Whether its mail may be carried through.
     pub passage: Passage,
+    /// What the operator ordered about it.
+    pub orders: Orders,
+    /// Units that another host took in the primaries' place, since the start of the process; they are delivered, too.
+    redirected: AtomicU64,
     all: Arc<AllUsage>,
 }
 
@@ -141,6 +146,17 @@ impl DomainUsage {
     /// Units have ended, durably.
     pub fn end(&self, end: UnitEnd, units: u64) {
         self.ended[end as usize].fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// A host took units in the primaries' place.
+    pub fn note_redirected(&self, units: u64) {
+        self.redirected.fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Units that one took, since the start of the process.
+    #[must_use]
+    pub fn redirected(&self) -> u64 {
+        self.redirected.load(Ordering::Relaxed)
     }
 
     /// Units that were counted as accepted are those of a second copy.

@@ -5,6 +5,7 @@ use crate::bridge::{Current, Snapshot};
 use crate::config::Config;
 use crate::control::admin::AdminThread;
 use crate::control::admin::token::{self, Token};
+use crate::control::orders::OrderBook;
 use async_channel::Receiver;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub(super) struct Admin {
     current: Arc<Current>,
     token: Arc<Token>,
+    orders: Arc<OrderBook>,
     listening: Option<(TcpListener, Shards)>,
     thread: Option<AdminThread>,
 }
@@ -27,20 +29,21 @@ impl Admin {
     pub(super) fn prepare(
         config: &Config,
         snapshot: Arc<Snapshot>,
+        orders: OrderBook,
         shards: u16,
     ) -> Result<(Self, Vec<Receiver<Request>>), String> {
         let (asking, asked) = operator::channels(shards);
-        let current = Arc::new(Current::new(snapshot));
+        let (current, orders) = (Arc::new(Current::new(snapshot)), Arc::new(orders));
         let Some(address) = config.admin.listen else {
             // Nobody ever asks.
             let token = Arc::new(Token::new("")?);
-            return Ok((Self { current, token, listening: None, thread: None }, asked));
+            return Ok((Self { current, token, orders, listening: None, thread: None }, asked));
         };
         let token = Arc::new(Token::new(&read_or_make(config)?)?);
         let listener = TcpListener::bind(address).map_err(|error| {
             format!("admin.listen: cannot listen on {address}: {error}; another address, or \"\" for none")
         })?;
-        Ok((Self { current, token, listening: Some((listener, asking)), thread: None }, asked))
+        Ok((Self { current, token, orders, listening: Some((listener, asking)), thread: None }, asked))
     }
 
     /// Serves, now that the shards answer.
@@ -49,7 +52,8 @@ impl Admin {
     /// A sentence for the operator.
     pub(super) fn start(&mut self) -> Result<(), String> {
         let Some((listener, shards)) = self.listening.take() else { return Ok(()) };
-        let thread = AdminThread::start(listener, shards, Arc::clone(&self.current), Arc::clone(&self.token));
+        let (current, token) = (Arc::clone(&self.current), Arc::clone(&self.token));
+        let thread = AdminThread::start(listener, shards, current, token, Arc::clone(&self.orders));
         let thread = thread.map_err(|error| format!("the admin thread: {error}"))?;
         tracing::info!(address = %thread.address, "the admin API listens");
         self.thread = Some(thread);

@@ -1,8 +1,119 @@
-//! `stratamx domain`: what is configured, and how it goes.
+//! `stratamx domain`: what is configured, and how it goes; and maintenance.
 
 use super::Exit;
 use super::client::{Client, Remote, age, escaped, fail, print, print_json, size, table};
-use serde_json::Value;
+use crate::config::unit::parse_duration;
+use clap::{ArgGroup, Args};
+use core::time::Duration;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+/// When nothing is handed over. Instants are UTC unless they say otherwise.
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("end").required(true))]
+#[group(skip)]
+pub struct Window {
+    /// So long: 90s, 30m, 2h, 1d
+    #[arg(long = "for", value_name = "DURATION", group = "end", value_parser = duration)]
+    lasts: Option<Duration>,
+    /// Until this instant, as 2026-11-23T06:00
+    #[arg(long, value_name = "TIME", group = "end", value_parser = instant)]
+    until: Option<Timestamp>,
+    /// From this instant on; else from now on
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    from: Option<Timestamp>,
+    /// Why, for whoever looks
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Who orders it; else who is logged in
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    let civil: DateTime = text
+        .parse()
+        .map_err(|_| "is no instant, as 2026-11-23T06:00 or 2026-11-23T06:00+01:00".to_owned())?;
+    TimeZone::UTC.to_timestamp(civil).map_err(|error| error.to_string())
+}
+
+/// Who orders something: what he says, else his name on this machine.
+pub(super) fn orderer(by: Option<&str>) -> String {
+    let on_machine = || ["LOGNAME", "USER"].iter().find_map(|name| std::env::var(name).ok());
+    by.map(str::to_owned).or_else(on_machine).unwrap_or_default()
+}
+
+/// `domain hold NAME`.
+#[must_use]
+pub fn hold(remote: Remote, name: &str, window: &Window) -> Exit {
+    let from = window.from.unwrap_or_else(Timestamp::now).as_second();
+    let lasts = window.lasts.map(|lasts| i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX));
+    let until = match (lasts, window.until) {
+        (Some(lasts), _) => from.saturating_add(lasts),
+        (None, Some(until)) => until.as_second(),
+        (None, None) => from,
+    };
+    let by = orderer(window.by.as_deref());
+    let order = json!({ "from_s": from, "until_s": until, "by": by, "reason": window.reason });
+    ordered(remote, name, "hold", Some(&order))
+}
+
+/// `domain release NAME`.
+#[must_use]
+pub fn release(remote: Remote, name: &str) -> Exit {
+    ordered(remote, name, "release", None)
+}
+
+fn ordered(remote: Remote, name: &str, verb: &str, order: Option<&Value>) -> Exit {
+    let client = match Client::open(remote) {
+        Ok(client) => client,
+        Err(exit) => return exit,
+    };
+    match client.post(&format!("/api/v1/domains/{}/{verb}", escaped(name)), order) {
+        Ok(answer) => {
+            let told = orders(&answer["orders"]).into_iter().map(|(what, how)| format!("{what}: {how}\n"));
+            let told: String = told.collect();
+            print(&if told.is_empty() { format!("nothing is ordered about {name}\n") } else { told })
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// What is ordered about a domain, in words.
+pub(super) fn orders(orders: &Value) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let by = |order: &Value| match order["by"].as_str() {
+        None | Some("") => String::new(),
+        Some(by) => format!(", by {by}"),
+    };
+    let window = &orders["maintenance"];
+    if !window.is_null() {
+        let reason = window["reason"].as_str().filter(|reason| !reason.is_empty());
+        let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (from, until) = (moment(&window["from_s"]), moment(&window["until_s"]));
+        rows.push(("maintenance".to_owned(), format!("from {from} until {until}{}{reason}", by(window))));
+    }
+    let redirect = &orders["redirect"];
+    if !redirect.is_null() {
+        let (to, since) = (text(&redirect["to"]), moment(&redirect["since_s"]));
+        rows.push(("redirected".to_owned(), format!("to {to} since {since}{}", by(redirect))));
+    }
+    rows
+}
+
+fn moment(seconds: &Value) -> String {
+    let instant = seconds.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    instant.map(|instant| instant.to_string()).unwrap_or_default()
+}
 
 /// `domain list`.
 #[must_use]
@@ -56,6 +167,7 @@ fn shown(domain: &Value) -> String {
     let mut rows =
         vec![("name".to_owned(), text(&domain["name"])), ("state".to_owned(), text(&status["state"]))];
     let seconds = |value: &Value| value.as_u64().map(age).unwrap_or_default();
+    rows.extend(orders(&domain["orders"]));
     if let Some(reason) = status["last_failure"]["reason"].as_str() {
         rows.push(("last failure".to_owned(), reason.to_owned()));
     }
@@ -74,6 +186,7 @@ fn shown(domain: &Value) -> String {
         "deleted",
         "damaged",
         "proxied",
+        "redirected",
     ] {
         rows.push((name.to_owned(), text(&status[name])));
     }

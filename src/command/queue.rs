@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::client::{Client, Remote, age, escaped, fail, print, print_json, size, table};
+use super::domain::{orderer, orders};
 use clap::{ArgGroup, Args, Subcommand};
 use rustix::fs::{Mode, OFlags, open};
 use serde_json::{Value, json};
@@ -49,10 +50,14 @@ pub enum Queue {
     Hold(Selection),
     /// Let held messages go on
     Release(Selection),
+    /// Give messages up and tell their senders; those whose sender is not proven to be himself are held instead
+    Bounce(Selection),
     /// Drop messages; counted as discarded
     Discard(Selection),
     /// Drop messages; counted as deleted
     Delete(Selection),
+    /// Send a domain's mail to other hosts from now on, once the first of them has taken a test message
+    Redirect(Redirect),
     /// Write one message out as it came
     Export {
         /// The queue id
@@ -61,6 +66,30 @@ pub enum Queue {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+/// Where a domain's mail goes.
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("where").required(true))]
+#[group(skip)]
+pub struct Redirect {
+    /// The domain
+    domain: String,
+    /// A host, or host:port; several are tried in this order
+    #[arg(long, value_name = "HOST", group = "where")]
+    to: Vec<String>,
+    /// To its own primaries again
+    #[arg(long, group = "where")]
+    off: bool,
+    /// Whom the test message is for; else postmaster of the domain
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "off")]
+    test_recipient: Option<String>,
+    /// Send the test message, and leave everything as it is
+    #[arg(long, conflicts_with = "off")]
+    test_only: bool,
+    /// Who orders it; else who is logged in
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
 }
 
 /// Which messages.
@@ -100,8 +129,10 @@ pub fn run(remote: Remote, queue: Queue) -> Exit {
         Queue::Release(which) if which.all => return usage("release takes a queue id, or --all-held"),
         Queue::Hold(which) => act(&client, "hold", &which),
         Queue::Release(which) => act(&client, "release", &which),
+        Queue::Bounce(which) => act(&client, "bounce", &which),
         Queue::Discard(which) => act(&client, "discard", &which),
         Queue::Delete(which) => act(&client, "delete", &which),
+        Queue::Redirect(order) => redirect(&client, &order),
         Queue::Export { id, output } => export(&client, &id, output),
     };
     done.unwrap_or_else(|error| fail(&error))
@@ -224,13 +255,34 @@ fn thaw(client: &Client, domain: &str) -> Result<Exit, String> {
     Err(format!("{domain} was not frozen; see: stratamx domain show {domain}"))
 }
 
+fn redirect(client: &Client, order: &Redirect) -> Result<Exit, String> {
+    let path = format!("/api/v1/domains/{}", escaped(&order.domain));
+    if order.off {
+        client.post(&format!("{path}/direct"), None)?;
+        return Ok(print(&format!("mail of {} goes to its own primaries\n", order.domain)));
+    }
+    let body = json!({
+        "to": order.to,
+        "test_recipient": order.test_recipient,
+        "test_only": order.test_only,
+        "by": orderer(order.by.as_deref()),
+    });
+    let answer = client.post(&format!("{path}/redirect"), Some(&body))?;
+    let mut out = format!("test message: {}\n", answer["test"].as_str().unwrap_or_default());
+    for (what, how) in orders(&answer["orders"]) {
+        out.push_str(&format!("{what}: {how}\n"));
+    }
+    Ok(print(&out))
+}
+
 fn act(client: &Client, action: &str, which: &Selection) -> Result<Exit, String> {
-    let (mut messages, mut units, mut busy) = (0, 0, 0);
+    let (mut messages, mut units, mut busy, mut unproven) = (0, 0, 0, 0);
     let mut add = |answer: &Value| {
         let number = |name: &str| answer[name].as_u64().unwrap_or(0);
         messages += number("messages");
         units += number("units");
         busy += number("busy");
+        unproven += number("unproven");
         (messages, units)
     };
     let mut so_far = (0, 0);
@@ -262,6 +314,12 @@ fn act(client: &Client, action: &str, which: &Selection) -> Result<Exit, String>
         }
     }
     let exit = print(&format!("messages: {messages}, recipients: {units}\n"));
+    if unproven > 0 {
+        return Err(format!(
+            "{unproven} recipients were not bounced: nothing proves that the senders are the ones named, or no notice can be made; \
+             they are held: release, discard or delete them"
+        ));
+    }
     if busy > 0 {
         return Err(format!("{busy} messages were being sent: nothing was done to them; try again"));
     }

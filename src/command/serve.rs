@@ -12,6 +12,7 @@ use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, Cores, Source};
 use crate::control::files::FilesThread;
 use crate::control::lookup;
+use crate::control::orders::OrderBook;
 use crate::control::recipients::{self, Keeper, Loaded};
 use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
 use crate::shard::caps::Caps;
@@ -190,7 +191,8 @@ impl Server {
             _lock: lock,
         };
         opened::count(&opened, &server.usage);
-        let (mut admin, asked) = Admin::prepare(&server.config, server.snapshot(), shards)?;
+        let orders = OrderBook::open(&server.config.data_dir, Arc::clone(&server.usage))?;
+        let (mut admin, asked) = Admin::prepare(&server.config, server.snapshot(), orders, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
         admin.start()?;
         server.admin = Some(admin);

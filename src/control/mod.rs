@@ -10,5 +10,6 @@ mod file;
 pub mod files;
 mod known_file;
 pub mod lookup;
+pub mod orders;
 pub mod recipients;
 mod resolvers;

@@ -156,7 +156,7 @@ fn push_token(output: &mut String, text: &str) {
 }
 
 /// `Sat, 21 Nov 2026 22:43:28 +0000` (RFC 5322 3.3), in UTC.
-pub(super) fn push_date(output: &mut String, unix_seconds: i64) {
+pub fn push_date(output: &mut String, unix_seconds: i64) {
     let (days, seconds) = (unix_seconds.div_euclid(DAY_SECONDS), unix_seconds.rem_euclid(DAY_SECONDS));
     let (year, month, day) = civil_from_days(days);
     let weekday = WEEKDAYS[usize::try_from((days + 4).rem_euclid(7)).expect("0 to 6")];

@@ -322,7 +322,7 @@ async fn serve(
     glommio::spawn_local(replay::settle_late(Rc::clone(&shard))).detach();
     let lanes = replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn, unsettled);
     glommio::spawn_local(lanes).detach();
-    glommio::spawn_local(operator::run(Rc::clone(&shard), requests, LocalSpawn)).detach();
+    glommio::spawn_local(operator::run(Rc::clone(&shard), requests, TcpDialer, LocalSpawn)).detach();
     for listener in listeners {
         let accepting = accept::run(Rc::clone(&shard), listener, LocalSpawn);
         glommio::spawn_local(accepting).detach();

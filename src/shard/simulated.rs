@@ -14,6 +14,7 @@ mod naming;
 mod node;
 mod notices;
 mod operator;
+mod orders;
 mod primary;
 mod recipients;
 mod route;

@@ -2,8 +2,8 @@
 
 use super::problem::Problem;
 use super::{Api, UNKNOWN_DOMAIN, answered, status};
-use crate::bridge::Snapshot;
 use crate::bridge::operator::DomainStatus;
+use crate::bridge::{Snapshot, Standing};
 use crate::config::{Domain, Primaries, canonical_domain};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -21,6 +21,8 @@ pub(super) struct Shown {
     name: String,
     configuration: Option<Configuration>,
     status: DomainStatus,
+    /// What an operator has ordered about it.
+    orders: Standing,
 }
 
 /// What holds for a domain, its own keys and the defaults.
@@ -87,16 +89,21 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Shown>, Problem> {
     let snapshot = api.current.get();
-    let wanted = canonical_domain(&name).unwrap_or_default();
-    let known = status::names(&snapshot).into_iter().find(|name| **name == *wanted);
     let unknown = || Problem::not_found(UNKNOWN_DOMAIN);
-    let known = known.ok_or_else(unknown)?;
+    let known = known(&snapshot, &canonical_domain(&name).unwrap_or_default())?;
     let status =
         answered(&api, status::domains(&api, &[known])).await?.into_iter().next().ok_or_else(unknown)?;
     Ok(Json(shown(&snapshot, status)))
 }
 
+/// A domain that is configured, or that has or had mail (H14).
+pub(super) fn known(snapshot: &Snapshot, wanted: &str) -> Result<Arc<str>, Problem> {
+    let known = status::names(snapshot).into_iter().find(|name| **name == *wanted);
+    known.ok_or_else(|| Problem::not_found(UNKNOWN_DOMAIN))
+}
+
 fn shown(snapshot: &Snapshot, status: DomainStatus) -> Shown {
     let configuration = snapshot.domain(&status.name).map(Configuration::of);
-    Shown { name: status.name.clone(), configuration, status }
+    let orders = Standing::clone(&snapshot.usage_of(&status.name).orders.get());
+    Shown { name: status.name.clone(), configuration, status, orders }
 }

@@ -14,19 +14,23 @@
 //! |---|---|
 //! | `GET /api/v1/status` | all domains, disk, throughput since the start |
 //! | `GET /api/v1/domains`, `GET /api/v1/domains/NAME` | the configuration in force, and the status |
+//! | `POST /api/v1/domains/NAME/hold`, `.../release` | maintenance: nothing is handed over for a time; it ends early |
+//! | `POST /api/v1/domains/NAME/redirect`, `.../direct` | mail goes to other hosts, behind a test message; no more |
 //! | `GET /api/v1/queue?domain=&state=&after=&limit=` | a page of messages, in the order of acceptance |
 //! | `GET /api/v1/queue/ID` | one message: envelope, units, trace field; never content |
 //! | `GET /api/v1/queue/ID/export` | the message itself |
-//! | `POST /api/v1/queue/ID/ACTION` | `hold`, `release`, `discard`, `delete` |
+//! | `POST /api/v1/queue/ID/ACTION` | `bounce`, `hold`, `release`, `discard`, `delete` |
 //! | `POST /api/v1/queue/ACTION` | the same to those of a domain and state; or `flush`, `thaw` |
 
 mod domains;
+mod orders;
 mod problem;
 mod queue;
 mod serve;
 mod status;
 pub mod token;
 
+use super::orders::OrderBook;
 use crate::bridge::Current;
 use crate::bridge::operator::{Shards, Unanswered};
 use crate::limits::ADMIN_REQUEST_TIMEOUT;
@@ -52,6 +56,7 @@ struct Api {
     shards: Shards,
     current: Arc<Current>,
     token: Arc<Token>,
+    orders: Arc<OrderBook>,
     started: Instant,
     /// Longest work on one request.
     patience: Duration,
@@ -76,6 +81,7 @@ impl AdminThread {
         shards: Shards,
         current: Arc<Current>,
         token: Arc<Token>,
+        orders: Arc<OrderBook>,
     ) -> io::Result<Self> {
         let (stop, stopped) = async_channel::bounded(1);
         let address = listener.local_addr()?;
@@ -84,7 +90,7 @@ impl AdminThread {
         let task = move || {
             runtime.block_on(async move {
                 let patience = ADMIN_REQUEST_TIMEOUT;
-                let api = Arc::new(Api { shards, current, token, started: Instant::now(), patience });
+                let api = Arc::new(Api { shards, current, token, orders, started: Instant::now(), patience });
                 serve::run(listener, router(api), stopped).await;
             });
         };
@@ -108,6 +114,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/domains", get(domains::list))
         .route("/api/v1/domains/{name}", get(domains::show))
+        .route("/api/v1/domains/{name}/hold", post(orders::hold))
+        .route("/api/v1/domains/{name}/release", post(orders::release))
+        .route("/api/v1/domains/{name}/redirect", post(orders::redirect))
+        .route("/api/v1/domains/{name}/direct", post(orders::direct))
         .route("/api/v1/queue", get(queue::list))
         .route("/api/v1/queue/{name}", get(queue::show).post(queue::act_on_many))
         .route("/api/v1/queue/{id}/export", get(queue::export))

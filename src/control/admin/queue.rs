@@ -48,6 +48,7 @@ pub(super) struct Details {
 pub(super) struct Outcome {
     messages: u64,
     units: u64,
+    unproven: u64,
     busy: u64,
     next: Option<String>,
 }
@@ -138,6 +139,10 @@ async fn details(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
     if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
 }
 
+/// What becomes of a bounce that nobody may be sent (P5).
+const UNPROVEN: &str = "nothing proves that its sender is the one whom it names, or no notice can be made: it is held; \
+                        release, discard or delete it";
+
 fn no_such_message() -> Problem {
     Problem::not_found(
         "nothing of a message with this queue id is queued or held; the log tells how it ended",
@@ -193,7 +198,9 @@ pub(super) async fn act_on_one(
         return Err(no_such_message());
     }
     if done.messages == 0 {
-        return Err(Problem::conflict(if done.busy > 0 {
+        return Err(Problem::conflict(if done.unproven > 0 {
+            UNPROVEN
+        } else if done.busy > 0 {
             "the message is being sent; try again"
         } else if action == Action::Release {
             "nothing of the message is held"
@@ -228,13 +235,14 @@ pub(super) async fn act_on_many(
         (Action::Hold, None) => None,
         (Action::Release, None | Some("held")) => Some(MessageState::Held),
         (Action::Hold, Some(word @ ("queued" | "deferred"))) => Some(state_of(word)?),
-        (Action::Discard | Action::Delete, Some("all")) => None,
-        (Action::Discard | Action::Delete, Some(word @ ("queued" | "deferred" | "held"))) => {
-            Some(state_of(word)?)
-        }
+        (Action::Bounce | Action::Discard | Action::Delete, Some("all")) => None,
+        (
+            Action::Bounce | Action::Discard | Action::Delete,
+            Some(word @ ("queued" | "deferred" | "held")),
+        ) => Some(state_of(word)?),
         _ => {
             return Err(Problem::bad_request(
-                "this is not done to messages in this state; discard and delete want one, or \"all\"",
+                "this is not done to messages in this state; bounce, discard and delete want one, or \"all\"",
             ));
         }
     };
@@ -261,6 +269,7 @@ async fn act(api: &Api, action: Action, selection: &Selection) -> Result<Done, P
         sum.messages += done.messages;
         sum.units += done.units;
         sum.busy += done.busy;
+        sum.unproven += done.unproven;
         sum.found += done.found;
         sum.more = sum.more.or(done.more);
     }
@@ -268,14 +277,16 @@ async fn act(api: &Api, action: Action, selection: &Selection) -> Result<Done, P
 }
 
 fn outcome(done: Done) -> Outcome {
-    let Done { messages, units, busy, more, .. } = done;
-    Outcome { messages, units, busy, next: more.map(|more| more.to_string()) }
+    let Done { messages, units, unproven, busy, more, .. } = done;
+    Outcome { messages, units, unproven, busy, next: more.map(|more| more.to_string()) }
 }
 
 fn action_of(word: &str) -> Result<Action, Problem> {
-    let all = [Action::Hold, Action::Release, Action::Discard, Action::Delete];
+    let all = [Action::Bounce, Action::Hold, Action::Release, Action::Discard, Action::Delete];
     let action = all.into_iter().find(|action| action.word() == word);
-    action.ok_or_else(|| Problem::not_found("no such action; there are hold, release, discard and delete"))
+    action.ok_or_else(|| {
+        Problem::not_found("no such action; there are bounce, hold, release, discard and delete")
+    })
 }
 
 fn state_of(word: &str) -> Result<MessageState, Problem> {
@@ -297,7 +308,7 @@ fn query<T>(query: Queried<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::bad_request(&error.body_text()))
 }
 
-async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let octets = to_bytes(request.into_body(), ADMIN_BODY_OCTETS_MAX).await;
     let octets = octets.map_err(|_| Problem::too_large())?;
     serde_json::from_slice(&octets).map_err(|error| Problem::bad_request(&format!("the body: {error}")))

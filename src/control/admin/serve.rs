@@ -111,6 +111,7 @@ mod tests {
     use crate::bridge::operator::{Request as Asked, ShardStatus, channels};
     use crate::bridge::{Current, Snapshot};
     use crate::config::Config;
+    use crate::control::orders::OrderBook;
     use axum::body::Body;
     use axum::http::{Request as HttpRequest, StatusCode};
     use axum::routing::get;
@@ -125,8 +126,10 @@ mod tests {
         let snapshot = Arc::new(Snapshot::new(Config::embedded(), Arc::default()));
         let token = Arc::new(Token::new(TOKEN).unwrap());
         let current = Arc::new(Current::new(snapshot));
+        let orders = OrderBook::open(std::path::Path::new("/nonexistent"), Arc::default()).unwrap();
+        let orders = Arc::new(orders);
         let (started, patience) = (Instant::now(), crate::limits::ADMIN_REQUEST_TIMEOUT);
-        (Arc::new(Api { shards, current, token, started, patience }), receivers)
+        (Arc::new(Api { shards, current, token, orders, started, patience }), receivers)
     }
 
     fn run<T>(test: impl Future<Output = T>) -> T {
@@ -222,6 +225,7 @@ mod tests {
                 shards: api.shards.clone(),
                 current: Arc::clone(&api.current),
                 token: Arc::clone(&api.token),
+                orders: Arc::clone(&api.orders),
                 started: api.started,
                 patience: Duration::ZERO,
             };

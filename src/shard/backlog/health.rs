@@ -1,18 +1,18 @@
 //! The health of a domain's primary, as one state machine: signs in, states out. Pure.
 //!
-//! | now \ sign | found | unserved | paced | served | put off | took | drained | frozen | thawed |
-//! |---|---|---|---|---|---|---|---|---|---|
-//! | unknown | suspect | down | suspect | up | impaired | up | up | frozen | up |
-//! | up | up | suspect | up | up | impaired | up | up | frozen | up |
-//! | suspect | suspect | down | suspect | recovering | impaired | recovering | up | frozen | recovering |
-//! | impaired | impaired | down | impaired | impaired | impaired | recovering | up | frozen | recovering |
-//! | down | down | down | down | recovering | impaired | recovering | up | frozen | recovering |
-//! | recovering | recovering | down | recovering | recovering | impaired | recovering | up | frozen | recovering |
-//! | frozen | frozen | frozen | frozen | frozen | frozen | frozen | frozen | frozen | recovering |
+//! | now \ sign | found | unserved | paced | served | put off | took | drained | frozen | thawed | rerouted |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | unknown | suspect | down | suspect | up | impaired | up | up | frozen | up | suspect |
+//! | up | up | suspect | up | up | impaired | up | up | frozen | up | suspect |
+//! | suspect | suspect | down | suspect | recovering | impaired | recovering | up | frozen | recovering | suspect |
+//! | impaired | impaired | down | impaired | impaired | impaired | recovering | up | frozen | recovering | suspect |
+//! | down | down | down | down | recovering | impaired | recovering | up | frozen | recovering | suspect |
+//! | recovering | recovering | down | recovering | recovering | impaired | recovering | up | frozen | recovering | suspect |
+//! | frozen | frozen | frozen | frozen | frozen | frozen | frozen | frozen | frozen | recovering | suspect |
 //!
 //! A single failure of one that was up is only a suspicion, so that a restart of a mail server is no outage for people; mail
 //! waits all the same. Mail that a start found is an outage's until it was handed over. Pacing is a 421 to a connection of a host that served another one within [`PACED_AGE`]: a limit of
-//! its own, not an outage; without that it is a refusal.
+//! its own, not an outage; without that it is a refusal. Mail that is ordered elsewhere meets a stranger: he is met with care.
 
 use crate::bridge::operator::State;
 use crate::limits::PACED_AGE;
@@ -51,6 +51,8 @@ pub(in crate::shard) enum Sign {
     Paced,
     /// 4xx over distinct recipients in a row.
     PutOff,
+    /// The operator ordered mail to other hosts, or back.
+    Rerouted,
     /// It greeted us and took EHLO.
     Served,
     /// It let a frozen lane go on, or the operator did.
@@ -66,6 +68,7 @@ impl Health {
     pub(in crate::shard) const fn after(self, sign: Sign) -> Self {
         match (self, sign) {
             (Self::Frozen, Sign::Thawed) => Self::Recovering,
+            (_, Sign::Rerouted) => Self::Suspect,
             (Self::Frozen, _) | (_, Sign::Frozen) => Self::Frozen,
             (_, Sign::PutOff) => Self::Impaired,
             (_, Sign::Drained) => Self::Up,
@@ -147,7 +150,7 @@ mod tests {
         Health::Up,
     ];
     /// In the order of the table.
-    const SIGNS: [Sign; 9] = [
+    const SIGNS: [Sign; 10] = [
         Sign::Found,
         Sign::Unserved,
         Sign::Paced,
@@ -157,5 +160,6 @@ mod tests {
         Sign::Drained,
         Sign::Frozen,
         Sign::Thawed,
+        Sign::Rerouted,
     ];
 }

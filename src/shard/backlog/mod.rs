@@ -96,6 +96,29 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    fn new(domain: Arc<str>, usage: Arc<DomainUsage>) -> Self {
+        Self {
+            domain,
+            queue: RefCell::default(),
+            health: Cell::default(),
+            guard: RefCell::default(),
+            insists: Cell::default(),
+            usage,
+            running: Cell::new(false),
+            found: Cell::new(false),
+            arrived: Notify::default(),
+            arrivals: Cell::default(),
+            stirred: Notify::default(),
+            upstream: RefCell::default(),
+            settlements: Settlements::default(),
+            settled: Notify::default(),
+            failure: RefCell::default(),
+            next_try: Cell::default(),
+            pace: Cell::default(),
+            pacing: RefCell::default(),
+        }
+    }
+
     /// Whether a message may be with the primary, and until when that is awaited. Asked once.
     fn awaits_upstream(&self, stamp: Stamp) -> Option<Moment> {
         let mut upstream = self.upstream.borrow_mut();
@@ -270,6 +293,25 @@ impl Lanes {
         was_frozen
     }
 
+    /// Something else is ordered about a domain; `is_rerouted`: where its mail goes.
+    pub(super) fn ordered(&self, domain: &str, is_rerouted: bool, now: Moment) {
+        self.usage.domain(domain).passage.forget();
+        let lane = self.lanes.borrow().get(domain).map(Rc::clone);
+        let Some(lane) = lane else { return };
+        if is_rerouted {
+            lane.guard.borrow_mut().thaw(now);
+            lane.guard.borrow_mut().outage();
+            lane.health.set(lane.health.get().after(Sign::Rerouted));
+        }
+        lane.insists.set(true);
+        lane.stirred.notify_all();
+    }
+
+    /// A lane that is nobody's, for a session that is none of a lane's.
+    pub(super) fn stray() -> Rc<Lane> {
+        Rc::new(Lane::new("a test".into(), Arc::default()))
+    }
+
     /// A message of the domain will arrive that its primary may have: it waits aside until then.
     pub(super) fn await_upstream(&self, domain: &Arc<str>, stamp: Stamp, until: Moment) {
         let lane = self.lane(domain);
@@ -326,26 +368,7 @@ impl Lanes {
         if let Some(lane) = self.lanes.borrow().get(domain) {
             return Rc::clone(lane);
         }
-        let lane = Rc::new(Lane {
-            domain: Arc::clone(domain),
-            queue: RefCell::default(),
-            health: Cell::default(),
-            guard: RefCell::default(),
-            insists: Cell::default(),
-            usage: self.usage.domain(domain),
-            running: Cell::new(false),
-            found: Cell::new(false),
-            arrived: Notify::default(),
-            arrivals: Cell::default(),
-            stirred: Notify::default(),
-            upstream: RefCell::default(),
-            settlements: Settlements::default(),
-            settled: Notify::default(),
-            failure: RefCell::default(),
-            next_try: Cell::default(),
-            pace: Cell::default(),
-            pacing: RefCell::default(),
-        });
+        let lane = Rc::new(Lane::new(Arc::clone(domain), self.usage.domain(domain)));
         self.lanes.borrow_mut().insert(Arc::clone(domain), Rc::clone(&lane));
         lane
     }

@@ -1,14 +1,17 @@
-//! What an operator does to messages: hold, release, discard, delete.
+//! What an operator does to messages: bounce, hold, release, discard, delete.
 //!
 //! The queue changes at once, the facts are journalled as any others, and the answer comes when they are durable. From the
 //! decision on a checkpoint waits, as it does for mail that expires. A crash in between repeats nothing: the message is
-//! held, or queued, as it was. What is being sent is left alone and counted as busy.
+//! held, or queued, as it was. What is being sent is left alone and counted as busy. What is bounced ends as what is past its
+//! time does ([`notice`]): with a notice where its sender is proven, held where he is not (P5).
 
 use super::{find, owns};
 use crate::bridge::operator::{Action, Cursor, Done, Filter, MessageState, Selection};
 use crate::limits::{EXPIRY_FACTS_A_WRITE, OPERATOR_MESSAGES_A_REQUEST, OPERATOR_STEP};
-use crate::shard::backlog::{Changed, Lane, Settlement, stored_octets};
+use crate::shard::backlog::{Changed, Lane, Place, Settlement, stored_octets};
+use crate::shard::epoch::Guard;
 use crate::shard::replay::names::Names;
+use crate::shard::replay::notice::{self, Why};
 use crate::shard::replay::settle::{settle, write_gathered};
 use crate::shard::state::Shard;
 use futures_lite::future::yield_now;
@@ -90,8 +93,10 @@ async fn one_step<D: Disk, C: Clock>(
     let (_deciding, looking) = (shard.telling.guard(), shard.looking.guard());
     let named = queue_ids(shard, lane, stamps).await;
     let (mut writes, mut facts) = (vec![Vec::new()], 0);
+    let mut given_up = Vec::new();
     for (stamp, queue_id) in stamps.iter().zip(named) {
         done.found += 1;
+        let said = lane.queue.borrow().authentication(*stamp);
         let (place, ordinals, is_last) = match change(shard, lane, action, state, *stamp) {
             Changed::Busy => {
                 done.busy += 1;
@@ -101,11 +106,15 @@ async fn one_step<D: Disk, C: Clock>(
             Changed::Done { place, ordinals, is_last } => (place, ordinals, is_last),
         };
         let units = ordinals.len();
-        done.messages += 1;
-        done.units += units as u64;
         if is_last {
             lane.usage.lower(stored_octets(&place.1));
         }
+        let Some(outcome) = outcome_of(action) else {
+            given_up.push((place, ordinals, said));
+            continue;
+        };
+        done.messages += 1;
+        done.units += units as u64;
         let action_word = action.word();
         tracing::info!(queue_id, domain = %lane.domain, action = action_word, units, "done by an operator");
         if facts + units > EXPIRY_FACTS_A_WRITE {
@@ -113,7 +122,6 @@ async fn one_step<D: Disk, C: Clock>(
             writes.push(Vec::new());
         }
         facts += units;
-        let outcome = outcome_of(action);
         let fact = |ordinal: &u16| Fact { stamp: *stamp, ordinal: *ordinal, outcome, code: 0 };
         let facts = ordinals.iter().map(fact).collect();
         let settlement = Settlement { place, facts, looking: looking.clone() };
@@ -124,11 +132,28 @@ async fn one_step<D: Disk, C: Clock>(
     for gathered in writes.iter().filter(|gathered| !gathered.is_empty()) {
         is_durable &= settle(shard, lane, gathered).await;
     }
+    bounce(shard, lane, &looking, given_up, done).await;
     if action == Action::Release {
         // Whatever comes next, its end included, is behind the word that it was released.
         shard.lanes.requeued(lane);
     }
     is_durable.then_some(())
+}
+
+/// Ends units that the queue has let go of, as far as their senders may be told.
+async fn bounce<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    lane: &Lane,
+    looking: &Guard,
+    given_up: Vec<(Place, Vec<u16>, u32)>,
+    done: &mut Done,
+) {
+    for (place, ordinals, said) in given_up {
+        let became = notice::give_up(shard, lane, place, looking, &ordinals, said, Why::Returned).await;
+        done.messages += u64::from(became.ended > 0);
+        done.units += became.ended as u64;
+        done.unproven += became.held as u64;
+    }
 }
 
 /// For the log.
@@ -160,15 +185,17 @@ fn change<D: Disk, C: Clock>(
     match action {
         Action::Hold => queue.hold_message(stamp, shard.wall_s()),
         Action::Release => queue.release(stamp),
-        Action::Delete | Action::Discard => queue.end(stamp, state),
+        Action::Bounce | Action::Delete | Action::Discard => queue.end(stamp, state),
     }
 }
 
-const fn outcome_of(action: Action) -> Outcome {
+/// The fact that is made of it; none: that is for each unit to be seen.
+const fn outcome_of(action: Action) -> Option<Outcome> {
     match action {
-        Action::Delete => Outcome::Deleted,
-        Action::Discard => Outcome::Discarded,
-        Action::Hold => Outcome::Held,
-        Action::Release => Outcome::Released,
+        Action::Bounce => None,
+        Action::Delete => Some(Outcome::Deleted),
+        Action::Discard => Some(Outcome::Discarded),
+        Action::Hold => Some(Outcome::Held),
+        Action::Release => Some(Outcome::Released),
     }
 }

@@ -1,6 +1,6 @@
 //! Answers to the operator: one task a shard, over the lanes that it owns.
 //!
-//! One question at a time, but for searches and exports, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
+//! One question at a time, but for searches, exports and test messages, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
 //! read beside the deliveries, never instead of one. A question that comes while the queue of questions is full waits in
 //! the admin thread. An answer that nobody waits for any more is dropped.
 //!
@@ -12,8 +12,9 @@ mod export;
 mod find;
 mod view;
 
-use super::link::Spawn;
+use super::link::{Dialer, Spawn};
 use super::mesh::owner;
+use super::replay::test_message;
 use super::state::Shard;
 use crate::bridge::operator::{MessageDetail, Request, ShardStatus, SinceStart};
 use crate::limits::OPERATOR_EXPORTS_MAX;
@@ -25,9 +26,10 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 
 /// Answers until the shard shuts down.
-pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
+pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     shard: Rc<Shard<D, C>>,
     requests: Receiver<Request>,
+    dialer: N,
     spawn: S,
 ) {
     let (exports, shows) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
@@ -44,6 +46,18 @@ pub(super) async fn run<D: Disk, C: Clock, S: Spawn>(
             let (shard, shows) = (Rc::clone(&shard), Rc::clone(&shows));
             if shows.get() < OPERATOR_EXPORTS_MAX {
                 spawn.spawn(show(shard, id, answer, shows));
+            }
+            continue;
+        }
+        if let Request::Try(domain, hosts, recipient, answer) = request {
+            if owns(&shard, &domain) {
+                let (shard, dialer, beside) = (Rc::clone(&shard), dialer.clone(), spawn.clone());
+                spawn.spawn(async move {
+                    let said = test_message(&shard, &dialer, &beside, &domain, hosts, &recipient).await;
+                    let _ = answer.try_send(Some(said));
+                });
+            } else {
+                let _ = answer.try_send(None);
             }
             continue;
         }
@@ -70,12 +84,18 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
             }
         }
         Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
-        Request::Export(..) | Request::Show(..) => unreachable!("taken by the caller"),
+        Request::Export(..) | Request::Show(..) | Request::Try(..) => unreachable!("taken by the caller"),
         Request::Flush(domain, answer) => {
             let pending = if owns(shard, &domain) { flush(shard, &domain) } else { 0 };
             let _ = answer.try_send(pending);
         }
         Request::List(filter, answer) => drop(answer.try_send(view::list(shard, &filter).await)),
+        Request::Ordered(domain, is_rerouted, answer) => {
+            if owns(shard, &domain) {
+                shard.lanes.ordered(&domain, is_rerouted, shard.clock.now());
+            }
+            let _ = answer.try_send(());
+        }
         Request::Status(answer) => drop(answer.try_send(status(shard).await)),
         Request::Thaw(domain, answer) => {
             let was_frozen = owns(shard, &domain) && shard.lanes.thaw(&domain, shard.clock.now());

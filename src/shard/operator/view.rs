@@ -39,10 +39,16 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
     let is_protected = shard.snapshot.borrow().domain(name).is_some();
     let next_try = lane.as_ref().and_then(|lane| lane.next_try.get());
     let waits = lane.as_ref().is_some_and(|lane| lane.running.get());
+    let is_held = usage.orders.get().held_for(shard.wall_s().into()).is_some();
+    let state = match (is_protected, is_held) {
+        // H14: of a domain that is not configured nothing is tried.
+        (false, _) => State::Unknown,
+        (true, true) => State::Held,
+        (true, false) => health.state(),
+    };
     DomainStatus {
         name: name.to_string(),
-        // H14: of a domain that is not configured nothing is tried.
-        state: if is_protected { health.state() } else { State::Unknown },
+        state,
         backlog: accepted.saturating_sub(ended.iter().sum::<u64>() + held),
         bytes: usage.octets(),
         oldest_s: oldest.map_or(0, |oldest| shard.wall_s().saturating_sub(oldest).into()),
@@ -55,6 +61,7 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
         damaged,
         held,
         proxied: usage.passage.proxied(),
+        redirected: usage.redirected(),
         messages: usage.messages(),
         last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),
         next_try_s: next_try.filter(|_| waits && is_protected).map(|next| until(shard, next)),

@@ -16,7 +16,7 @@
 //! | defer | carried | another | free | defer |
 //! | defer | carried | another | not free | take all |
 //!
-//! *Free*: up, nothing waits in order, and nothing went wrong with it lately. *Trusted*: it lets us name this client, and there is a place to do
+//! *Free*: up, nothing waits in order, nothing went wrong with it lately, and the operator has not ordered otherwise. *Trusted*: it lets us name this client, and there is a place to do
 //! so. One that is carried stays so whatever changes meanwhile: what then goes wrong, goes wrong there. Who is deferred and comes back has
 //! his own table (`deferrals`).
 

@@ -144,14 +144,17 @@ impl Proxy {
         domain: &Domain,
         client: Option<&TrueClient>,
     ) -> Course {
-        let passage = &snapshot.usage_of(&domain.name).passage;
+        let usage = snapshot.usage_of(&domain.name);
+        let passage = &usage.passage;
         let is_here = self.upstream.as_ref().is_some_and(|upstream| *upstream.domain == *domain.name);
         let so_far = match &self.state {
             State::Undecided => SoFar::Nothing,
             State::Refused(_) | State::Carried(_) => SoFar::Carried(is_here),
             State::Owed | State::Whole => SoFar::Taken,
         };
-        let is_free = passage.is_free() && !passage.is_paused(shard.clock.now());
+        let is_free = passage.is_free()
+            && !passage.is_paused(shard.clock.now())
+            && usage.orders.get().lets_pass(shard.wall_s().into());
         let mut is_trusted = false;
         if domain.when_up == WhenUp::Proxy && so_far == SoFar::Nothing && is_free && passage.is_trusted() {
             is_trusted = client.is_some_and(|client| self.has_upstream(shard, &domain.name, client));

@@ -65,7 +65,8 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         return Said::Nothing;
     };
     // It may have waited for its place until others knew better.
-    if !known.can_be_asked(shard.clock.now()) {
+    let is_held = snapshot.usage_of(&question.domain).orders.get().held_for(shard.wall_s().into()).is_some();
+    if is_held || !known.can_be_asked(shard.clock.now()) {
         return Said::Unreachable;
     }
     let way = Way { shard, dialer, domain, lane: None, insists: true, window: Window::default() };

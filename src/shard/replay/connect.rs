@@ -91,6 +91,10 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
 
     async fn primaries(&self, hostname: &str) -> Result<Cow<'_, [Primary]>, Unserved> {
         let (domain, lookup) = (&self.domain.name, &self.shard.lookup);
+        // Mail only: what primaries are asked for other reasons is not for whoever stands in for them.
+        if let Some(redirect) = self.lane.and_then(|lane| lane.usage.orders.get().redirect.clone()) {
+            return Ok(Cow::Owned(redirect.to));
+        }
         match route::primaries(domain, &self.domain.primaries, hostname, lookup).await {
             Ok(primaries) => return Ok(primaries),
             Err(NoRoute::Lookup(error)) => {

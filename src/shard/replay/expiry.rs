@@ -107,7 +107,7 @@ async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<E
             if is_last {
                 lane.usage.lower(stored_octets(&entry));
             }
-            notice::expired(shard, lane, place, looking, &ordinals, said).await;
+            notice::give_up(shard, lane, place, looking, &ordinals, said, notice::Why::Expired).await;
             continue;
         }
         let queue_id = names.queue_id(place).await.map(|queue_id| queue_id.to_string());

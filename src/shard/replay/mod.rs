@@ -20,13 +20,14 @@ mod lane;
 mod late;
 mod learn;
 pub(super) mod names;
-mod notice;
+pub(super) mod notice;
 mod outcome;
 mod profile;
 mod proxied;
 mod race;
 mod route;
 pub(super) mod settle;
+mod trial;
 mod watch;
 
 use super::link::{Dialer, Spawn};
@@ -43,6 +44,7 @@ pub(super) use proxied::carry;
 use std::rc::Rc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+pub(super) use trial::test_message;
 
 /// Starts tasks for lanes that have mail, behind the end of what `unsettled` has of a life before, until the shard shuts down.
 pub(super) async fn start_lanes<D: Disk, C: Clock, N: Dialer, S: Spawn>(

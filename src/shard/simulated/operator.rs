@@ -47,7 +47,7 @@ async fn start(
     let shard = node::start(disk, clock, spawn, primary, Plan::one_shard()).await.remove(0);
     let (asking, mut asked) = channels(1);
     let requests = asked.pop().expect("one a shard");
-    spawn.spawn(operator::run(Rc::clone(&shard), requests, spawn.clone()));
+    spawn.spawn(operator::run(Rc::clone(&shard), requests, primary.clone(), spawn.clone()));
     (shard, asking)
 }
 
@@ -110,7 +110,7 @@ async fn operate(shard: Rc<SimShard>, shards: Shards, world: Rc<World>, spawn: S
             Action::Discard | Action::Delete => {
                 world.known.borrow_mut().removed.insert(subject.clone(), false);
             }
-            Action::Hold => {}
+            Action::Bounce | Action::Hold => {}
         }
         let done = act(&shards, action, Selection::Id(id, None)).await;
         let is_done = done.is_some_and(|done| done.messages == 1);

@@ -145,6 +145,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let bounced = count(Outcome::Bounced) + verdict.owed.len();
         let counters = &self.shard.counters;
         counters.delivered.add(delivered as u64);
+        let is_redirected = self.round.standing.borrow().redirect.is_some();
+        if is_redirected {
+            self.lane.usage.note_redirected(delivered as u64);
+        }
         counters.held.add(held as u64);
         counters.bounced.add(count(Outcome::Bounced) as u64);
         counters.discarded.add(count(Outcome::Discarded) as u64);
@@ -159,6 +163,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             () if bounced > 0 => "refused by the primary: its sender wants no notice",
             () if deferred > 0 => "deferred by the primary",
             () if !verdict.untried.is_empty() => "not sent: the session ended",
+            () if is_redirected => "handed over, to where it was redirected",
             () => "handed over",
         };
         let (from, code) = (job.reverse_path.as_str(), verdict.code);

@@ -22,11 +22,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.lane.guard.borrow_mut().outage();
         }
         if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
-            known.set_outage(health.is_outage());
+            // Of hosts that stand in for the primaries nothing is learned.
+            known.set_outage(health.is_outage() || self.is_redirected());
         }
         // What a primary of another configuration is like says nothing of those that are in force.
         if core::ptr::eq(snapshot, &raw const **self.shard.snapshot.borrow()) {
-            self.lane.usage.passage.set_up(health == Health::Up);
+            self.lane.usage.passage.set_up(health == Health::Up && !self.is_redirected());
         }
         if health == before {
             return;

@@ -18,13 +18,14 @@ use super::delivery::Delivery;
 use crate::bridge::Snapshot;
 use crate::bridge::operator::Failure;
 use crate::config::Domain;
-use crate::limits::RECONNECT_PAUSE;
+use crate::limits::{ORDER_LOOK_INTERVAL, RECONNECT_PAUSE};
 use crate::shard::backlog::{Due, Health, Lane, Pace, Place, Sign, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use crate::smtp::Moment;
 use crate::smtp::client::Window;
 use core::cell::Cell;
+use core::time::Duration;
 use futures_lite::future::or;
 use round::Round;
 use std::rc::Rc;
@@ -117,6 +118,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
                 }
                 break;
             }
+            Due::At(_) | Due::Now if task.held_for().is_some() => task.wait_for_orders(stirred).await,
             Due::At(moment) if !task.lane.guard.borrow().is_frozen() => {
                 let sleep = task.shard.clock.sleep(moment.saturating_sub(now));
                 or(sleep, or(stirred, arrived)).await;
@@ -131,6 +133,23 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// The last stamp that may go: while a shard is missing, what came after its last known message waits (H2).
     fn limit(&self) -> Stamp {
         self.shard.frontier.held_back_above().unwrap_or(Stamp(u64::MAX))
+    }
+
+    /// How long the operator has nothing handed over.
+    fn held_for(&self) -> Option<Duration> {
+        self.lane.usage.orders.get().held_for(self.shard.wall_s().into())
+    }
+
+    /// Whether mail goes to other hosts than the primaries.
+    fn is_redirected(&self) -> bool {
+        self.lane.usage.orders.get().redirect.is_some()
+    }
+
+    /// Sleeps while that holds, and looks at it now and then: wall time may be set.
+    async fn wait_for_orders(&self, stirred: Wait<'_>) {
+        let Some(held) = self.held_for() else { return };
+        self.lane.next_try.set(Some(self.shard.clock.now() + held));
+        or(self.shard.clock.sleep(held.min(ORDER_LOOK_INTERVAL)), stirred).await;
     }
 
     /// One try: the first primary that answers gets the queue; if none does, a pause.
@@ -173,6 +192,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let mut place = self.shard.places.take(self.lane.health.get().is_outage()).await;
         let mut is_first = true;
         loop {
+            let standing = self.lane.usage.orders.get();
             let is_careful = self.cautious.get() || self.suspect.get().is_some();
             let window = if is_careful { Window::cautious() } else { Window::default() };
             let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
@@ -197,7 +217,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             let profile = delivery.profile();
             self.lane.pacing.borrow_mut().set_rate(profile.rate());
-            self.round.begin(profile);
+            self.round.begin(profile, standing);
             self.drain(delivery, snapshot, domain, false).await;
             let ended = self.round.over().await;
             self.close_round(ended, domain);

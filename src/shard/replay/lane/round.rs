@@ -6,10 +6,12 @@
 
 use super::Ended;
 use super::order::{ConnectionId, Order};
+use crate::bridge::Standing;
 use crate::shard::replay::delivery::Job;
 use crate::shard::replay::profile::Profile;
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
+use std::sync::Arc;
 use storage::disk::Disk;
 use storage::notify::Notify;
 
@@ -18,6 +20,8 @@ pub(super) struct Round<D: Disk> {
     pub(super) order: RefCell<Order<Job<D>>>,
     /// Who the primary is.
     pub(super) profile: Cell<Profile>,
+    /// What the operator has ordered, as it was when the round began.
+    pub(super) standing: RefCell<Arc<Standing>>,
     /// A ticket, or a connection, is gone; or more was read.
     pub(super) changed: Notify,
     /// When a message that waits for a rate may go.
@@ -40,6 +44,7 @@ impl<D: Disk> Default for Round<D> {
         Self {
             order: RefCell::default(),
             profile: Cell::new(Profile::Other),
+            standing: RefCell::default(),
             changed: Notify::default(),
             paced: Cell::default(),
             open: Cell::default(),
@@ -54,9 +59,10 @@ impl<D: Disk> Default for Round<D> {
 
 impl<D: Disk> Round<D> {
     /// The first connection serves.
-    pub(super) fn begin(&self, profile: Profile) {
+    pub(super) fn begin(&self, profile: Profile, standing: Arc<Standing>) {
         assert_eq!((self.open.get(), self.serving.get()), (0, 0), "one round at a time");
         self.profile.set(profile);
+        self.standing.replace(standing);
         self.had_company.set(false);
         self.ending.set(None);
         self.left.set(None);

@@ -164,6 +164,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if self.shard.is_shutting_down() || !Arc::ptr_eq(member.snapshot, &self.shard.snapshot.borrow()) {
             self.round.end_all(Ended::Interrupted);
         }
+        let standing = self.lane.usage.orders.get();
+        let is_held = standing.held_for(self.shard.wall_s().into()).is_some();
+        if is_held || !Arc::ptr_eq(&standing, &self.round.standing.borrow()) {
+            self.round.end_all(Ended::Interrupted);
+        }
         if self.lane.guard.borrow().is_frozen() {
             self.round.end_all(Ended::Frozen);
         }

@@ -31,7 +31,7 @@ use core::net::SocketAddr;
 pub use found::Found;
 pub(in crate::shard) use found::found;
 pub(in crate::shard) use found::{Unsettled, settle as settle_found, take as take_found};
-pub(in crate::shard) use pay::{expired, pay};
+pub(in crate::shard) use pay::{Why, give_up, pay};
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
@@ -66,6 +66,8 @@ pub(in crate::shard) enum Cause {
     Expired,
     /// The primary refused it.
     Refused { host: SocketAddr, reply: ReceivedReply },
+    /// An operator gave it up.
+    Returned,
 }
 
 /// While it is there, no notice about the message leaves.

@@ -52,57 +52,109 @@ pub(in crate::shard) async fn pay<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lan
     end(&shard, &lane, debt, made).await;
 }
 
-/// What becomes of units that are past their time, where their senders are to be told as far as they may.
+/// Why units end without another try.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::shard) enum Why {
+    /// They are past their time.
+    Expired,
+    /// An operator gave them up.
+    Returned,
+}
+
+impl Why {
+    /// How one ends whose sender is told nothing.
+    const fn silent(self) -> Outcome {
+        match self {
+            Self::Expired => Outcome::Expired,
+            Self::Returned => Outcome::Bounced,
+        }
+    }
+
+    const fn cause(self) -> Cause {
+        match self {
+            Self::Expired => Cause::Expired,
+            Self::Returned => Cause::Returned,
+        }
+    }
+
+    const fn silent_words(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Returned => "its sender wants no notice",
+        }
+    }
+
+    /// For the log.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Expired => "past its retention",
+            Self::Returned => "given up by an operator",
+        }
+    }
+}
+
+/// What became of them, in units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(in crate::shard) struct GivenUp {
+    /// They ended.
+    pub(in crate::shard) ended: usize,
+    /// They are held: nothing proves that the sender is himself, or no notice can be made.
+    pub(in crate::shard) held: usize,
+}
+
+/// What becomes of units that end without another try, where their senders are to be told as far as they may.
 ///
 /// The queue has let go of them; each has a durable fact on return, or the shard has ended.
-pub(in crate::shard) async fn expired<D: Disk, C: Clock>(
+pub(in crate::shard) async fn give_up<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     lane: &Lane,
     place: Place,
     looking: &Guard,
     ordinals: &[u16],
     said: u32,
-) {
-    let entry = place.1;
+    why: Why,
+) -> GivenUp {
+    let all_held = GivenUp { ended: 0, held: ordinals.len() };
+    let (entry, words) = (place.1, why.words());
     let source = match read(shard, place).await {
         Ok(source) => source,
         Err(error) => {
-            tracing::error!(domain = %lane.domain, stamp = entry.stamp.0, %error, "past its retention, and cannot be read: held");
-            return hold(shard, lane, place, looking, ordinals, said).await;
+            tracing::error!(domain = %lane.domain, stamp = entry.stamp.0, %error, "{words}, and cannot be read: held");
+            hold(shard, lane, place, looking, ordinals, said).await;
+            return all_held;
         }
     };
     // Looked at when it was made a source.
-    let Ok(message) = source.frame.message() else { return };
+    let Ok(message) = source.frame.message() else { return all_held };
     let proof = Proof::of(said, &entry, false, shard.wall_s());
     let has_room = super::has_room(shard);
     let (mut owed, mut silent, mut held) = (Vec::new(), Vec::new(), Vec::new());
     let addressees = addressees(&message, ordinals);
     if addressees.len() != ordinals.len() {
-        tracing::error!(domain = %lane.domain, stamp = entry.stamp.0, "past its retention, and has other recipients than its entry: held");
-        return hold(shard, lane, place, looking, ordinals, said).await;
+        tracing::error!(domain = %lane.domain, stamp = entry.stamp.0, "{words}, and has other recipients than its entry: held");
+        hold(shard, lane, place, looking, ordinals, said).await;
+        return all_held;
     }
     for (ordinal, addressee) in ordinals.iter().zip(addressees) {
         match bounce(message.reverse_path, addressee.dsn.notify, proof) {
-            Bounce::Notice if has_room => {
-                owed.push(Owed { ordinal: *ordinal, code: 0, cause: Cause::Expired })
-            }
+            Bounce::Notice if has_room => owed.push(Owed { ordinal: *ordinal, code: 0, cause: why.cause() }),
             Bounce::Silent => silent.push(*ordinal),
             Bounce::Notice | Bounce::Hold | Bounce::Wait => held.push(*ordinal),
         }
     }
     let queue_id = source.frame.header.queue_id.to_string();
-    for (units, event) in [
-        (owed.len(), "past its retention: its sender is told"),
-        (silent.len(), "past its retention: expired"),
-        (held.len(), "past its retention: held"),
-    ] {
+    for (units, event) in
+        [(owed.len(), "its sender is told"), (silent.len(), why.silent_words()), (held.len(), "held")]
+    {
         if units > 0 {
-            tracing::info!(queue_id, domain = %lane.domain, received_s = entry.received_s, units, "{event}");
+            tracing::info!(queue_id, domain = %lane.domain, received_s = entry.received_s, units, "{words}: {event}");
         }
     }
+    let given_up = GivenUp { ended: owed.len() + silent.len(), held: held.len() };
     if !silent.is_empty() {
-        shard.counters.expired.add(silent.len() as u64);
-        let fact = |ordinal: &u16| fact(place, *ordinal, Outcome::Expired, 0);
+        let counter = if why == Why::Expired { &shard.counters.expired } else { &shard.counters.bounced };
+        counter.add(silent.len() as u64);
+        let fact = |ordinal: &u16| fact(place, *ordinal, why.silent(), 0);
         let facts = silent.iter().map(fact).collect();
         settle::settle(shard, lane, &[Settlement { place, facts, looking: looking.clone() }]).await;
     }
@@ -112,12 +164,22 @@ pub(in crate::shard) async fn expired<D: Disk, C: Clock>(
     if !owed.is_empty() {
         let debt = Debt { said, ..Debt::new(shard, lane, place, looking, owed) };
         let made = make(shard, lane, &debt, &source).await;
-        end(shard, lane, debt, made).await;
+        if !end(shard, lane, debt, made).await {
+            return all_held;
+        }
     }
+    given_up
 }
 
-async fn end<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, debt: Debt, made: Result<QueueId, Unmade>) {
+/// Returns whether the notice was made.
+async fn end<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    lane: &Lane,
+    debt: Debt,
+    made: Result<QueueId, Unmade>,
+) -> bool {
     let Debt { place, units, said, looking, owing, _telling } = debt;
+    let is_made = made.is_ok();
     match made {
         Ok(notice) => {
             tracing::info!(%notice, domain = %lane.domain, units = units.len(), "a notice to the sender is made");
@@ -128,7 +190,7 @@ async fn end<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, debt: Debt, ma
             if !settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await {
                 // The process ends, and the next start settles them by the notice, which must not leave before.
                 core::mem::forget(owing);
-                return;
+                return true;
             }
         }
         // The process ends: the next start tries them again.
@@ -142,6 +204,7 @@ async fn end<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, debt: Debt, ma
     }
     // From here on it may leave.
     drop(owing);
+    is_made
 }
 
 /// Units that are in no list are held after all.
@@ -281,6 +344,7 @@ fn written<D: Disk, C: Clock>(
             original,
             fate: match &unit.cause {
                 Cause::Expired => Fate::Expired,
+                Cause::Returned => Fate::Returned,
                 Cause::Refused { reply, .. } => {
                     Fate::Refused(Answer { host, code: reply.code, enhanced, text: &reply.text })
                 }

@@ -1,6 +1,8 @@
 //! The admin API and the commands over it, with the real server: who may ask, what is told, what is done to mail, and
 //! that none of it costs mail anything.
 
+mod orders;
+
 use super::harness::client::Client;
 use super::harness::*;
 use serde_json::{Value, json};
