@@ -195,7 +195,7 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Authentication-Results at replay, MTA-STS and DANE, "relayed" notices, fingerprints and copies kept; of the admin side
+//! Authentication-Results at replay, MTA-STS and DANE, fingerprints and copies kept; of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, replay, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.

@@ -49,6 +49,11 @@ impl Settlements {
         gathering.len() == 1
     }
 
+    /// A message that was taken is settled by others, behind something else; the counterpart is [`Self::written`].
+    pub(in crate::shard) fn owe(&self) {
+        self.outstanding.set(self.outstanding.get() + 1);
+    }
+
     /// Completes when there is company enough.
     pub(in crate::shard) fn enough(&self) -> Wait<'_> {
         let enough = self.enough.wait();

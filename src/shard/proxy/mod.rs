@@ -221,7 +221,14 @@ impl Proxy {
         };
         let answer = self.ask(|answer| Command::Recipient(recipient, until, answer)).await;
         let State::Carried(carried) = &mut self.state else { return Judged::Ours };
-        let Answer::Reply(reply) = answer else { return self.failed(shard, snapshot, domain) };
+        let reply = match answer {
+            Answer::Reply(reply) => reply,
+            Answer::Unfit => {
+                self.take_whole();
+                return Judged::Ours;
+            }
+            Answer::Gone | Answer::Late | Answer::Written => return self.failed(shard, snapshot, domain),
+        };
         if reply.is_positive() {
             carried.outcomes.push((mailbox, RecipientOutcome::NotTried));
             snapshot.usage_of(&domain.name).passage.note_accepted();

@@ -65,6 +65,12 @@ pub(super) fn bounce(reverse_path: &str, notify: Notify, proof: Proof) -> Bounce
     }
 }
 
+/// Whether a sender is told that the primary took a unit, which passes no DSN parameters on (RFC 3461 5.2.2): only who asked for it by
+/// NOTIFY=SUCCESS, and is proven by then. Nothing waits for that.
+pub(super) fn wants_relayed(reverse_path: &str, notify: Notify, proof: Proof) -> bool {
+    !reverse_path.is_empty() && notify.wants_success() && proof == Proof::Proven
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +98,27 @@ mod tests {
                 PROOFS.map(|proof| bounce(reverse_path, notify, proof)),
                 expected,
                 "{reverse_path} {notify}"
+            );
+        }
+    }
+
+    #[test]
+    fn p5_good_news_goes_to_the_proven_who_asked_for_it() {
+        for (reverse_path, notify, proof, expected) in [
+            ("a@b.test", 2, Proof::Proven, true),
+            ("a@b.test", 6, Proof::Proven, true),
+            ("a@b.test", 0, Proof::Proven, false),
+            ("a@b.test", 1, Proof::Proven, false),
+            ("a@b.test", 4, Proof::Proven, false),
+            ("a@b.test", 2, Proof::Awaited, false),
+            ("a@b.test", 2, Proof::Unproven, false),
+            ("", 2, Proof::Proven, false),
+        ] {
+            let notify = Notify::from_bits(notify).unwrap();
+            assert_eq!(
+                wants_relayed(reverse_path, notify, proof),
+                expected,
+                "{reverse_path} {notify} {proof:?}"
             );
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct Verdict {
     pub(super) facts: Vec<Fact>,
     /// Units that end with a notice about them, and what was said.
     pub(super) owed: Vec<(u16, ReceivedReply)>,
+    /// Units that the primary took, of which their sender is to be told, and what was said.
+    pub(super) relayed: Vec<(u16, ReceivedReply)>,
     /// Ordinals that the primary put off (4xx).
     pub(super) deferred: Vec<u16>,
     /// Ordinals that it refused in a way that the guard does not take for final, or whose sender is about to be known.
@@ -35,25 +37,37 @@ impl Verdict {
             || !self.untried.is_empty()
             || !self.unknown.is_empty()
     }
+
+    /// Whether the primary took a unit.
+    pub(super) fn got_through(&self) -> bool {
+        self.delivered() > 0
+    }
+
+    /// Units that it took.
+    pub(super) fn delivered(&self) -> usize {
+        self.relayed.len() + self.facts.iter().filter(|fact| fact.outcome == Outcome::Delivered).count()
+    }
 }
 
 /// The verdict for the units `ordinals` of the message `stamp`, in the order in which they were sent, as are the rulings
-/// on those that were refused, and what becomes of them if they are bounced.
+/// on those that were refused, what becomes of them if they are bounced, and whether the sender of one that was taken is told.
 pub(super) fn judge(
     stamp: Stamp,
     ordinals: &[u16],
     outcome: &TransactionOutcome,
     rulings: &[Ruling],
     on_reject: OnReject,
-    bounces: &[Bounce],
+    (bounces, relays): (&[Bounce], &[bool]),
 ) -> Verdict {
     assert_eq!(ordinals.len(), outcome.recipients.len(), "one outcome a recipient");
     assert_eq!((ordinals.len(), ordinals.len()), (rulings.len(), bounces.len()), "one ruling a recipient");
+    assert_eq!(ordinals.len(), relays.len(), "one wish a recipient");
     let mut verdict = Verdict::default();
-    let each = ordinals.iter().zip(&outcome.recipients).zip(rulings.iter().zip(bounces));
-    for ((ordinal, result), (ruling, bounce)) in each {
+    let each = ordinals.iter().zip(&outcome.recipients).zip(rulings.iter().zip(bounces).zip(relays));
+    for ((ordinal, result), ((ruling, bounce), is_told)) in each {
         let fact = |outcome, code| Fact { stamp, ordinal: *ordinal, outcome, code };
         match result {
+            RecipientOutcome::Delivered(reply) if *is_told => verdict.relayed.push((*ordinal, reply.clone())),
             RecipientOutcome::Delivered(reply) => verdict.facts.push(fact(Outcome::Delivered, reply.code)),
             RecipientOutcome::Deferred { reply, .. } => {
                 verdict.deferred.push(*ordinal);
@@ -107,10 +121,14 @@ mod tests {
             ],
         };
         let (settle, hold) = ([Ruling::Settle; 5], [Bounce::Notice; 5]);
-        let verdict = judge(Stamp(9), &[0, 1, 2, 3, 4], &outcome, &settle, OnReject::Hold, &hold);
+        let told = (&hold[..], &[false; 5][..]);
+        let verdict = judge(Stamp(9), &[0, 1, 2, 3, 4], &outcome, &settle, OnReject::Hold, told);
         let decided: Vec<_> = verdict.facts.iter().map(|fact| (fact.ordinal, fact.outcome)).collect();
         assert_eq!(decided, [(0, Outcome::Delivered), (2, Outcome::Held)]);
         assert_eq!((verdict.deferred, verdict.untried, verdict.unknown), (vec![1], vec![3], vec![4]));
+        let told = (&hold[..], &[true; 5][..]);
+        let verdict = judge(Stamp(9), &[0, 1, 2, 3, 4], &outcome, &settle, OnReject::Hold, told);
+        assert_eq!((verdict.relayed.len(), verdict.facts.len(), verdict.delivered()), (1, 1, 1));
         let refused = TransactionOutcome { recipients: vec![outcome.recipients[2].clone()] };
         for (ruling, on_reject, bounce, decided, is_open) in [
             (Ruling::Settle, OnReject::Discard, Bounce::Notice, Some(Outcome::Discarded), false),
@@ -125,7 +143,7 @@ mod tests {
             (Ruling::Park, OnReject::Bounce, Bounce::Silent, None, true),
             (Ruling::Hold, OnReject::Bounce, Bounce::Notice, Some(Outcome::Held), false),
         ] {
-            let verdict = judge(Stamp(9), &[2], &refused, &[ruling], on_reject, &[bounce]);
+            let verdict = judge(Stamp(9), &[2], &refused, &[ruling], on_reject, (&[bounce], &[true]));
             assert_eq!(verdict.facts.first().map(|fact| fact.outcome), decided, "{ruling:?} {bounce:?}");
             assert_eq!(verdict.is_open(), is_open, "{ruling:?} {bounce:?}");
             assert_eq!(verdict.owed.len(), usize::from(decided.is_none() && !is_open));

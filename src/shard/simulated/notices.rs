@@ -2,6 +2,8 @@
 //!
 //! Primary and smarthost are the same host here; what it took for `example.org` are notices.
 
+mod relayed;
+
 use super::manner::{Act, At, Manner, Turn};
 use super::node::{self, Plan};
 use super::primary::{Primary, Taken, primary_of};

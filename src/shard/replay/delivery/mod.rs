@@ -142,6 +142,11 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.host
     }
 
+    /// Whether it takes what a sender wants to be told, and will tell him (RFC 3461 5.2.1).
+    pub(in crate::shard) fn passes_dsn(&self) -> bool {
+        self.session.capabilities().dsn
+    }
+
     /// Whether the peer calls itself `hostname` in its greeting (RFC 5321 4.2).
     pub(super) fn greets_as(&self, hostname: &str) -> bool {
         let name = self.session.greeting().split_ascii_whitespace().next();

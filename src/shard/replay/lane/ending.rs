@@ -1,6 +1,6 @@
 //! What becomes of a message that was in flight: learned from, told, settled, put in order again or aside.
 
-use super::super::bounce::{Bounce, Proof, bounce};
+use super::super::bounce::{Bounce, Proof, bounce, wants_relayed};
 use super::super::damage::{self, Remains};
 use super::super::delivery::{Delivery, Done, Fault, Job};
 use super::super::learn::learn;
@@ -61,13 +61,24 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         let is_taken = outcome.recipients.iter().any(|to| matches!(to, RecipientOutcome::Delivered(_)));
         let rulings = self.weigh(&job, &outcome, fault, domain);
-        let bounces = self.bounces(&job, domain);
-        let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, &bounces);
+        let (bounces, relays) = self.bounces(&job, domain, delivery.passes_dsn());
+        let told = (&bounces[..], &relays[..]);
+        let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, told);
         self.tell(&job, &verdict);
         let owed = self.owed(&job, &verdict, delivery.host());
+        let relayed = self.relayed(&job, &verdict, delivery.host());
         let mut ended = self.apply(&job, verdict, fault, ending, domain);
         if let Some(debt) = owed {
             self.spawn.spawn(notice::pay(Rc::clone(&self.shard), Rc::clone(&self.lane), debt));
+        }
+        if let Some(debt) = relayed {
+            let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
+            lane.settlements.owe();
+            self.spawn.spawn(async move {
+                notice::pay(shard, Rc::clone(&lane), debt).await;
+                lane.settlements.written(1);
+                lane.settled.notify_all();
+            });
         }
         if fault == Fault::Another && delivery.is_alive() {
             // Its client cannot be named in this session.
@@ -115,8 +126,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
     }
 
-    /// What becomes of each recipient if it is refused for good and to be bounced.
-    fn bounces(&self, job: &Job<D>, domain: &Domain) -> Vec<Bounce> {
+    /// What becomes of each recipient if it is refused for good and to be bounced; and whether its sender is told if it is taken.
+    fn bounces(&self, job: &Job<D>, domain: &Domain, passes_dsn: bool) -> (Vec<Bounce>, Vec<bool>) {
         let entry = &job.place.1;
         let said = self.lane.queue.borrow().authentication(entry.stamp);
         let proof = Proof::of(said, entry, domain.authenticate, self.shard.wall_s());
@@ -125,7 +136,20 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Bounce::Notice if !has_room => Bounce::Hold,
             bounce => bounce,
         };
-        job.notify.iter().map(of).collect()
+        let is_told =
+            |notify: &Notify| !passes_dsn && has_room && wants_relayed(&job.reverse_path, *notify, proof);
+        (job.notify.iter().map(of).collect(), job.notify.iter().map(is_told).collect())
+    }
+
+    /// The notice of what was taken that this answer makes us owe.
+    fn relayed(&self, job: &Job<D>, verdict: &Verdict, host: SocketAddr) -> Option<Debt> {
+        let unit = |(ordinal, reply): &(u16, ReceivedReply)| Owed {
+            ordinal: *ordinal,
+            code: reply.code,
+            cause: Cause::Relayed { host, reply: reply.clone() },
+        };
+        let units: Vec<Owed> = verdict.relayed.iter().map(unit).collect();
+        (!units.is_empty()).then(|| Debt::new(&self.shard, &self.lane, job.place, &job.looking, units))
     }
 
     /// The notice that this answer of the host makes us owe.
@@ -141,7 +165,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
 
     fn tell(&self, job: &Job<D>, verdict: &Verdict) {
         let count = |outcome| verdict.facts.iter().filter(|fact| fact.outcome == outcome).count();
-        let (delivered, held) = (count(Outcome::Delivered), count(Outcome::Held));
+        let (delivered, held) = (verdict.delivered(), count(Outcome::Held));
         let bounced = count(Outcome::Bounced) + verdict.owed.len();
         let counters = &self.shard.counters;
         counters.delivered.add(delivered as u64);
@@ -186,11 +210,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     ) -> Option<Ended> {
         let (place, entry) = (job.place, job.place.1);
         let (now, retry_interval) = (self.shard.clock.now(), domain.retry_interval);
-        let got_through = verdict.facts.iter().any(|fact| fact.outcome == Outcome::Delivered);
+        let got_through = verdict.got_through();
         let mut queue = self.lane.queue.borrow_mut();
-        for ordinal in
-            verdict.facts.iter().map(|fact| fact.ordinal).chain(verdict.owed.iter().map(|owed| owed.0))
-        {
+        let told = verdict.owed.iter().chain(&verdict.relayed).map(|owed| owed.0);
+        for ordinal in verdict.facts.iter().map(|fact| fact.ordinal).chain(told) {
             queue.decide(&entry, ordinal);
         }
         let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);

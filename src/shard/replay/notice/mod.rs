@@ -10,6 +10,8 @@
 //!   units that it is about. It is durable before they are settled, and leaves when that is durable too. So after a crash either there is no
 //!   notice, and the units are tried again; or there is one, and the start settles them before anything else is done with
 //!   them. Never is there a unit that is bounced without its notice, and never are there two notices about a unit.
+//! - A unit that was handed over, and whose sender is to be told so, ends as any other: settled behind its notice, delivered. Where that cannot be made it is
+//!   settled without; meanwhile it counts as what a crash repeats (P4).
 //! - What cannot be made is not given up: a full disk, a record that cannot be read, too many notices
 //!   ([`NOTICES_QUEUED_MAX`]): the units are held for the operator.
 //! - A notice goes to the smarthost, else to the mail exchangers of whom it is for; to the primaries where that is a protected
@@ -35,6 +37,7 @@ pub(in crate::shard) use pay::{Why, give_up, pay};
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::format::journal_entry::Outcome;
 
 /// A notice that is owed, until it is durable and so is the end of its units.
 #[derive(Debug)]
@@ -66,6 +69,8 @@ pub(in crate::shard) enum Cause {
     Expired,
     /// The primary refused it.
     Refused { host: SocketAddr, reply: ReceivedReply },
+    /// The primary took it, and passes no DSN parameters on.
+    Relayed { host: SocketAddr, reply: ReceivedReply },
     /// An operator gave it up.
     Returned,
 }
@@ -79,6 +84,14 @@ struct Owing {
 }
 
 impl Debt {
+    /// How its units end.
+    fn outcome(&self) -> Outcome {
+        match self.units.first().map(|unit| &unit.cause) {
+            Some(Cause::Relayed { .. }) => Outcome::Delivered,
+            _ => Outcome::Bounced,
+        }
+    }
+
     /// The units are decided, and in no list of the queue any more.
     pub(in crate::shard) fn new<D: Disk, C: Clock>(
         shard: &Shard<D, C>,

@@ -178,15 +178,17 @@ async fn end<D: Disk, C: Clock>(
     debt: Debt,
     made: Result<QueueId, Unmade>,
 ) -> bool {
+    let outcome = debt.outcome();
     let Debt { place, units, said, looking, owing, _telling } = debt;
     let is_made = made.is_ok();
     match made {
         Ok(notice) => {
             tracing::info!(%notice, domain = %lane.domain, units = units.len(), "a notice to the sender is made");
             shard.counters.notices.add(1);
-            shard.counters.bounced.add(units.len() as u64);
-            let fact = |unit: &Owed| fact(place, unit.ordinal, Outcome::Bounced, unit.code);
-            let facts = units.iter().map(fact).collect();
+            if outcome == Outcome::Bounced {
+                shard.counters.bounced.add(units.len() as u64);
+            }
+            let facts = facts(place, &units, outcome);
             if !settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await {
                 // The process ends, and the next start settles them by the notice, which must not leave before.
                 core::mem::forget(owing);
@@ -195,6 +197,11 @@ async fn end<D: Disk, C: Clock>(
         }
         // The process ends: the next start tries them again.
         Err(Unmade::Append(AppendError::Closed)) => {}
+        Err(error) if outcome == Outcome::Delivered => {
+            tracing::warn!(domain = %lane.domain, stamp = place.1.stamp.0, %error, "handed over; its sender cannot be told");
+            let facts = facts(place, &units, outcome);
+            settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await;
+        }
         Err(error) => {
             let (domain, units_held) = (&lane.domain, units.len());
             tracing::warn!(%domain, stamp = place.1.stamp.0, %error, units_held, "no notice can be made: held");
@@ -231,6 +238,10 @@ async fn hold<D: Disk, C: Clock>(
     shard.counters.held.add(ordinals.len() as u64);
     let facts = ordinals.iter().map(|ordinal| fact(place, *ordinal, Outcome::Held, 0)).collect();
     settle::settle(shard, lane, &[Settlement { place, facts, looking: looking.clone() }]).await;
+}
+
+fn facts(place: Place, units: &[Owed], outcome: Outcome) -> Vec<Fact> {
+    units.iter().map(|unit| fact(place, unit.ordinal, outcome, unit.code)).collect()
 }
 
 const fn fact(place: Place, ordinal: u16, outcome: Outcome, code: u16) -> Fact {
@@ -273,7 +284,7 @@ async fn make<D: Disk, C: Clock>(
         domain: lane.domain.as_ref().into(),
         stamp: debt.place.1.stamp,
         ordinals: debt.units.iter().map(|unit| unit.ordinal).collect(),
-        outcome: Outcome::Bounced,
+        outcome: debt.outcome(),
     };
     let envelope = Envelope {
         reverse_path: "",
@@ -348,6 +359,9 @@ fn written<D: Disk, C: Clock>(
                 Cause::Refused { reply, .. } => {
                     Fate::Refused(Answer { host, code: reply.code, enhanced, text: &reply.text })
                 }
+                Cause::Relayed { reply, .. } => {
+                    Fate::Relayed(Answer { host, code: reply.code, enhanced, text: &reply.text })
+                }
             },
         })
         .collect();
@@ -373,7 +387,9 @@ fn written<D: Disk, C: Clock>(
 /// What a host is called in a notice (RFC 3464 2.3.5: an address literal where no name is known for certain), and its enhanced
 /// code.
 fn named(cause: &Cause) -> (String, String) {
-    let Cause::Refused { host, reply } = cause else { return Default::default() };
+    let (Cause::Refused { host, reply } | Cause::Relayed { host, reply }) = cause else {
+        return Default::default();
+    };
     let enhanced = reply.enhanced.map(|code| code.to_string()).unwrap_or_default();
     (literal(*host), enhanced)
 }
