@@ -5,6 +5,7 @@
 //! seconds since 1970.
 
 pub mod authentication;
+pub mod authentication_results;
 pub mod dsn;
 pub mod received;
 pub mod tls;

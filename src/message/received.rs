@@ -120,7 +120,7 @@ fn received_fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Fields of a header section: a line that begins with white space goes on with the field before it.
-fn fields(mut section: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn fields(mut section: &[u8]) -> impl Iterator<Item = &[u8]> {
     core::iter::from_fn(move || {
         let mut end = line_len(section)?;
         while matches!(section.get(end), Some(b' ' | b'\t')) {

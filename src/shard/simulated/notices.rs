@@ -2,6 +2,7 @@
 //!
 //! Primary and smarthost are the same host here; what it took for `example.org` are notices.
 
+mod origin;
 mod relayed;
 
 use super::manner::{Act, At, Manner, Turn};

@@ -1,13 +1,17 @@
 //! A message on its way to a primary: owned, so that several are under way at a time.
 
 use super::super::addressee::{Addressee, addressees};
+use crate::message::authentication::Verdict;
+use crate::message::authentication_results::{Origin, field, forged};
 use crate::shard::backlog::Place;
 use crate::shard::epoch::Guard;
 use crate::smtp::client::TrueClient;
 use crate::smtp::dsn::Notify;
+use core::ops::Range;
+use std::borrow::Cow;
 use storage::disk::Disk;
 use storage::error::ReadError;
-use storage::format::message::{MessageView, Protocol};
+use storage::format::message::{ChunkReference, MessageView, Protocol};
 use storage::position::{QueueId, Stamp};
 use storage::reader::{OctetsOf, StoredFrame};
 
@@ -28,6 +32,10 @@ pub(in crate::shard) struct Job<D: Disk> {
     pub(in crate::shard) notify: Vec<Notify>,
     /// It is a notice of ours, about units of this domain and this message.
     pub(in crate::shard) notice: Option<(String, Stamp)>,
+    /// What goes on top of the message, above our trace field.
+    pub(super) lead: Vec<u8>,
+    /// What does not go, in the first piece of its data: in order, apart.
+    pub(super) left_out: Vec<Range<usize>>,
     /// The record, until its data is on its way.
     frame: Option<StoredFrame<OctetsOf<D>>>,
 }
@@ -73,8 +81,52 @@ impl<D: Disk> Job<D> {
             mailboxes,
             notify,
             notice,
+            lead: Vec::new(),
+            left_out: Vec::new(),
             frame,
         })
+    }
+
+    /// Says what is known of its origin, and leaves out what others said of it in our name (RFC 8601 5). `header`: the first piece of its
+    /// data, as it is stored.
+    pub(in crate::shard) fn tell_origin(&mut self, hostname: &str, verdict: &Verdict, header: Option<&[u8]>) {
+        if self.notice.is_some() {
+            return;
+        }
+        let message = self.message();
+        let header = header.unwrap_or(message.tail);
+        let (reverse_path, helo) = (message.reverse_path, message.helo);
+        let left_out = forged(header, hostname);
+        let lead = field(&Origin { hostname, reverse_path, helo, header }, verdict);
+        self.lead = lead.map(String::into_bytes).unwrap_or_default();
+        self.left_out = left_out;
+    }
+
+    /// Its first chunk record, where its data lies in such.
+    pub(in crate::shard) fn first_chunk(&self) -> Option<ChunkReference> {
+        self.message().chunks.first().copied()
+    }
+
+    /// The octets that the message has when it is handed over, unstuffed.
+    pub(super) fn octets(&self, message: &MessageView<'_>) -> u64 {
+        let left_out: usize = self.left_out.iter().map(ExactSizeIterator::len).sum();
+        (message.data.unstuffed_octets + (message.trace.len() + self.lead.len()) as u64)
+            .saturating_sub(left_out as u64)
+    }
+
+    /// The first piece of its data as it goes.
+    pub(super) fn cut<'a>(&self, first: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.left_out.is_empty() {
+            return Cow::Borrowed(first);
+        }
+        let mut kept = Vec::with_capacity(first.len());
+        let mut from = 0;
+        for range in &self.left_out {
+            kept.extend_from_slice(&first[from..range.start]);
+            from = range.end;
+        }
+        kept.extend_from_slice(&first[from..]);
+        Cow::Owned(kept)
     }
 
     /// What is stored.

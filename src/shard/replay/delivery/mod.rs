@@ -36,6 +36,7 @@ use core::net::SocketAddr;
 pub(super) use job::{Job, Unusable};
 pub(super) use opening::{OpenError, Security, Use};
 use rustls::pki_types::ServerName;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use storage::clock::Clock;
 use storage::disk::Disk;
@@ -360,7 +361,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         let envelope = Envelope {
             reverse_path: message.reverse_path,
             recipients: &recipients,
-            octets: message.data.unstuffed_octets + message.trace.len() as u64,
+            octets: job.octets(&message),
             has_8bit: message.data.has_8bit,
             extensions: Extensions { client: job.client.as_ref(), ..extensions(&message, &dsn) },
         };
@@ -368,7 +369,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         let has_window = self.window.size() > 1;
         let is_chunk = has_window && self.session.may_send_chunks() && message.chunks.is_empty();
         if is_chunk {
-            let body = Body::of(&message);
+            let body = Body::of(&message, &job.lead, job.cut(message.tail));
             self.session.send_chunk(&envelope, body.octets(), now);
             let commands = self.session.output();
             self.wire.queue(commands);
@@ -396,6 +397,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         };
         *data = true;
         let message = job.message();
+        self.wire.queue(&job.lead);
         self.wire.queue(message.trace);
         if message.chunks.is_empty() {
             self.end_data();
@@ -412,7 +414,10 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             return Ok(());
         };
         let chunk = reader.read_chunk(first.job.place.0, &chunk).await?;
-        self.wire.queue(chunk.payload());
+        match number {
+            0 => self.wire.queue(&first.job.cut(chunk.payload())),
+            _ => self.wire.queue(chunk.payload()),
+        }
         self.next_chunk = Some(number + 1);
         Ok(())
     }
@@ -421,7 +426,11 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     fn end_data(&mut self) {
         self.next_chunk = None;
         let Some(first) = self.jobs.front_mut() else { return };
-        self.wire.queue(first.job.message().tail);
+        let message = first.job.message();
+        match message.chunks.is_empty() {
+            true => self.wire.queue(&first.job.cut(message.tail)),
+            false => self.wire.queue(message.tail),
+        }
         self.wire.queue(TERMINATOR);
         self.wire.end_data();
         self.session.handle_data_queued();
@@ -477,30 +486,37 @@ fn puts_off(outcome: &TransactionOutcome) -> bool {
 
 /// A message as BDAT has it: nothing is stuffed, and no line end added (H46).
 struct Body<'a> {
+    lead: &'a [u8],
     trace: &'a [u8],
-    data: &'a [u8],
+    data: Cow<'a, [u8]>,
     dots: usize,
 }
 
 impl<'a> Body<'a> {
-    fn of(message: &MessageView<'a>) -> Self {
-        let dots = if message.data.stuffed_lines == 0 { 0 } else { DotUnstuffer::dots(message.tail) };
+    fn of(message: &MessageView<'a>, lead: &'a [u8], mut data: Cow<'a, [u8]>) -> Self {
+        let dots = if message.data.stuffed_lines == 0 { 0 } else { DotUnstuffer::dots(&data) };
         let is_added = message.extensions.transfer == Transfer::Bdat { line_end_added: true };
-        let surplus = if is_added && message.tail.ends_with(b"\r\n") { 2 } else { 0 };
-        let data = &message.tail[..message.tail.len() - surplus];
-        Self { trace: message.trace, data, dots }
+        if is_added && data.ends_with(b"\r\n") {
+            let end = data.len() - 2;
+            match &mut data {
+                Cow::Borrowed(data) => *data = &data[..end],
+                Cow::Owned(data) => data.truncate(end),
+            }
+        }
+        Self { lead, trace: message.trace, data, dots }
     }
 
     fn octets(&self) -> u64 {
-        (self.trace.len() + self.data.len() - self.dots) as u64
+        (self.lead.len() + self.trace.len() + self.data.len() - self.dots) as u64
     }
 
     fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.lead);
         out.extend_from_slice(self.trace);
         if self.dots == 0 {
-            out.extend_from_slice(self.data);
+            out.extend_from_slice(&self.data);
         } else {
-            DotUnstuffer::default().unstuff(self.data, out);
+            DotUnstuffer::default().unstuff(&self.data, out);
         }
     }
 }
@@ -542,7 +558,7 @@ mod tests {
             encode_head(&mut payload, &envelope, &facts, &[], b"Received: x\r\n", stored.len());
             payload.extend_from_slice(stored.as_bytes());
             let message = MessageView::decode(&payload).expect("a message");
-            let (body, mut out) = (Body::of(&message), Vec::new());
+            let (body, mut out) = (Body::of(&message, b"", Cow::Borrowed(message.tail)), Vec::new());
             body.write(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), format!("Received: x\r\n{expected}"));
             assert_eq!(body.octets(), out.len() as u64);

@@ -14,7 +14,8 @@ use std::fmt;
 use stratamx_tools::record::{Acknowledged, Arrival};
 
 /// Fields that servers on the way may put above what was submitted.
-const TRACE_FIELDS: [&str; 4] = ["received", "return-path", "delivered-to", "x-original-to"];
+const TRACE_FIELDS: [&str; 5] =
+    ["authentication-results", "received", "return-path", "delivered-to", "x-original-to"];
 
 /// What the checker found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
