@@ -14,12 +14,13 @@ mod passage;
 mod recipients;
 mod usage;
 
-use crate::config::{Config, Domain};
+use crate::config::{ArcSeal, Config, Domain};
 use crate::limits::LOOKUP_QUEUE;
 use crate::smtp::server::ServerProfile;
 use async_channel::{Receiver, Sender};
 pub use authentication::{
-    Authenticated, AuthenticationQuestion, Authenticator, BodyHashes, MessageQuestion, SenderQuestion, Stored,
+    Authenticated, AuthenticationQuestion, Authenticator, BodyHashes, MessageQuestion, SealKey, SealQuestion,
+    SenderQuestion, Stored,
 };
 pub use certificates::{Certificates, server_config};
 pub use client_tls::client_config;
@@ -161,6 +162,8 @@ pub struct Snapshot {
     usages: Vec<Arc<DomainUsage>>,
     /// What is known of the recipients of the domains, in the same order.
     recipients: Vec<Arc<DomainRecipients>>,
+    /// What mail for them is sealed with, in the same order.
+    seals: Vec<Option<Arc<SealKey>>>,
 }
 
 /// The snapshot in force, for those who are not told by notes.
@@ -201,14 +204,23 @@ impl Snapshot {
         let domains = names.map(|(place, domain)| (domain.name.clone(), place)).collect();
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
         let recipients = config.domains.iter().map(|_| Arc::default()).collect();
+        let seals = vec![None; config.domains.len()];
         let client_tls = client_config(Certificates::new(Vec::new()));
-        Self { config, profile, tls: None, client_tls, usage, domains, usages, recipients }
+        Self { config, profile, tls: None, client_tls, usage, domains, usages, recipients, seals }
     }
 
     /// The same, with what the process knows of recipients.
     #[must_use]
     pub fn with_recipients(mut self, recipients: &Recipients) -> Self {
         self.recipients = self.config.domains.iter().map(|domain| recipients.domain(&domain.name)).collect();
+        self
+    }
+
+    /// The same, with keys to seal with, by what the configuration says of each.
+    #[must_use]
+    pub fn with_seals(mut self, keys: &HashMap<ArcSeal, Arc<SealKey>>) -> Self {
+        let key = |domain: &Domain| domain.arc.as_ref().and_then(|arc| keys.get(arc)).map(Arc::clone);
+        self.seals = self.config.domains.iter().map(key).collect();
         self
     }
 
@@ -231,6 +243,12 @@ impl Snapshot {
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name).map(|place| &self.config.domains[*place])
+    }
+
+    /// What mail for a protected domain is sealed with, by its name in lower case.
+    #[must_use]
+    pub fn seal_of(&self, name: &str) -> Option<&Arc<SealKey>> {
+        self.domains.get(name).and_then(|place| self.seals[*place].as_ref())
     }
 
     /// What is known of the recipients of a protected domain, by its name in lower case.

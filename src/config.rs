@@ -10,6 +10,7 @@
 //! networks in [`mod@cidr`].
 
 mod admin;
+mod arc;
 pub mod cidr;
 mod edge;
 mod effective;
@@ -28,6 +29,7 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 pub use admin::Admin;
+pub use arc::ArcSeal;
 pub use cidr::Cidr;
 use host::parse_domain;
 pub use host::{Host, Primaries, Primary, SMTP_PORT, canonical_domain};
@@ -157,6 +159,8 @@ pub struct Delivery {
     pub expiry_clock: ExpiryClockTrust,
     /// Who takes notices; none: the mail exchangers of whom they are for.
     pub smarthost: Option<Primary>,
+    /// What mail is sealed with.
+    pub arc: Option<ArcSeal>,
 }
 
 /// Whether mail goes to a primary through TLS.
@@ -263,6 +267,8 @@ pub struct Domain {
     pub etrn_from: Vec<Cidr>,
     /// Who takes notices about its mail; none: the mail exchangers of whom they are for.
     pub smarthost: Option<Primary>,
+    /// What its mail is sealed with.
+    pub arc: Option<ArcSeal>,
 }
 
 /// How much a domain may have queued and held; 0: no bound but the fair share.
@@ -323,6 +329,7 @@ impl Config {
             quota: Quota::default(),
             etrn_from: Vec::new(),
             smarthost: None,
+            arc: None,
         };
         Self {
             hostname: machine_name(),
@@ -413,6 +420,7 @@ impl Default for Delivery {
             client_certificate: None,
             expiry_clock: ExpiryClockTrust::Synchronised,
             smarthost: None,
+            arc: None,
         }
     }
 }

@@ -152,6 +152,8 @@
 //! - **Authentication-Results are made when mail leaves** (`message::authentication_results`), from the verdict and the header section: the record stays as it came, and
 //!   what is found after the 250 is in it. Forged ones are cut out of what goes, as ranges of the stored octets: mail without any, which is nearly all, is copied as it lies.
 //!   Whoever has his mail carried through live judges the client himself.
+//! - **ARC seals are made when mail leaves, by the lookup thread** (`auth::arc`, `replay::lane::sealing`): signing costs a millisecond of RSA, and a chain that came with the mail asks for DNS. A seal
+//!   is a help and no condition: what does not come in time is not waited for again for a minute. A chain that was not looked into is not gone on with.
 //! - **A panic in authentication ends nothing** ([`auth::contained`]): it works on strangers' octets and on nothing that others rely on.
 //! - **Local parts are compared in one form** (`bridge::recipients`): unquoted, composed, in lower case. RFC 5321 2.4 leaves case to
 //!   the primary, and none in use tells mailboxes apart by it; mail goes on as it was typed.
@@ -198,7 +200,7 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! ARC seals, MTA-STS and DANE, fingerprints and copies kept; of the admin side
+//! MTA-STS and DANE, fingerprints and copies kept; of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, replay, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.

@@ -389,6 +389,12 @@ pub const OPERATOR_FIND_STEP: usize = 512;
 pub const OPERATOR_FIND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Messages that one request does something to; a further request goes on behind them.
 pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
+/// DNS for the chain of seals that came with a message; longer: it goes without one of ours.
+pub const ARC_BUDGET: Duration = Duration::from_secs(1);
+/// How long a lane waits for a seal; then the message goes without.
+pub const SEAL_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long it asks for none behind one that did not come in time: chains of strangers must not slow a drain.
+pub const SEAL_PAUSE: Duration = Duration::from_secs(60);
 /// Longest maintenance that an operator may order: mail that waits longer than its retention expires.
 pub const MAINTENANCE_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// How long a lane under an order sleeps before it looks at the wall clock again, which may have been set.
@@ -491,6 +497,7 @@ pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 // A frame of facts, 16 octets each, is far below a batch of the journal, also with those of one message more.
 const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1 << 18);
+const _: () = assert!(ARC_BUDGET.as_millis() < SEAL_TIMEOUT.as_millis());
 const _: () = assert!(TRIAL_TIMEOUT.as_secs() < ADMIN_REQUEST_TIMEOUT.as_secs());
 // Nobody waits beyond the time of RFC 5321 4.5.3.2: MAIL and RCPT 5 minutes, the end of data 10.
 const _: () =

@@ -21,6 +21,8 @@ pub struct BodyHashing {
     state: State,
     /// The next octet begins a line.
     at_line_start: bool,
+    /// All hashes are wanted.
+    is_whole: bool,
 }
 
 enum State {
@@ -45,11 +47,17 @@ pub struct Hashed {
 
 impl Default for BodyHashing {
     fn default() -> Self {
-        Self { state: State::Header(Vec::new()), at_line_start: true }
+        Self { state: State::Header(Vec::new()), at_line_start: true, is_whole: false }
     }
 }
 
 impl BodyHashing {
+    /// One that hashes in both ways, whether or not there is a signature.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { is_whole: true, ..Self::default() }
+    }
+
     /// Takes the next octets of stored data.
     pub fn write(&mut self, stored: &[u8]) {
         if contain(|| self.unstuff(stored)).is_none() {
@@ -104,8 +112,9 @@ impl BodyHashing {
             header.shrink_to_fit();
             octets = &octets[end - before..];
             let wanted = canonicalizations(header);
+            let is_whole = self.is_whole;
             let hasher = |wanted: bool, canonicalization| {
-                wanted.then(|| Box::new(BodyHasher::new(Sha256::hasher(), canonicalization, 0)))
+                (wanted || is_whole).then(|| Box::new(BodyHasher::new(Sha256::hasher(), canonicalization, 0)))
             };
             self.state = State::Body {
                 header: core::mem::take(header),

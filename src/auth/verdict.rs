@@ -120,7 +120,7 @@ fn is_signature(name: &[u8]) -> bool {
     name.trim_ascii().eq_ignore_ascii_case(b"dkim-signature")
 }
 
-type Asked<'x, P, T> = Parameters<
+pub(super) type Asked<'x, P, T> = Parameters<
     'x,
     P,
     T,
@@ -130,7 +130,10 @@ type Asked<'x, P, T> = Parameters<
     NoCache<IpAddr, RecordSet<Box<str>>>,
 >;
 
-fn cached<'x, P, T: ResolverCache<Box<str>, Txt>>(params: P, records: Option<&'x T>) -> Asked<'x, P, T> {
+pub(super) fn cached<'x, P, T: ResolverCache<Box<str>, Txt>>(
+    params: P,
+    records: Option<&'x T>,
+) -> Asked<'x, P, T> {
     Parameters {
         params,
         cache_txt: records,
@@ -183,4 +186,4 @@ const fn policy(policy: dmarc::Policy) -> Policy {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,6 +4,7 @@
 use crate::limits::AUTHENTICATION_QUEUE;
 use crate::message::authentication::{Spf, Verdict};
 use async_channel::{Receiver, Sender};
+use core::fmt;
 use core::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub enum AuthenticationQuestion {
     Sender(SenderQuestion),
     /// After the commit.
     Message(Box<MessageQuestion>),
+    /// Before a message is handed over.
+    Seal(Box<SealQuestion>),
 }
 
 /// Who MAIL says that he is.
@@ -68,6 +71,43 @@ pub struct MessageQuestion {
     pub spf: Receiver<Spf>,
     /// Where the verdict goes.
     pub answer: Sender<Authenticated>,
+}
+
+/// A seal that is wanted (RFC 8617).
+#[derive(Debug)]
+pub struct SealQuestion {
+    /// The header section as it goes, with the empty line behind it.
+    pub header: Vec<u8>,
+    /// Of the body, both.
+    pub bodies: BodyHashes,
+    /// Our name.
+    pub hostname: String,
+    /// What Authentication-Results say behind it.
+    pub results: String,
+    /// The client.
+    pub client: IpAddr,
+    /// Who seals.
+    pub key: Arc<SealKey>,
+    /// Where the fields go; none: there can be no seal.
+    pub answer: Sender<Option<String>>,
+}
+
+/// A key to seal with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealKey {
+    /// `d=`
+    pub domain: String,
+    /// `s=`
+    pub selector: String,
+    /// The private key.
+    pub pem: Vec<u8>,
+}
+
+/// The key stays out of logs.
+impl fmt::Debug for SealKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SealKey({}._domainkey.{})", self.selector, self.domain)
+    }
 }
 
 /// A verdict.

@@ -24,6 +24,10 @@ pub fn run(file: Option<&Path>) -> Exit {
         eprintln!("{error}");
         return Exit::Usage;
     }
+    if let Err(error) = super::seals::load(&config) {
+        eprintln!("{error}");
+        return Exit::Usage;
+    }
     if let Err(error) = super::admin::check(&config) {
         eprintln!("{error}");
         return Exit::Usage;

@@ -11,6 +11,7 @@ mod keys;
 mod logging;
 mod opened;
 pub mod queue;
+mod seals;
 pub mod serve;
 pub mod status;
 mod tls;

@@ -7,9 +7,10 @@ use super::admin::Admin;
 use super::tls::Tls;
 use super::{Exit, logging, opened};
 use crate::auth::contained::is_contained;
+use crate::bridge::SealKey;
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
-use crate::config::{Config, Cores, Source};
+use crate::config::{ArcSeal, Config, Cores, Source};
 use crate::control::files::FilesThread;
 use crate::control::lookup;
 use crate::control::orders::OrderBook;
@@ -25,7 +26,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use storage::clock::SystemClock;
@@ -33,6 +34,9 @@ use storage::crypt::Keys;
 use storage::disk::dma::DirectoryLock;
 use storage::position::ShardId;
 use storage::store::{Opened, StoreOptions};
+
+/// Keys to seal mail with.
+type Seals = HashMap<ArcSeal, Arc<SealKey>>;
 
 /// A running server.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ pub struct Server {
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     keys: Arc<Keys>,
+    seals: Seals,
     tls: Tls,
     _lock: DirectoryLock,
 }
@@ -74,6 +79,13 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         eprintln!("{error}");
         return Exit::Usage;
     }
+    let seals = match super::seals::load(&config) {
+        Ok(seals) => seals,
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Usage;
+        }
+    };
     if let Err(error) = super::admin::check(&config) {
         eprintln!("{error}");
         return Exit::Usage;
@@ -94,7 +106,7 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     };
     fit_descriptors(&mut config);
     let without = without.iter().copied().map(ShardId).collect();
-    match Server::start(config, source, keys, lists, without) {
+    match Server::start(config, source, keys, (lists, seals), without) {
         Ok(server) => {
             introduce(&server);
             server.run(signals)
@@ -150,7 +162,7 @@ impl Server {
         config: Config,
         source: Source,
         keys: Arc<Keys>,
-        lists: Vec<Loaded>,
+        (lists, seals): (Vec<Loaded>, Seals),
         without: Vec<ShardId>,
     ) -> Result<Self, String> {
         let lock = DirectoryLock::acquire(&config.data_dir).map_err(|error| error.to_string())?;
@@ -187,6 +199,7 @@ impl Server {
             files_thread: Some(files_thread),
             admin: None,
             keys,
+            seals,
             tls,
             _lock: lock,
         };
@@ -264,7 +277,7 @@ impl Server {
     fn snapshot(&self) -> Arc<Snapshot> {
         let snapshot = Snapshot::new(self.config.clone(), Arc::clone(&self.usage));
         let snapshot = snapshot.with_recipients(&self.recipients).with_tls(Arc::clone(&self.tls.config));
-        Arc::new(snapshot.with_client_tls(Arc::clone(&self.tls.client)))
+        Arc::new(snapshot.with_client_tls(Arc::clone(&self.tls.client)).with_seals(&self.seals))
     }
 
     /// As configured; where the system chose a port for the first shard, the others share it.
@@ -352,6 +365,13 @@ impl Server {
                 return;
             }
         };
+        let seals = match super::seals::load(&new) {
+            Ok(seals) => seals,
+            Err(error) => {
+                tracing::error!(error, "SIGHUP: the configuration in force stays");
+                return;
+            }
+        };
         let new = keep_fixed(&self.config, new);
         let token = match self.admin.as_ref().map_or(Ok(None), |admin| admin.read_token(&new)) {
             Ok(token) => token,
@@ -365,6 +385,7 @@ impl Server {
             return;
         }
         self.keeper.use_lists(lists);
+        self.seals = seals;
         self.config = new;
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());

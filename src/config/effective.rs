@@ -4,7 +4,7 @@ use core::fmt;
 use std::path::Path;
 
 use super::unit::{format_duration, format_size};
-use super::{CertificateFiles, Config, Primaries, Primary, Rates, RecipientPolicy, Smtp};
+use super::{ArcSeal, CertificateFiles, Config, Primaries, Primary, Rates, RecipientPolicy, Smtp};
 
 impl Config {
     /// What holds, as TOML that reads back to the same configuration.
@@ -47,6 +47,9 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "client_certificate = {}", pair(files))?;
         }
         writeln!(out, "authenticate = {}", delivery.authenticate)?;
+        if let Some(arc) = &delivery.arc {
+            writeln!(out, "arc = {}", seal(arc))?;
+        }
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         let listen = admin.listen.map(|address| address.to_string()).unwrap_or_default();
         let token_file = admin.token_file.as_deref().unwrap_or(Path::new(""));
@@ -68,6 +71,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "max_connections = {}", domain.max_connections)?;
             writeln!(out, "smarthost = {}", quoted(smarthost(domain.smarthost.as_ref())))?;
             writeln!(out, "authenticate = {}", domain.authenticate)?;
+            writeln!(out, "arc = {}", domain.arc.as_ref().map_or_else(|| "{}".to_owned(), seal))?;
             let (messages, bytes) = (domain.quota.messages, quoted(format_size(domain.quota.octets)));
             writeln!(out, "quota = {{ messages = {messages}, bytes = {bytes} }}")?;
             writeln!(out, "etrn_from = {}", quoted_list(&domain.etrn_from))?;
@@ -110,6 +114,12 @@ fn write_edge(out: &mut fmt::Formatter<'_>, smtp: &Smtp) -> fmt::Result {
 /// A table of two files.
 fn pair(CertificateFiles { cert, key }: &CertificateFiles) -> String {
     format!("{{ cert = {}, key = {} }}", quoted(cert.display()), quoted(key.display()))
+}
+
+/// A table of a key and its place.
+fn seal(ArcSeal { domain, selector, key }: &ArcSeal) -> String {
+    let (domain, selector) = (quoted(domain), quoted(selector));
+    format!("{{ domain = {domain}, selector = {selector}, key = {} }}", quoted(key.display()))
 }
 
 /// A TOML string.
@@ -161,6 +171,7 @@ mod tests {
             expiry_clock = "trusted"
             tls = "require"
             client_certificate = { cert = "e", key = "f" }
+            arc = { domain = "mx.test", selector = "s", key = 'k "k"' }
             max_connections = 50
             smarthost = "relay.example.net:587"
             [dns]

@@ -26,6 +26,7 @@ impl Domain {
             quota: Quota::default(),
             etrn_from: Vec::new(),
             smarthost: None,
+            arc: None,
         }
     }
 }

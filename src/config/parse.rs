@@ -14,7 +14,7 @@ use super::{
     Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, NOTICES_DOMAIN, OnExpiry, OnReject, PrimaryTls,
     Quota, Smtp, Storage, WhenUp, machine_name,
 };
-use super::{admin, edge, notices};
+use super::{admin, arc, edge, notices};
 use crate::limits;
 
 /// The port of DNS.
@@ -156,7 +156,8 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
 }
 
 /// See [`read_policy`].
-const POLICY_KEYS: [&str; 9] = [
+const POLICY_KEYS: [&str; 10] = [
+    "arc",
     "retry_interval",
     "retention",
     "on_expiry",
@@ -210,6 +211,7 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
         client_certificate: default.client_certificate.clone(),
         expiry_clock: default.expiry_clock,
         smarthost: notices::read_smarthost(table, default)?,
+        arc: arc::read_arc(table, default.arc.as_ref())?,
     })
 }
 
@@ -287,6 +289,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         quota: read_quota(&table.table("quota")?)?,
         etrn_from: edge::read_networks(table, "etrn_from")?,
         smarthost: policy.smarthost,
+        arc: policy.arc,
     })
 }
 

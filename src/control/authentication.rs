@@ -1,11 +1,11 @@
-//! The lookup thread's other half: SPF, DKIM and DMARC of mail that is coming or has come (see [`crate::auth`]).
+//! The lookup thread's other half: SPF, DKIM and DMARC of mail that is coming or has come, ARC of what goes (see [`crate::auth`]).
 //!
 //! Questions are worked on side by side, a bounded number of them; one that panics is dropped and harms no other.
 
 use super::resolvers::Resolvers;
 use crate::auth::contained::Contained;
 use crate::auth::spf::Identity;
-use crate::auth::{spf, verdict};
+use crate::auth::{arc, spf, verdict};
 use crate::bridge::{Authenticated, AuthenticationQuestion, MessageQuestion};
 use crate::limits::{AUTHENTICATIONS_AT_A_TIME, SPF_BUDGET};
 use crate::message::authentication::Spf;
@@ -45,6 +45,11 @@ async fn answer(resolver: &TokioResolver, question: AuthenticationQuestion) {
             let result = timeout(SPF_BUDGET, spf::check(resolver, &identity)).await;
             // A session that has ended needs no answer.
             let _ = asked.answer.try_send(result.unwrap_or(Spf::TempError));
+        }
+        AuthenticationQuestion::Seal(question) => {
+            let sealed = arc::seal(resolver, &question).await;
+            // A lane that waits no longer sends it without.
+            let _ = question.answer.try_send(sealed);
         }
         AuthenticationQuestion::Message(question) => answer_message(resolver, *question).await,
     }

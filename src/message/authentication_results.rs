@@ -29,6 +29,13 @@ pub struct Origin<'a> {
 /// The field, with its line end; `None`: there is nothing to say.
 #[must_use]
 pub fn field(origin: &Origin<'_>, verdict: &Verdict) -> Option<String> {
+    let said = results(origin, verdict);
+    (!said.is_empty()).then(|| format!("Authentication-Results: {}{said}\r\n", origin.hostname))
+}
+
+/// What it says behind our name: each result on a line of its own, begun by a semicolon.
+#[must_use]
+pub fn results(origin: &Origin<'_>, verdict: &Verdict) -> String {
     let mut said = String::new();
     if let Some(spf) = verdict.spf {
         let (property, value) = match origin.reverse_path {
@@ -54,7 +61,7 @@ pub fn field(origin: &Origin<'_>, verdict: &Verdict) -> Option<String> {
             write!(said, " header.from={domain}").expect(TAKES);
         }
     }
-    (!said.is_empty()).then(|| format!("Authentication-Results: {}{said}\r\n", origin.hostname))
+    said
 }
 
 /// Where fields lie in the first octets of a message that claim to be ours.

@@ -175,3 +175,79 @@ fn a_dead_name_server_delays_no_mail_and_loses_none() {
     sink.stop();
     server.stop();
 }
+
+/// Verifies what it is given by dkimpy, which knows nothing of us; the first line is the record of our key.
+const VERIFIER: &str = r#"
+import dkim, sys
+record, message = sys.stdin.buffer.read().split(b"\n", 1)
+verdict, _, reason = dkim.arc_verify(message, dnsfunc=lambda name, timeout=5: record)
+print(verdict.decode(), reason)
+"#;
+
+#[test]
+fn another_implementation_believes_our_seal_small_and_large_by_data_and_by_chunks() {
+    let directory = Scratch::new("arc");
+    let (primary, record, kept) = (free_address(), directory.path("record"), directory.path("kept"));
+    let key = directory.path("arc.pem");
+    std::fs::write(&key, include_bytes!("../../src/auth/arc/rsa.pem")).unwrap();
+    let rest = format!(
+        "arc = {{ domain = \"mx2.example.test\", selector = \"s1\", key = \"{}\" }}\n[dns]\nnameservers = [\"{}\"]",
+        key.display(),
+        name_server::start_texts(&RECORDS)
+    );
+    let config = configure(&directory, &Settings { primary, rest: &rest, ..Settings::default() });
+    let mut server = Server::start(&config);
+    let mut client = Client::connect(server.address);
+    client.say("EHLO client.example", "250-");
+    let large = format!("{RFC_8463}{}", "..a line with a dot, and more of them\r\n".repeat(12_000));
+    let joe = "joe@football.example.com";
+    let forged = format!("Authentication-Results: mx2.example.test; dkim=pass\r\n{RFC_8463}");
+    let ids = [
+        bring(&mut client, joe, "a@example.test", RFC_8463),
+        bring_chunks(&mut client, joe, "a@example.test", &forged, 70),
+        bring(&mut client, joe, "a@example.test", &large),
+    ];
+    for id in &ids {
+        logged(&mut server, id);
+    }
+    let sink = Primary::sink_that_keeps(&primary.to_string(), &record, &kept);
+    server.process.wait_for("nothing is left to hand over");
+    sink.stop();
+    server.stop();
+    let public = format!("v=DKIM1; k=rsa; p={}\n", include_str!("../../src/auth/arc/rsa.pub"));
+    let mut mails: Vec<_> = std::fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path()).collect();
+    mails.sort();
+    assert_eq!(mails.len(), 3);
+    for (number, mail) in mails.iter().enumerate() {
+        let mail = std::fs::read_to_string(mail).unwrap();
+        assert!(
+            mail.starts_with("ARC-Seal: i=1; a=rsa-sha256; s=s1; d=mx2.example.test; cv=none;"),
+            "{}",
+            &mail[..900]
+        );
+        assert_eq!(mail.matches("Authentication-Results: ").count(), 2, "{}", &mail[..1900]);
+        let dkim = if number == 2 {
+            "dkim=fail header.d=football.example.com"
+        } else {
+            "dkim=pass header.d=football.example.com"
+        };
+        assert!(mail.contains(&format!(";\r\n\t{dkim} header.s=brisbane")), "{}", &mail[..1900]);
+        let altered = mail.replacen("Subject: ", "Subject: not ", 1);
+        for (message, expected) in [(mail, "pass "), (altered, "fail ")] {
+            let output = piped(Command::new("python3").args(["-c", VERIFIER]), &format!("{public}{message}"));
+            assert!(output.starts_with(expected), "{number}: {output}");
+        }
+    }
+}
+
+/// What a command says to this input.
+fn piped(command: &mut Command, input: &str) -> String {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -72,7 +72,7 @@ fn what_extensions_say_reaches_the_primary() {
     let message = std::fs::read_to_string(kept.join("00000001.eml")).unwrap();
     let (trace, message) = message.split_at(message.find("Subject:").unwrap());
     assert_eq!(message, "Subject: grüße\r\n\r\na.b\r\n.\r\nQUIT\r\n.c\r\n");
-    assert!(trace.contains(" with UTF8SMTP id ") && trace.starts_with("Received: "), "{trace}");
+    assert!(trace.contains(" with UTF8SMTP id ") && trace.matches("Received: ").count() == 1, "{trace}");
     sink.stop();
     server.stop();
 }

@@ -17,10 +17,10 @@ use std::time::Instant;
 
 /// TXT records by name; others do not exist, those below `dead.test` get no answer.
 #[derive(Default)]
-struct Records(HashMap<String, Txt>);
+pub(in crate::auth) struct Records(HashMap<String, Txt>);
 
 impl Records {
-    fn key(mut self, name: &str, text: &str) -> Self {
+    pub(in crate::auth) fn key(mut self, name: &str, text: &str) -> Self {
         let key = DomainKey::parse(text.as_bytes()).expect("a key record");
         self.0.insert(format!("{name}."), Txt::DomainKey(key.into()));
         self

@@ -51,7 +51,7 @@ fn a_sender_is_asked_about_at_the_first_recipient_that_wants_it() {
         let senders = core::iter::from_fn(|| asked.authentications.try_recv().ok());
         let senders = senders.filter_map(|question| match question {
             AuthenticationQuestion::Sender(asked) => Some(asked.reverse_path),
-            AuthenticationQuestion::Message(_) => None,
+            AuthenticationQuestion::Message(_) | AuthenticationQuestion::Seal(_) => None,
         });
         assert_eq!(senders.collect::<Vec<_>>(), ["one@example.org", "two@example.org"]);
     };

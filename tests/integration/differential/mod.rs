@@ -221,7 +221,7 @@ fn table() -> BTreeMap<String, Row> {
 /// The message as it was sent, escaped: without the trace fields on top.
 fn below_trace(message: &[u8]) -> String {
     let mut rest = message;
-    while rest.starts_with(b"Received:") {
+    while rest.starts_with(b"Received:") || rest.starts_with(b"Authentication-Results:") {
         let is_end =
             |at: &usize| rest[*at..].starts_with(b"\r\n") && !matches!(rest.get(at + 2), Some(b' ' | b'\t'));
         let end = (0..rest.len()).find(is_end).unwrap();

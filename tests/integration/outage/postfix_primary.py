@@ -103,7 +103,7 @@ tlsproxy unix - - n - 0 tlsproxy"""
 
 ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 START_TIMEOUT_S = 30
-TRACE_FIELDS = ("return-path", "x-original-to", "delivered-to", "received")
+TRACE_FIELDS = ("return-path", "x-original-to", "delivered-to", "received", "authentication-results")
 
 
 def main():

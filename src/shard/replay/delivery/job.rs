@@ -2,11 +2,12 @@
 
 use super::super::addressee::{Addressee, addressees};
 use crate::message::authentication::Verdict;
-use crate::message::authentication_results::{Origin, field, forged};
+use crate::message::authentication_results::{Origin, field, forged, results};
 use crate::shard::backlog::Place;
 use crate::shard::epoch::Guard;
 use crate::smtp::client::TrueClient;
 use crate::smtp::dsn::Notify;
+use core::net::IpAddr;
 use core::ops::Range;
 use std::borrow::Cow;
 use storage::disk::Disk;
@@ -102,9 +103,32 @@ impl<D: Disk> Job<D> {
         self.left_out = left_out;
     }
 
-    /// Its first chunk record, where its data lies in such.
-    pub(in crate::shard) fn first_chunk(&self) -> Option<ChunkReference> {
-        self.message().chunks.first().copied()
+    /// It is sealed: this goes on top of all.
+    pub(in crate::shard) fn seal(&mut self, seal: String) {
+        self.lead.splice(..0, seal.into_bytes());
+    }
+
+    /// What its seal says of its origin, and the client; `header` as at [`Self::tell_origin`]. A notice is not sealed.
+    pub(in crate::shard) fn results(
+        &self,
+        hostname: &str,
+        verdict: &Verdict,
+        header: &[u8],
+    ) -> Option<(String, IpAddr)> {
+        let message = self.message();
+        let (reverse_path, helo) = (message.reverse_path, message.helo);
+        let said = results(&Origin { hostname, reverse_path, helo, header }, verdict);
+        self.notice.is_none().then_some((said, message.client))
+    }
+
+    /// All its data lies here, in so many chunk records and the rest.
+    pub(in crate::shard) fn chunks(&self) -> Vec<ChunkReference> {
+        self.message().chunks.to_vec()
+    }
+
+    /// What is in no chunk record.
+    pub(in crate::shard) fn tail(&self) -> &[u8] {
+        self.message().tail
     }
 
     /// The octets that the message has when it is handed over, unstuffed.
@@ -115,7 +139,7 @@ impl<D: Disk> Job<D> {
     }
 
     /// The first piece of its data as it goes.
-    pub(super) fn cut<'a>(&self, first: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(in crate::shard) fn cut<'a>(&self, first: &'a [u8]) -> Cow<'a, [u8]> {
         if self.left_out.is_empty() {
             return Cow::Borrowed(first);
         }

@@ -11,6 +11,7 @@ mod ending;
 mod guarded;
 mod order;
 mod round;
+mod sealing;
 mod session;
 
 use super::connect::{Unserved, Way};
@@ -51,6 +52,8 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
     suspect: Cell<Option<Stamp>>,
     /// The last session broke, or everything was put off: one message at a time until one gets through.
     cautious: Cell<bool>,
+    /// Seals are asked for again from then on.
+    seals_from: Cell<Moment>,
 }
 
 /// How a session with the primary ended.
@@ -90,9 +93,20 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
-    let (round, failures, progressed, suspect, cautious) = Default::default();
-    let task =
-        Rc::new(Task { shard, lane, dialer, spawn, reader, round, failures, progressed, suspect, cautious });
+    let (round, failures, progressed, suspect, cautious, seals_from) = Default::default();
+    let task = Rc::new(Task {
+        shard,
+        lane,
+        dialer,
+        spawn,
+        reader,
+        round,
+        failures,
+        progressed,
+        suspect,
+        cautious,
+        seals_from,
+    });
     let lane = Rc::clone(&task.lane);
     while !task.shard.is_shutting_down() {
         let stirred = lane.stirred.wait();

@@ -13,7 +13,6 @@ use crate::bridge::Snapshot;
 use crate::bridge::folded;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP};
-use crate::message::authentication::Verdict;
 use crate::shard::backlog::{Key, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::replay::connect;
@@ -300,7 +299,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         };
         match job {
             Ok(mut job) => {
-                self.tell_origin(&mut job).await;
+                self.dress(&mut job).await;
                 Some(job)
             }
             Err(Unusable { error, ordinals, looking }) => {
@@ -309,18 +308,6 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 self.round.changed.notify_all();
                 None
             }
-        }
-    }
-
-    /// Puts Authentication-Results on top of a message. One whose first chunk cannot be read goes without: it will be found out when its
-    /// data goes.
-    async fn tell_origin(&self, job: &mut Job<D>) {
-        let bits = self.lane.queue.borrow().authentication(job.place.1.stamp);
-        let hostname = self.shard.snapshot.borrow().config.hostname.clone();
-        let verdict = Verdict::from_bits(bits);
-        let Some(chunk) = job.first_chunk() else { return job.tell_origin(&hostname, &verdict, None) };
-        if let Ok(chunk) = self.reader.read_chunk(job.place.0, &chunk).await {
-            job.tell_origin(&hostname, &verdict, Some(chunk.payload()));
         }
     }
 
