@@ -312,8 +312,8 @@ pub const RECEIVE_OCTETS_PRESSED: usize = 64 * 1024;
 pub const CLIENT_INPUT_OCTETS: usize = 16 * 1024;
 /// Octets of a journal segment.
 pub const JOURNAL_SEGMENT_OCTETS: u64 = 4 << 20;
-/// Octets that stay free for journals when a segment for mail is made: on a full disk it is them who make room.
-pub const JOURNAL_RESERVE_OCTETS: u64 = 4 * JOURNAL_SEGMENT_OCTETS;
+/// Segments of a journal for which room stays free when a segment for mail is made: on a full disk it is them who make room.
+pub const JOURNALS_RESERVED: u64 = 4;
 
 /// Journals of a shard, besides the one that it writes, before a checkpoint restates what they say.
 pub const OLDER_JOURNALS_MAX: u32 = 4;

@@ -1,18 +1,6 @@
-//! What a start found in the store: told to the operator, and counted.
+//! What a start found in the store: told to the operator.
 
-use crate::bridge::{UnitEnd, Usage};
 use storage::store::{Finding, FindingKind, Opened};
-
-/// What became of all units before this start.
-pub(super) fn count(opened: &Opened, usage: &Usage) {
-    for row in &opened.totals {
-        let usage = usage.domain(&row.domain);
-        usage.accept(row.accepted);
-        for (end, units) in UnitEnd::ALL.into_iter().zip(row.ended) {
-            usage.end(end, units);
-        }
-    }
-}
 
 /// Tells the operator what a start found.
 pub(super) fn report(opened: &Opened) {

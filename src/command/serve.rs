@@ -16,17 +16,16 @@ use crate::control::lookup;
 use crate::control::orders::OrderBook;
 use crate::control::recipients::{self, Keeper, Loaded};
 use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
-use crate::shard::caps::Caps;
-use crate::shard::deferrals::Deferrals;
 use crate::shard::executor::{self, Found, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
+use crate::shard::node::{self, Common};
 use async_channel::{Receiver, Sender};
 use core::net::SocketAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use storage::clock::SystemClock;
@@ -203,7 +202,6 @@ impl Server {
             tls,
             _lock: lock,
         };
-        opened::count(&opened, &server.usage);
         let orders = OrderBook::open(&server.config.data_dir, Arc::clone(&server.usage))?;
         let (mut admin, asked) = Admin::prepare(&server.config, server.snapshot(), orders, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
@@ -221,45 +219,21 @@ impl Server {
         asked: Vec<Receiver<Request>>,
         clock: SystemClock,
     ) -> Result<(), String> {
-        let shards = u16::try_from(cpus.len()).expect("counted before");
-        let snapshot = self.snapshot();
-        let caps = Arc::new(Caps::default());
-        let deferrals = Arc::<Deferrals>::default();
-        let mut backlogs: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-        for backlog in opened.backlogs {
-            backlogs[usize::from(mesh::owner(&backlog.domain, shards).0)].push(backlog);
-        }
-        let mut found: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-        for notice in notices {
-            found[usize::from(notice.owner(shards).0)].push(notice);
-        }
-        let mut backlogs = VecDeque::from_iter(backlogs.into_iter().zip(found));
-        let mut identity = Some(opened.store);
-        let parts =
-            opened.shelves.into_iter().zip(opened.chains).zip(meshes.into_iter().zip(asked)).zip(cpus);
-        for (number, (((shelf, chains), (mesh, operator)), cpu)) in (0..shards).zip(parts) {
+        let common = Common {
+            snapshot: self.snapshot(),
+            keys: Arc::clone(&self.keys),
+            lookup: self.lookup.clone(),
+            journal_octets: JOURNAL_SEGMENT_OCTETS,
+            caps: Arc::default(),
+            deferrals: Arc::default(),
+        };
+        let parts = node::deal(opened, notices, meshes, &common);
+        for ((parts, operator), cpu) in parts.into_iter().zip(asked).zip(cpus) {
             let (started, answer) = async_channel::bounded(1);
-            let (backlogs, notices) = backlogs.pop_front().unwrap_or_default();
             let start = ShardStart {
-                id: ShardId(number),
-                shards,
+                parts,
                 data_dir: self.config.data_dir.clone(),
                 clock,
-                store: opened.store,
-                identity: identity.take(),
-                frontier: Arc::clone(&opened.frontier),
-                chains,
-                keys: Arc::clone(&self.keys),
-                incomplete: opened.incomplete,
-                directories: opened.directories.iter().map(|row| (row.shard, *row)).collect(),
-                shelf,
-                backlogs,
-                notices,
-                snapshot: Arc::clone(&snapshot),
-                caps: Arc::clone(&caps),
-                deferrals: Arc::clone(&deferrals),
-                mesh,
-                lookup: self.lookup.clone(),
                 operator,
                 started,
                 listen: self.listen_addresses(),

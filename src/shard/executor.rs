@@ -1,96 +1,31 @@
-//! One executor a core: starts the standing tasks of a shard, and ends them in order.
-//!
-//! At a shutdown sessions are told 421 and the transactions with primaries finish; then the logs are closed,
-//! which makes all that was appended durable. Whoever is not done within [`SHUTDOWN_GRACE`] is left behind:
-//! nothing that was promised depends on it.
+//! One executor a core: starts a shard of the node on a thread of its own, with glommio's disk, clock and sockets, and ends it.
 
-use super::backlog::Lanes;
-use super::callouts::Callouts;
-use super::caps::Caps;
-use super::checkpoint;
-use super::checkpoints::Checkpoints;
-use super::deferrals::Deferrals;
-use super::epoch::Epochs;
-use super::hosts::Hosts;
-use super::interrupt::Interrupts;
-use super::mesh::Mesh;
-use super::places::Places;
-use super::receiving::Receiving;
-pub use super::replay::Found;
-use super::replay::{self, Unsettled};
+use super::node::{self, Parts, Ready};
+pub use super::node::{Found, Summary};
 use super::socket::{Listener, LocalSpawn, TcpDialer};
-use super::state::Shard;
-use super::upstream::Proxying;
-use super::verdicts::Verdicts;
-use super::{accept, authentication, compaction, expiry_clock, housekeeping, operator};
+use super::{accept, expiry_clock};
+use crate::bridge::Usage;
 use crate::bridge::operator::Request;
-use crate::bridge::{Lookup, Snapshot, Usage};
-use crate::limits::{JOURNAL_RESERVE_OCTETS, JOURNAL_SEGMENT_OCTETS, SHUTDOWN_GRACE};
-use crate::metrics::Counters;
 use async_channel::Receiver;
-use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
-use core::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::clock::{Clock, SystemClock};
-use storage::crypt::Keys;
+use storage::clock::SystemClock;
 use storage::disk::dma::DmaDisk;
 use storage::error::DiskError;
-use storage::format::checkpoint::DirectoryRow;
-use storage::format::segment_header::Purpose;
-use storage::format::store_file::StoreFile;
-use storage::frontier::Frontier;
-use storage::log::{Log, LogOptions};
-use storage::notify::Notify;
-use storage::position::ShardId;
-use storage::shelf::Shelf;
-use storage::store::{self, Backlog, Chain, Chains, Opened, StoreOptions};
+use storage::store::{Opened, StoreOptions};
 
 /// Everything that one shard starts with.
 #[derive(Debug)]
 pub struct ShardStart {
-    /// Its number.
-    pub id: ShardId,
-    /// Shards that run.
-    pub shards: u16,
+    /// Its part of the node.
+    pub parts: Parts,
     /// The data directory.
     pub data_dir: PathBuf,
     /// Time.
     pub clock: SystemClock,
-    /// The store as it was opened.
-    pub store: StoreFile,
-    /// The same for the one shard that persists it from now on.
-    pub identity: Option<StoreFile>,
-    /// Stamps and floors.
-    pub frontier: Arc<Frontier>,
-    /// Where its logs go on.
-    pub chains: Chains,
-    /// The keys of mail at rest.
-    pub keys: Arc<Keys>,
-    /// What journals say must stay: no checkpoint is made in this life.
-    pub incomplete: bool,
-    /// Segments that it keeps.
-    pub shelf: Shelf,
-    /// What its domains have queued.
-    pub backlogs: Vec<Backlog>,
-    /// Notices about mail of its domains that a start found.
-    pub notices: Vec<Found>,
-    /// The configuration.
-    pub snapshot: Arc<Snapshot>,
-    /// Connections of all shards.
-    pub caps: Arc<Caps>,
-    /// Whom `when_up = "defer"` sent away, over all shards.
-    pub deferrals: Arc<Deferrals>,
-    /// Notes.
-    pub mesh: Mesh,
-    /// What the next checkpoint says of each directory.
-    pub directories: BTreeMap<ShardId, DirectoryRow>,
-    /// Names.
-    pub lookup: Lookup,
     /// Questions of the operator.
     pub operator: Receiver<Request>,
     /// Told once: the addresses that it listens on, or why not.
@@ -108,38 +43,6 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, String),
-}
-
-/// What a shard counted, told when it ends.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Summary {
-    /// Messages acknowledged.
-    pub messages: u64,
-    /// Units acknowledged.
-    pub accepted: u64,
-    /// Units that primaries took.
-    pub delivered: u64,
-    /// Units that were bounced.
-    pub bounced: u64,
-    /// Units held.
-    pub held: u64,
-    /// Units that were past their time.
-    pub expired: u64,
-    /// Units whose record is damaged.
-    pub damaged: u64,
-}
-
-impl Summary {
-    /// Adds another shard's counts.
-    pub const fn add(&mut self, other: &Self) {
-        self.messages += other.messages;
-        self.accepted += other.accepted;
-        self.delivered += other.delivered;
-        self.bounced += other.bounced;
-        self.held += other.held;
-        self.expired += other.expired;
-        self.damaged += other.damaged;
-    }
 }
 
 /// Memory that is registered with the ring for disk writes; far below the usual limit on locked memory.
@@ -173,10 +76,7 @@ pub fn open_store(
     let opening = LocalExecutorBuilder::new(Placement::Unbound).name("open").io_memory(1 << 20).spawn(
         move || async move {
             let disk = DmaDisk::attach(&data_dir).await.map_err(|error| error.to_string())?;
-            let opened = store::open(&disk, &clock, &options).await.map_err(|error| error.to_string())?;
-            let (store, backlogs) = (opened.store.store, &opened.backlogs);
-            let notices = replay::found(&disk, store, &options.keys, backlogs, &usage).await;
-            Ok((opened, notices))
+            node::open(&disk, &clock, &options, &usage).await.map_err(|error| error.to_string())
         },
     );
     let opening = opening.map_err(|error| no_executor(&error.to_string()))?;
@@ -194,7 +94,7 @@ fn no_executor(error: &str) -> String {
 pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, String> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
-        .name(&format!("shard-{}", start.id.0))
+        .name(&format!("shard-{}", start.parts.id().0))
         .io_memory(REGISTERED_MEMORY_OCTETS)
         .spawn(move || run(start))
         .map(ShardHandle)
@@ -204,11 +104,16 @@ pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, Strin
 async fn run(start: ShardStart) -> Summary {
     let (started, requests) = (start.started.clone(), start.operator.clone());
     match set_up(start).await {
-        Ok((shard, listeners, unsettled)) => {
+        Ok((ready, listeners)) => {
             let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
             // The starter waits for this; if it is gone, a shutdown is on its way.
             let _ = started.send(Ok(addresses)).await;
-            serve(shard, listeners, requests, unsettled).await
+            let node = ready.stand(&TcpDialer, &LocalSpawn, requests);
+            for listener in listeners {
+                let accepting = accept::run(Rc::clone(&node.shard), listener, LocalSpawn);
+                glommio::spawn_local(accepting).detach();
+            }
+            node.serve().await
         }
         Err(error) => {
             let _ = started.send(Err(error)).await;
@@ -217,141 +122,14 @@ async fn run(start: ShardStart) -> Summary {
     }
 }
 
-type RealShard = Shard<DmaDisk, SystemClock>;
-
-/// A shard before its tasks, what it listens on, and what a life before left it to end.
-type Ready = (Rc<RealShard>, Vec<Listener>, Vec<Unsettled>);
-
-async fn set_up(start: ShardStart) -> Result<Ready, StartError> {
+/// A shard before its tasks, and what it listens on.
+async fn set_up(start: ShardStart) -> Result<(Ready<DmaDisk, SystemClock>, Vec<Listener>), StartError> {
     let disk = DmaDisk::attach(&start.data_dir).await.map_err(StartError::Disk)?;
-    let open = async |purpose, chain: Chain, segment_octets| {
-        let options = LogOptions {
-            purpose,
-            shard: start.chains.directory,
-            store: start.store.store,
-            segment_octets,
-            reserve_octets: if purpose == Purpose::Mail { JOURNAL_RESERVE_OCTETS } else { 0 },
-            first_segment: chain.first,
-            previous: chain.previous,
-            unnamed: chain.unnamed,
-            frontier: Arc::clone(&start.frontier),
-            keys: Arc::clone(&start.keys),
-        };
-        Log::open(disk.clone(), start.clock, options).await.map(Rc::new).map_err(StartError::Disk)
-    };
-    let segment_octets = start.snapshot.config.storage.segment_size_bytes;
-    // The journal first: its room is not mail's.
-    let journal = open(Purpose::Journal, start.chains.journal.clone(), JOURNAL_SEGMENT_OCTETS).await?;
-    let mail = open(Purpose::Mail, start.chains.mail.clone(), segment_octets).await?;
+    let ready = Ready::set_up(start.parts, disk, start.clock, expiry_clock::synchronisation);
+    let ready = ready.await.map_err(StartError::Disk)?;
     let bind = |address: &SocketAddr| {
         Listener::bind(*address).map_err(|error| StartError::Listen(*address, error.to_string()))
     };
     let listeners = start.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-    let lanes = Lanes::new(Arc::clone(&start.snapshot.usage));
-    let shard = Rc::new(Shard {
-        id: start.id,
-        directory: start.chains.directory,
-        shards: start.shards,
-        clock: start.clock,
-        disk,
-        mail,
-        journal,
-        shelf: RefCell::new(start.shelf),
-        frontier: start.frontier,
-        snapshot: RefCell::new(start.snapshot),
-        counters: Counters::default(),
-        receiving: Receiving::new(start.caps, start.deferrals),
-        callouts: Callouts::default(),
-        proxying: Proxying::default(),
-        interrupts: Interrupts::default(),
-        mesh: start.mesh,
-        lookup: start.lookup,
-        verdicts: Verdicts::default(),
-        chores: Notify::default(),
-        lanes,
-        hosts: Hosts::default(),
-        places: Places::default(),
-        expiry_clock: RefCell::default(),
-        synchronisation: expiry_clock::synchronisation,
-        shutting_down: Cell::new(false),
-        shutdown: Notify::default(),
-        store: start.store.store,
-        keys: start.keys,
-        incarnation: start.store.incarnation,
-        identity: Cell::new(start.identity),
-        numbers: Cell::new(0),
-        free: Cell::new((Duration::ZERO, 0)),
-        directories: RefCell::new(start.directories),
-        checkpoints: Checkpoints::new(start.chains.oldest_journal, start.incomplete),
-        telling: Epochs::default(),
-        looking: Epochs::default(),
-    });
-    for backlog in start.backlogs {
-        shard.lanes.take_backlog(backlog);
-    }
-    let unsettled = replay::take_found(&shard.lanes, start.notices);
-    Ok((shard, listeners, unsettled))
-}
-
-async fn serve(
-    shard: Rc<RealShard>,
-    listeners: Vec<Listener>,
-    requests: Receiver<Request>,
-    unsettled: Vec<Unsettled>,
-) -> Summary {
-    let commits = [
-        glommio::spawn_local(housekeeping::commit_mail(Rc::clone(&shard))),
-        glommio::spawn_local(housekeeping::commit_journal(Rc::clone(&shard))),
-    ];
-    for (log, purpose) in [(&shard.mail, Purpose::Mail), (&shard.journal, Purpose::Journal)] {
-        let chores = housekeeping::keep_house(Rc::clone(&shard), Rc::clone(log), purpose);
-        glommio::spawn_local(chores).detach();
-    }
-    glommio::spawn_local(housekeeping::unlink(Rc::clone(&shard))).detach();
-    glommio::spawn_local(housekeeping::read_inbox(Rc::clone(&shard))).detach();
-    glommio::spawn_local(housekeeping::sweep(Rc::clone(&shard))).detach();
-    glommio::spawn_local(compaction::run(Rc::clone(&shard))).detach();
-    glommio::spawn_local(checkpoint::follow(Rc::clone(&shard))).detach();
-    if shard.id == ShardId(0) {
-        glommio::spawn_local(checkpoint::lead(Rc::clone(&shard))).detach();
-    }
-    glommio::spawn_local(authentication::run(Rc::clone(&shard))).detach();
-    glommio::spawn_local(replay::expire(Rc::clone(&shard))).detach();
-    glommio::spawn_local(replay::answer_callouts(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
-    glommio::spawn_local(replay::carry(Rc::clone(&shard), TcpDialer, LocalSpawn)).detach();
-    glommio::spawn_local(replay::settle_late(Rc::clone(&shard))).detach();
-    let lanes = replay::start_lanes(Rc::clone(&shard), TcpDialer, LocalSpawn, unsettled);
-    glommio::spawn_local(lanes).detach();
-    glommio::spawn_local(operator::run(Rc::clone(&shard), requests, TcpDialer, LocalSpawn)).detach();
-    for listener in listeners {
-        let accepting = accept::run(Rc::clone(&shard), listener, LocalSpawn);
-        glommio::spawn_local(accepting).detach();
-    }
-    wait_for_shutdown(&shard).await;
-    shard.mail.close();
-    shard.journal.close();
-    for commit in commits {
-        commit.await;
-    }
-    let counters = &shard.counters;
-    Summary {
-        messages: counters.messages.value(),
-        accepted: counters.accepted.value(),
-        delivered: counters.delivered.value(),
-        bounced: counters.bounced.value(),
-        held: counters.held.value(),
-        expired: counters.expired.value(),
-        damaged: counters.damaged.value(),
-    }
-}
-
-async fn wait_for_shutdown(shard: &RealShard) {
-    while !shard.is_shutting_down() {
-        let shutdown = shard.shutdown.wait();
-        shutdown.await;
-    }
-    let deadline = shard.clock.now() + SHUTDOWN_GRACE;
-    while shard.clock.now() < deadline && (shard.interrupts.alive() > 0 || shard.lanes.outstanding() > 0) {
-        shard.clock.sleep(Duration::from_millis(10)).await;
-    }
+    Ok((ready, listeners))
 }

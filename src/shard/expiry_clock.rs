@@ -18,7 +18,7 @@ use storage::position::UnixMillis;
 
 /// What the system says about wall time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Synchronisation {
+pub enum Synchronisation {
     /// It was synchronised since the machine started.
     Synchronised,
     /// Not yet, or nobody told us.

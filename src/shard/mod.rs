@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Generic over `Disk` and `Clock` of `storage` and over [`link`]'s `Link`, `Dialer` and `Spawn`: the same code runs in
-//! the simulator (`simulated`). Only `executor` and `socket` know glommio.
+//! the simulators (`simulated`, `tests/simulation`): [`node`] puts it together for all of them. Only `executor` and `socket` know glommio.
 
 mod accept;
 mod authentication;
@@ -38,6 +38,7 @@ mod ingest;
 mod interrupt;
 pub mod link;
 pub mod mesh;
+pub mod node;
 mod operator;
 mod places;
 mod policy;
