@@ -1,0 +1,119 @@
+//! What one seed decides of a world before it begins: shards, segments, domains and their configuration.
+
+use crate::history::domain_of;
+use core::time::Duration;
+use std::rc::Rc;
+use storage::sim::Random;
+use stratamx::config::{
+    Config, Domain, Host as Named, OnExpiry, OnReject, Primaries, Primary, PrimaryTls, Recipients,
+    UnknownDuringOutage, WhenUp,
+};
+
+use crate::primary::Host;
+
+/// See the module.
+pub struct Plan {
+    pub seed: u64,
+    pub lives: u32,
+    pub domains: Rc<Vec<String>>,
+    pub config: Config,
+    pub hosts: Rc<Vec<Rc<Host>>>,
+    pub journal_octets: u64,
+    pub large: bool,
+    pub latency: Duration,
+    pub retention: Duration,
+    /// Reads fail now and then.
+    pub reading_fails: bool,
+}
+
+/// Where notices go.
+pub const SMARTHOST: [u8; 4] = [192, 0, 2, 250];
+
+fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
+    choices[usize::try_from(random.below(choices.len() as u64)).expect("few")]
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x005E_ED0F_A110_0001);
+        let count = 1 + random.below(4);
+        let domains: Vec<String> = (0..count).map(|number| format!("d{number}.test")).collect();
+        let mut hosts: Vec<Rc<Host>> = (0..=count)
+            .map(|number| {
+                let octet = 10 + u8::try_from(number).expect("few");
+                Rc::new(Host::new([192, 0, 2, octet].into(), &mut random))
+            })
+            .collect();
+        let mut smarthost = Host::new(SMARTHOST.into(), &mut random);
+        smarthost.is_smarthost = true;
+        hosts.push(Rc::new(smarthost));
+        let large = random.one_in(4);
+        let mut config = Config::embedded();
+        let segment_octets = if large { 1 << 20 } else { 128 << 10 };
+        config.storage.segment_size_bytes = segment_octets;
+        config.storage.min_free_space_bytes = 1 << 20;
+        config.hostname = "mx2.example.net".to_owned();
+        config.postmaster = format!("postmaster@{}", domains[0]);
+        let example = config.domains.remove(0);
+        for (name, host) in domains.iter().zip(0..) {
+            config.domains.push(domain(example.clone(), name, host, &mut random));
+        }
+        Self {
+            seed,
+            lives: 1 + u32::try_from(random.below(4)).expect("few"),
+            domains: Rc::new(domains),
+            config,
+            hosts: Rc::new(hosts),
+            journal_octets: 1 << 20,
+            large,
+            latency: Duration::from_millis(one_of(&mut random, &[0, 0, 1, 30, 200])),
+            retention: Duration::from_secs(30 * 86_400),
+            reading_fails: random.one_in(3),
+        }
+    }
+
+    /// The same configuration with a few things changed, or a domain less: what a SIGHUP brings.
+    pub fn changed(&self, random: &mut Random) -> Config {
+        let mut config = self.config.clone();
+        for domain in &mut config.domains {
+            domain.when_up = one_of(random, &[WhenUp::Proxy, WhenUp::Relay, WhenUp::Defer]);
+            domain.max_connections = 1 + u32::try_from(random.below(6)).expect("few");
+        }
+        if config.domains.len() > 1 && random.one_in(3) {
+            config.domains.remove(1);
+        }
+        config
+    }
+
+    /// The domain of a mailbox.
+    pub fn domain_of(&self, mailbox: &str) -> Option<&Domain> {
+        self.config.domains.iter().find(|domain| domain.name == domain_of(mailbox))
+    }
+}
+
+fn domain(mut domain: Domain, name: &str, host: u8, random: &mut Random) -> Domain {
+    let address = |octet: u8| Primary { host: Named::Address([192, 0, 2, octet].into()), port: 25 };
+    let mut hosts = vec![address(10 + host)];
+    if random.one_in(5) {
+        // Another one behind it, which others share.
+        hosts.push(address(11 + host));
+    }
+    domain.name = name.to_owned();
+    domain.primaries = Primaries::Hosts(hosts);
+    domain.when_up = one_of(random, &[WhenUp::Proxy, WhenUp::Proxy, WhenUp::Relay, WhenUp::Defer]);
+    domain.on_reject =
+        one_of(random, &[OnReject::Bounce, OnReject::Bounce, OnReject::Hold, OnReject::Discard]);
+    domain.on_expiry = one_of(random, &[OnExpiry::Bounce, OnExpiry::Hold, OnExpiry::Discard]);
+    domain.retry_interval = Duration::from_secs(one_of(random, &[15, 60, 300]));
+    domain.max_connections = 1 + u32::try_from(random.below(6)).expect("few");
+    domain.tls = PrimaryTls::None;
+    domain.recipients.recipients =
+        one_of(random, &[Recipients::Any, Recipients::Any, Recipients::Learn, Recipients::Verify]);
+    domain.recipients.unknown_during_outage = one_of(
+        random,
+        &[UnknownDuringOutage::Accept, UnknownDuringOutage::Accept, UnknownDuringOutage::Defer],
+    );
+    domain.quota.messages = one_of(random, &[0, 0, 0, 20]);
+    domain.smarthost = Some(Primary { host: Named::Address(SMARTHOST.into()), port: 25 });
+    domain
+}
