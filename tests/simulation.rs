@@ -7,6 +7,8 @@
 mod canary;
 #[path = "simulation/checker.rs"]
 mod checker;
+#[path = "simulation/days.rs"]
+mod days;
 #[path = "simulation/disk.rs"]
 mod disk;
 #[path = "simulation/faults.rs"]

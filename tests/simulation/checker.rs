@@ -285,14 +285,8 @@ fn recovery(view: &View<'_>) -> Vec<String> {
     wrong
 }
 
-/// What is judged by the disk at the end.
-pub fn of_audit(
-    plan: &Plan,
-    history: &History,
-    audit: &Audit,
-    disk: &SimDisk,
-    healing: &Healing,
-) -> Vec<String> {
+/// What is judged by the disk behind each life.
+pub fn of_audit(plan: &Plan, history: &History, audit: &Audit, healing: &Healing) -> Vec<String> {
     let mut wrong = Vec::new();
     let (sent, taken) = (history.sent.borrow(), history.taken.borrow());
     let view = View { plan, history, healing, sent: &sent, taken: &taken };
@@ -323,7 +317,9 @@ pub fn of_audit(
             wrong.push(format!("P2: {name}: {} delivered, and primaries have {here}", row.delivered));
         }
         let told = noticed.iter().filter(|(_, mailbox)| domain_of(mailbox) == name).count() as u64;
-        if row.bounced != told {
+        // A notice may be on its way until all is well.
+        let is_over = healing.is_over.get();
+        if is_over && row.bounced != told || row.bounced < told {
             wrong.push(format!("P5: {name}: {} bounced, and {told} were told", row.bounced));
         }
         if row.damaged > 0 {
@@ -334,7 +330,6 @@ pub fn of_audit(
             wrong.push(format!("H5: {name}: {} expired, and {aged} are old enough", row.expired));
         }
     }
-    bounds(healing, disk, &mut wrong);
     wrong
 }
 
@@ -343,7 +338,7 @@ const TASKS_MAX: usize = 120;
 const FILES_MAX: usize = 60;
 
 /// P7: when nothing is to be done any more nothing has grown.
-fn bounds(healing: &Healing, disk: &SimDisk, wrong: &mut Vec<String>) {
+pub fn bounds(healing: &Healing, disk: &SimDisk, wrong: &mut Vec<String>) {
     if healing.tasks_left.get() > TASKS_MAX {
         wrong.push(format!("P7: {} tasks are left", healing.tasks_left.get()));
     }

@@ -9,7 +9,7 @@ use stratamx::config::{
     UnknownDuringOutage, WhenUp,
 };
 
-use crate::primary::Host;
+use crate::primary::{Host, Mood};
 
 /// See the module.
 pub struct Plan {
@@ -24,6 +24,8 @@ pub struct Plan {
     pub retention: Duration,
     /// Reads fail now and then.
     pub reading_fails: bool,
+    /// How long the lives are, where the story is about time alone: nothing else goes wrong then, and nothing heals.
+    pub lengths: Vec<Duration>,
 }
 
 /// Where notices go.
@@ -69,7 +71,25 @@ impl Plan {
             latency: Duration::from_millis(one_of(&mut random, &[0, 0, 1, 30, 200])),
             retention: Duration::from_secs(30 * 86_400),
             reading_fails: random.one_in(3),
+            lengths: Vec::new(),
         }
+    }
+
+    /// An outage of 36 days: mail is kept for 30, what is held for three days more.
+    pub fn of_days(seed: u64) -> Self {
+        let day = Duration::from_secs(86_400);
+        let mut plan = Self::new(seed);
+        plan.lengths = [15 * day, 14 * day + day / 2, 7 * day].to_vec();
+        plan.lives = 3;
+        plan.hosts.iter().filter(|host| !host.is_smarthost).for_each(|host| host.mood.set(Mood::Refusing));
+        let endings = [OnExpiry::Bounce, OnExpiry::Discard, OnExpiry::Hold];
+        for (domain, on_expiry) in plan.config.domains.iter_mut().zip(endings.into_iter().cycle()) {
+            domain.retry_interval = Duration::from_secs(3600);
+            domain.recipients.recipients = Recipients::Any;
+            (domain.retention, domain.held_retention, domain.on_expiry) =
+                (plan.retention, 3 * day, on_expiry);
+        }
+        plan
     }
 
     /// The same configuration with a few things changed, or a domain less: what a SIGHUP brings.

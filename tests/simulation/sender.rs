@@ -246,7 +246,7 @@ impl Sender {
     }
 
     fn later(&mut self) -> Duration {
-        self.time() + Duration::from_secs(30 + self.random.below(900))
+        self.time() + Duration::from_secs(30 + self.random.below(300))
     }
 
     /// One transaction. Whether the connection is still good.
@@ -287,6 +287,9 @@ impl Sender {
         again
             .recipients
             .retain(|mailbox| !sent.refused.iter().any(|(of, code)| of == mailbox && *code >= 500));
+        if sent.told == Told::Primarys {
+            history.count("carried through");
+        }
         let at = format!("message {number}");
         history.sent.borrow_mut().insert(number, sent);
         if puts_off && !again.recipients.is_empty() {
