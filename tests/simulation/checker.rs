@@ -107,27 +107,34 @@ fn order(view: &View<'_>) -> Vec<String> {
             || broken.get(&number).is_some_and(|times| *times >= stratamx::limits::POISON_TRIES)
             || !view.acted(number).is_empty()
     };
-    let mut by_mailbox = BTreeMap::<&str, Vec<(u64, u32)>>::new();
+    let mut by_mailbox = BTreeMap::<&str, Vec<(u64, u32, Duration)>>::new();
     let offered = view.history.offered.borrow();
-    for ((number, mailbox), (at, _)) in offered.iter() {
-        by_mailbox.entry(mailbox).or_default().push((*at, *number));
+    let ended_early = view.history.ended_early.borrow();
+    for ((number, mailbox), (at, time)) in offered.iter() {
+        by_mailbox.entry(mailbox).or_default().push((*at, *number, *time));
     }
     let mut wrong = Vec::new();
     for (mailbox, mut offers) in by_mailbox {
         offers.sort_unstable();
         // The latest MAIL of those that were offered before.
         let mut latest = (0, 0);
-        for (_, number) in offers {
+        for (_, number, offered_at) in offers {
             let Some(sent) = view.sent.get(&number) else {
                 wrong.push(format!("{number} to {mailbox} was never sent"));
                 continue;
             };
-            if matches!(sent.told, Told::Ours(_)) && !is_exempt(number) && sent.told_at < latest.0 {
-                let other = &view.sent[&latest.1];
+            let broke = |domain: &str| {
+                let ended = ended_early.iter().filter(|(host, time)| {
+                    view.plan.is_host_of(*host, domain) && (sent.told_time..=offered_at).contains(time)
+                });
+                ended.count() >= stratamx::limits::POISON_TRIES as usize
+            };
+            let is_late = matches!(sent.told, Told::Ours(_)) && sent.told_at < latest.0;
+            if is_late && !is_exempt(number) && !broke(domain_of(mailbox)) {
                 wrong.push(format!(
-                    "P3: {} was offered before {number}, both to {mailbox}: told {:?} in life {} {:?}, other {:?} {:?}, offered {:?} {:?}",
-                    latest.1, sent.told_time, sent.life, sent.told, other.told_time, other.told,
-                    offered.get(&(number, mailbox.to_owned())), offered.get(&(latest.1, mailbox.to_owned()))));
+                    "P3: {} was offered before {number}, both to {mailbox}; that was promised at {:?} in life {} and offered at {:?}",
+                    latest.1, sent.told_time, sent.life, offered_at
+                ));
             }
             latest = latest.max((sent.mail_at, number));
         }
@@ -150,9 +157,10 @@ fn repeats(view: &View<'_>) -> Vec<String> {
         for mailbox in &taken.recipients {
             let Some(earlier) = before.insert((taken.number, mailbox), taken) else { continue };
             if !is_unknown(earlier) {
+                let (number, first, again) = (taken.number, earlier.answered, taken.answered);
+                let crash = crashes.iter().find(|crash| Some(**crash) >= first);
                 wrong.push(format!(
-                    "P4: {} to {mailbox} came again, and its outcome was known: {:?} {:?}, then {:?}",
-                    taken.number, earlier.answered, earlier.connection, taken.answered
+                    "P4: {number} to {mailbox} came again at {again:?}, and was known to be taken at {first:?}; power failed at {crash:?}"
                 ));
             } else if !earlier.reply_lost {
                 let key = (domain_of(mailbox).to_owned(), earlier.life);

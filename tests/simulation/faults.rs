@@ -94,11 +94,11 @@ impl Weather {
 
     async fn of_disk(self, mut random: Random) {
         loop {
-            self.outside.clock.sleep(Duration::from_secs(10 + random.below(300))).await;
+            self.outside.clock.sleep(Duration::from_secs(5 + random.below(60))).await;
             if self.is_calm.get() {
                 return;
             }
-            let call = Some(1 + random.below(60));
+            let call = Some(1 + random.below(40));
             let faults = match random.below(8) {
                 0 => Faults { fail_call: call, ..Faults::default() },
                 1 => Faults { no_space_call: call, ..Faults::default() },
@@ -116,7 +116,7 @@ impl Weather {
                 _ => Faults::default(),
             };
             self.raw.set_faults(Faults { misdirect_one_in: Some(4), shear_one_in: Some(4), ..faults });
-            self.outside.clock.sleep(Duration::from_secs(5 + random.below(60))).await;
+            self.outside.clock.sleep(Duration::from_secs(5 + random.below(30))).await;
             if !self.is_calm.get() {
                 self.raw.set_free(DISK_OCTETS);
                 self.disk.sync_time.set(Duration::ZERO);
@@ -126,7 +126,7 @@ impl Weather {
 
     async fn of_clock(self, mut random: Random) {
         loop {
-            self.outside.clock.sleep(Duration::from_secs(60 + random.below(3_000))).await;
+            self.outside.clock.sleep(Duration::from_secs(60 + random.below(500))).await;
             if self.is_calm.get() {
                 return;
             }

@@ -1,6 +1,7 @@
 //! What the outside saw: all that a checker may know beside the disk at the end. Every event has its place in one order.
 
 use core::cell::{Cell, RefCell};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,7 +49,7 @@ pub struct Taken {
     pub number: u32,
     pub recipients: Vec<String>,
     pub data: Vec<u8>,
-    /// When all of the reply to it was on its way, by the world's time.
+    /// When the node had read all of the reply to it, by the world's time.
     pub answered: Option<Duration>,
     pub connection: u32,
     pub life: u32,
@@ -95,6 +96,8 @@ pub struct History {
     pub put_off: RefCell<BTreeSet<u32>>,
     /// How often a connection to a primary ended while the message was under way.
     pub broken_over: RefCell<BTreeMap<u32, u32>>,
+    /// Connections that ended before a primary had seen the MAIL that was on its way, if any was: host and world's time.
+    pub ended_early: RefCell<Vec<(IpAddr, Duration)>>,
     pub refused: RefCell<BTreeMap<Unit, Vec<Refusal>>>,
     pub notices: RefCell<Vec<Notice>>,
     pub acted: RefCell<BTreeMap<u32, BTreeSet<Act>>>,

@@ -83,6 +83,8 @@ struct Wire {
     pipes: [Pipe; 2],
     history: Rc<History>,
     swallowed: Cell<u32>,
+    /// Called when the node has read all that there was.
+    heard: RefCell<Option<Box<dyn Fn()>>>,
 }
 
 /// One end.
@@ -101,6 +103,11 @@ impl Health {
         self.0.broken.get()
     }
 
+    /// Has this called whenever the node has read all that there was.
+    pub fn when_heard(&self, call: impl Fn() + 'static) {
+        self.0.heard.replace(Some(Box::new(call)));
+    }
+
     /// Whether the node has closed it.
     pub fn is_left(&self) -> bool {
         self.0.pipes[1].closed.get()
@@ -117,6 +124,7 @@ pub fn connect(history: &Rc<History>, clock: &SimClock, spawner: &Spawner, quali
         pipes: Default::default(),
         history: Rc::clone(history),
         swallowed: Cell::new(0),
+        heard: RefCell::new(None),
     });
     for pipe in 0..2 {
         spawner.spawn(carry(Rc::clone(&wire), pipe));
@@ -204,6 +212,12 @@ impl Link for End {
             if count > 0 {
                 pipe.held.set(pipe.held.get() - count);
                 pipe.changed.notify_all();
+                if let Some(heard) = self.wire.heard.borrow().as_ref()
+                    && self.incoming == 0
+                    && pipe.held.get() == 0
+                {
+                    heard();
+                }
             }
             if count > 0 || pipe.ended.get() {
                 return Ok(count);

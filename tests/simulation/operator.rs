@@ -6,7 +6,6 @@ use crate::node::Running;
 use crate::plan::Plan;
 use crate::primary::Outside;
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;

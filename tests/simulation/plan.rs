@@ -1,6 +1,7 @@
 //! What one seed decides of a world before it begins: shards, segments, domains and their configuration.
 
 use crate::history::domain_of;
+use core::net::IpAddr;
 use core::time::Duration;
 use std::rc::Rc;
 use storage::sim::Random;
@@ -103,6 +104,13 @@ impl Plan {
             config.domains.remove(1);
         }
         config
+    }
+
+    /// Whether a domain's mail goes to this host.
+    pub fn is_host_of(&self, address: IpAddr, domain: &str) -> bool {
+        let domain = self.config.domains.iter().find(|own| own.name == domain);
+        let hosts = domain.into_iter().flat_map(|domain| domain.primaries.hosts());
+        hosts.into_iter().any(|host| host.host == Named::Address(address))
     }
 
     /// The domain of a mailbox.

@@ -114,7 +114,7 @@ fn tell(seeds: core::ops::Range<u64>) -> Total {
         }
         assert!(
             story.wrong.is_empty(),
-            "repeat: STRATAMX_SEED={seed} cargo test -p stratamx --test simulation soak -- --ignored --nocapture"
+            "repeat: STRATAMX_SEED={seed} cargo test -p stratamx --test simulation soak -- --nocapture"
         );
         total.add(&story);
     }

@@ -229,7 +229,11 @@ impl Life {
         if is_last {
             return if self.heal(&node) { Ended::InOrder } else { Ended::Stuck };
         }
-        for _ in 0..random.below(400) {
+        // Two times in three something is on its way to the disk.
+        let unsynced = random.below(3) > 0;
+        let most = self.steps + 20_000;
+        while unsynced && self.weather.raw.unsynced_octets() == 0 && self.steps < most && self.step() {}
+        for _ in 0..random.below(if unsynced { 3 } else { 400 }) {
             self.step();
         }
         match random.below(4) {

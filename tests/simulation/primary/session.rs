@@ -4,6 +4,7 @@ use super::{Host, Mood, Outside, Stage};
 use crate::canary::Bug;
 use crate::history::{Instant, Notice, Refusal, Taken, number_of};
 use crate::network::{End, Health};
+use core::cell::RefCell;
 use core::time::Duration;
 use std::rc::Rc;
 use storage::clock::Clock;
@@ -32,6 +33,10 @@ pub(super) struct Session {
     open: Option<Transaction>,
     /// What it took: places in the history.
     taken: Vec<usize>,
+    /// So many of these have their reply on its way.
+    flushed: usize,
+    /// Those that the node has not read.
+    unheard: Rc<RefCell<Vec<usize>>>,
     said_goodbye: bool,
     /// It said what nobody can make sense of: what was in flight is unknown, whoever says goodbye.
     rambled: bool,
@@ -46,9 +51,29 @@ const ODD: [&[u8]; 6] =
 impl Session {
     pub(super) async fn run(outside: Outside, host: Rc<Host>, link: End) {
         let (health, number) = (link.health(), outside.history.next_number());
-        let (input, output, open, taken, said_goodbye, rambled) = Default::default();
-        let mut session =
-            Self { outside, host, link, health, number, input, output, open, taken, said_goodbye, rambled };
+        let unheard = Rc::<RefCell<Vec<usize>>>::default();
+        let (pending, history, clock) =
+            (Rc::clone(&unheard), Rc::clone(&outside.history), outside.clock.clone());
+        health.when_heard(move || {
+            for place in pending.take() {
+                history.taken.borrow_mut()[place].answered = Some(history.time(clock.now()));
+            }
+        });
+        let mut session = Self {
+            outside,
+            host,
+            link,
+            health,
+            number,
+            input: Vec::new(),
+            output: Vec::new(),
+            open: None,
+            taken: Vec::new(),
+            flushed: 0,
+            unheard,
+            said_goodbye: false,
+            rambled: false,
+        };
         session.serve().await;
         session.end();
     }
@@ -74,6 +99,10 @@ impl Session {
         let history = &self.outside.history;
         if self.said_goodbye && !self.rambled && !self.health.is_broken() {
             return;
+        }
+        if self.open.is_none() {
+            let now = history.time(self.outside.clock.now());
+            history.ended_early.borrow_mut().push((self.host.address, now));
         }
         let mut taken = history.taken.borrow_mut();
         let mut over: Vec<u32> = self.open.iter().filter_map(|open| number_of(&open.reverse_path)).collect();
@@ -112,15 +141,8 @@ impl Session {
             let count = self.link.write(piece).await.ok()?;
             rest = &rest[count..];
         }
-        let now = self.outside.history.time(self.outside.clock.now());
-        let mut taken = self.outside.history.taken.borrow_mut();
-        for place in self.taken.iter().rev() {
-            let answered = &mut taken[*place].answered;
-            if answered.is_some() {
-                break;
-            }
-            *answered = Some(now);
-        }
+        self.unheard.borrow_mut().extend(self.taken.get(self.flushed..).unwrap_or_default());
+        self.flushed = self.taken.len();
         Some(())
     }
 
