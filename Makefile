@@ -3,7 +3,7 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .ONESHELL:
-.PHONY: run test fuzz fmt lint doc bench bars
+.PHONY: run test fuzz soak fmt lint doc bench bars
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
@@ -28,6 +28,12 @@ test:
 fuzz:
 	@: $(or $(TARGET),$(error TARGET is one of $(notdir $(wildcard tests/fuzz/corpus/*))))
 	STRATAMX_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test -p stratamx --test integration fuzz::$(TARGET) -- --exact --nocapture
+
+# The whole node on a simulated machine: make soak SEED=1001 SEEDS=5000 stops at the first seed that goes wrong and names it. One seed
+# alone (SEEDS=1) also shows what the node logs.
+soak:
+	STRATAMX_SEED=$(or $(SEED),1001) STRATAMX_SEEDS=$(or $(SEEDS),2000) \
+	    cargo test -p stratamx --test simulation seeds::soak -- --exact --nocapture
 
 fmt:
 	cargo fmt --all

@@ -131,6 +131,8 @@
 //!   delivery would cost a block.
 //! - **Who waits for what is under way waits for an epoch** (`shard::epoch`): a rewrite until nobody names the old places,
 //!   a checkpoint until every durable fact was told. New work belongs to the next epoch and starves nobody.
+//! - **A node is put together in one place** ([`shard::node`]), in steps that are types, whatever machine it runs on: what `tests/simulation`
+//!   finds in a world of its own making, it finds in the code that serves.
 //! - **TLS is a link over a link** (`shard::tls`), so that sessions, tests and the simulator are the same with and without
 //!   it. What a write made leaves with the next operation: else a write that is given up could not be told apart from
 //!   one that went out. The server name chooses the certificate among those that the control plane put into one cell
