@@ -84,12 +84,16 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         let candidates = self.candidates().await;
         let copy_octets = self.shard.snapshot.borrow().config.storage.segment_size_bytes;
         let Some(job) = plan(&candidates, &Bounds { copy_octets, free, pressed }) else { return false };
+        if !self.pin_sources(&job) {
+            return false;
+        }
         match self.rewrite(&job).await {
             Ok(()) => true,
             Err(error) => {
-                if matches!(error, RewriteError::Left(_)) {
+                // What is left of a copy names them: then they stay pinned, and untallied, for this life.
+                if !matches!(error, RewriteError::Left(_)) {
                     let mut shelf = self.shard.shelf.borrow_mut();
-                    job.segments.iter().for_each(|source| shelf.pin(job.shard, *source));
+                    job.segments.iter().for_each(|source| shelf.unpin(job.shard, *source));
                 }
                 tracing::warn!(%error, shard = %job.shard, "sparse segments stay as they are");
                 for segment in &job.segments {
@@ -99,6 +103,18 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
                 false
             }
         }
+    }
+
+    /// All sources stay until they are left, also if their mail ends while it is copied; none is pinned if one may be going already.
+    fn pin_sources(&self, job: &Job) -> bool {
+        let mut shelf = self.shard.shelf.borrow_mut();
+        for (place, source) in job.segments.iter().enumerate() {
+            if !shelf.pin_source(job.shard, *source) {
+                job.segments[..place].iter().for_each(|pinned| shelf.unpin(job.shard, *pinned));
+                return false;
+            }
+        }
+        true
     }
 
     /// What is worth a closer look.
@@ -232,7 +248,9 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         // From here until the tallies nothing is restated: it would say that the sources are left, and no start believed it.
         shard.checkpoints.begin_to_leave(job.shard, &job.segments);
         for source in &job.segments {
-            shard.shelf.borrow_mut().leave(job.shard, *source);
+            let mut shelf = shard.shelf.borrow_mut();
+            shelf.leave(job.shard, *source);
+            shelf.unpin(job.shard, *source);
         }
         shard.chores.notify_all();
         if wait_until(shard, || shard.checkpoints.leaving.borrow().is_empty()).await.is_ok() {
