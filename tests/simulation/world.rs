@@ -92,9 +92,8 @@ pub fn tell(plan: &Rc<Plan>, bug: Option<Bug>) -> Story {
             }
         };
         was_killed |= ended != Ended::PowerFailed && !is_last;
-        if ended != Ended::InOrder {
-            story.history.crashes.borrow_mut().push(story.history.began.get());
-        }
+        // Also one in order: what is not journalled within its grace is left behind.
+        story.history.crashes.borrow_mut().push(story.history.began.get());
         if bug == Some(Bug::RottenRecord) && is_last {
             rot(&disk);
         }
