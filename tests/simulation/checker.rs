@@ -158,9 +158,10 @@ fn repeats(view: &View<'_>) -> Vec<String> {
             let Some(earlier) = before.insert((taken.number, mailbox), taken) else { continue };
             if !is_unknown(earlier) {
                 let (number, first, again) = (taken.number, earlier.answered, taken.answered);
+                let by = (earlier.connection, taken.connection);
                 let crash = crashes.iter().find(|crash| Some(**crash) >= first);
                 wrong.push(format!(
-                    "P4: {number} to {mailbox} came again at {again:?}, and was known to be taken at {first:?}; power failed at {crash:?}"
+                    "P4: {number} to {mailbox} came again at {again:?}, and was known to be taken at {first:?}, by connections {by:?}; a life ended at {crash:?}"
                 ));
             } else if !earlier.reply_lost {
                 let key = (domain_of(mailbox).to_owned(), earlier.life);
