@@ -12,6 +12,7 @@ mod orders;
 mod owing;
 mod passage;
 mod recipients;
+mod security;
 mod usage;
 
 use crate::config::{ArcSeal, Config, Domain};
@@ -23,7 +24,9 @@ pub use authentication::{
     SenderQuestion, Stored,
 };
 pub use certificates::{Certificates, server_config};
-pub use client_tls::client_config;
+#[cfg(test)]
+pub(crate) use client_tls::authority;
+pub use client_tls::{ClientTls, Observed, Published, TlsaRecord};
 use core::net::{IpAddr, SocketAddr};
 pub use orders::{Maintenance, Orders, Redirect, Standing};
 pub use owing::Owing;
@@ -32,10 +35,11 @@ pub use recipients::{
     DomainRecipients, Evidence, Instants, ListError, RecipientList, RecipientListBuilder, Recipients,
     Remembered, Source, folded, without_detail,
 };
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
+pub use security::{SecureExchangers, SecurityQuestion, Tlsa, Trust};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-pub use usage::{DomainUsage, UnitEnd, Usage};
+pub use usage::{DomainUsage, Transport, UnitEnd, Usage};
 
 /// What the lookup thread is asked, and told.
 #[derive(Debug)]
@@ -82,6 +86,7 @@ pub enum LookupError {
 #[derive(Clone, Debug)]
 pub struct Lookup {
     questions: Sender<Question>,
+    security: Sender<SecurityQuestion>,
     authenticator: Authenticator,
 }
 
@@ -90,6 +95,8 @@ pub struct Lookup {
 pub struct Asked {
     /// Whoever asks waits for the answer.
     pub questions: Receiver<Question>,
+    /// The same, about how hosts are to be secured.
+    pub security: Receiver<SecurityQuestion>,
     /// Nobody does.
     pub authentications: Receiver<AuthenticationQuestion>,
 }
@@ -99,7 +106,9 @@ pub struct Asked {
 pub fn lookup_channel() -> (Lookup, Asked) {
     let (sender, questions) = async_channel::bounded(LOOKUP_QUEUE);
     let (authenticator, authentications) = Authenticator::new();
-    (Lookup { questions: sender, authenticator }, Asked { questions, authentications })
+    let (security, security_asked) = security::channel();
+    let lookup = Lookup { questions: sender, security, authenticator };
+    (lookup, Asked { questions, security: security_asked, authentications })
 }
 
 impl Lookup {
@@ -126,7 +135,6 @@ impl Lookup {
         question: Question,
         answered: &Receiver<Result<T, LookupError>>,
     ) -> Result<T, LookupError> {
-        let gone = || LookupError::Temporary("the lookup thread is gone".to_owned());
         self.questions.send(question).await.map_err(|_| gone())?;
         answered.recv().await.map_err(|_| gone())?
     }
@@ -144,6 +152,10 @@ impl Lookup {
     }
 }
 
+fn gone() -> LookupError {
+    LookupError::Temporary("the lookup thread is gone".to_owned())
+}
+
 /// The configuration as the shards use it: immutable, shared, replaced as a whole.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -154,7 +166,7 @@ pub struct Snapshot {
     /// How TLS is spoken with senders; none: STARTTLS is not offered.
     pub tls: Option<Arc<ServerConfig>>,
     /// How TLS is spoken with primaries.
-    pub client_tls: Arc<ClientConfig>,
+    pub client_tls: Arc<ClientTls>,
     /// What is stored: the same in every snapshot of a process.
     pub usage: Arc<Usage>,
     domains: HashMap<String, usize>,
@@ -205,7 +217,7 @@ impl Snapshot {
         let usages = config.domains.iter().map(|domain| usage.domain(&domain.name)).collect();
         let recipients = config.domains.iter().map(|_| Arc::default()).collect();
         let seals = vec![None; config.domains.len()];
-        let client_tls = client_config(Certificates::new(Vec::new()));
+        let client_tls = ClientTls::new(Certificates::new(Vec::new()), RootCertStore::empty());
         Self { config, profile, tls: None, client_tls, usage, domains, usages, recipients, seals }
     }
 
@@ -234,7 +246,7 @@ impl Snapshot {
 
     /// The same, with another way to speak TLS with primaries.
     #[must_use]
-    pub fn with_client_tls(mut self, client_tls: Arc<ClientConfig>) -> Self {
+    pub fn with_client_tls(mut self, client_tls: Arc<ClientTls>) -> Self {
         self.client_tls = client_tls;
         self
     }

@@ -41,6 +41,8 @@ use crate::limits;
 
 /// The file that is read when none is named, if it is there.
 pub const FILE_DEFAULT: &str = "stratamx.toml";
+/// The port of HTTPS, where MTA-STS policies are (RFC 8461 3.2).
+const HTTPS_PORT: u16 = 443;
 /// Where the embedded configuration listens and where its primary is.
 const EMBEDDED_PORT: u16 = 2525;
 
@@ -155,6 +157,10 @@ pub struct Delivery {
     pub tls: PrimaryTls,
     /// The certificate that is shown to a primary that asks for one. The same for all domains.
     pub client_certificate: Option<CertificateFiles>,
+    /// A file with authorities that are trusted beside the system's. The same for all domains.
+    pub tls_roots: Option<PathBuf>,
+    /// The port of the web servers of MTA-STS policies. The same for all domains.
+    pub mta_sts_port: u16,
     /// Whether a clock must say that it is synchronised before anything expires. The same for all domains.
     pub expiry_clock: ExpiryClockTrust,
     /// Who takes notices; none: the mail exchangers of whom they are for.
@@ -172,6 +178,10 @@ pub enum PrimaryTls {
     Opportunistic,
     /// Always: mail waits for one that offers it.
     Require,
+    /// As the domain's MTA-STS policy has it (RFC 8461); opportunistic where there is none.
+    MtaSts,
+    /// As the TLSA records of the host have it (RFC 7672); where there are none, as [`Self::MtaSts`].
+    Dane,
 }
 
 /// What becomes of a message that the primary refuses for good.
@@ -210,6 +220,8 @@ pub enum ExpiryClockTrust {
 pub struct Dns {
     /// Name servers in order; empty: those of /etc/resolv.conf.
     pub nameservers: Vec<SocketAddr>,
+    /// A file with DNSKEY records that DNSSEC begins from, beside the root's.
+    pub trust_anchor: Option<PathBuf>,
 }
 
 /// What becomes of mail while the primary is well.
@@ -339,7 +351,7 @@ impl Config {
             smtp: Smtp { listen: vec![SocketAddr::new(loopback, EMBEDDED_PORT)], ..Smtp::default() },
             storage: Storage::default(),
             delivery,
-            dns: Dns { nameservers: Vec::new() },
+            dns: Dns { nameservers: Vec::new(), trust_anchor: None },
             admin: Admin::default(),
             domains: vec![domain],
         }
@@ -418,10 +430,20 @@ impl Default for Delivery {
             authenticate: true,
             tls: PrimaryTls::Opportunistic,
             client_certificate: None,
+            tls_roots: None,
+            mta_sts_port: HTTPS_PORT,
             expiry_clock: ExpiryClockTrust::Synchronised,
             smarthost: None,
             arc: None,
         }
+    }
+}
+
+impl PrimaryTls {
+    /// Whether what the domain publishes decides.
+    #[must_use]
+    pub const fn asks_for_policy(self) -> bool {
+        matches!(self, Self::Dane | Self::MtaSts)
     }
 }
 
@@ -431,6 +453,8 @@ impl fmt::Display for PrimaryTls {
             Self::None => "none",
             Self::Opportunistic => "opportunistic",
             Self::Require => "require",
+            Self::MtaSts => "mta-sts",
+            Self::Dane => "dane",
         })
     }
 }
@@ -485,6 +509,17 @@ fn machine_name() -> String {
 pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limits::CONFIG_OCTETS_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file that we keep in the data directory.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file of the control plane, which has no disk of the data plane"
+)]
+pub(crate) fn read_kept(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -196,13 +196,28 @@
 //!   nothing is carried through to whoever stands in for a primary, nothing is learned from him, and he is met with canaries. The test message in front of it
 //!   is no record: it is nobody's mail, and P2 does not count it.
 //! - **One HTTP stack**: hyper, under axum for the API and under hyper-util's client for the commands; instant-acme and webhooks build on
-//!   the same, a client with a stack of its own would double it. No TLS of its own yet.
+//!   the same, a client with a stack of its own would double it. MTA-STS policies are fetched by hyper over tokio-rustls, one request a
+//!   connection, so that nothing follows a redirect or keeps a connection; the API has no TLS of its own yet.
+//! - **What a primary has to show is one pure table** (`shard::replay::security`): of the domain's `tls`, its MTA-STS policy and the
+//!   host's TLSA records. It is verified inside the handshake ([`bridge::ClientTls`]), so that nothing is said to whom it is not meant for.
+//!   Everything that fails is of now: the next host, then the mail waits, and whoever reads the log is told once, not at each try. A probe, a
+//!   callout and a message that is carried through keep to the same terms, so a host that may have no mail is never up.
+//! - **`dane` looks at MTA-STS too, `mta-sts` does not look at DANE**: both are "what is published", with DANE first (RFC 8461 2); but
+//!   behind a name server that strips signatures all that is signed is forged, and only who chose `dane` should wait for that.
+//! - **DNSSEC is validated here** by hickory-resolver, from the root's keys on, in a second resolver with a cache of its own: an AD bit would have
+//!   to be believed of whoever is at the other end of UDP. Its denials are looked at once more (`control::dnssec`): it takes an answer without
+//!   records for insecure when all in its authority section is, also an SOA of a stranger's zone.
+//! - **An MTA-STS policy is taken back by nobody but its domain**: a record that is gone, a web server that is down, a name server that is silent
+//!   leave it in force until its time is over, also over a restart. Of a primary that the configuration names its `mx` lines are not asked: they tell
+//!   which hosts of an unsigned DNS are the domain's, and the operator has said so. Authorities are the system's (rustls-native-certs): they are
+//!   withdrawn by the system's updates, not by ours; the licence of the compiled-in list is none of those that the tree takes.
+//! - **Through what mail went is counted since the start**: the journal's facts have no place for it, and a number that survives would need one.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! MTA-STS and DANE, fingerprints and copies kept; of the admin side
+//! Reports of TLS (RFC 8460), fingerprints and copies kept; of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, replay, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.

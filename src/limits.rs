@@ -331,6 +331,28 @@ pub const COMPACTION_ENDED_PERCENT: u64 = 25;
 /// Most octets of a header section that are kept for signatures; a message with more has no verdict on them. Kept only for
 /// mail that is larger than the receive buffer, and for what is being asked about.
 pub const HEADER_KEPT_OCTETS_MAX: usize = 64 * 1024;
+/// Octets of an MTA-STS policy (RFC 8461 3.3 suggests to take no more); a longer one is none.
+pub const MTA_STS_POLICY_OCTETS_MAX: usize = 64 * 1024;
+/// How long a policy may say that it is used, in seconds (RFC 8461 3.2).
+pub const MTA_STS_MAX_AGE_S: u32 = 31_557_600;
+/// How long a web server may take over all of a policy (RFC 8461 3.3 suggests a minute).
+pub const MTA_STS_FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a policy that could not be fetched is not tried again (RFC 8461 3.3: five minutes or more).
+pub const MTA_STS_FETCH_PAUSE: Duration = Duration::from_secs(300);
+/// How old a policy is when it is fetched again though nothing says that there is another (RFC 8461 3.3).
+pub const MTA_STS_REFRESH_AGE: Duration = Duration::from_secs(86_400);
+/// How often policies are looked at for one that is as old.
+pub const MTA_STS_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+/// Policies that are kept; further ones are fetched and used, and forgotten.
+pub const MTA_STS_POLICIES_MAX: usize = 20_000;
+/// Questions about how hosts are to be secured that wait for the lookup thread; further askers wait with theirs.
+pub const SECURITY_QUEUE: usize = 1024;
+/// Such questions that are worked on at a time; one of them may wait for a web server.
+pub const SECURITY_AT_A_TIME: usize = 256;
+/// TLSA records of a host that are looked at; a set with more is used up to there.
+pub const TLSA_RECORDS_MAX: usize = 32;
+/// Complaints about a domain's hosts that are remembered, so that each is told once; with one more all are told again.
+pub const COMPLAINTS_MAX: usize = 32;
 /// Questions about the origin of mail that wait for the lookup thread, each with a header section at most; more: the message
 /// has no verdict.
 pub const AUTHENTICATION_QUEUE: usize = 256;

@@ -83,6 +83,8 @@ pub struct DomainStatus {
     pub proxied: u64,
     /// Of the delivered ones those that another host took in the primary's place, since the start.
     pub redirected: u64,
+    /// Through what primaries took units since the process began.
+    pub transports: Transports,
     /// Messages that are queued or held.
     pub messages: u64,
     /// Why the last try failed that did, and when.
@@ -91,6 +93,19 @@ pub struct DomainStatus {
     pub next_try_s: Option<u64>,
     /// In each shard directory the place before which nothing waits for its first try.
     pub cursor: Vec<String>,
+}
+
+/// Units that primaries took, those that were carried through among them, since the process began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Transports {
+    /// Through TLS, with whoever had the key.
+    pub encrypted: u64,
+    /// Without TLS.
+    pub plain: u64,
+    /// Through TLS, with whom the host's TLSA records describe.
+    pub verified_dane: u64,
+    /// Through TLS, with whom the domain's MTA-STS policy wants.
+    pub verified_mta_sts: u64,
 }
 
 /// A try that failed.

@@ -6,7 +6,8 @@
 //! not configured any more (H14). Its lock is taken when a domain is looked up by name, never for a count.
 //!
 //! Units are counted from before the 250, and as ended when that fact is durable, on top of what a start found on
-//! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog.
+//! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog. Through what units
+//! went to primaries is counted since the process began, those that were carried through among them: the journal has no place for it.
 
 use super::orders::Orders;
 use super::owing::Owing;
@@ -31,6 +32,8 @@ pub struct DomainUsage {
     /// Units accepted, and ended by [`UnitEnd`].
     accepted: AtomicU64,
     ended: [AtomicU64; UnitEnd::ALL.len()],
+    /// Units that primaries took since the process began, by [`Transport`].
+    taken: [AtomicU64; Transport::ALL.len()],
     /// Whether its mail may be carried through.
     pub passage: Passage,
     /// What the operator ordered about it.
@@ -61,6 +64,35 @@ impl UnitEnd {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Bounced, Self::Damaged, Self::Deleted, Self::Delivered, Self::Discarded, Self::Expired];
+}
+
+/// Through what a primary took a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// TLS, with whoever had the key.
+    Encrypted,
+    /// No TLS.
+    Plain,
+    /// TLS, with whom the host's TLSA records describe.
+    VerifiedDane,
+    /// TLS, with whom the domain's MTA-STS policy wants.
+    VerifiedMtaSts,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Encrypted, Self::Plain, Self::VerifiedDane, Self::VerifiedMtaSts];
+
+    /// As it stands in the log, behind version and cipher suite.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Encrypted => "encrypted",
+            Self::Plain => "plain",
+            Self::VerifiedDane => "verified-dane",
+            Self::VerifiedMtaSts => "verified-mta-sts",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -157,6 +189,17 @@ impl DomainUsage {
     #[must_use]
     pub fn redirected(&self) -> u64 {
         self.redirected.load(Ordering::Relaxed)
+    }
+
+    /// A primary took units through this.
+    pub fn take(&self, transport: Transport, units: u64) {
+        self.taken[transport as usize].fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Units that primaries took through this since the process began.
+    #[must_use]
+    pub fn taken(&self, transport: Transport) -> u64 {
+        self.taken[transport as usize].load(Ordering::Relaxed)
     }
 
     /// Units that were counted as accepted are those of a second copy.

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Exit;
-use crate::config::{Config, Domain, OnExpiry, OnReject, RecipientPolicy};
+use crate::bridge::Trust;
+use crate::config::{Config, Domain, Host, OnExpiry, OnReject, RecipientPolicy};
 use crate::control::recipients;
 
 /// Runs the command on the named file, else on what [`Config::discover`] finds.
@@ -20,10 +21,13 @@ pub fn run(file: Option<&Path>) -> Exit {
         eprintln!("{error}");
         return Exit::Usage;
     }
-    if let Err(error) = super::tls::check(&config) {
-        eprintln!("{error}");
-        return Exit::Usage;
-    }
+    let trust = match super::tls::check(&config) {
+        Ok(trust) => trust,
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Usage;
+        }
+    };
     if let Err(error) = super::seals::load(&config) {
         eprintln!("{error}");
         return Exit::Usage;
@@ -37,7 +41,7 @@ pub fn run(file: Option<&Path>) -> Exit {
         return Exit::Usage;
     }
     eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
-    for note in notes(&config) {
+    for note in notes(&config).into_iter().chain(tls_notes(&config, &trust)) {
         eprintln!("note: {note}");
     }
     match write!(std::io::stdout(), "{}", config.effective()) {
@@ -74,6 +78,31 @@ fn notes(config: &Config) -> Vec<&'static str> {
             notes.push("admin.listen: tokens and what is asked for cross the network in plain HTTP; admin.tls is not built yet");
         }
         Some(_) => {}
+    }
+    notes
+}
+
+/// What `tls` means where it depends on what is published.
+fn tls_notes(config: &Config, trust: &Trust) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    let asking = || config.domains.iter().filter(|domain| domain.tls.asks_for_policy());
+    let hosts = || asking().flat_map(|domain| domain.primaries.hosts());
+    if asking().next().is_some() && trust.roots.is_empty() {
+        notes.push(
+            "tls: the system has no certificate authorities and delivery.tls_roots names none; no MTA-STS policy can be fetched",
+        );
+    }
+    if hosts().any(|host| matches!(host.host, Host::Name(_))) {
+        notes.push(
+            "tls: of a primary that is named an enforced MTA-STS policy wants a trusted certificate for that name, not that its mx \
+             lines name it",
+        );
+    }
+    if hosts().any(|host| matches!(host.host, Host::Address(_))) {
+        notes.push(
+            "tls: a primary that is an address has no TLSA records, and no certificate that an enforced MTA-STS policy takes, unless \
+             it is one for that address",
+        );
     }
     notes
 }

@@ -190,6 +190,15 @@ fn shown(domain: &Value) -> String {
     ] {
         rows.push((name.to_owned(), text(&status[name])));
     }
+    let taken = |through: &str| text(&status["transports"][through]);
+    for (name, through) in [
+        ("handed over in plain text", "plain"),
+        ("handed over by TLS", "encrypted"),
+        ("verified by MTA-STS", "verified_mta_sts"),
+        ("verified by DANE", "verified_dane"),
+    ] {
+        rows.push((name.to_owned(), taken(through)));
+    }
     rows.push(("size".to_owned(), size(status["bytes"].as_u64().unwrap_or(0))));
     rows.push(("oldest".to_owned(), seconds(&status["oldest_s"])));
     rows.push(("cursor".to_owned(), text(&status["cursor"])));

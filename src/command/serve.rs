@@ -13,6 +13,7 @@ use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
 use crate::config::{ArcSeal, Config, Cores, Source};
 use crate::control::files::FilesThread;
 use crate::control::lookup;
+use crate::control::mta_sts::Policies;
 use crate::control::orders::OrderBook;
 use crate::control::recipients::{self, Keeper, Loaded};
 use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
@@ -176,12 +177,15 @@ impl Server {
             executor::open_store(config.data_dir.clone(), options, clock, Arc::clone(&usage))?;
         opened::report(&opened);
         let (lookup, asked) = lookup_channel();
-        lookup::start(config.dns.nameservers.clone(), asked).map_err(|error| error.to_string())?;
+        let policies = Arc::new(Policies::new(&config.data_dir));
+        policies.restore();
+        lookup::start(config.dns.nameservers.clone(), tls.trust.clone(), Arc::clone(&policies), asked)
+            .map_err(|error| error.to_string())?;
         let recipients = Arc::<Recipients>::default();
         let keeper = Arc::new(Keeper::new(Arc::clone(&recipients), &config.data_dir));
         keeper.restore();
         keeper.use_lists(lists);
-        let files_thread = FilesThread::start(Arc::clone(&keeper), tls.watches());
+        let files_thread = FilesThread::start(Arc::clone(&keeper), policies, tls.watches());
         let files_thread = files_thread.map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
@@ -363,6 +367,7 @@ impl Server {
         self.config = new;
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
+        self.lookup.use_trust(self.tls.trust.clone());
         let snapshot = self.snapshot();
         let (taken, all) = async_channel::bounded(1);
         if let Some(admin) = &self.admin {

@@ -1,10 +1,11 @@
 //! What STARTTLS shows to senders: the configured certificates, or one that is made and kept in the data directory. What it
 //! shows to a primary that asks: the configured one, or nothing.
 
-use crate::bridge::{self, Certificates};
+use crate::bridge::{self, Certificates, ClientTls, Trust};
 use crate::config::{CertificateFiles, Config};
 use crate::control::certificate::{self, Watch};
-use rustls::{ClientConfig, ServerConfig};
+use crate::control::trust;
+use rustls::{RootCertStore, ServerConfig};
 use std::sync::Arc;
 
 /// TLS with senders and primaries, in force.
@@ -13,20 +14,23 @@ pub(super) struct Tls {
     /// How it is spoken with senders.
     pub(super) config: Arc<ServerConfig>,
     /// How it is spoken with primaries.
-    pub(super) client: Arc<ClientConfig>,
+    pub(super) client: Arc<ClientTls>,
+    /// Whom we trust.
+    pub(super) trust: Trust,
+    own: Arc<Certificates>,
     watch: Arc<Watch>,
     client_watch: Arc<Watch>,
 }
 
-/// Whether the configured certificates can be used.
+/// Whether the configured certificates can be used; gives whom we trust.
 ///
 /// # Errors
 /// A sentence for the operator that names the file.
-pub(super) fn check(config: &Config) -> Result<(), String> {
+pub(super) fn check(config: &Config) -> Result<Trust, String> {
     for (key, files) in [(SENDERS, config.smtp.tls.clone()), (PRIMARIES, client_files(config))] {
         certificate::load(&files).map_err(|error| format!("{key}: {error}"))?;
     }
-    Ok(())
+    trust::read(config)
 }
 
 impl Tls {
@@ -40,9 +44,12 @@ impl Tls {
         let server = bridge::server_config(Arc::clone(&certificates)).map_err(|error| error.to_string())?;
         let client_files = client_files(config);
         let own = Certificates::new(certificate::load(&client_files)?);
+        let trust = trust::read(config)?;
         Ok(Self {
             config: server,
-            client: bridge::client_config(Arc::clone(&own)),
+            client: client(&own, &trust),
+            trust,
+            own: Arc::clone(&own),
             watch: Arc::new(Watch::new(certificates, files)),
             client_watch: Arc::new(Watch::new(own, client_files)),
         })
@@ -57,12 +64,19 @@ impl Tls {
     ///
     /// # Errors
     /// A sentence for the operator; nothing is changed then.
-    pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
+    pub(super) fn reload(&mut self, config: &Config) -> Result<(), String> {
+        let trust = trust::read(config)?;
         let loaded = certificate::load(&client_files(config)).map(drop);
         loaded.map_err(|error| format!("{PRIMARIES}: {error}"))?;
         self.watch.use_files(files(config)?).map_err(|error| format!("{SENDERS}: {error}"))?;
-        self.client_watch.use_files(client_files(config)).map_err(|error| format!("{PRIMARIES}: {error}"))
+        self.client_watch.use_files(client_files(config)).map_err(|error| format!("{PRIMARIES}: {error}"))?;
+        (self.client, self.trust) = (client(&self.own, &trust), trust);
+        Ok(())
     }
+}
+
+fn client(own: &Arc<Certificates>, trust: &Trust) -> Arc<ClientTls> {
+    ClientTls::new(Arc::clone(own), RootCertStore::clone(&trust.roots))
 }
 
 const SENDERS: &str = "smtp.tls";

@@ -31,6 +31,12 @@ pub(super) fn read_certificate(table: &Table) -> Result<CertificateFiles, Config
     Ok(CertificateFiles { cert: path("cert")?, key: path("key")? })
 }
 
+/// The name of a file; none where there is none, or an empty one.
+pub(super) fn read_file(table: &Table, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(value) = table.value(key) else { return Ok(None) };
+    Ok(Some(value.string()?).filter(|path| !path.is_empty()).map(PathBuf::from))
+}
+
 /// A list of networks; nobody where there is none.
 pub(super) fn read_networks(table: &Table, key: &str) -> Result<Vec<Cidr>, ConfigError> {
     let Some(value) = table.value(key) else {

@@ -46,15 +46,17 @@ impl fmt::Display for Effective<'_> {
         if let Some(files) = &delivery.client_certificate {
             writeln!(out, "client_certificate = {}", pair(files))?;
         }
+        writeln!(out, "tls_roots = {}", quoted(file(delivery.tls_roots.as_deref())))?;
+        writeln!(out, "mta_sts_port = {}", delivery.mta_sts_port)?;
         writeln!(out, "authenticate = {}", delivery.authenticate)?;
         if let Some(arc) = &delivery.arc {
             writeln!(out, "arc = {}", seal(arc))?;
         }
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
+        writeln!(out, "trust_anchor = {}", quoted(file(dns.trust_anchor.as_deref())))?;
         let listen = admin.listen.map(|address| address.to_string()).unwrap_or_default();
-        let token_file = admin.token_file.as_deref().unwrap_or(Path::new(""));
         writeln!(out, "\n[admin]\nlisten = {}", quoted(listen))?;
-        writeln!(out, "token_file = {}", quoted(token_file.display()))?;
+        writeln!(out, "token_file = {}", quoted(file(admin.token_file.as_deref())))?;
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
             match &domain.primaries {
@@ -78,6 +80,11 @@ impl fmt::Display for Effective<'_> {
         }
         Ok(())
     }
+}
+
+/// Empty for none.
+fn file(path: Option<&Path>) -> std::path::Display<'_> {
+    path.unwrap_or(Path::new("")).display()
 }
 
 fn smarthost(host: Option<&Primary>) -> String {
@@ -141,9 +148,8 @@ fn quoted_one(value: &impl ToString) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_printed_reads_back_to_the_same_configuration() {
-        let odd = r#"
+    /// Every key, and nothing as it is by default.
+    const ODD: &str = r#"
             hostname = "MX2.example.net"
             postmaster = "Hostmaster@Two.test"
             data_dir = 'quote " and \ backslash'
@@ -169,13 +175,16 @@ mod tests {
             on_expiry = "discard"
             authenticate = false
             expiry_clock = "trusted"
-            tls = "require"
+            tls = "dane"
+            tls_roots = "private.pem"
+            mta_sts_port = 8443
             client_certificate = { cert = "e", key = "f" }
             arc = { domain = "mx.test", selector = "s", key = 'k "k"' }
             max_connections = 50
             smarthost = "relay.example.net:587"
             [dns]
             nameservers = ["::1", "192.0.2.1", "[::1]:5353"]
+            trust_anchor = "anchor.key"
             [admin]
             listen = "[::1]:0"
             token_file = 'a "token"'
@@ -187,6 +196,7 @@ mod tests {
             authenticate = true
             [[domain]]
             name = "two.test"
+            tls = "mta-sts"
             primary = ["mail_2.two.test:65535"]
             retry_interval = "1d"
             retention = "3650d"
@@ -204,11 +214,14 @@ mod tests {
             subaddress_delimiter = ""
             unknown_during_outage = "reject"
         "#;
+
+    #[test]
+    fn what_is_printed_reads_back_to_the_same_configuration() {
         let mut single = Config::embedded();
         single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];
         let mut closed = Config::embedded();
         closed.admin.listen = None;
-        for config in [Config::embedded(), single, closed, Config::parse(odd, "odd.toml").unwrap()] {
+        for config in [Config::embedded(), single, closed, Config::parse(ODD, "odd.toml").unwrap()] {
             let text = config.effective().to_string();
             assert_eq!(Config::parse(&text, "effective"), Ok(config), "{text}");
         }

@@ -2,7 +2,7 @@
 
 use super::host::{Primaries, Primary};
 use super::reader::{ConfigError, Table};
-use super::{Delivery, Domain, OnExpiry, OnReject, Quota, RecipientPolicy, WhenUp};
+use super::{Delivery, Domain, OnExpiry, OnReject, PrimaryTls, Quota, RecipientPolicy, WhenUp};
 use crate::limits;
 
 impl Domain {
@@ -20,7 +20,12 @@ impl Domain {
             on_reject: OnReject::Discard,
             // Each session of `replay::notice` has one.
             max_connections: 1,
-            tls: delivery.tls,
+            // What the domain publishes is asked for primaries; a notice is not theirs, and many of its hosts are known by
+            // unsigned MX records only.
+            tls: match delivery.tls {
+                PrimaryTls::MtaSts | PrimaryTls::Dane => PrimaryTls::Opportunistic,
+                tls => tls,
+            },
             when_up: WhenUp::Relay,
             authenticate: false,
             quota: Quota::default(),

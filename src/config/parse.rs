@@ -123,10 +123,7 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
         }
         _ => Ok(Storage {
             segment_size_bytes,
-            key_file: match table.value("key_file") {
-                Some(value) => Some(value.string()?).filter(|path| !path.is_empty()).map(PathBuf::from),
-                None => None,
-            },
+            key_file: edge::read_file(table, "key_file")?,
             min_free_space_bytes: read_size(
                 table,
                 "min_free_space",
@@ -138,7 +135,7 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
 }
 
 fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
-    let own = ["expiry_clock", "client_certificate"];
+    let own = ["expiry_clock", "client_certificate", "tls_roots", "mta_sts_port"];
     table.expect_keys(&[&POLICY_KEYS[..], &own].concat(), &[])?;
     let default = Delivery::default();
     let client_certificate = match table.value("client_certificate") {
@@ -152,7 +149,13 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
         )?,
         None => default.expiry_clock,
     };
-    Ok(Delivery { expiry_clock, client_certificate, ..read_policy(table, &default)? })
+    let tls_roots = edge::read_file(table, "tls_roots")?;
+    let mta_sts_port = match table.value("mta_sts_port") {
+        Some(value) => value.port()?,
+        None => default.mta_sts_port,
+    };
+    let policy = read_policy(table, &default)?;
+    Ok(Delivery { expiry_clock, client_certificate, tls_roots, mta_sts_port, ..policy })
 }
 
 /// See [`read_policy`].
@@ -175,6 +178,8 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
         ("opportunistic", PrimaryTls::Opportunistic),
         ("require", PrimaryTls::Require),
         ("none", PrimaryTls::None),
+        ("mta-sts", PrimaryTls::MtaSts),
+        ("dane", PrimaryTls::Dane),
     ];
     let kept = limits::RETENTION_MIN..=limits::RETENTION_MAX;
     let probed = limits::RETRY_INTERVAL_MIN..=limits::RETRY_INTERVAL_MAX;
@@ -205,10 +210,12 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
             None => default.authenticate,
         },
         tls: match table.value("tls") {
-            Some(value) => value.choice(&tls, &["mta-sts", "dane"])?,
+            Some(value) => value.choice(&tls, &[])?,
             None => default.tls,
         },
         client_certificate: default.client_certificate.clone(),
+        tls_roots: default.tls_roots.clone(),
+        mta_sts_port: default.mta_sts_port,
         expiry_clock: default.expiry_clock,
         smarthost: notices::read_smarthost(table, default)?,
         arc: arc::read_arc(table, default.arc.as_ref())?,
@@ -233,12 +240,12 @@ fn read_duration(
 }
 
 fn read_dns(table: &Table) -> Result<Dns, ConfigError> {
-    table.expect_keys(&["nameservers"], &[])?;
+    table.expect_keys(&["nameservers", "trust_anchor"], &[])?;
     let nameservers = match table.value("nameservers") {
         Some(value) => read_addresses(&value, 0..=limits::NAMESERVERS_MAX, Some(DNS_PORT))?,
         None => Vec::new(),
     };
-    Ok(Dns { nameservers })
+    Ok(Dns { nameservers, trust_anchor: edge::read_file(table, "trust_anchor")? })
 }
 
 fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, ConfigError> {
@@ -439,34 +446,21 @@ mod tests {
 
     #[test]
     fn a_key_that_is_not_built_is_refused_with_what_holds() {
-        for (text, expected) in [
-            (
-                "[admin]\ntls = { cert = \"c\", key = \"k\" }",
-                "t:2: admin.tls: is not built yet; the admin API speaks plain HTTP",
-            ),
-            (
-                "[delivery]\ntls = \"dane\"",
-                "t:2: delivery.tls: \"dane\" is not built yet; \"opportunistic\" is in force",
-            ),
-            (
-                "[delivery]\n\ntls = \"mta-sts\"",
-                "t:3: delivery.tls: \"mta-sts\" is not built yet; \"opportunistic\" is in force",
-            ),
-        ] {
-            assert_eq!(error(&format!("{text}\n{DOMAIN}")), expected);
-        }
+        let text = "[admin]\ntls = { cert = \"c\", key = \"k\" }";
+        let expected = "t:2: admin.tls: is not built yet; the admin API speaks plain HTTP";
+        assert_eq!(error(&format!("{text}\n{DOMAIN}")), expected);
     }
 
     #[test]
-    fn a_value_that_is_not_built_is_refused_with_the_one_in_force() {
+    fn a_value_that_is_none_is_refused_with_those_that_are() {
         for (line, expected) in [
             (
                 "on_reject = \"return\"",
                 "domain[0].on_reject: \"return\" is not one of \"bounce\", \"hold\", \"discard\"",
             ),
             (
-                "tls = \"mta-sts\"",
-                "domain[0].tls: \"mta-sts\" is not built yet; \"opportunistic\" is in force",
+                "tls = \"starttls\"",
+                "domain[0].tls: \"starttls\" is not one of \"opportunistic\", \"require\", \"none\", \"mta-sts\", \"dane\"",
             ),
             (
                 "when_up = \"always\"",

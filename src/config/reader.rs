@@ -187,6 +187,12 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A TCP port.
+    pub(super) fn port(&self) -> Result<u16, ConfigError> {
+        let port = self.integer(1..=u16::MAX.into())?;
+        u16::try_from(port).map_err(|_| self.error("is not a port"))
+    }
+
     /// One of the texts of `built`, or an error that tells what exists; `unbuilt` ones name what holds now.
     pub(super) fn choice<T: Copy>(&self, built: &[(&str, T)], unbuilt: &[&str]) -> Result<T, ConfigError> {
         let text = self.string()?;

@@ -1,9 +1,10 @@
-//! The thread that looks at files: certificates, lists of recipients, and what primaries said about recipients.
+//! The thread that looks at files: certificates, lists of recipients, what primaries said about recipients, and MTA-STS policies.
 //!
 //! A file system that stalls, or a list of a million lines, stops this thread and nobody else: no question about names
 //! waits for it, and what is in force stays in force.
 
 use super::certificate::Watch;
+use super::mta_sts::Policies;
 use super::recipients::Keeper;
 use crate::limits::{FILES_POLL_INTERVAL, RECIPIENTS_KEPT_INTERVAL};
 use async_channel::{Receiver, Sender};
@@ -24,10 +25,14 @@ impl FilesThread {
     ///
     /// # Errors
     /// The system's, if no thread or timer can be had.
-    pub fn start(keeper: Arc<Keeper>, watches: Vec<(&'static str, Arc<Watch>)>) -> io::Result<Self> {
+    pub fn start(
+        keeper: Arc<Keeper>,
+        policies: Arc<Policies>,
+        watches: Vec<(&'static str, Arc<Watch>)>,
+    ) -> io::Result<Self> {
         let (stop, stopped) = async_channel::bounded(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let task = move || runtime.block_on(run(&keeper, &watches, &stopped));
+        let task = move || runtime.block_on(run(&keeper, &policies, &watches, &stopped));
         let handle = Builder::new().name("files".to_owned()).spawn(task)?;
         Ok(Self { stop, handle })
     }
@@ -41,7 +46,7 @@ impl FilesThread {
     }
 }
 
-async fn run(keeper: &Keeper, watches: &[(&str, Arc<Watch>)], stopped: &Receiver<()>) {
+async fn run(keeper: &Keeper, policies: &Policies, watches: &[(&str, Arc<Watch>)], stopped: &Receiver<()>) {
     let tick = async || {
         tokio::time::sleep(FILES_POLL_INTERVAL).await;
         true
@@ -61,6 +66,7 @@ async fn run(keeper: &Keeper, watches: &[(&str, Arc<Watch>)], stopped: &Receiver
             }
         }
         keeper.look_again();
+        policies.keep();
         ticks += 1;
         if FILES_POLL_INTERVAL * ticks >= RECIPIENTS_KEPT_INTERVAL {
             ticks = 0;
@@ -68,4 +74,5 @@ async fn run(keeper: &Keeper, watches: &[(&str, Arc<Watch>)], stopped: &Receiver
         }
     }
     keeper.keep();
+    policies.keep();
 }

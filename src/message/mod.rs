@@ -7,5 +7,6 @@
 pub mod authentication;
 pub mod authentication_results;
 pub mod dsn;
+pub mod mta_sts;
 pub mod received;
 pub mod tls;

@@ -23,6 +23,7 @@ mod secured;
 mod serving;
 mod shares;
 mod upkeep;
+mod verified;
 mod window;
 
 use super::connection;

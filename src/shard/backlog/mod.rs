@@ -29,7 +29,7 @@ pub(super) use pacing::{Key, Pacing, Rate};
 pub(super) use queue::{Changed, Due, Ended, Queue, Seen, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::checkpoint::Queued;
@@ -87,6 +87,8 @@ pub(super) struct Lane {
     pub(super) settled: Notify,
     /// What went wrong with its primaries last.
     pub(super) failure: RefCell<Option<Failure>>,
+    /// What the log was told of how its primaries are secured, and still holds.
+    pub(super) complaints: RefCell<BTreeSet<String>>,
     /// Until then it waits for its primary, if it does.
     pub(super) next_try: Cell<Option<Moment>>,
     /// How many connections it may have.
@@ -113,6 +115,7 @@ impl Lane {
             settlements: Settlements::default(),
             settled: Notify::default(),
             failure: RefCell::default(),
+            complaints: RefCell::default(),
             next_try: Cell::default(),
             pace: Cell::default(),
             pacing: RefCell::default(),

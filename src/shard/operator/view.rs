@@ -2,10 +2,10 @@
 
 use super::find::TooMuch;
 use super::{find, owns};
-use crate::bridge::UnitEnd;
 use crate::bridge::operator::{
-    Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, State,
+    Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, State, Transports,
 };
+use crate::bridge::{Transport, UnitEnd};
 use crate::limits::{OPERATOR_PAGE_MAX, OPERATOR_STEP};
 use crate::shard::backlog::{Lane, Seen};
 use crate::shard::state::Shard;
@@ -34,6 +34,8 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
     let ended = UnitEnd::ALL.map(|end| usage.ended(end));
     let [bounced, damaged, deleted, delivered, discarded, expired] = ended;
     let accepted = usage.accepted();
+    let [encrypted, plain, verified_dane, verified_mta_sts] =
+        Transport::ALL.map(|through| usage.taken(through));
     let oldest = lane.as_ref().and_then(|lane| lane.queue.borrow().oldest_s());
     let health = lane.as_ref().map(|lane| lane.health.get()).unwrap_or_default();
     let is_protected = shard.snapshot.borrow().domain(name).is_some();
@@ -62,6 +64,7 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
         held,
         proxied: usage.passage.proxied(),
         redirected: usage.redirected(),
+        transports: Transports { encrypted, plain, verified_dane, verified_mta_sts },
         messages: usage.messages(),
         last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),
         next_try_s: next_try.filter(|_| waits && is_protected).map(|next| until(shard, next)),

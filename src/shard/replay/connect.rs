@@ -2,10 +2,13 @@
 
 use super::delivery::{Delivery, OpenError, Security, Use};
 use super::race::Race;
-use super::route::{self, NoRoute};
+use super::route::{self, NoRoute, Route};
+use super::security::{self, Named, Requirement, Terms, Tested};
+use crate::bridge::Observed;
 use crate::bridge::operator::Failure;
-use crate::config::{Domain, Host, Primary, PrimaryTls};
-use crate::limits::{DIAL_TIMEOUT, HOST_STAGGER};
+use crate::config::{Domain, Host, Primary};
+use crate::limits::{COMPLAINTS_MAX, DIAL_TIMEOUT, HOST_STAGGER};
+use crate::message::mta_sts::Policy;
 use crate::shard::backlog::{Lane, is_pacing};
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
@@ -49,18 +52,26 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
     pub(super) async fn connect(&self) -> Result<Delivery<N::Link, C, D>, Unserved> {
         let clock = &self.shard.clock;
         let hostname = self.shard.snapshot.borrow().config.hostname.clone();
-        let primaries = self.primaries(&hostname).await?;
+        let route = self.route(&hostname).await?;
+        let policy = self.policy().await?;
         let mut race = Race::new(self.dialer, clock);
         let mut unserved = Unserved::Refused;
         let mut deadline = clock.now() + DIAL_TIMEOUT;
-        let mut rest = primaries.iter();
-        let mut names = HashMap::new();
+        let mut rest = route.primaries.iter();
+        let mut hosts = HashMap::new();
         loop {
             let next = rest.next();
             if let Some(primary) = next {
-                let addresses = self.addresses(primary).await;
-                names.extend(addresses.iter().map(|address| (*address, primary)));
-                race.add(addresses);
+                let began = clock.now();
+                if let Some(terms) = self.terms(primary, &route, policy.as_deref()).await {
+                    // What is asked of name servers is not the others' time.
+                    deadline += clock.now() - began;
+                    let addresses = self.addresses(primary).await;
+                    for address in &addresses {
+                        hosts.entry(*address).or_insert_with(|| (primary, terms.clone()));
+                    }
+                    race.add(addresses);
+                }
             }
             let mut until = match rest.len() {
                 0 => deadline,
@@ -68,7 +79,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
             };
             while let Some((address, link)) = race.next(until).await {
                 let began = clock.now();
-                match self.open(link, address, names[&address], &hostname).await {
+                match self.open(link, address, &hosts[&address], &hostname).await {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unserved::Busy) => unserved = Unserved::Busy,
                     Err(Unserved::Refused) => {}
@@ -89,24 +100,49 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         Err(unserved)
     }
 
-    async fn primaries(&self, hostname: &str) -> Result<Cow<'_, [Primary]>, Unserved> {
-        let (domain, lookup) = (&self.domain.name, &self.shard.lookup);
+    async fn route(&self, hostname: &str) -> Result<Route<'_>, Unserved> {
+        let domain = &self.domain.name;
         // Mail only: what primaries are asked for other reasons is not for whoever stands in for them.
         if let Some(redirect) = self.lane.and_then(|lane| lane.usage.orders.get().redirect.clone()) {
-            return Ok(Cow::Owned(redirect.to));
+            return Ok(Route { primaries: Cow::Owned(redirect.to), named: Named::ByConfiguration });
         }
-        match route::primaries(domain, &self.domain.primaries, hostname, lookup).await {
-            Ok(primaries) => return Ok(primaries),
+        match route::route(self.domain, hostname, &self.shard.lookup).await {
+            Ok(route) => return Ok(route),
             Err(NoRoute::Lookup(error)) => {
-                self.note(format_args!("the mail exchangers cannot be found: {error}"));
+                self.note(format!("the mail exchangers cannot be found: {error}"));
                 tracing::warn!(%domain, %error, "the domain's mail exchangers cannot be found; its mail waits");
             }
             Err(error) => {
-                self.note(format_args!("{error}"));
+                self.note(error.to_string());
                 tracing::error!(%domain, %error, "nobody takes the domain's mail; it waits for another MX record");
             }
         }
         Err(Unserved::Refused)
+    }
+
+    /// The domain's MTA-STS policy, where it matters.
+    async fn policy(&self) -> Result<Option<Arc<Policy>>, Unserved> {
+        if !self.domain.tls.asks_for_policy() {
+            return Ok(None);
+        }
+        self.shard.lookup.policy(&self.domain.name).await.map_err(|error| {
+            self.complain(format!("whether the domain has an MTA-STS policy cannot be found out: {error}"));
+            Unserved::Refused
+        })
+    }
+
+    /// What a primary has to show; `None`: it gets no mail now.
+    async fn terms(&self, primary: &Primary, route: &Route<'_>, policy: Option<&Policy>) -> Option<Terms> {
+        let Domain { name, tls, .. } = self.domain;
+        let host = &primary.host;
+        let tlsa = match host {
+            Host::Name(host_name) if security::asks_for_tlsa(*tls, route.named, host) => {
+                self.shard.lookup.tlsa(host_name, primary.port).await
+            }
+            _ => Ok(None),
+        };
+        let terms = security::terms(*tls, name, host, route.named, policy, tlsa);
+        terms.inspect_err(|withheld| self.complain(format!("{primary}: {withheld}"))).ok()
     }
 
     /// Addresses of a primary, without those that others have just asked in vain.
@@ -118,7 +154,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
                 addresses
             }
             Err(error) => {
-                self.note(format_args!("{primary}: {error}"));
+                self.note(format!("{primary}: {error}"));
                 tracing::warn!(domain = %self.domain.name, %primary, %error, "the primary has no address");
                 Vec::new()
             }
@@ -129,16 +165,16 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         &self,
         link: N::Link,
         address: SocketAddr,
-        primary: &Primary,
+        (primary, terms): &(&Primary, Terms),
         hostname: &str,
     ) -> Result<Delivery<N::Link, C, D>, Unserved> {
         let (domain, shard) = (&self.domain.name, self.shard);
-        let policy = self.domain.tls;
-        let opened = match self.greet(link, address, primary, hostname, policy).await {
-            Err(OpenError::Handshake(error)) if policy == PrimaryTls::Opportunistic => {
+        let opened = match self.greet(link, address, primary, hostname, terms.clone()).await {
+            Err(OpenError::Handshake(error)) if terms.requirement == Requirement::Opportunistic => {
                 tracing::warn!(%domain, %address, %error, "no TLS with the primary: its handshake fails");
+                let plain = Terms { requirement: Requirement::Plain, ..terms.clone() };
                 match self.dialer.dial(address).await {
-                    Ok(link) => self.greet(link, address, primary, hostname, PrimaryTls::None).await,
+                    Ok(link) => self.greet(link, address, primary, hostname, plain).await,
                     Err(error) => Err(OpenError::Handshake(error)),
                 }
             }
@@ -147,18 +183,24 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         let error = match opened {
             Ok(delivery) if delivery.greets_as(hostname) => {
                 // RFC 5321 5.1, by whatever name and address it was found.
-                self.note(format_args!("{address} is this server: a loop"));
+                self.note(format!("{address} is this server: a loop"));
                 tracing::error!(%domain, %address, "the primary is this server: a loop");
                 delivery.close().await;
                 return Err(Unserved::Refused);
             }
             Ok(delivery) => {
+                self.tell_finding(primary, address, delivery.finding());
                 shard.hosts.served(address, self.lane, shard.clock.now());
                 return Ok(delivery);
             }
             Err(error) => error,
         };
-        self.note(format_args!("{address} does not serve us: {error}"));
+        if terms.requirement.is_encrypted() && error.is_of_tls() {
+            let requirement = &terms.requirement;
+            self.complain(format!("{primary} ({address}) has to {requirement}, and does not: {error}"));
+            return Err(Unserved::Refused);
+        }
+        self.note(format!("{address} does not serve us: {error}"));
         tracing::info!(%domain, %address, %error, "the primary does not serve us");
         let now = shard.clock.now();
         if error.is_busy() && is_pacing(shard.hosts.last_served(address), now) {
@@ -177,28 +219,83 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         address: SocketAddr,
         primary: &Primary,
         hostname: &str,
-        policy: PrimaryTls,
+        terms: Terms,
     ) -> Result<Delivery<N::Link, C, D>, OpenError> {
         let shard = self.shard;
         let may_have_chunks = shard.hosts.may_have_chunks(address, shard.clock.now());
-        let config = Arc::clone(&shard.snapshot.borrow().client_tls);
-        let security = Security { policy, config, name: server_name(primary, address) };
+        let security = self.security(primary, address, terms);
         let how = Use { host: address, window: self.window, may_have_chunks, security };
         let interrupt = shard.interrupts.register();
         Delivery::open(link, hostname, shard.clock.clone(), interrupt, how).await
     }
 
+    /// How the terms are kept to.
+    fn security(
+        &self,
+        primary: &Primary,
+        address: SocketAddr,
+        Terms { requirement, tested }: Terms,
+    ) -> Security {
+        let tls = Arc::clone(&self.shard.snapshot.borrow().client_tls);
+        let observed = Arc::<Observed>::default();
+        let config = match &requirement {
+            Requirement::Published(published, _) => tls.published(published),
+            Requirement::Certificate => tls.named(),
+            _ if tested == Tested::Certificate => tls.watched(&observed),
+            Requirement::Plain | Requirement::Opportunistic | Requirement::Encrypted => tls.anybody(),
+        };
+        let name = match &requirement {
+            // RFC 7672 8.1.
+            Requirement::Published(_, base) => named(base, address),
+            _ => server_name(primary, address),
+        };
+        Security { requirement, config, tested, observed, name }
+    }
+
     /// What went wrong last, for the operator.
-    fn note(&self, reason: core::fmt::Arguments<'_>) {
+    fn note(&self, reason: String) {
         if let Some(lane) = self.lane {
-            lane.failure.replace(Some(Failure { at_s: self.shard.wall_s(), reason: reason.to_string() }));
+            lane.failure.replace(Some(Failure { at_s: self.shard.wall_s(), reason }));
         }
+    }
+
+    /// A host that serves others gets none of the domain's mail. The log has it once, until it does, or says something else.
+    fn complain(&self, reason: String) {
+        let domain = &self.domain.name;
+        if self.is_news(&reason) {
+            tracing::warn!(%domain, reason, "the domain's mail waits: its security is not what it has to be");
+        } else {
+            tracing::debug!(%domain, reason, "the domain's mail waits: its security is still not what it has to be");
+        }
+        self.note(reason);
+    }
+
+    /// A host serves us; what a policy that is only tested has against it.
+    fn tell_finding(&self, primary: &Primary, address: SocketAddr, finding: Option<String>) {
+        let domain = &self.domain.name;
+        let finding = finding.map(|finding| format!("{primary} ({address}): {finding}"));
+        if let Some(lane) = self.lane {
+            lane.complaints.borrow_mut().retain(|told| finding.as_ref() == Some(told));
+        }
+        if let Some(reason) = finding.filter(|finding| self.is_news(finding)) {
+            tracing::warn!(%domain, reason, "it would get no mail were the domain's MTA-STS policy enforced, which is in testing");
+        }
+    }
+
+    /// Whether the lane was not told of it yet. Without one nobody is: it is heard of by the lane.
+    fn is_news(&self, reason: &str) -> bool {
+        let Some(lane) = self.lane else { return false };
+        let mut told = lane.complaints.borrow_mut();
+        if told.len() >= COMPLAINTS_MAX {
+            told.clear();
+        }
+        told.insert(reason.to_owned())
     }
 
     fn failed(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let now = self.shard.clock.now();
         for address in addresses {
-            self.note(format_args!("{address}: no connection"));
+            self.note(format!("{address}: no connection"));
             self.shard.hosts.failed(address, self.lane, now);
         }
     }
@@ -227,11 +324,15 @@ pub(super) async fn beside<D: Disk, C: Clock, N: Dialer>(
     opened.inspect_err(|error| tracing::info!(%host, %error, "the primary refuses a further session")).ok()
 }
 
-/// What TLS calls a primary: by its name, as far as it is one that a certificate can have.
+/// What TLS calls a primary.
 fn server_name(primary: &Primary, address: SocketAddr) -> ServerName<'static> {
-    let named = match &primary.host {
-        Host::Name(name) => ServerName::try_from(name.clone()).ok(),
-        Host::Address(_) => None,
-    };
-    named.unwrap_or_else(|| ServerName::IpAddress(address.ip().into()))
+    match &primary.host {
+        Host::Name(name) => named(name, address),
+        Host::Address(_) => ServerName::IpAddress(address.ip().into()),
+    }
+}
+
+/// By its name, as far as it is one that a certificate can have.
+fn named(name: &str, address: SocketAddr) -> ServerName<'static> {
+    ServerName::try_from(name.to_owned()).unwrap_or_else(|_| ServerName::IpAddress(address.ip().into()))
 }

@@ -26,6 +26,7 @@ mod profile;
 mod proxied;
 mod race;
 mod route;
+mod security;
 pub(super) mod settle;
 mod trial;
 mod watch;

@@ -30,7 +30,7 @@ pub(in crate::shard) async fn carry<D: Disk, C: Clock, N: Dialer, S: Spawn>(
 ) {
     while let Some(wanted) = shard.proxying.next().await {
         let (shard, dialer) = (Rc::clone(&shard), dialer.clone());
-        let carrier = Carrier { shard, dialer, wanted, open: None, phase: Phase::Idle };
+        let carrier = Carrier { shard, dialer, wanted, open: None, phase: Phase::Idle, accepted: 0 };
         spawn.spawn(carrier.run());
     }
 }
@@ -49,6 +49,8 @@ struct Carrier<D: Disk, C: Clock, N: Dialer> {
     wanted: Wanted,
     open: Option<Opened<N::Link, C, D>>,
     phase: Phase,
+    /// Recipients that the primary took for this transaction.
+    accepted: u64,
 }
 
 /// A connection, and the configuration that it was made by.
@@ -156,7 +158,7 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
             dsn: MailDsn { ret: sender.ret, envid: &sender.envid },
         };
         let reply = delivery.carry(&carried, until).await;
-        self.phase = Phase::Envelope;
+        (self.phase, self.accepted) = (Phase::Envelope, 0);
         self.answer(reply)
     }
 
@@ -168,6 +170,7 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
         }
         let dsn = RcptDsn { notify: recipient.notify, orcpt: &recipient.orcpt };
         let reply = delivery.carry_recipient(&recipient.mailbox, &dsn, until).await;
+        self.accepted += u64::from(reply.as_ref().is_ok_and(ReceivedReply::is_positive));
         self.answer(reply)
     }
 
@@ -197,11 +200,21 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
         match delivery.carried_reply(patience).await {
             Ok(reply) => {
                 self.phase = Phase::Idle;
+                self.count(&reply);
                 Answer::Reply(reply)
             }
             Err(NoReply::Late) => Answer::Late,
             Err(NoReply::Gone) => self.cut(),
         }
+    }
+
+    /// What the primary took, it took through this.
+    fn count(&self, reply: &ReceivedReply) {
+        let (Some(open), true) = (&self.open, reply.is_positive()) else { return };
+        let usage = self.shard.snapshot.borrow().usage_of(&self.wanted.domain);
+        usage.take(open.delivery.transport(), self.accepted);
+        let (domain, host, tls) = (&self.wanted.domain, open.delivery.host(), open.delivery.tls());
+        tracing::info!(%domain, %host, tls, units = self.accepted, "the primary took a message that was carried through");
     }
 
     /// A reply, or the end of the connection: before the end of data nobody waits for a late one.
@@ -235,6 +248,7 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
         let until = self.shard.clock.now() + UPSTREAM_OUTCOME_TIMEOUT;
         let reply = delivery.carried_reply(until).await;
         let host = delivery.host();
+        let through = delivery.transport();
         let mut ours = None;
         // The session says so when the message is durable, and ends the channel.
         while let Ok(command) = self.wanted.commands.recv().await {
@@ -247,6 +261,9 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
             domain = %self.wanted.domain, %host, reply = reply.as_ref().ok().map(ToString::to_string),
             "the primary's late answer to a message that was taken meanwhile"
         );
+        if reply.as_ref().is_ok_and(ReceivedReply::is_positive) {
+            self.shard.snapshot.borrow().usage_of(&self.wanted.domain).take(through, self.accepted);
+        }
         late(&self.shard, &self.wanted.domain, stamp, reply.ok()).await;
     }
 

@@ -3,8 +3,9 @@
 //! Promise: mail of a domain that leaves us nobody to send it to is kept and told about, never bounced: that its MX names us
 //! alone is how an operator moves a server, and a loop is somebody's slip of the pen.
 
-use crate::bridge::{Exchanger, Lookup, LookupError};
-use crate::config::{Host, Primaries, Primary, SMTP_PORT};
+use super::security::Named;
+use crate::bridge::{Exchanger, Lookup, LookupError, SecureExchangers};
+use crate::config::{Domain, Host, Primaries, Primary, PrimaryTls, SMTP_PORT};
 use crate::limits::{ADDRESSES_A_PRIMARY_MAX, EXCHANGERS_MAX};
 use core::hash::BuildHasher;
 use core::net::{IpAddr, SocketAddr};
@@ -25,27 +26,55 @@ pub(super) enum NoRoute {
     OnlyUs,
 }
 
-/// The primaries of a domain; `hostname` is ours.
+/// Where the mail of a domain goes.
+pub(super) struct Route<'a> {
+    /// In the order to try them.
+    pub(super) primaries: Cow<'a, [Primary]>,
+    /// Who says so.
+    pub(super) named: Named,
+}
+
+/// The route of a domain; `hostname` is ours.
 ///
 /// # Errors
 /// See [`NoRoute`].
-pub(super) async fn primaries<'a>(
-    domain: &str,
-    primaries: &'a Primaries,
+pub(super) async fn route<'a>(
+    domain: &'a Domain,
     hostname: &str,
     lookup: &Lookup,
-) -> Result<Cow<'a, [Primary]>, NoRoute> {
-    match primaries {
-        Primaries::Hosts(hosts) => Ok(Cow::Borrowed(hosts)),
-        Primaries::Exchangers => {
-            let found = lookup.exchangers(domain).await?;
-            // Other keys at each call: among equals the order is another one each time (RFC 5321 5.1).
-            let dice = RandomState::new();
-            let hosts = before_us(found, hostname, |host| dice.hash_one(host))?;
-            let primary = |host| Primary { host: Host::Name(host), port: SMTP_PORT };
-            Ok(Cow::Owned(hosts.into_iter().map(primary).collect()))
+) -> Result<Route<'a>, NoRoute> {
+    let Primaries::Exchangers = &domain.primaries else {
+        let primaries = Cow::Borrowed(domain.primaries.hosts());
+        return Ok(Route { primaries, named: Named::ByConfiguration });
+    };
+    let SecureExchangers { exchangers, is_secure } = match domain.tls {
+        PrimaryTls::Dane => lookup.secure_exchangers(&domain.name).await?,
+        _ => {
+            let exchangers = lookup.exchangers(&domain.name).await?;
+            SecureExchangers { exchangers, is_secure: false }
         }
-    }
+    };
+    let primaries = Cow::Owned(found(exchangers, hostname)?);
+    Ok(Route { primaries, named: Named::ByExchangers { is_secure } })
+}
+
+/// The mail exchangers of somebody else's domain, for a notice.
+///
+/// # Errors
+/// See [`NoRoute`].
+pub(super) async fn exchangers(
+    domain: &str,
+    hostname: &str,
+    lookup: &Lookup,
+) -> Result<Vec<Primary>, NoRoute> {
+    found(lookup.exchangers(domain).await?, hostname)
+}
+
+fn found(found: Vec<Exchanger>, hostname: &str) -> Result<Vec<Primary>, NoRoute> {
+    // Other keys at each call: among equals the order is another one each time (RFC 5321 5.1).
+    let dice = RandomState::new();
+    let hosts = before_us(found, hostname, |host| dice.hash_one(host))?;
+    Ok(hosts.into_iter().map(|host| Primary { host: Host::Name(host), port: SMTP_PORT }).collect())
 }
 
 /// The exchangers that come before us, best first, equals in the order of `dice` (RFC 5321 5.1, RFC 7505 3).

@@ -1,7 +1,7 @@
 //! A node on the simulated machine: shards over one store with their standing tasks, all on one thread.
 
 use super::{Primary, SimShard, SimSpawn};
-use crate::bridge::{Lookup, Snapshot, Usage, lookup_channel};
+use crate::bridge::{ClientTls, Lookup, Snapshot, Usage, lookup_channel};
 use crate::config::{Config, OnExpiry, OnReject};
 use crate::shard::mesh::mesh;
 use crate::shard::node::{self, Common, Ready, Synchronisation};
@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub(super) journal_octets: u64,
     pub(super) config: Config,
     pub(super) lookup: Lookup,
+    /// How TLS is spoken with primaries; none: by no authorities.
+    pub(super) client_tls: Option<Arc<ClientTls>>,
 }
 
 impl Plan {
@@ -43,6 +45,7 @@ impl Plan {
             journal_octets: 4 << 20,
             config,
             lookup: lookup_channel().0,
+            client_tls: None,
         }
     }
 }
@@ -61,8 +64,12 @@ pub(super) async fn start(
     let usage = Arc::<Usage>::default();
     let opened = node::open(&disk, &clock, &options, &usage).await;
     let (opened, notices) = opened.expect("a store that crashed opens");
+    let mut snapshot = Snapshot::new(plan.config, usage);
+    if let Some(client_tls) = plan.client_tls {
+        snapshot = snapshot.with_client_tls(client_tls);
+    }
     let common = Common {
-        snapshot: Arc::new(Snapshot::new(plan.config, usage)),
+        snapshot: Arc::new(snapshot),
         keys: Arc::default(),
         lookup: plan.lookup,
         journal_octets: plan.journal_octets,

@@ -107,6 +107,8 @@ pub(super) struct Primary {
     pub(super) judges: Rc<Cell<Judge>>,
     pub(super) taken: Rc<RefCell<Vec<Taken>>>,
     pub(super) tls: Rc<Cell<Tls>>,
+    /// What it shows; none: something that it signed itself.
+    pub(super) shows: Rc<RefCell<Option<Arc<ServerConfig>>>>,
     pub(super) xclient: Rc<Cell<Xclient>>,
     /// How long it thinks about a message.
     pub(super) thinks: Rc<Cell<Duration>>,
@@ -315,6 +317,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         judges: Rc::new(Cell::new(judges)),
         taken,
         tls: Rc::default(),
+        shows: Rc::default(),
         xclient: Rc::default(),
         thinks: Rc::default(),
         script: Rc::default(),

@@ -183,7 +183,8 @@ impl Serving {
             let _ = self.link.write(b"this is no handshake\r\n").await;
             return None;
         }
-        self.link.secure(server_tls()).await.ok()?;
+        let shown = self.primary.shows.borrow().clone();
+        self.link.secure(shown.unwrap_or_else(server_tls)).await.ok()?;
         self.session.handle_secured(self.primary.clock.now());
         Some(())
     }

@@ -153,11 +153,6 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         name.is_some_and(|name| name.eq_ignore_ascii_case(hostname))
     }
 
-    /// How it is secured; none: it is not.
-    pub(super) const fn tls(&self) -> Option<TlsFacts> {
-        self.tls
-    }
-
     /// Whether another message can be sent.
     pub(super) fn is_alive(&self) -> bool {
         self.session.failure().is_none() && !self.wire.is_deaf() && !self.is_broken

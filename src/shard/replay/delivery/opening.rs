@@ -1,8 +1,9 @@
 //! The beginning of a session with a primary: greeting, EHLO, and TLS as the domain has it.
 
+use super::super::security::{Requirement, Tested};
 use super::Delivery;
 use super::wire::Wire;
-use crate::config::PrimaryTls;
+use crate::bridge::{Observed, Transport};
 use crate::limits::OPEN_TIMEOUT;
 use crate::shard::interrupt::Interrupt;
 use crate::shard::link::Link;
@@ -29,8 +30,12 @@ pub(in crate::shard) struct Use {
 /// Whether and how a connection is secured.
 #[derive(Clone)]
 pub(in crate::shard) struct Security {
-    pub(in crate::shard) policy: PrimaryTls,
+    pub(in crate::shard) requirement: Requirement,
+    /// What keeps to it is verified by this.
     pub(in crate::shard) config: Arc<ClientConfig>,
+    /// What is only looked at, and what is seen.
+    pub(in crate::shard) tested: Tested,
+    pub(in crate::shard) observed: Arc<Observed>,
     /// What we call the host.
     pub(in crate::shard) name: ServerName<'static>,
 }
@@ -53,6 +58,11 @@ pub(in crate::shard) enum OpenError {
 }
 
 impl OpenError {
+    /// It serves others, and does not show us what it has to.
+    pub(in crate::shard) const fn is_of_tls(&self) -> bool {
+        matches!(self, Self::Handshake(_) | Self::NotOffered | Self::Refused(_))
+    }
+
     /// The server has no time for us now.
     pub(in crate::shard) fn is_busy(&self) -> bool {
         matches!(self, Self::Session(failure) if failure.is_busy())
@@ -98,11 +108,32 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         }
     }
 
+    /// How it is secured, for the log.
+    pub(in crate::shard) fn tls(&self) -> String {
+        let word = self.transport().word();
+        self.tls.map_or_else(|| word.to_owned(), |facts| format!("{facts} {word}"))
+    }
+
+    /// How what it hands over is counted.
+    pub(in crate::shard) const fn transport(&self) -> Transport {
+        self.security.requirement.transport(self.tls.is_some())
+    }
+
+    /// What the domain's policy would have against the host, were it enforced; asked once.
+    pub(in crate::shard) fn finding(&self) -> Option<String> {
+        match self.security.tested {
+            Tested::Nothing => None,
+            Tested::Unnamed => Some("the policy does not name it".to_owned()),
+            Tested::Certificate if self.tls.is_none() => Some("it does not speak TLS".to_owned()),
+            Tested::Certificate => self.security.observed.take().map(|error| error.to_string()),
+        }
+    }
+
     async fn greet_and_secure(&mut self) -> Result<(), OpenError> {
         self.ready().await?;
-        let Security { policy, config, name } = self.security.clone();
-        let is_required = policy == PrimaryTls::Require;
-        if policy == PrimaryTls::None {
+        let Security { requirement, config, name, .. } = self.security.clone();
+        let is_required = requirement.is_encrypted();
+        if requirement == Requirement::Plain {
             return Ok(());
         }
         if !self.session.capabilities().starttls {

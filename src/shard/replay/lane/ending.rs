@@ -64,7 +64,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (bounces, relays) = self.bounces(&job, domain, delivery.passes_dsn());
         let told = (&bounces[..], &relays[..]);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, told);
-        self.tell(&job, &verdict);
+        self.tell(&job, &verdict, delivery);
         let owed = self.owed(&job, &verdict, delivery.host());
         let relayed = self.relayed(&job, &verdict, delivery.host());
         let mut ended = self.apply(&job, verdict, fault, ending, domain);
@@ -163,12 +163,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         (!units.is_empty()).then(|| Debt::new(&self.shard, &self.lane, job.place, &job.looking, units))
     }
 
-    fn tell(&self, job: &Job<D>, verdict: &Verdict) {
+    fn tell(&self, job: &Job<D>, verdict: &Verdict, delivery: &Delivery<N::Link, C, D>) {
         let count = |outcome| verdict.facts.iter().filter(|fact| fact.outcome == outcome).count();
         let (delivered, held) = (verdict.delivered(), count(Outcome::Held));
         let bounced = count(Outcome::Bounced) + verdict.owed.len();
         let counters = &self.shard.counters;
         counters.delivered.add(delivered as u64);
+        self.lane.usage.take(delivery.transport(), delivered as u64);
         let is_redirected = self.round.standing.borrow().redirect.is_some();
         if is_redirected {
             self.lane.usage.note_redirected(delivered as u64);
@@ -191,10 +192,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             () => "handed over",
         };
         let (from, code) = (job.reverse_path.as_str(), verdict.code);
-        let queue_id = job.queue_id.to_string();
+        let (queue_id, tls) = (job.queue_id.to_string(), delivery.tls());
         let proven = self.lane.queue.borrow().is_reverse_path_proven(job.place.1.stamp);
         tracing::info!(
             queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, bounced, unknown, code,
+            tls,
             "{event}"
         );
     }

@@ -262,7 +262,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let queue = self.lane.queue.borrow();
         let cursor = queue.cursor().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let (queued, memory_octets) = (queue.len(), queue.memory_octets());
-        let (host, tls) = (delivery.host(), delivery.tls().map(|facts| facts.to_string()));
+        let (host, tls) = (delivery.host(), delivery.tls());
         tracing::info!(
             domain = %domain.name, %host, tls, queued, memory_octets, cursor, "the primary is up: handing over"
         );

@@ -214,15 +214,14 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let config = &snapshot.config;
         let about = job.notice.as_ref().and_then(|(about, _)| snapshot.domain(about));
         let smarthost = about.map_or(&config.delivery.smarthost, |about| &about.smarthost);
-        let exchangers = Primaries::Exchangers;
-        let primaries = match (snapshot.domain(&domain), smarthost) {
+        match (snapshot.domain(&domain).map(|protected| &protected.primaries), smarthost) {
             // It is ours to hand over, as any mail for that domain.
-            (Some(protected), _) => &protected.primaries,
+            (Some(Primaries::Hosts(hosts)), _) => return Destination::Hosts(hosts.clone()),
             (None, Some(smarthost)) => return Destination::Hosts(vec![smarthost.clone()]),
-            (None, None) => &exchangers,
-        };
-        match route::primaries(&domain, primaries, &config.hostname, &self.shard.lookup).await {
-            Ok(hosts) => Destination::Hosts(hosts.into_owned()),
+            (Some(Primaries::Exchangers) | None, _) => {}
+        }
+        match route::exchangers(&domain, &config.hostname, &self.shard.lookup).await {
+            Ok(hosts) => Destination::Hosts(hosts),
             Err(NoRoute::Lookup(LookupError::Temporary(reason))) => Destination::Later(reason),
             Err(error) => Destination::Nobody(error.to_string()),
         }

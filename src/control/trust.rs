@@ -1,0 +1,48 @@
+//! Whom a configuration has us trust: certificate authorities, and where DNSSEC begins.
+
+use super::resolvers;
+use crate::bridge::Trust;
+use crate::config::{self, Config};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads what is trusted: where a domain verifies anybody the system's authorities, and those of `delivery.tls_roots` in any case.
+///
+/// # Errors
+/// A sentence for the operator that names the key and the file.
+pub fn read(config: &Config) -> Result<Trust, String> {
+    let trust_anchor = match &config.dns.trust_anchor {
+        None => None,
+        Some(path) => {
+            Some(anchor(path).map_err(|error| format!("dns.trust_anchor: {}: {error}", path.display()))?)
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    if config.domains.iter().any(|domain| domain.tls.asks_for_policy()) {
+        // One that cannot be read or used does not spoil the others.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    if let Some(path) = &config.delivery.tls_roots {
+        add(&mut roots, path).map_err(|error| format!("delivery.tls_roots: {}: {error}", path.display()))?;
+    }
+    Ok(Trust { trust_anchor, roots: Arc::new(roots), mta_sts_port: config.delivery.mta_sts_port })
+}
+
+fn anchor(path: &Path) -> Result<Arc<str>, String> {
+    let octets = config::read(path).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(octets).map_err(|error| error.to_string())?;
+    resolvers::anchors(Some(&text))?;
+    Ok(text.into())
+}
+
+fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let octets = config::read(path).map_err(|error| error.to_string())?;
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(&octets) {
+        roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+    }
+    if roots.len() == before { Err("no certificate in PEM".to_owned()) } else { Ok(()) }
+}
