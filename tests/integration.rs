@@ -36,6 +36,8 @@ mod harness;
 mod interop;
 #[path = "integration/outage/mod.rs"]
 mod outage;
+#[path = "integration/published.rs"]
+mod published;
 #[path = "integration/recipients.rs"]
 mod recipients;
 #[path = "integration/replies.rs"]

@@ -6,6 +6,8 @@
 pub mod client;
 pub mod name_server;
 pub mod peers;
+pub mod policy_host;
+pub mod signed_zone;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -94,6 +94,12 @@ impl Primary {
         Self::postfix_with(&options, listen, directory, record)
     }
 
+    /// One that offers STARTTLS, and shows what is in this file.
+    pub fn postfix_showing(certificate: &Path, listen: &str, directory: &Path, record: &Path) -> Self {
+        let certificate = certificate.to_str().unwrap();
+        Self::postfix_with(&["--certificate", certificate], listen, directory, record)
+    }
+
     /// One with postscreen in front, which has whoever is new come again.
     pub fn postfix_behind_postscreen(listen: &str, directory: &Path, record: &Path) -> Self {
         Self::postfix_with(&["--postscreen"], listen, directory, record)

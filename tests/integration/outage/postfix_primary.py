@@ -60,6 +60,7 @@ service_throttle_time = 1s
 smtpd_discard_ehlo_keywords = {without}
 smtpd_client_restrictions = {refused}
 {authorized}
+{tls}
 """
 
 # Whoever is new is told to come again, once he has shown that he waits for replies (its "deep protocol tests").
@@ -91,6 +92,7 @@ retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """
 
@@ -135,6 +137,7 @@ def arguments():
     parser.add_argument("--without", default="", metavar="KEYWORD", help="do not offer this keyword of EHLO")
     parser.add_argument("--authorize", default="", metavar="COMMAND", help="take xclient or xforward from 127.0.0.1")
     parser.add_argument("--refuse-client", default="", metavar="ADDRESS", help="refuse this client at RCPT")
+    parser.add_argument("--certificate", default="", metavar="FILE", help="offer STARTTLS: a key and its certificate, in PEM")
     parser.add_argument("--postscreen", action="store_true", help="who is new is told to come again")
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
@@ -164,12 +167,14 @@ def configure(directory, options):
     owner = pwd.getpwnam("nobody")
     values = {
         "directory": directory, "domain": options.domain, "listen": options.listen, "uid": owner.pw_uid,
-        "gid": owner.pw_gid, "without": options.without, "authorized": "", "refused": "",
+        "gid": owner.pw_gid, "without": options.without, "authorized": "", "refused": "", "tls": "",
     }
     if options.refuse_client:
         values["refused"] = f"check_client_access inline:{{{{{options.refuse_client} = REJECT not you}}}}"
     if options.authorize:
         values["authorized"] = f"smtpd_authorized_{options.authorize}_hosts = 127.0.0.1"
+    if options.certificate:
+        values["tls"] = f"smtpd_tls_chain_files = {options.certificate}\nsmtpd_tls_security_level = may"
     for name in ("conf", "spool", "data", "mail"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     values["services"] = (BEHIND_POSTSCREEN if options.postscreen else DIRECT).format(**values)
@@ -260,7 +265,7 @@ def write_record(directory, path):
 def add(arrivals, message, order):
     """Adds one delivered file to the transaction that it belongs to."""
     above, fields, rest = split_trace(message)
-    queue_id = re.search(rb"with E?SMTP id (\w+)", fields["received"])[1].decode()
+    queue_id = re.search(rb"with E?SMTPS? id (\w+)", fields["received"])[1].decode()
     found = re.match(rb"X-Blaster-Id: *([^\r]*)\r\n", rest, re.IGNORECASE)
     arrival = arrivals.setdefault(queue_id, {
         "mail_sequence": order[queue_id],
