@@ -177,8 +177,7 @@ impl Server {
             executor::open_store(config.data_dir.clone(), options, clock, Arc::clone(&usage))?;
         opened::report(&opened);
         let (lookup, asked) = lookup_channel();
-        let policies = Arc::new(Policies::new(&config.data_dir));
-        policies.restore();
+        let policies = Policies::restored(&config.data_dir);
         lookup::start(config.dns.nameservers.clone(), tls.trust.clone(), Arc::clone(&policies), asked)
             .map_err(|error| error.to_string())?;
         let recipients = Arc::<Recipients>::default();

@@ -92,14 +92,16 @@ impl Entry {
 }
 
 impl Policies {
-    /// None is known yet; they are kept in this directory, which is ours.
+    /// Those that are kept in this directory, which is ours.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), known: Mutex::default() }
+    pub fn restored(data_dir: &Path) -> Arc<Self> {
+        let policies = Self { data_dir: data_dir.to_owned(), known: Mutex::default() };
+        policies.restore();
+        Arc::new(policies)
     }
 
     /// Takes those that were known when the process before ended, as far as they still hold.
-    pub fn restore(&self) {
+    fn restore(&self) {
         let path = self.data_dir.join(FILE);
         let file = path.display();
         let octets = match config::read_kept(&path) {
