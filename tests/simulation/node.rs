@@ -109,7 +109,8 @@ impl Running {
 /// The lookup thread: primaries are addresses here, whoever sends has his mail exchanger where notices go anyway, and who is
 /// proven tells his name.
 fn answer(asked: Asked, outside: &Outside) {
-    let Asked { questions, authentications } = asked;
+    // No domain here asks how its primary has to show who it is.
+    let Asked { questions, authentications, security: _ } = asked;
     outside.spawner.spawn(async move {
         while let Ok(question) = questions.recv().await {
             match question {
@@ -152,6 +153,7 @@ async fn authenticate(question: AuthenticationQuestion, lies: bool) {
             let verdict = Verdict { spf, spf_proves, ..Verdict::default() };
             let _ = question.answer.send(Authenticated { stored: question.stored, verdict }).await;
         }
+        AuthenticationQuestion::Seal(question) => drop(question.answer.try_send(None)),
     }
 }
 
