@@ -415,6 +415,8 @@ pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
 pub const ARC_BUDGET: Duration = Duration::from_secs(1);
 /// How long a lane waits for a seal; then the message goes without.
 pub const SEAL_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Octets of a message that is sealed: a larger one would be read twice, and its primary kept waiting meanwhile.
+pub const SEALED_OCTETS_MAX: u64 = 8 << 20;
 /// How long it asks for none behind one that did not come in time: chains of strangers must not slow a drain.
 pub const SEAL_PAUSE: Duration = Duration::from_secs(60);
 /// Longest maintenance that an operator may order: mail that waits longer than its retention expires.
@@ -427,7 +429,7 @@ pub const REDIRECT_HOSTS_MAX: usize = 8;
 pub const ORDER_TEXT_OCTETS_MAX: usize = 255;
 /// A test message from the first connection to the last reply; longer: it is not taken. Less than a request may take.
 pub const TRIAL_TIMEOUT: Duration = Duration::from_secs(25);
-/// Exports of a shard at a time, and as many searches; further ones are refused.
+/// Exports of a shard at a time, and as many searches, and test messages; further ones are refused.
 pub const OPERATOR_EXPORTS_MAX: u32 = 4;
 /// Longest time of an export in a shard: a client that reads too slowly loses it.
 pub const OPERATOR_EXPORT_TIMEOUT: Duration = Duration::from_secs(300);

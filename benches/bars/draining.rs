@@ -1,6 +1,6 @@
 //! Round trips a message of a drain: the real server hands a backlog to a primary behind a line of 50 ms there and back, over one
 //! connection, since all of it is for one recipient; and how fast it is without the line, also for many recipients over as many
-//! connections as it has by default.
+//! connections as it has by default. And what it costs to name the client of each message (XCLIENT), another one each time.
 //!
 //! The primary is the library's own SMTP server on a thread a connection; it takes everything and looks at nothing.
 #![allow(clippy::disallowed_methods, reason = "what is measured is a process, over sockets and time")]
@@ -24,7 +24,10 @@ pub(crate) fn bars() -> Vec<Bar> {
     let (near, far) = if is_small() { (20, 20) } else { (2000, 300) };
     let mut bars = Vec::new();
     for (name, withheld, bound) in [("PIPELINING", "CHUNKING", 1.15), ("CHUNKING", "", 0.15)] {
-        let elapsed = drain(name, withheld, far, 1, ROUND_TRIP);
+        let elapsed = drain(
+            &Backlog { name, withheld, messages: far, recipients: 1, names_clients: false },
+            ROUND_TRIP,
+        );
         let trips = elapsed.as_secs_f64() / ROUND_TRIP.as_secs_f64() / f64::from(far);
         println!("drain/by={name}/round_trip=50ms messages={far} round_trips_a_message={trips:.3}");
         bars.push(Bar::new(
@@ -34,7 +37,8 @@ pub(crate) fn bars() -> Vec<Bar> {
             Bound::Below(bound),
         ));
         for recipients in [1, 100] {
-            let elapsed = drain(name, withheld, near, recipients, Duration::ZERO);
+            let backlog = Backlog { name, withheld, messages: near, recipients, names_clients: false };
+            let elapsed = drain(&backlog, Duration::ZERO);
             let rate = f64::from(near) / elapsed.as_secs_f64();
             println!(
                 "drain/by={name}/recipients={recipients}/round_trip=0ms messages={near} messages_a_second={rate:.0}"
@@ -42,34 +46,50 @@ pub(crate) fn bars() -> Vec<Bar> {
             let name = format!("drain by {name}, 0 ms, {recipients} recipients");
             bars.push(Bar::new(name, rate, "messages/s", Bound::None));
         }
+        let backlog = Backlog { name, withheld, messages: far, recipients: 1, names_clients: true };
+        let trips = drain(&backlog, ROUND_TRIP).as_secs_f64() / ROUND_TRIP.as_secs_f64() / f64::from(far);
+        println!(
+            "drain/by={name}/round_trip=50ms/clients=each messages={far} round_trips_a_message={trips:.3}"
+        );
+        let name = format!("drain by {name} with XCLIENT, 50 ms: round trips a message");
+        bars.push(Bar::new(name, trips, "", Bound::Below(3.2)));
     }
     bars
 }
 
-/// From the first MAIL to the end of the last message.
-fn drain(
-    name: &str,
+/// What waits for the primary, and what that does not offer.
+struct Backlog {
+    name: &'static str,
     withheld: &'static str,
     messages: u32,
     recipients: u32,
-    round_trip: Duration,
-) -> Duration {
+    /// Each message is another client's, and the primary offers XCLIENT.
+    names_clients: bool,
+}
+
+/// From the first MAIL to the end of the last message.
+fn drain(backlog: &Backlog, round_trip: Duration) -> Duration {
+    let Backlog { name, withheld, messages, recipients, names_clients } = *backlog;
     let door = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = door.local_addr().expect("bound");
     // Nobody listens there until everything is queued.
     drop(door);
     let server = Server::with_primary(
-        &format!("drain-{name}-{recipients}-{}", round_trip.as_millis()),
+        &format!("drain-{name}-{recipients}-{}-{names_clients}", round_trip.as_millis()),
         false,
         &address.to_string(),
     );
     let mut client = Client::connect(&server);
     client.say("EHLO bench.example", "250");
     for number in 0..messages {
+        if names_clients {
+            client.say(&format!("XCLIENT ADDR=198.51.100.{}", 1 + number % 250), "220 ");
+            client.say(&format!("EHLO client-{number}.example"), "250");
+        }
         client.send_message_to(&format!("b{}", number % recipients), 10 * 1024);
     }
     let (taken, times) = channel();
-    let primary = serve(withheld, taken);
+    let primary = serve(withheld, names_clients, taken);
     let door = TcpListener::bind(address).expect("the port is still free");
     thread::spawn(move || {
         for outside in door.incoming().map_while(Result::ok) {
@@ -108,20 +128,25 @@ fn carry(from: &TcpStream, to: &TcpStream, delay: Duration) {
 }
 
 /// Tells the instant of the first MAIL, then of each message's end.
-fn serve(withheld: &'static str, taken: Sender<Instant>) -> SocketAddr {
+fn serve(withheld: &'static str, names_clients: bool, taken: Sender<Instant>) -> SocketAddr {
     let door = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = door.local_addr().expect("bound");
     thread::spawn(move || {
         let is_first = Arc::new(AtomicBool::new(true));
         for stream in door.incoming().map_while(Result::ok) {
             let (taken, is_first) = (taken.clone(), Arc::clone(&is_first));
-            thread::spawn(move || session(stream, withheld, &taken, &is_first));
+            thread::spawn(move || session(stream, (withheld, names_clients), &taken, &is_first));
         }
     });
     address
 }
 
-fn session(mut stream: TcpStream, withheld: &str, taken: &Sender<Instant>, is_first: &AtomicBool) {
+fn session(
+    mut stream: TcpStream,
+    (withheld, names_clients): (&str, bool),
+    taken: &Sender<Instant>,
+    is_first: &AtomicBool,
+) {
     stream.set_nodelay(true).expect("a socket");
     let profile = ServerProfile {
         hostname: "primary.test".to_owned(),
@@ -131,6 +156,9 @@ fn session(mut stream: TcpStream, withheld: &str, taken: &Sender<Instant>, is_fi
         withheld: vec![withheld.to_owned()],
     };
     let mut session = ServerSession::new(Arc::new(profile), Duration::ZERO);
+    if names_clients {
+        session.allow_xclient();
+    }
     let (mut input, mut memory) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         let step = session.handle_input(&input, Duration::ZERO);

@@ -1,8 +1,8 @@
 //! Sealing what is handed over (RFC 8617): who trusts the seal may believe what we found out about a message's origin, though the message comes
 //! to him from us. Cryptography and the reading of chains are mail-auth's.
 //!
-//! Promises: a chain that came with a message is only gone on with if it was looked into: what it says of itself is in `cv=`. Where DNS did not answer, the
-//! chain is malformed, or says already that it failed, there is no seal. Nothing but our own seal is added, nothing is changed.
+//! Promises: a chain that came with a message is only gone on with if it was looked into and holds. Where DNS did not answer, or the chain is malformed or
+//! broken, there is no seal. Nothing but our own seal is added, nothing is changed.
 
 use super::verdict::cached;
 use crate::bridge::{BodyHashes, SealQuestion};
@@ -81,7 +81,8 @@ async fn made<T: ResolverCache<Box<str>, Txt>>(
     let is_whole = !message.has_arc_errors
         && sets <= SETS_MAX
         && (message.ams_headers.len(), message.aar_headers.len()) == (sets, sets);
-    if !is_whole || matches!(chain.result(), DkimResult::TempError(_)) {
+    // RFC 8617 5.1.2 would have a seal behind a chain that failed cover itself alone, which mail-auth does not; it says nothing that helps anybody.
+    if !is_whole || !matches!(chain.result(), DkimResult::None | DkimResult::Pass) {
         return None;
     }
     // mail-auth signs these words as they are: canonical at once, and folded below, which changes nothing (RFC 6376 3.4.2).
@@ -156,7 +157,7 @@ mod tests {
 
     /// A message as it is stored, sealed.
     fn sealed(message: &str, (domain, selector, pem): (&str, &str, &[u8])) -> Option<String> {
-        let mut hashing = BodyHashing::whole();
+        let mut hashing = BodyHashing::relaxed();
         message.as_bytes().chunks(7).for_each(|piece| hashing.write(piece));
         let hashed = hashing.finish();
         let key = SealKey { domain: domain.to_owned(), selector: selector.to_owned(), pem: pem.to_vec() };
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_gone_on_with_as_it_was_found() {
+    fn a_chain_is_gone_on_with_if_it_holds() {
         let first = format!("{}{MESSAGE}", sealed(MESSAGE, OTHERS).unwrap());
         let second = sealed(&first, OURS).expect("it is sealed");
         assert!(second.contains("ARC-Seal: i=2;") && second.contains("cv=pass"), "{second}");
@@ -209,12 +210,9 @@ mod tests {
         assert_eq!(verified(&format!("{second}{first}")), DkimResult::Pass);
         // Somebody changed the message on the way.
         let changed = first.replacen("body", "bodY", 1);
-        let failed = sealed(&changed, OURS).expect("it is sealed");
-        assert!(failed.contains("i=2;") && failed.contains("cv=fail"), "{failed}");
-        let failed = format!("{failed}{changed}");
-        assert_ne!(verified(&failed), DkimResult::Pass);
-        // Behind a seal that says so there is none.
-        assert_eq!(sealed(&failed, OURS), None);
+        assert_eq!(sealed(&changed, OURS), None);
+        let says_so = first.replacen("cv=none", "cv=fail", 1);
+        assert_eq!(sealed(&says_so, OURS), None);
         // A chain that is none, or was cut, is not begun anew.
         for cut in ["ARC-Seal:", "ARC-Message-Signature:", "ARC-Authentication-Results:"] {
             assert_eq!(sealed(&first.replacen(cut, "X-Cut:", 1), OURS), None, "{cut}");

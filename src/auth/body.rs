@@ -21,8 +21,8 @@ pub struct BodyHashing {
     state: State,
     /// The next octet begins a line.
     at_line_start: bool,
-    /// All hashes are wanted.
-    is_whole: bool,
+    /// The hash in relaxed form is wanted.
+    is_relaxed: bool,
 }
 
 enum State {
@@ -47,15 +47,15 @@ pub struct Hashed {
 
 impl Default for BodyHashing {
     fn default() -> Self {
-        Self { state: State::Header(Vec::new()), at_line_start: true, is_whole: false }
+        Self { state: State::Header(Vec::new()), at_line_start: true, is_relaxed: false }
     }
 }
 
 impl BodyHashing {
-    /// One that hashes in both ways, whether or not there is a signature.
+    /// One that hashes in relaxed form, whether or not there is a signature.
     #[must_use]
-    pub fn whole() -> Self {
-        Self { is_whole: true, ..Self::default() }
+    pub fn relaxed() -> Self {
+        Self { is_relaxed: true, ..Self::default() }
     }
 
     /// Takes the next octets of stored data.
@@ -111,10 +111,10 @@ impl BodyHashing {
             header.truncate(end);
             header.shrink_to_fit();
             octets = &octets[end - before..];
-            let wanted = canonicalizations(header);
-            let is_whole = self.is_whole;
+            let mut wanted = canonicalizations(header);
+            wanted.relaxed |= self.is_relaxed;
             let hasher = |wanted: bool, canonicalization| {
-                (wanted || is_whole).then(|| Box::new(BodyHasher::new(Sha256::hasher(), canonicalization, 0)))
+                wanted.then(|| Box::new(BodyHasher::new(Sha256::hasher(), canonicalization, 0)))
             };
             self.state = State::Body {
                 header: core::mem::take(header),
@@ -162,7 +162,9 @@ fn canonicalizations(header: &[u8]) -> Canonicalizations {
         }
         note(value.take());
         let colon = memchr::memchr(b':', line).unwrap_or(0);
-        if line[..colon].trim_ascii_end().eq_ignore_ascii_case(b"dkim-signature") {
+        if line[..colon].trim_ascii_end().eq_ignore_ascii_case(b"dkim-signature")
+            || line[..colon].trim_ascii_end().eq_ignore_ascii_case(b"arc-message-signature")
+        {
             value = Some(line[colon + 1..].to_vec());
         }
     }

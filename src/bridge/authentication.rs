@@ -78,7 +78,7 @@ pub struct MessageQuestion {
 pub struct SealQuestion {
     /// The header section as it goes, with the empty line behind it.
     pub header: Vec<u8>,
-    /// Of the body, both.
+    /// Of the body: the relaxed one, and those that its signatures name.
     pub bodies: BodyHashes,
     /// Our name.
     pub hostname: String,

@@ -85,6 +85,12 @@ impl Standing {
         is_now.then(|| Duration::from_secs(window.until_s - now_s))
     }
 
+    /// When a maintenance that is over ended.
+    #[must_use]
+    pub fn ended_s(&self, now_s: u64) -> Option<u64> {
+        self.maintenance.as_ref().map(|window| window.until_s).filter(|until_s| *until_s <= now_s)
+    }
+
     /// Whether mail of the domain goes its usual way.
     #[must_use]
     pub fn lets_pass(&self, now_s: u64) -> bool {
@@ -121,6 +127,7 @@ mod tests {
             assert_eq!(standing.held_for(now_s), held_s.map(Duration::from_secs), "{now_s}");
             assert_eq!(standing.lets_pass(now_s), held_s.is_none());
             assert_eq!(standing.is_over(now_s), now_s == 160);
+            assert_eq!(standing.ended_s(now_s), (now_s == 160).then_some(160));
         }
         assert_eq!(Standing::default().held_for(0), None);
         assert!(Standing::default().lets_pass(0) && Standing::default().is_over(0));

@@ -13,6 +13,7 @@ use super::orders::Orders;
 use super::owing::Owing;
 use super::passage::Passage;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -178,6 +179,20 @@ impl DomainUsage {
     /// Units have ended, durably.
     pub fn end(&self, end: UnitEnd, units: u64) {
         self.ended[end as usize].fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Whether mail of the domain may go its usual way live: no order stands against it, and the primary was met since the last one ended. `now_s`:
+    /// seconds since 1970; `now`: the monotonic clock.
+    #[must_use]
+    pub fn lets_pass(&self, now_s: u64, now: Duration) -> bool {
+        self.orders.get().lets_pass(now_s) && self.resumes(now_s, now).is_none()
+    }
+
+    /// When the last maintenance ended, in seconds since 1970, if the primary was not met since.
+    #[must_use]
+    pub fn resumes(&self, now_s: u64, now: Duration) -> Option<u64> {
+        let ended_s = self.orders.get().ended_s(now_s)?;
+        (!self.passage.is_proven(now, Duration::from_secs(now_s - ended_s))).then_some(ended_s)
     }
 
     /// A host took units in the primaries' place.

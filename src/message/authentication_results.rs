@@ -85,7 +85,7 @@ pub fn forged(message: &[u8], hostname: &str) -> Vec<Range<usize>> {
 /// The body of a field with this name.
 fn body_of<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (own, body) = field.split_at(memchr(b':', field)?);
-    own.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes()).then(|| &body[1..])
+    own.trim_ascii().eq_ignore_ascii_case(name.as_bytes()).then(|| &body[1..])
 }
 
 /// RFC 8601 2.2: a word behind white space and comments, quoted or not.
@@ -142,6 +142,10 @@ fn signatures(header: &[u8]) -> impl Iterator<Item = String> {
     let bodies = fields(header_section(header)).filter_map(|field| body_of(field, "DKIM-Signature"));
     bodies.map(|body| {
         let mut said = String::new();
+        if has_a_tag_twice(body) {
+            // RFC 6376 3.2: it is none. Who verified it may have gone by another one of the two than whoever reads this.
+            return said;
+        }
         for (tag, octets_max) in [("d", 255), ("s", 255), ("b", 8)] {
             let value = tag_of(body, tag).filter(|value| value.bytes().all(is_plain) && !value.is_empty());
             let Some(mut value) = value.filter(|value| tag == "b" || value.len() <= octets_max) else {
@@ -156,13 +160,29 @@ fn signatures(header: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// The value of a tag (RFC 6376 3.2), without white space.
-fn tag_of(body: &[u8], name: &str) -> Option<String> {
+/// Names and values of a list of tags (RFC 6376 3.2).
+fn tags(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let tags = body.split(|octet| *octet == b';');
-    let mut values = tags.filter_map(|tag| {
-        let (own, value) = tag.split_at(memchr(b'=', tag)?);
-        (own.trim_ascii() == name.as_bytes()).then(|| &value[1..])
-    });
+    tags.filter_map(|tag| {
+        let (name, value) = tag.split_at(memchr(b'=', tag)?);
+        Some((name.trim_ascii(), &value[1..]))
+    })
+}
+
+/// Also one that differs in case only: some fold it.
+fn has_a_tag_twice(body: &[u8]) -> bool {
+    let is_again = |(at, (name, _)): (usize, (&[u8], &[u8]))| {
+        tags(body).take(at).any(|(before, _)| before.eq_ignore_ascii_case(name))
+    };
+    tags(body).count() > TAGS_MAX || tags(body).enumerate().any(is_again)
+}
+
+/// More than any signature has.
+const TAGS_MAX: usize = 64;
+
+/// The value of a tag, without white space.
+fn tag_of(body: &[u8], name: &str) -> Option<String> {
+    let mut values = tags(body).filter(|(own, _)| *own == name.as_bytes()).map(|(_, value)| value);
     let value = values.next()?.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
     String::from_utf8(value).ok()
 }
@@ -171,11 +191,14 @@ const fn is_plain(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_' | b'+' | b'/' | b'=')
 }
 
-/// The domain of the author, if there is one From field with one address that is easily read.
+/// The domain of the author, if there is one From field with one address that can be read in one way only: no second `@`, no comment.
 fn author_domain(header: &[u8]) -> Option<String> {
     let mut all = fields(header_section(header)).filter_map(|field| body_of(field, "From"));
     let (from, None) = (all.next()?, all.next()) else { return None };
-    let at = from.iter().rposition(|octet| *octet == b'@')?;
+    let at = memchr(b'@', from)?;
+    if from[at + 1..].contains(&b'@') || from.contains(&b'(') {
+        return None;
+    }
     let rest = &from[at + 1..];
     let end =
         rest.iter().position(|octet| !(is_plain(*octet) && !b"+/=".contains(octet))).unwrap_or(rest.len());
@@ -253,6 +276,23 @@ mod tests {
             "Authentication-Results: mx2.test;\r\n\tspf=none smtp.helo=client.test;\r\n\tdkim=none\r\n"
         );
         assert_eq!(field(&origin("a@b.test", HEADER), &Verdict::default()), None);
+        // What can be read in two ways is not told: not whose signature it is, and not who the author is.
+        for header in [
+            "DKIM-Signature: d=bank.example; s=x; d=evil.example\r\n",
+            "DKIM-Signature: d=bank.example; s=x; D=evil.example\r\n",
+            "From: <a@evil.example> (@bank.example\r\n",
+            "From: \"b@bank.example\" <a@evil.example>\r\n",
+            "From: a@bank.example\r\nFrom: a@evil.example\r\n",
+        ] {
+            let said = field(&origin("a@b.test", header.as_bytes()), &verdict()).expect("much");
+            assert!(!said.contains("bank") && !said.contains("evil"), "{said}");
+        }
+        let shifted = b" DKIM-Signature: d=one.test\r\nDKIM-Signature: d=two.test\r\n";
+        let said = field(&origin("a@b.test", shifted), &verdict()).expect("much");
+        assert!(
+            said.contains("dkim=pass header.d=one.test") && said.contains("dkim=neutral header.d=two.test"),
+            "{said}"
+        );
         // An author that cannot be read for certain is not told.
         assert!(!field(&origin("a@b.test", HEADER), &verdict()).expect("much").contains("header.from"));
         let quoted = field(&origin("\"a b;\\\"\"@c.test", b""), &nothing).expect("something");

@@ -119,6 +119,14 @@ fn received_fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether the header section at the head of a message has a field with this name.
+pub fn has_field(message: &[u8], name: &str) -> bool {
+    fields(header_section(message)).any(|field| {
+        let colon = memchr(b':', field).unwrap_or(0);
+        field[..colon].trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+    })
+}
+
 /// Fields of a header section: a line that begins with white space goes on with the field before it.
 pub(super) fn fields(mut section: &[u8]) -> impl Iterator<Item = &[u8]> {
     core::iter::from_fn(move || {

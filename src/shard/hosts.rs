@@ -52,6 +52,9 @@ impl Hosts {
         now: Moment,
     ) -> bool {
         let mut hosts = self.hosts.borrow_mut();
+        if is_stray(lane) {
+            return true;
+        }
         let Some(host) = hosts.get_mut(&address) else { return true };
         let Some(failed) = host.failed else { return true };
         // Who asks and never says how it went, as at a change of the configuration, is not waited for.
@@ -68,6 +71,10 @@ impl Hosts {
 
     /// It does not answer, or serves nobody.
     pub(super) fn failed(&self, address: SocketAddr, lane: Option<&Rc<Lane>>, now: Moment) {
+        if is_stray(lane) {
+            // A test of the operator's: it says nothing to those who wait for their own.
+            return;
+        }
         self.remember(address, now, |host| {
             (host.failed, host.asked) = (Some(now), None);
             host.by = lane.map(|lane| Arc::clone(&lane.domain));
@@ -152,6 +159,11 @@ impl Host {
             || self.distrusted.is_some_and(|since| now < since + DISTRUSTED_AGE)
             || self.served.is_some_and(|served| now < served + PACED_AGE)
     }
+}
+
+/// See [`Lanes::stray`](super::backlog::Lanes::stray).
+fn is_stray(lane: Option<&Rc<Lane>>) -> bool {
+    lane.is_some_and(|lane| lane.domain.is_empty())
 }
 
 #[cfg(test)]

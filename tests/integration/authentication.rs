@@ -234,7 +234,11 @@ fn another_implementation_believes_our_seal_small_and_large_by_data_and_by_chunk
         assert!(mail.contains(&format!(";\r\n\t{dkim} header.s=brisbane")), "{}", &mail[..1900]);
         let altered = mail.replacen("Subject: ", "Subject: not ", 1);
         for (message, expected) in [(mail, "pass "), (altered, "fail ")] {
-            let output = piped(Command::new("python3").args(["-c", VERIFIER]), &format!("{public}{message}"));
+            let mut verifier = Command::new("python3");
+            verifier
+                .args(["-c", VERIFIER])
+                .env("PYTHONPATH", peers::root().join("usr/lib/python3/dist-packages"));
+            let output = piped(&mut verifier, &format!("{public}{message}"));
             assert!(output.starts_with(expected), "{number}: {output}");
         }
     }

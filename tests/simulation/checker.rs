@@ -255,7 +255,11 @@ fn content(view: &View<'_>) -> Vec<String> {
         };
         let front = String::from_utf8_lossy(front);
         let is_field = |line: &str| line.starts_with([' ', '\t']) || line.contains(": ");
-        if !front.starts_with("Received: ") || !front.ends_with("\r\n") || !front.lines().all(is_field) {
+        let below = front
+            .strip_prefix("Authentication-Results: ")
+            .map_or(&*front, |field| field.find("\r\nReceived: ").map_or("", |end| &field[end + 2..]));
+        let is_trace = below.starts_with("Received: ") && front.matches("Received: ").count() == 1;
+        if !is_trace || !front.ends_with("\r\n") || !front.lines().all(is_field) {
             wrong.push(format!("{} arrived behind {front:?}", taken.number));
         }
     }

@@ -31,7 +31,7 @@ impl Server {
         let text = format!(
             "hostname = \"{HOSTNAME}\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
              max_connections = 15000\nmax_connections_per_ip = 15000\n\
-             rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\n\
+             rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\nxclient_from = [\"127.0.0.1\"]\n\
              [storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
              [[domain]]\nname = \"example.test\"\nauthenticate = {authentication}\nprimary = [\"{primary}\"]\n\
              [admin]\nlisten = \"\"\n[dns]\nnameservers = [\"127.0.0.1:9\"]\n",

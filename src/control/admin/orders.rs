@@ -102,7 +102,7 @@ pub(super) async fn redirect(
         Some(Err(error)) => {
             return Err(Problem::conflict(&format!("the test message was not taken: {error}")));
         }
-        None => return Err(Problem::unavailable("no shard tried it")),
+        None => return Err(Problem::unavailable("too many test messages are under way; try again")),
     };
     if test_only {
         let orders = Standing::clone(&api.current.get().usage_of(&domain).orders.get());

@@ -136,6 +136,16 @@ impl Guard {
         };
     }
 
+    /// Mail goes to other hosts, or to a primary that may be another: what the one before said and took is not theirs.
+    pub(in crate::shard) fn rerouted(&mut self) {
+        let parked = match &self.state {
+            State::Off => false,
+            State::Judging { .. } => true,
+            State::Frozen(watch) | State::Watching(watch) => watch.parked,
+        };
+        self.state = State::Watching(Watch { parked, ..Watch::default() });
+    }
+
     /// How many messages more may be offered before those that are out are answered.
     pub(in crate::shard) fn room(&self) -> usize {
         match &self.state {

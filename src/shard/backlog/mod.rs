@@ -297,22 +297,21 @@ impl Lanes {
     }
 
     /// Something else is ordered about a domain; `is_rerouted`: where its mail goes.
-    pub(super) fn ordered(&self, domain: &str, is_rerouted: bool, now: Moment) {
+    pub(super) fn ordered(&self, domain: &str, is_rerouted: bool) {
         self.usage.domain(domain).passage.forget();
         let lane = self.lanes.borrow().get(domain).map(Rc::clone);
         let Some(lane) = lane else { return };
         if is_rerouted {
-            lane.guard.borrow_mut().thaw(now);
-            lane.guard.borrow_mut().outage();
+            lane.guard.borrow_mut().rerouted();
             lane.health.set(lane.health.get().after(Sign::Rerouted));
         }
         lane.insists.set(true);
         lane.stirred.notify_all();
     }
 
-    /// A lane that is nobody's, for a session that is none of a lane's.
+    /// A lane that is nobody's, for a session that is none of a lane's; no host remembers it.
     pub(super) fn stray() -> Rc<Lane> {
-        Rc::new(Lane::new("a test".into(), Arc::default()))
+        Rc::new(Lane::new("".into(), Arc::default()))
     }
 
     /// A message of the domain will arrive that its primary may have: it waits aside until then.

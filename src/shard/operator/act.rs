@@ -66,7 +66,9 @@ async fn all<D: Disk, C: Clock>(
     let lane = filter.domain.as_ref().filter(|domain| owns(shard, domain));
     let Some(lane) = lane.and_then(|domain| shard.lanes.of(domain)) else { return Some(()) };
     let mut from = Stamp(filter.after.stamp.saturating_add(1));
-    for _ in 0..OPERATOR_MESSAGES_A_REQUEST / OPERATOR_STEP {
+    // A notice each: more would outlast the request.
+    let steps = if action == Action::Bounce { 1 } else { OPERATOR_MESSAGES_A_REQUEST / OPERATOR_STEP };
+    for _ in 0..steps {
         let stamps = lane.queue.borrow().stamps(from, filter.state, OPERATOR_STEP);
         let Some(last) = stamps.last() else { return Some(()) };
         from = last.after();

@@ -27,7 +27,9 @@ use super::state::Shard;
 use super::upstream::{Answer, Command, OwnedRecipient, OwnedSender, Upstream};
 use crate::bridge::Snapshot;
 use crate::config::{Domain, WhenUp};
-use crate::limits::{PROXY_DATA_TIMEOUT, PROXY_PAUSE, PROXY_RCPT_TIMEOUT};
+use crate::limits::{HEADER_KEPT_OCTETS_MAX, PROXY_DATA_TIMEOUT, PROXY_PAUSE, PROXY_RCPT_TIMEOUT};
+use crate::message::authentication_results::forged;
+use crate::message::received::header_section;
 use crate::smtp::Moment;
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome, TrueClient};
 use crate::smtp::reply::{ReceivedReply, Reply};
@@ -68,8 +70,32 @@ struct Carried {
     /// What became of each recipient so far; those that were accepted are `NotTried`.
     outcomes: Vec<(String, RecipientOutcome)>,
     has_data: bool,
+    /// The beginning of the data, until its header section is whole: what it says in our name is left out (RFC 8601 5).
+    held: Option<Vec<u8>>,
     /// It refused DATA: the reply is told at the end of the data.
     refusal: Option<ReceivedReply>,
+}
+
+impl Carried {
+    /// What goes now of the data so far.
+    fn piece(&mut self, trace: &[u8], data: &[u8], hostname: &str) -> Option<Vec<u8>> {
+        if !core::mem::replace(&mut self.has_data, true) {
+            self.held = Some(trace.to_vec());
+        }
+        let Some(held) = &mut self.held else { return Some(data.to_vec()) };
+        held.extend_from_slice(data);
+        let is_whole = held.len() > HEADER_KEPT_OCTETS_MAX || header_section(held).len() < held.len();
+        if is_whole { self.rest(hostname) } else { None }
+    }
+
+    /// What was held, without what is forged.
+    fn rest(&mut self, hostname: &str) -> Option<Vec<u8>> {
+        let mut held = self.held.take()?;
+        for range in forged(&held, hostname).into_iter().rev() {
+            held.drain(range);
+        }
+        Some(held)
+    }
 }
 
 /// What becomes of a recipient.
@@ -154,7 +180,7 @@ impl Proxy {
         };
         let is_free = passage.is_free()
             && !passage.is_paused(shard.clock.now())
-            && usage.orders.get().lets_pass(shard.wall_s().into());
+            && usage.lets_pass(shard.wall_s().into(), shard.clock.now());
         let mut is_trusted = false;
         if domain.when_up == WhenUp::Proxy && so_far == SoFar::Nothing && is_free && passage.is_trusted() {
             is_trusted = client.is_some_and(|client| self.has_upstream(shard, &domain.name, client));
@@ -189,9 +215,9 @@ impl Proxy {
             let reverse_path = sender.reverse_path.clone();
             match self.ask(|answer| Command::Sender(sender, until, answer)).await {
                 Answer::Reply(reply) if reply.is_positive() => {
-                    let (outcomes, has_data, refusal) = Default::default();
+                    let (outcomes, has_data, held, refusal) = Default::default();
                     let sender = reverse_path;
-                    self.state = State::Carried(Carried { sender, outcomes, has_data, refusal });
+                    self.state = State::Carried(Carried { sender, outcomes, has_data, held, refusal });
                 }
                 Answer::Reply(reply) => self.state = State::Refused(reply),
                 Answer::Unfit => {
@@ -264,8 +290,13 @@ impl Proxy {
         if carried.refusal.is_some() {
             return;
         }
-        let octets = [if carried.has_data { &[] } else { trace }, data].concat();
-        carried.has_data = true;
+        let Some(octets) = carried.piece(trace, data, &shard.snapshot.borrow().config.hostname) else {
+            return;
+        };
+        self.bring(shard, octets).await;
+    }
+
+    async fn bring<D: Disk, C: Clock>(&mut self, shard: &Shard<D, C>, octets: Vec<u8>) {
         let until = shard.clock.now() + PROXY_DATA_TIMEOUT;
         let answer = self.ask(|answer| Command::Data(octets, until, answer)).await;
         let State::Carried(carried) = &mut self.state else { return };
@@ -279,6 +310,12 @@ impl Proxy {
     /// The end of the data: what the primary says to it.
     pub(super) async fn finish<D: Disk, C: Clock>(&mut self, shard: &Shard<D, C>, units: usize) -> Carriage {
         let State::Carried(carried) = &mut self.state else { return Carriage::None };
+        let rest = carried.rest(&shard.snapshot.borrow().config.hostname);
+        if let Some(octets) = rest {
+            // All of it is header section.
+            self.bring(shard, octets).await;
+        }
+        let State::Carried(carried) = &mut self.state else { return Carriage::Failed };
         let until = shard.clock.now() + PROXY_DATA_TIMEOUT;
         let answer = match carried.refusal.take() {
             Some(reply) => Answer::Reply(reply),

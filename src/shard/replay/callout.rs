@@ -65,8 +65,13 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         return Said::Nothing;
     };
     // It may have waited for its place until others knew better.
-    let is_held = snapshot.usage_of(&question.domain).orders.get().held_for(shard.wall_s().into()).is_some();
-    if is_held || !known.can_be_asked(shard.clock.now()) {
+    let usage = snapshot.usage_of(&question.domain);
+    let (wall_s, now) = (u64::from(shard.wall_s()), shard.clock.now());
+    if usage.resumes(wall_s, now).is_some() {
+        // Nobody knows who it is behind a maintenance (H22).
+        return Said::Nothing;
+    }
+    if usage.orders.get().held_for(wall_s).is_some() || !known.can_be_asked(shard.clock.now()) {
         return Said::Unreachable;
     }
     let way = Way { shard, dialer, domain, lane: None, insists: true, window: Window::default() };

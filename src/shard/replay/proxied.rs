@@ -164,10 +164,6 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
 
     async fn recipient(&mut self, recipient: &OwnedRecipient, until: Moment) -> Answer {
         let Some(Opened { delivery, .. }) = &mut self.open else { return Answer::Gone };
-        if recipient.notify.wants_success() && !delivery.passes_dsn() {
-            // Ours, so that somebody tells his sender (RFC 3461 5.2.2).
-            return Answer::Unfit;
-        }
         let dsn = RcptDsn { notify: recipient.notify, orcpt: &recipient.orcpt };
         let reply = delivery.carry_recipient(&recipient.mailbox, &dsn, until).await;
         self.accepted += u64::from(reply.as_ref().is_ok_and(ReceivedReply::is_positive));

@@ -177,6 +177,43 @@ fn judges(name: &str) -> RecipientVerdict<'static> {
     }
 }
 
+/// RFC 8601 5: also of what goes by while its sender waits, however it is cut into pieces.
+#[test]
+fn what_others_say_in_our_name_is_not_carried_through() {
+    play(async |story| {
+        story.warm().await;
+        let hostname = story.shard.snapshot.borrow().config.hostname.clone();
+        let forged =
+            format!("Authentication-Results: {hostname};\r\n\tspf=pass smtp.mailfrom=boss@bank.example\r\n");
+        let others = "Authentication-Results: other.test; none\r\n";
+        for (number, header) in
+            [format!("{forged}Subject: x\r\n"), format!("Subject: x\r\n{others}{forged}")].iter().enumerate()
+        {
+            for (pieces, body) in [(1, "\r\nbody\r\n"), (9, "\r\nbody\r\n"), (1, "")] {
+                let mut link = story.session().await;
+                let envelope = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n";
+                let _ = link.write(envelope).await;
+                converse(&mut link, b"", "354 ").await;
+                let message = format!("{header}{body}");
+                for piece in message.as_bytes().chunks(message.len().div_ceil(pieces)) {
+                    let _ = link.write(piece).await;
+                    story.clock.sleep(SECOND / 10).await;
+                }
+                assert_eq!(say(&mut link, b".\r\n").await, "250 2.0.0 Ok: queued as taken");
+                let taken = story.primary.taken.borrow();
+                let told = &taken.last().expect("it is there").body;
+                assert!(!told.contains("bank.example") && told.ends_with(body), "{told}");
+                assert_eq!(
+                    (told.contains(others), told.matches("Subject: x\r\n").count()),
+                    (number == 1, 1),
+                    "{told}"
+                );
+            }
+        }
+        assert_eq!(story.proxied(), 6);
+    });
+}
+
 #[test]
 fn the_primary_answers_and_nothing_of_it_is_ours() {
     play(async |story| {

@@ -2,7 +2,7 @@
 
 use super::manner::{Act, At};
 use super::node::{self, Plan};
-use super::primary::{Primary, primary_of};
+use super::primary::{Primary, Xclient, primary_of};
 use super::{DISK_OCTETS, SimShard, SimSpawn, converse, greeted};
 use crate::bridge::operator::{
     Action, DomainStatus, Done, Filter, MessageState, Request, Selection, Shards, State, channels,
@@ -129,6 +129,41 @@ fn in_maintenance_mail_is_taken_and_nobody_is_asked_and_then_it_goes_by_itself()
             assert_eq!((node.taken(), node.status().await.state), (1, State::Up), "by itself");
         });
     }
+}
+
+/// Mail that comes first behind a maintenance in which nobody was met goes to a stranger: his refusals are no verdicts (H22), and nothing is final (H40).
+#[test]
+fn behind_a_maintenance_the_primary_is_met_as_after_an_outage() {
+    let mut plan = Plan::one_shard();
+    plan.config.domains[0].when_up = WhenUp::Proxy;
+    plan.config.domains[0].on_reject = OnReject::Discard;
+    play(plan, true, async |node| {
+        node.primary.xclient.set(Xclient::Always);
+        node.bring("<a@example.org>").await;
+        node.delivered(1).await;
+        node.clock.sleep(SECOND).await;
+        let passes = |node: &Node| {
+            let usage = node.shard.lanes.usage_of(DOMAIN);
+            usage.passage.is_free() && usage.lets_pass(node.shard.wall_s().into(), node.clock.now())
+        };
+        assert!(passes(&node), "all is well");
+        node.hold(10, 600).await;
+        node.clock.sleep(620 * SECOND).await;
+        assert!(!passes(&node), "nobody has met it since");
+        // It is half restored.
+        node.primary.manner.replace(Some(Rc::new(|turn| match turn.at {
+            At::Recipient => Act::Reply("550 5.1.1 who is that"),
+            _ => Act::Regular,
+        })));
+        node.bring("<a@example.org>").await;
+        node.clock.sleep(30 * SECOND).await;
+        let status = node.status().await;
+        assert_eq!((status.discarded, status.backlog, status.proxied), (0, 1, 0), "{status:?}");
+        node.primary.manner.replace(None);
+        node.delivered(2).await;
+        node.clock.sleep(SECOND).await;
+        assert!(passes(&node));
+    });
 }
 
 #[test]

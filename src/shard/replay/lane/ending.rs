@@ -54,7 +54,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return Some(Ended::Cut);
             }
         };
-        if let Some(known) = self.shard.snapshot.borrow().recipients_of(&domain.name) {
+        if let Some(known) = self.shard.snapshot.borrow().recipients_of(&domain.name)
+            && !self.is_redirected()
+        {
             let mailboxes = job.mailboxes.iter().map(String::as_str);
             let delimiter = domain.recipients.subaddress_delimiter;
             learn(known, delimiter, mailboxes, &outcome, self.shard.instants());

@@ -18,12 +18,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let before = self.lane.health.get();
         let health = before.after(sign);
         self.lane.health.set(health);
-        if matches!(sign, Sign::Found | Sign::PutOff | Sign::Unserved) {
-            self.lane.guard.borrow_mut().outage();
+        match sign {
+            Sign::Found | Sign::PutOff | Sign::Unserved => self.lane.guard.borrow_mut().outage(),
+            Sign::Rerouted => self.lane.guard.borrow_mut().rerouted(),
+            _ => {}
         }
         if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
-            // Of hosts that stand in for the primaries nothing is learned.
-            known.set_outage(health.is_outage() || self.is_redirected());
+            known.set_outage(health.is_outage());
         }
         // What a primary of another configuration is like says nothing of those that are in force.
         if core::ptr::eq(snapshot, &raw const **self.shard.snapshot.borrow()) {

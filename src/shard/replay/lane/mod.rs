@@ -54,6 +54,10 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
     cautious: Cell<bool>,
     /// Seals are asked for again from then on.
     seals_from: Cell<Moment>,
+    /// The same for mail that came with a chain of them.
+    chains_from: Cell<Moment>,
+    /// The end of the last maintenance behind which the lane began with care.
+    resumed_s: Cell<u64>,
 }
 
 /// How a session with the primary ended.
@@ -93,7 +97,8 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
-    let (round, failures, progressed, suspect, cautious, seals_from) = Default::default();
+    let (round, failures, progressed, suspect) = Default::default();
+    let (cautious, seals_from, chains_from, resumed_s) = Default::default();
     let task = Rc::new(Task {
         shard,
         lane,
@@ -106,6 +111,8 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         suspect,
         cautious,
         seals_from,
+        chains_from,
+        resumed_s,
     });
     let lane = Rc::clone(&task.lane);
     while !task.shard.is_shutting_down() {
@@ -121,6 +128,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         if lane.found.take() {
             task.witness(&snapshot, Sign::Found);
         }
+        task.resume(&snapshot);
         task.lane.tell_clear();
         let now = task.shard.clock.now();
         let due = task.lane.queue.borrow().due(now, task.limit());
@@ -156,7 +164,16 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
 
     /// Whether mail goes to other hosts than the primaries.
     fn is_redirected(&self) -> bool {
-        self.lane.usage.orders.get().redirect.is_some()
+        self.round.standing.borrow().redirect.is_some()
+    }
+
+    /// Behind a maintenance in which nobody was met the primary may be another one: it is met as after an outage (H22, H40).
+    fn resume(&self, snapshot: &Snapshot) {
+        let now = self.shard.clock.now();
+        let Some(ended_s) = self.lane.usage.resumes(self.shard.wall_s().into(), now) else { return };
+        if self.resumed_s.replace(ended_s) != ended_s {
+            self.witness(snapshot, Sign::Rerouted);
+        }
     }
 
     /// Sleeps while that holds, and looks at it now and then: wall time may be set.
@@ -207,6 +224,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let mut is_first = true;
         loop {
             let standing = self.lane.usage.orders.get();
+            self.round.standing.replace(standing);
             let is_careful = self.cautious.get() || self.suspect.get().is_some();
             let window = if is_careful { Window::cautious() } else { Window::default() };
             let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
@@ -222,8 +240,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             place = self.shard.places.found_up(place);
             // Not of one that another configuration has replaced meanwhile.
             if Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
-                self.lane.usage.passage.prove(self.shard.clock.now());
-                self.lane.usage.passage.set_trusted(delivery.offers_xclient());
+                if !self.is_redirected() {
+                    self.lane.usage.passage.prove(self.shard.clock.now());
+                    self.lane.usage.passage.set_trusted(delivery.offers_xclient());
+                }
             }
             self.witness(snapshot, Sign::Served);
             if core::mem::take(&mut is_first) {
@@ -231,7 +251,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             let profile = delivery.profile();
             self.lane.pacing.borrow_mut().set_rate(profile.rate());
-            self.round.begin(profile, standing);
+            self.round.begin(profile);
             self.drain(delivery, snapshot, domain, false).await;
             let ended = self.round.over().await;
             self.close_round(ended, domain);

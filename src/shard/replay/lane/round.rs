@@ -20,7 +20,7 @@ pub(super) struct Round<D: Disk> {
     pub(super) order: RefCell<Order<Job<D>>>,
     /// Who the primary is.
     pub(super) profile: Cell<Profile>,
-    /// What the operator has ordered, as it was when the round began.
+    /// What the operator has ordered, as it was before the round's first connection.
     pub(super) standing: RefCell<Arc<Standing>>,
     /// A ticket, or a connection, is gone; or more was read.
     pub(super) changed: Notify,
@@ -59,10 +59,9 @@ impl<D: Disk> Default for Round<D> {
 
 impl<D: Disk> Round<D> {
     /// The first connection serves.
-    pub(super) fn begin(&self, profile: Profile, standing: Arc<Standing>) {
+    pub(super) fn begin(&self, profile: Profile) {
         assert_eq!((self.open.get(), self.serving.get()), (0, 0), "one round at a time");
         self.profile.set(profile);
-        self.standing.replace(standing);
         self.had_company.set(false);
         self.ending.set(None);
         self.left.set(None);

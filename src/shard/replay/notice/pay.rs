@@ -164,8 +164,9 @@ pub(in crate::shard) async fn give_up<D: Disk, C: Clock>(
     if !owed.is_empty() {
         let debt = Debt { said, ..Debt::new(shard, lane, place, looking, owed) };
         let made = make(shard, lane, &debt, &source).await;
+        let units = debt.units.len();
         if !end(shard, lane, debt, made).await {
-            return all_held;
+            return GivenUp { ended: given_up.ended - units, held: given_up.held + units };
         }
     }
     given_up
