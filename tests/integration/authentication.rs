@@ -237,7 +237,7 @@ fn another_implementation_believes_our_seal_small_and_large_by_data_and_by_chunk
             let mut verifier = Command::new("python3");
             verifier
                 .args(["-c", VERIFIER])
-                .env("PYTHONPATH", peers::root().join("usr/lib/python3/dist-packages"));
+                .env("PYTHONPATH", peers::unpacked().join("usr/lib/python3/dist-packages"));
             let output = piped(&mut verifier, &format!("{public}{message}"));
             assert!(output.starts_with(expected), "{number}: {output}");
         }
