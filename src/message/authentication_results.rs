@@ -200,8 +200,7 @@ fn author_domain(header: &[u8]) -> Option<String> {
         return None;
     }
     let rest = &from[at + 1..];
-    let end =
-        rest.iter().position(|octet| !(is_plain(*octet) && !b"+/=".contains(octet))).unwrap_or(rest.len());
+    let end = rest.iter().position(|octet| !is_plain(*octet) || b"+/=".contains(octet)).unwrap_or(rest.len());
     let domain = rest[..end].to_ascii_lowercase();
     let is_whole = rest[end..].iter().all(|octet| octet.is_ascii_whitespace() || *octet == b'>');
     let is_one = !from.contains(&b',') && is_whole && (1..=255).contains(&end);
@@ -317,8 +316,9 @@ mod tests {
             ("Subject: Authentication-Results: mx2.test\r\n", false),
         ] {
             let message = format!("A: b\r\n{field}C: d\r\n\r\n{field}");
-            let expected = if is_ours { vec![6..6 + field.len()] } else { Vec::new() };
-            assert_eq!(forged(message.as_bytes(), "mx2.test"), expected, "{field}");
+            let expected = is_ours.then_some(6..6 + field.len());
+            let found = forged(message.as_bytes(), "mx2.test");
+            assert_eq!((found.len(), found.first()), (usize::from(is_ours), expected.as_ref()), "{field}");
         }
     }
 

@@ -239,11 +239,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             };
             place = self.shard.places.found_up(place);
             // Not of one that another configuration has replaced meanwhile.
-            if Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) {
-                if !self.is_redirected() {
-                    self.lane.usage.passage.prove(self.shard.clock.now());
-                    self.lane.usage.passage.set_trusted(delivery.offers_xclient());
-                }
+            if Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) && !self.is_redirected() {
+                self.lane.usage.passage.prove(self.shard.clock.now());
+                self.lane.usage.passage.set_trusted(delivery.offers_xclient());
             }
             self.witness(snapshot, Sign::Served);
             if core::mem::take(&mut is_first) {
