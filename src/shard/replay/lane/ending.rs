@@ -18,7 +18,6 @@ use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
 use crate::smtp::dsn::Notify;
 use crate::smtp::reply::ReceivedReply;
-use core::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -67,8 +66,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let told = (&bounces[..], &relays[..]);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, told);
         self.tell(&job, &verdict, delivery);
-        let owed = self.owed(&job, &verdict, delivery.host());
-        let relayed = self.relayed(&job, &verdict, delivery.host());
+        let host = delivery.host();
+        let owed = self.debt(&job, &verdict.owed, |reply| Cause::Refused { host, reply });
+        let relayed = self.debt(&job, &verdict.relayed, |reply| Cause::Relayed { host, reply });
         let mut ended = self.apply(&job, verdict, fault, ending, domain);
         if let Some(debt) = owed {
             self.spawn.spawn(notice::pay(Rc::clone(&self.shard), Rc::clone(&self.lane), debt));
@@ -143,25 +143,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         (job.notify.iter().map(of).collect(), job.notify.iter().map(is_told).collect())
     }
 
-    /// The notice of what was taken that this answer makes us owe.
-    fn relayed(&self, job: &Job<D>, verdict: &Verdict, host: SocketAddr) -> Option<Debt> {
+    /// The notice that this answer makes us owe about units, for what became of them.
+    fn debt(
+        &self,
+        job: &Job<D>,
+        units: &[(u16, ReceivedReply)],
+        cause: impl Fn(ReceivedReply) -> Cause,
+    ) -> Option<Debt> {
         let unit = |(ordinal, reply): &(u16, ReceivedReply)| Owed {
             ordinal: *ordinal,
             code: reply.code,
-            cause: Cause::Relayed { host, reply: reply.clone() },
+            cause: cause(reply.clone()),
         };
-        let units: Vec<Owed> = verdict.relayed.iter().map(unit).collect();
-        (!units.is_empty()).then(|| Debt::new(&self.shard, &self.lane, job.place, &job.looking, units))
-    }
-
-    /// The notice that this answer of the host makes us owe.
-    fn owed(&self, job: &Job<D>, verdict: &Verdict, host: SocketAddr) -> Option<Debt> {
-        let unit = |(ordinal, reply): &(u16, ReceivedReply)| Owed {
-            ordinal: *ordinal,
-            code: reply.code,
-            cause: Cause::Refused { host, reply: reply.clone() },
-        };
-        let units: Vec<Owed> = verdict.owed.iter().map(unit).collect();
+        let units: Vec<Owed> = units.iter().map(unit).collect();
         (!units.is_empty()).then(|| Debt::new(&self.shard, &self.lane, job.place, &job.looking, units))
     }
 
