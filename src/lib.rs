@@ -205,11 +205,16 @@
 //! - **`dane` looks at MTA-STS too, `mta-sts` does not look at DANE**: both are "what is published", with DANE first (RFC 8461 2); but
 //!   behind a name server that strips signatures all that is signed is forged, and only who chose `dane` should wait for that.
 //! - **DNSSEC is validated here** by hickory-resolver, from the root's keys on, in a second resolver with a cache of its own: an AD bit would have
-//!   to be believed of whoever is at the other end of UDP. Its denials are looked at once more (`control::dnssec`): it takes an answer without
-//!   records for insecure when all in its authority section is, also an SOA of a stranger's zone.
+//!   to be believed of whoever is at the other end of UDP. It looks at each set of records alone, and takes an answer without
+//!   records for insecure when all in its authority section is, also a stranger's. So of each answer only what is the asked name's own counts
+//!   (`control::dnssec`): its aliases in order, records at their end, denials signed by the zone whose SOA they come with, a wildcard with
+//!   its zone's word that the name does not exist. Stricter than needed in three places, where mail waits in place of a fine rule: DNAME;
+//!   aliases that come in several answers, or end in a denial in the same answer; a wildcard behind an alias.
 //! - **An MTA-STS policy is taken back by nobody but its domain**: a record that is gone, a web server that is down, a name server that is silent
 //!   leave it in force until its time is over, also over a restart. Of a primary that the configuration names its `mx` lines are not asked: they tell
-//!   which hosts of an unsigned DNS are the domain's, and the operator has said so. Authorities are the system's (rustls-native-certs): they are
+//!   which hosts of an unsigned DNS are the domain's, and the operator has said so. One that is kept is used at once, and a
+//!   newer one by who asks next, so that no web server stands before mail. Without any authority the server does not start with `mta-sts`
+//!   or `dane`: each policy would look like none. Authorities are the system's (rustls-native-certs): they are
 //!   withdrawn by the system's updates, not by ours; the licence of the compiled-in list is none of those that the tree takes.
 //! - **Through what mail went is counted since the start**: the journal's facts have no place for it, and a number that survives would need one.
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.

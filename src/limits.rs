@@ -340,15 +340,24 @@ pub const MTA_STS_FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a policy that could not be fetched is not tried again (RFC 8461 3.3: five minutes or more).
 pub const MTA_STS_FETCH_PAUSE: Duration = Duration::from_secs(300);
 /// How old a policy is when it is fetched again though nothing says that there is another (RFC 8461 3.3).
+/// One whose `max_age` is less than twice that is fetched at half of it.
 pub const MTA_STS_REFRESH_AGE: Duration = Duration::from_secs(86_400);
+/// Policies that are fetched again at a time; the others wait.
+pub const MTA_STS_REFRESHES_AT_A_TIME: usize = 16;
 /// How often policies are looked at for one that is as old.
 pub const MTA_STS_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
 /// Policies that are kept; further ones are fetched and used, and forgotten.
 pub const MTA_STS_POLICIES_MAX: usize = 20_000;
 /// Questions about how hosts are to be secured that wait for the lookup thread; further askers wait with theirs.
 pub const SECURITY_QUEUE: usize = 1024;
-/// Such questions that are worked on at a time; one of them may wait for a web server.
+/// Such questions that are worked on at a time; further ones wait.
 pub const SECURITY_AT_A_TIME: usize = 256;
+/// Policies that are looked for at a time, beside these: each may wait for a web server. Further askers wait; a look whether one that is kept
+/// is still the latest is left to the next asker.
+pub const MTA_STS_LOOKS_AT_A_TIME: usize = 256;
+/// How long all questions about how a domain's hosts are to be secured may take for one connection; beyond it the mail waits. Above
+/// [`MTA_STS_FETCH_TIMEOUT`].
+pub const SECURITY_TIMEOUT: Duration = Duration::from_secs(75);
 /// TLSA records of a host that are looked at; a set with more is used up to there.
 pub const TLSA_RECORDS_MAX: usize = 32;
 /// Complaints about a domain's hosts that are remembered, so that each is told once; with one more all are told again.

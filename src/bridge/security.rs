@@ -8,6 +8,7 @@ use crate::limits::SECURITY_QUEUE;
 use crate::message::mta_sts::Policy;
 use async_channel::{Receiver, Sender};
 use rustls::RootCertStore;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A question; whoever asks waits for the answer.
@@ -49,6 +50,8 @@ pub struct Trust {
     pub roots: Arc<RootCertStore>,
     /// Their port.
     pub mta_sts_port: u16,
+    /// Domains whose policies are asked for; those of others are forgotten.
+    pub policies_of: Arc<HashSet<String>>,
 }
 
 /// Mail exchangers of a domain.

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Exit;
-use crate::bridge::Trust;
 use crate::config::{Config, Domain, Host, OnExpiry, OnReject, RecipientPolicy};
 use crate::control::recipients;
 
@@ -21,13 +20,10 @@ pub fn run(file: Option<&Path>) -> Exit {
         eprintln!("{error}");
         return Exit::Usage;
     }
-    let trust = match super::tls::check(&config) {
-        Ok(trust) => trust,
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Usage;
-        }
-    };
+    if let Err(error) = super::tls::check(&config) {
+        eprintln!("{error}");
+        return Exit::Usage;
+    }
     if let Err(error) = super::seals::load(&config) {
         eprintln!("{error}");
         return Exit::Usage;
@@ -41,7 +37,7 @@ pub fn run(file: Option<&Path>) -> Exit {
         return Exit::Usage;
     }
     eprintln!("{source} is valid; {} domain(s) protected", config.domains.len());
-    for note in notes(&config).into_iter().chain(tls_notes(&config, &trust)) {
+    for note in notes(&config).into_iter().chain(tls_notes(&config)) {
         eprintln!("note: {note}");
     }
     match write!(std::io::stdout(), "{}", config.effective()) {
@@ -83,15 +79,10 @@ fn notes(config: &Config) -> Vec<&'static str> {
 }
 
 /// What `tls` means where it depends on what is published.
-fn tls_notes(config: &Config, trust: &Trust) -> Vec<&'static str> {
+fn tls_notes(config: &Config) -> Vec<&'static str> {
     let mut notes = Vec::new();
     let asking = || config.domains.iter().filter(|domain| domain.tls.asks_for_policy());
     let hosts = || asking().flat_map(|domain| domain.primaries.hosts());
-    if asking().next().is_some() && trust.roots.is_empty() {
-        notes.push(
-            "tls: the system has no certificate authorities and delivery.tls_roots names none; no MTA-STS policy can be fetched",
-        );
-    }
     if hosts().any(|host| matches!(host.host, Host::Name(_))) {
         notes.push(
             "tls: of a primary that is named an enforced MTA-STS policy wants a trusted certificate for that name, not that its mx \

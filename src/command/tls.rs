@@ -22,15 +22,15 @@ pub(super) struct Tls {
     client_watch: Arc<Watch>,
 }
 
-/// Whether the configured certificates can be used; gives whom we trust.
+/// Whether the configured certificates can be used, and whom we are to trust is there.
 ///
 /// # Errors
 /// A sentence for the operator that names the file.
-pub(super) fn check(config: &Config) -> Result<Trust, String> {
+pub(super) fn check(config: &Config) -> Result<(), String> {
     for (key, files) in [(SENDERS, config.smtp.tls.clone()), (PRIMARIES, client_files(config))] {
         certificate::load(&files).map_err(|error| format!("{key}: {error}"))?;
     }
-    trust::read(config)
+    trust::read(config).map(drop)
 }
 
 impl Tls {

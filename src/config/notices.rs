@@ -6,6 +6,23 @@ use super::{Delivery, Domain, OnExpiry, OnReject, PrimaryTls, Quota, RecipientPo
 use crate::limits;
 
 impl Domain {
+    /// Where notices for this protected domain go: to its own primaries, secured as all of its mail.
+    #[must_use]
+    pub fn of_own_notices(&self, delivery: &Delivery) -> Self {
+        let Self { name, primaries, tls, .. } = self.clone();
+        Self { primaries, tls, ..Self::of_notices(&name, Vec::new(), delivery) }
+    }
+
+    /// The one host that takes notices: an operator who wants certificates or DNSSEC of primaries has no plain text for it.
+    #[must_use]
+    pub fn of_smarthost(name: &str, host: Primary, delivery: &Delivery) -> Self {
+        let tls = match delivery.tls {
+            PrimaryTls::MtaSts | PrimaryTls::Dane => PrimaryTls::Require,
+            tls => tls,
+        };
+        Self { tls, ..Self::of_notices(name, vec![host], delivery) }
+    }
+
     /// Where notices for `name` go, as if that were a protected domain: the defaults of `[delivery]` hold.
     #[must_use]
     pub fn of_notices(name: &str, hosts: Vec<Primary>, delivery: &Delivery) -> Self {
@@ -20,8 +37,7 @@ impl Domain {
             on_reject: OnReject::Discard,
             // Each session of `replay::notice` has one.
             max_connections: 1,
-            // What the domain publishes is asked for primaries; a notice is not theirs, and many of its hosts are known by
-            // unsigned MX records only.
+            // What a domain publishes is asked for where it is protected here; many others are known by unsigned MX records only.
             tls: match delivery.tls {
                 PrimaryTls::MtaSts | PrimaryTls::Dane => PrimaryTls::Opportunistic,
                 tls => tls,
@@ -55,6 +71,19 @@ mod tests {
 
     fn error(text: &str) -> String {
         Config::parse(text, "t").expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn notices_are_secured_as_the_mail_of_whom_they_go_to() {
+        let text = format!("[delivery]\ntls = \"mta-sts\"\n{DOMAIN}tls = \"dane\"\n");
+        let config = Config::parse(&text, "t").unwrap();
+        let own = config.domains[0].of_own_notices(&config.delivery);
+        assert_eq!((&own.name, &own.primaries), (&config.domains[0].name, &config.domains[0].primaries));
+        assert_eq!((own.tls, own.max_connections), (PrimaryTls::Dane, 1));
+        let host = || Primary::parse("relay.test").unwrap();
+        assert_eq!(Domain::of_smarthost("a.test", host(), &config.delivery).tls, PrimaryTls::Require);
+        let stranger = Domain::of_notices("a.test", vec![host()], &config.delivery);
+        assert_eq!(stranger.tls, PrimaryTls::Opportunistic);
     }
 
     #[test]

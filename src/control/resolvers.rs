@@ -6,7 +6,9 @@
 use core::cell::RefCell;
 use core::net::SocketAddr;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
+};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::dnssec::TrustAnchors;
@@ -90,6 +92,8 @@ fn build(nameservers: &[SocketAddr], anchors: Option<TrustAnchors>) -> Result<To
         builder = builder.with_trust_anchor(Arc::new(anchors));
         // RFC 7672 2.2.3: a chain of aliases is as good as its weakest link.
         builder.options_mut().preserve_intermediates = true;
+        // Nobody signs /etc/hosts: a host that is in there would have no answer that counts.
+        builder.options_mut().use_hosts_file = ResolveHosts::Never;
     }
     builder.build()
 }

@@ -6,6 +6,7 @@ use crate::config::{self, Config};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,13 +24,27 @@ pub fn read(config: &Config) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
     if config.domains.iter().any(|domain| domain.tls.asks_for_policy()) {
         // One that cannot be read or used does not spoil the others.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::warn!(%error, "some of the system's certificate authorities cannot be read");
+        }
+        roots.add_parsable_certificates(system.certs);
     }
     if let Some(path) = &config.delivery.tls_roots {
         add(&mut roots, path).map_err(|error| format!("delivery.tls_roots: {}: {error}", path.display()))?;
     }
-    Ok(Trust { trust_anchor, roots: Arc::new(roots), mta_sts_port: config.delivery.mta_sts_port })
+    let asking = config.domains.iter().filter(|domain| domain.tls.asks_for_policy());
+    let policies_of: HashSet<String> = asking.map(|domain| domain.name.clone()).collect();
+    if roots.is_empty() && !policies_of.is_empty() {
+        return Err(NO_AUTHORITY.to_owned());
+    }
+    let (roots, mta_sts_port) = (Arc::new(roots), config.delivery.mta_sts_port);
+    Ok(Trust { trust_anchor, roots, mta_sts_port, policies_of: Arc::new(policies_of) })
 }
+
+/// Without any, no policy could be fetched, and mail would go as if there were none.
+const NO_AUTHORITY: &str = "tls: \"mta-sts\" and \"dane\" need certificate authorities for MTA-STS policies: the system has none, and \
+    delivery.tls_roots names none";
 
 fn anchor(path: &Path) -> Result<Arc<str>, String> {
     let octets = config::read(path).map_err(|error| error.to_string())?;

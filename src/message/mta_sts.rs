@@ -120,11 +120,20 @@ impl Policy {
     pub fn names(&self, host: &str) -> bool {
         self.mx.iter().any(|pattern| match pattern.strip_prefix("*.") {
             Some(parent) => {
-                host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent)
+                host.split_once('.').is_some_and(|(label, rest)| is_label(label) && rest == parent)
             }
             None => pattern == host,
         })
     }
+}
+
+/// Of a host's name (RFC 1123 2.1; underscores are met): what certificates can be for, too.
+fn is_label(text: &str) -> bool {
+    let is_letter = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_letter)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// WSP of RFC 5234.
@@ -225,6 +234,8 @@ mod tests {
             ("a.example.net", true),
             ("example.net", false),
             (".example.net", false),
+            ("a-.example.net", false),
+            ("a b.example.net", false),
             ("a.b.example.net", false),
             ("a.example.net.evil.test", false),
             ("mail.example.com.evil.test", false),

@@ -86,12 +86,16 @@ impl Hosts {
     pub(super) fn served(&self, address: SocketAddr, lane: Option<&Rc<Lane>>, now: Moment) {
         self.remember(address, now, |host| {
             (host.failed, host.asked, host.by, host.served) = (None, None, None, Some(now));
-            for waiting in core::mem::take(&mut host.waiting).into_values() {
-                if lane.is_none_or(|lane| !Rc::ptr_eq(lane, &waiting)) {
-                    waiting.stirred.notify_all();
-                }
-            }
+            host.stir(lane);
         });
+    }
+
+    /// It greets, and does not show `lane` what that domain wants: others that waited for it look again.
+    pub(super) fn greets(&self, address: SocketAddr, lane: Option<&Rc<Lane>>) {
+        let mut hosts = self.hosts.borrow_mut();
+        let Some(host) = hosts.get_mut(&address) else { return };
+        (host.failed, host.asked, host.by) = (None, None, None);
+        host.stir(lane);
     }
 
     /// A session of it goes on.
@@ -147,6 +151,15 @@ impl Hosts {
 }
 
 impl Host {
+    /// Lanes that wait for it look again, but for `but`.
+    fn stir(&mut self, but: Option<&Rc<Lane>>) {
+        for waiting in core::mem::take(&mut self.waiting).into_values() {
+            if but.is_none_or(|but| !Rc::ptr_eq(but, &waiting)) {
+                waiting.stirred.notify_all();
+            }
+        }
+    }
+
     fn note(&mut self, lane: Option<&Rc<Lane>>) {
         if let Some(lane) = lane {
             self.waiting.entry(Arc::clone(&lane.domain)).or_insert_with(|| Rc::clone(lane));
@@ -206,6 +219,12 @@ mod tests {
         let wait = lanes[0].stirred.wait();
         hosts.served(address, Some(&lanes[0]), now);
         assert!(block_on(poll_once(wait)).is_none(), "nobody stirs himself");
+        // One domain asks for what the host does not show; the others go there.
+        hosts.failed(address, Some(&lanes[0]), now);
+        let wait = lanes[1].stirred.wait();
+        assert_eq!(may(now), 1);
+        hosts.greets(address, Some(&lanes[0]));
+        assert!(block_on(poll_once(wait)).is_some() && may(now) == 5);
     }
 
     #[test]

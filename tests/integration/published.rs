@@ -95,6 +95,8 @@ fn tlsa_records_decide_whom_a_host_has_to_be() {
     let postfix =
         Primary::postfix_showing(&certificate, &primary.to_string(), &scratch.path("postfix"), &record);
     zone.set_tlsa(&name, (3, 1, 1), &[7; 32], false);
+    // Who owns another signed zone would have us take his key for the host's.
+    zone.set_tlsa("_25._tcp.evil", (3, 1, 1), &shown.key_digest, false);
     let config = configured(&scratch, &zone, primary, "tls = \"dane\"", "");
     let mut server = Server::start(&config);
     bring(&server, "a@example.test");

@@ -4,20 +4,21 @@ use super::delivery::{Delivery, OpenError, Security, Use};
 use super::race::Race;
 use super::route::{self, NoRoute, Route};
 use super::security::{self, Named, Requirement, Terms, Tested};
-use crate::bridge::Observed;
 use crate::bridge::operator::Failure;
+use crate::bridge::{LookupError, Observed};
 use crate::config::{Domain, Host, Primary};
-use crate::limits::{COMPLAINTS_MAX, DIAL_TIMEOUT, HOST_STAGGER};
+use crate::limits::{COMPLAINTS_MAX, DIAL_TIMEOUT, HOST_STAGGER, SECURITY_TIMEOUT};
 use crate::message::mta_sts::Policy;
 use crate::shard::backlog::{Lane, is_pacing};
 use crate::shard::link::Dialer;
 use crate::shard::state::Shard;
+use crate::smtp::Moment;
 use crate::smtp::client::Window;
+use core::future::Future;
 use core::net::SocketAddr;
 use futures_lite::future::or;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,33 +54,33 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         let clock = &self.shard.clock;
         let hostname = self.shard.snapshot.borrow().config.hostname.clone();
         let route = self.route(&hostname).await?;
-        let policy = self.policy().await?;
+        // All that is asked about security may take this long, then the mail waits.
+        let security_until = clock.now() + SECURITY_TIMEOUT;
+        let policy = self.policy(security_until).await?;
         let mut race = Race::new(self.dialer, clock);
         let mut unserved = Unserved::Refused;
         let mut deadline = clock.now() + DIAL_TIMEOUT;
         let mut rest = route.primaries.iter();
-        let mut hosts = HashMap::new();
+        let mut hosts = Vec::new();
         loop {
             let next = rest.next();
             if let Some(primary) = next {
                 let began = clock.now();
-                if let Some(terms) = self.terms(primary, &route, policy.as_deref()).await {
+                if let Some(terms) = self.terms(primary, &route, policy.as_deref(), security_until).await {
                     // What is asked of name servers is not the others' time.
                     deadline += clock.now() - began;
                     let addresses = self.addresses(primary).await;
-                    for address in &addresses {
-                        hosts.entry(*address).or_insert_with(|| (primary, terms.clone()));
-                    }
-                    race.add(addresses);
+                    race.add(addresses.into_iter().map(|address| (address, hosts.len())));
+                    hosts.push((primary, terms));
                 }
             }
             let mut until = match rest.len() {
                 0 => deadline,
                 _ => deadline.min(clock.now() + HOST_STAGGER),
             };
-            while let Some((address, link)) = race.next(until).await {
+            while let Some(((address, host), link)) = race.next(until).await {
                 let began = clock.now();
-                match self.open(link, address, &hosts[&address], &hostname).await {
+                match self.open(link, address, &hosts[host], &hostname).await {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unserved::Busy) => unserved = Unserved::Busy,
                     Err(Unserved::Refused) => {}
@@ -121,28 +122,48 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
     }
 
     /// The domain's MTA-STS policy, where it matters.
-    async fn policy(&self) -> Result<Option<Arc<Policy>>, Unserved> {
+    async fn policy(&self, until: Moment) -> Result<Option<Arc<Policy>>, Unserved> {
         if !self.domain.tls.asks_for_policy() {
             return Ok(None);
         }
-        self.shard.lookup.policy(&self.domain.name).await.map_err(|error| {
+        self.in_time(until, self.shard.lookup.policy(&self.domain.name)).await.map_err(|error| {
             self.complain(format!("whether the domain has an MTA-STS policy cannot be found out: {error}"));
             Unserved::Refused
         })
     }
 
     /// What a primary has to show; `None`: it gets no mail now.
-    async fn terms(&self, primary: &Primary, route: &Route<'_>, policy: Option<&Policy>) -> Option<Terms> {
+    async fn terms(
+        &self,
+        primary: &Primary,
+        route: &Route<'_>,
+        policy: Option<&Policy>,
+        until: Moment,
+    ) -> Option<Terms> {
         let Domain { name, tls, .. } = self.domain;
         let host = &primary.host;
         let tlsa = match host {
             Host::Name(host_name) if security::asks_for_tlsa(*tls, route.named, host) => {
-                self.shard.lookup.tlsa(host_name, primary.port).await
+                self.in_time(until, self.shard.lookup.tlsa(host_name, primary.port)).await
             }
             _ => Ok(None),
         };
         let terms = security::terms(*tls, name, host, route.named, policy, tlsa);
         terms.inspect_err(|withheld| self.complain(format!("{primary}: {withheld}"))).ok()
+    }
+
+    /// An answer until then.
+    async fn in_time<T>(
+        &self,
+        until: Moment,
+        answer: impl Future<Output = Result<T, LookupError>>,
+    ) -> Result<T, LookupError> {
+        let clock = &self.shard.clock;
+        or(answer, async {
+            clock.sleep(until.saturating_sub(clock.now())).await;
+            Err(LookupError::Temporary("no answer in time".to_owned()))
+        })
+        .await
     }
 
     /// Addresses of a primary, without those that others have just asked in vain.
@@ -197,6 +218,8 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         };
         if terms.requirement.is_encrypted() && error.is_of_tls() {
             let requirement = &terms.requirement;
+            // It has greeted: for others it serves.
+            shard.hosts.greets(address, self.lane);
             self.complain(format!("{primary} ({address}) has to {requirement}, and does not: {error}"));
             return Err(Unserved::Refused);
         }

@@ -16,12 +16,15 @@ use storage::clock::Clock;
 /// A connection to an address, when it is made.
 type Dial<'a, L> = Pin<Box<dyn Future<Output = io::Result<L>> + 'a>>;
 
+/// An address, and which of the hosts it is tried for: several may share it.
+type Entry = (SocketAddr, usize);
+
 /// See the module.
 pub(super) struct Race<'a, N: Dialer, C> {
     dialer: &'a N,
     clock: &'a C,
-    waiting: VecDeque<SocketAddr>,
-    under_way: Vec<(SocketAddr, Dial<'a, N::Link>)>,
+    waiting: VecDeque<Entry>,
+    under_way: Vec<(Entry, Dial<'a, N::Link>)>,
     /// When the next one begins.
     next_at: Moment,
     /// Those that did not answer, and were not told yet.
@@ -35,22 +38,22 @@ impl<'a, N: Dialer, C: Clock> Race<'a, N, C> {
     }
 
     /// More to try, behind the others.
-    pub(super) fn add(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+    pub(super) fn add(&mut self, addresses: impl IntoIterator<Item = Entry>) {
         self.waiting.extend(addresses);
     }
 
     /// The next that answers until `deadline`; none: nobody did, or nobody is left.
-    pub(super) async fn next(&mut self, deadline: Moment) -> Option<(SocketAddr, N::Link)> {
+    pub(super) async fn next(&mut self, deadline: Moment) -> Option<(Entry, N::Link)> {
         loop {
             let now = self.clock.now();
             if now >= deadline {
                 return None;
             }
             if (now >= self.next_at || self.under_way.is_empty())
-                && let Some(address) = self.waiting.pop_front()
+                && let Some(entry) = self.waiting.pop_front()
             {
                 let dialer = self.dialer;
-                self.under_way.push((address, Box::pin(dialer.dial(address))));
+                self.under_way.push((entry, Box::pin(dialer.dial(entry.0))));
                 self.next_at = now + DIAL_STAGGER;
             }
             if self.under_way.is_empty() {
@@ -63,8 +66,8 @@ impl<'a, N: Dialer, C: Clock> Race<'a, N, C> {
                 None
             };
             match or(first(&mut self.under_way), timeout).await {
-                Some((address, Ok(link))) => return Some((address, link)),
-                Some((address, Err(error))) => {
+                Some((entry, Ok(link))) => return Some((entry, link)),
+                Some(((address, _), Err(error))) => {
                     tracing::debug!(%address, %error, "no connection");
                     self.failed.push(address);
                     self.next_at = now;
@@ -81,17 +84,17 @@ impl<'a, N: Dialer, C: Clock> Race<'a, N, C> {
 
     /// It is over: those that have not answered, nor failed.
     pub(super) fn silent(self) -> impl Iterator<Item = SocketAddr> {
-        self.under_way.into_iter().map(|(address, _)| address)
+        self.under_way.into_iter().map(|((address, _), _)| address)
     }
 }
 
 /// The first that is done; it is taken out.
-async fn first<L>(under_way: &mut Vec<(SocketAddr, Dial<'_, L>)>) -> Option<(SocketAddr, io::Result<L>)> {
+async fn first<L>(under_way: &mut Vec<(Entry, Dial<'_, L>)>) -> Option<(Entry, io::Result<L>)> {
     poll_fn(|context| {
         for index in 0..under_way.len() {
             if let Poll::Ready(result) = under_way[index].1.as_mut().poll(context) {
-                let (address, _) = under_way.swap_remove(index);
-                return Poll::Ready(Some((address, result)));
+                let (entry, _) = under_way.swap_remove(index);
+                return Poll::Ready(Some((entry, result)));
             }
         }
         Poll::Pending

@@ -18,6 +18,7 @@
 //!   address has no records.
 //! - An answer about TLSA that fails, or is forged, is no "none" (RFC 7672 2.1.1): the host is left alone for now. A policy that cannot
 //!   be fetched is none, unless one is known that is not past its time (RFC 8461 3.3, 5.1).
+//! - A name that no certificate can be for gets nothing under an enforced policy: its address does not stand in for it.
 //!
 //! Whatever is not shown is a failure of now: the next host is tried, the mail waits, nothing is bounced, and the operator is told.
 
@@ -25,6 +26,7 @@ use crate::bridge::{LookupError, Published, Tlsa, Transport};
 use crate::config::{Host, PrimaryTls};
 use crate::message::mta_sts::{Mode, Policy};
 use core::fmt;
+use rustls::pki_types::ServerName;
 use std::sync::Arc;
 
 /// What a host has to show.
@@ -66,6 +68,8 @@ pub(in crate::shard) enum Withheld {
     Tlsa(LookupError),
     #[error("the domain's MTA-STS policy does not name it, and is enforced")]
     Unnamed,
+    #[error("no certificate can be for its name, and the domain's MTA-STS policy is enforced")]
+    NoName,
 }
 
 /// How a host came to be one of the domain's.
@@ -116,10 +120,19 @@ pub(in crate::shard) fn terms(
     };
     match (policy.mode, is_named) {
         (Mode::None, _) => untested(otherwise),
+        (Mode::Enforce, true) if !may_be_certified(host) => Err(Withheld::NoName),
         (Mode::Enforce, true) => untested(Requirement::Certificate),
         (Mode::Enforce, false) => Err(Withheld::Unnamed),
         (Mode::Testing, true) => Ok(Terms { requirement: otherwise, tested: Tested::Certificate }),
         (Mode::Testing, false) => Ok(Terms { requirement: otherwise, tested: Tested::Unnamed }),
+    }
+}
+
+/// Whether a certificate can be for it: a name that is none must not be asked for by its address in its stead.
+fn may_be_certified(host: &Host) -> bool {
+    match host {
+        Host::Name(name) => matches!(ServerName::try_from(name.as_str()), Ok(ServerName::DnsName(_))),
+        Host::Address(_) => true,
     }
 }
 
@@ -279,5 +292,17 @@ mod tests {
         assert_eq!(Opportunistic.transport(true), Transport::Encrypted);
         assert_eq!(Opportunistic.transport(false), Transport::Plain);
         assert!(Encrypted.is_encrypted() && Certificate.is_encrypted() && !Opportunistic.is_encrypted());
+    }
+
+    #[test]
+    fn a_name_that_no_certificate_can_be_for_gets_nothing_under_an_enforced_policy() {
+        let policy = |mode| Policy { mode, max_age_s: 1, mx: vec!["a-.example.test".to_owned()] };
+        for host in ["a-.example.test", "192.0.2.1"] {
+            let host = Host::Name(host.to_owned());
+            let terms =
+                |mode| terms(MtaSts, "example.test", &host, CONFIGURED, Some(&policy(mode)), Ok(None));
+            assert_eq!(terms(Mode::Enforce), Err(Withheld::NoName));
+            assert!(terms(Mode::Testing).is_ok());
+        }
     }
 }

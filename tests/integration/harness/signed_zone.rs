@@ -1,6 +1,7 @@
 //! A name server of one signed zone on loopback (RFC 4033 to 4035), the zone `test`: each name in it exists and has the address
 //! 127.0.0.1 where nothing else is said, and what is not there is denied by an NSEC record of the name itself. Below `plain.test`
-//! nothing is signed, by a delegation that says so. What is forged is signed wrongly.
+//! nothing is signed, by a delegation that says so. What is forged is signed wrongly. A second zone, `evil`, is signed and trusted as well:
+//! its records come beside answers about `test`.
 
 use hickory_resolver::proto::dnssec::crypto::Ed25519SigningKey;
 use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
@@ -30,23 +31,26 @@ struct Row {
     is_forged: bool,
 }
 
-struct Answering {
+struct Key {
+    apex: Name,
     signer: DnssecSigner,
     dnskey: DNSKEY,
+}
+
+struct Answering {
+    keys: [Key; 2],
     records: Arc<Mutex<Vec<Row>>>,
 }
 
 impl SignedZone {
     /// Answers until the test ends.
     pub fn start() -> Self {
-        let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8().unwrap()).unwrap();
-        let public = key.to_public_key().unwrap();
-        let dnskey = DNSKEY::from_key(&public);
-        let anchor = format!("test. 3600 IN DNSKEY 257 3 15 {}\n", base64(public.public_bytes()));
-        let signer = DnssecSigner::new(dnskey.clone(), Box::new(key), apex(), Duration::from_secs(86_400));
+        let (ours, our_anchor) = Key::new(apex());
+        let (theirs, their_anchor) = Key::new(stranger());
+        let anchor = our_anchor + &their_anchor;
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (address, records) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<Row>>>::default());
-        let answering = Answering { signer, dnskey, records: Arc::clone(&records) };
+        let answering = Answering { keys: [ours, theirs], records: Arc::clone(&records) };
         thread::spawn(move || {
             let mut memory = [0; 1500];
             while let Ok((count, peer)) = socket.recv_from(&mut memory) {
@@ -93,6 +97,18 @@ impl SignedZone {
     }
 }
 
+impl Key {
+    fn new(apex: Name) -> (Self, String) {
+        let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8().unwrap()).unwrap();
+        let public = key.to_public_key().unwrap();
+        let dnskey = DNSKEY::from_key(&public);
+        let anchor = format!("{apex} 3600 IN DNSKEY 257 3 15 {}\n", base64(public.public_bytes()));
+        let signer =
+            DnssecSigner::new(dnskey.clone(), Box::new(key), apex.clone(), Duration::from_secs(86_400));
+        (Self { apex, signer, dnskey }, anchor)
+    }
+}
+
 impl Answering {
     fn answer(&self, query: &Message) -> Message {
         let asked = query.queries[0].clone();
@@ -106,6 +122,18 @@ impl Answering {
         } else {
             let signature = is_signed.then(|| self.sign(&found, is_forged));
             reply.answers = found.into_iter().chain(signature).collect();
+        }
+        // The stranger's of that type stand before what is asked for.
+        let theirs: Vec<Record> = {
+            let records = self.records.lock().unwrap();
+            let rows = records
+                .iter()
+                .filter(|row| stranger().zone_of(&row.name) && row.data.record_type() == asked.query_type());
+            rows.map(|row| Record::from_rdata(row.name.clone(), 0, row.data.clone())).collect()
+        };
+        if !theirs.is_empty() && apex().zone_of(asked.name()) {
+            let signature = self.sign(&theirs, false);
+            reply.answers.splice(0..0, theirs.into_iter().chain([signature]));
         }
         reply.add_query(asked);
         reply
@@ -122,7 +150,9 @@ impl Answering {
             return (rows.iter().map(|row| record(row.data.clone())).collect(), is_forged);
         }
         let data = match kind {
-            RecordType::DNSKEY if *name == apex() => RData::DNSSEC(DNSSECRData::DNSKEY(self.dnskey.clone())),
+            RecordType::DNSKEY if self.keys.iter().any(|key| key.apex == *name) => {
+                RData::DNSSEC(DNSSECRData::DNSKEY(self.key(name).dnskey.clone()))
+            }
             RecordType::NS if *name == apex() || *name == plain() => RData::NS(NS(absolute("ns.test"))),
             RecordType::A if *name != apex() => RData::A(A(Ipv4Addr::LOCALHOST)),
             _ => return (Vec::new(), false),
@@ -150,8 +180,13 @@ impl Answering {
         }
     }
 
+    fn key(&self, name: &Name) -> &Key {
+        self.keys.iter().find(|key| key.apex.zone_of(name)).unwrap_or(&self.keys[0])
+    }
+
     fn sign(&self, records: &[Record], is_forged: bool) -> Record {
         let first = &records[0];
+        let key = self.key(&first.name);
         let now = u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
         let input = SigInput {
             type_covered: first.record_type(),
@@ -160,11 +195,11 @@ impl Answering {
             original_ttl: first.ttl,
             sig_expiration: SerialNumber::new(now + 86_400),
             sig_inception: SerialNumber::new(now - 3_600),
-            key_tag: self.dnskey.calculate_key_tag().unwrap(),
-            signer_name: apex(),
+            key_tag: key.dnskey.calculate_key_tag().unwrap(),
+            signer_name: key.apex.clone(),
         };
         let to_sign = TBS::from_input(&first.name, DNSClass::IN, &input, records.iter()).unwrap();
-        let mut signature = self.signer.sign(&to_sign).unwrap();
+        let mut signature = key.signer.sign(&to_sign).unwrap();
         signature[7] ^= u8::from(is_forged);
         let data = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, signature)));
         Record::from_rdata(first.name.clone(), first.ttl, data)
@@ -177,6 +212,10 @@ fn absolute(name: &str) -> Name {
 
 fn apex() -> Name {
     absolute("test")
+}
+
+fn stranger() -> Name {
+    absolute("evil")
 }
 
 fn plain() -> Name {

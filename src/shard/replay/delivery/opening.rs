@@ -140,7 +140,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             return if is_required { Err(OpenError::NotOffered) } else { Ok(()) };
         }
         self.session.start_tls(self.clock.now());
-        // Whatever goes wrong from here on may go well without TLS.
+        // What goes wrong until the handshake is over may go well without TLS.
         let failed = |failure| OpenError::Handshake(io::Error::other(failure));
         match self.next_event().await {
             ClientEvent::StartTls => {}
@@ -150,7 +150,12 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         }
         self.tls = self.wire.secure(config, name, self.opening).await.map_err(OpenError::Handshake)?;
         self.session.handle_secured(self.clock.now());
-        self.ready().await.map_err(failed)
+        // From here on it speaks TLS, and what it says counts as ever: it may be busy.
+        match self.ready().await {
+            // A server that does not like our side of it says so behind the handshake, by its end (RFC 8446 4.6).
+            Err(ClientFailure::Disconnected) => Err(failed(ClientFailure::Disconnected)),
+            result => Ok(result?),
+        }
     }
 
     async fn ready(&mut self) -> Result<(), ClientFailure> {

@@ -46,13 +46,30 @@ struct Bringer<D: Disk, C: Clock, N: Dialer> {
     /// A session is over.
     free: Notify,
     /// Until when nobody goes there.
-    silent: RefCell<HashMap<Vec<Primary>, Moment>>,
+    silent: RefCell<HashMap<Target, Moment>>,
+}
+
+/// Hosts that take notices, in order. A connection to one target is not another's, though they have the same hosts: how it has to
+/// be secured differs.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Target {
+    hosts: Vec<Primary>,
+    of: Of,
+}
+
+/// Whose hosts they are.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Of {
+    Exchangers,
+    /// This domain's, which is protected here.
+    Protected(String),
+    Smarthost,
 }
 
 /// Where a notice goes.
 enum Destination {
-    /// These, in order.
-    Hosts(Vec<Primary>),
+    /// There.
+    Hosts(Target),
     /// Nobody knows now.
     Later(String),
     /// Nobody takes it there.
@@ -60,7 +77,7 @@ enum Destination {
 }
 
 /// A connection, and where it leads.
-type Open<N, C, D> = (Vec<Primary>, Delivery<<N as Dialer>::Link, C, D>);
+type Open<N, C, D> = (Target, Delivery<<N as Dialer>::Link, C, D>);
 
 /// Runs until no notice is left.
 pub(in crate::shard) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
@@ -186,7 +203,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         None
     }
 
-    fn silence(&self, hosts: Vec<Primary>) {
+    fn silence(&self, hosts: Target) {
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= DESTINATIONS_MAX {
             silent.clear();
@@ -214,14 +231,18 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let config = &snapshot.config;
         let about = job.notice.as_ref().and_then(|(about, _)| snapshot.domain(about));
         let smarthost = about.map_or(&config.delivery.smarthost, |about| &about.smarthost);
-        match (snapshot.domain(&domain).map(|protected| &protected.primaries), smarthost) {
+        let there = |hosts, of| Destination::Hosts(Target { hosts, of });
+        let of = match (snapshot.domain(&domain).map(|protected| &protected.primaries), smarthost) {
             // It is ours to hand over, as any mail for that domain.
-            (Some(Primaries::Hosts(hosts)), _) => return Destination::Hosts(hosts.clone()),
-            (None, Some(smarthost)) => return Destination::Hosts(vec![smarthost.clone()]),
-            (Some(Primaries::Exchangers) | None, _) => {}
-        }
+            (Some(Primaries::Hosts(hosts)), _) => {
+                return there(hosts.clone(), Of::Protected(domain.into_owned()));
+            }
+            (None, Some(smarthost)) => return there(vec![smarthost.clone()], Of::Smarthost),
+            (Some(Primaries::Exchangers), _) => Of::Protected(domain.clone().into_owned()),
+            (None, None) => Of::Exchangers,
+        };
         match route::exchangers(&domain, &config.hostname, &self.shard.lookup).await {
-            Ok(hosts) => Destination::Hosts(hosts),
+            Ok(hosts) => there(hosts, of),
             Err(NoRoute::Lookup(LookupError::Temporary(reason))) => Destination::Later(reason),
             Err(error) => Destination::Nobody(error.to_string()),
         }
@@ -231,31 +252,38 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
     async fn connected(
         &self,
         job: &Job<D>,
-        hosts: Vec<Primary>,
+        target: Target,
         open: Option<Open<N, C, D>>,
         snapshot: &Snapshot,
     ) -> Option<Delivery<N::Link, C, D>> {
         match open {
-            Some((there, delivery)) if there == hosts && delivery.is_alive() => return Some(delivery),
+            Some((there, delivery)) if there == target && delivery.is_alive() => return Some(delivery),
             Some((_, delivery)) => delivery.close().await,
             None => {}
         }
         let now = self.shard.clock.now();
-        if self.silent.borrow().get(&hosts).is_some_and(|until| now < *until) {
+        if self.silent.borrow().get(&target).is_some_and(|until| now < *until) {
             return None;
         }
         let name =
             job.mailboxes.first().and_then(|mailbox| mailbox.rsplit_once('@')).map_or("", |(_, name)| name);
-        let domain = Domain::of_notices(name, hosts, &snapshot.config.delivery);
+        let (delivery, hosts) = (&snapshot.config.delivery, target.hosts.clone());
+        let domain = match (&target.of, &target.hosts[..]) {
+            (Of::Protected(domain), _) => {
+                snapshot.domain(domain).map(|protected| protected.of_own_notices(delivery))
+            }
+            (Of::Smarthost, [host]) => Some(Domain::of_smarthost(name, host.clone(), delivery)),
+            _ => None,
+        };
+        let domain = domain.unwrap_or_else(|| Domain::of_notices(name, hosts, delivery));
         let (shard, dialer, window) = (&*self.shard, &self.dialer, Window::cautious());
         let way = Way { shard, dialer, domain: &domain, lane: None, insists: false, window };
         let connected = way.connect().await.ok();
-        let Primaries::Hosts(hosts) = domain.primaries else { return connected };
         if connected.is_some() {
-            self.silent.borrow_mut().remove(&hosts);
+            self.silent.borrow_mut().remove(&target);
             return connected;
         }
-        self.silence(hosts);
+        self.silence(target);
         None
     }
 
