@@ -17,6 +17,7 @@ mod effective;
 pub mod host;
 mod notices;
 pub mod parse;
+mod primaries;
 mod reader;
 mod recipients;
 pub mod unit;
@@ -32,7 +33,7 @@ pub use admin::Admin;
 pub use arc::ArcSeal;
 pub use cidr::Cidr;
 use host::parse_domain;
-pub use host::{Host, Primaries, Primary, SMTP_PORT, canonical_domain};
+pub use host::{Host, Primaries, Primary, Protocol, SMTP_PORT, canonical_domain};
 pub use reader::ConfigError;
 pub use recipients::{RecipientPolicy, Recipients, UnknownDuringOutage};
 use unit::format_size;
@@ -327,6 +328,7 @@ impl Config {
             primaries: Primaries::Hosts(vec![Primary {
                 host: Host::Address(loopback),
                 port: EMBEDDED_PORT + 1,
+                protocol: Protocol::Smtp,
             }]),
             recipients: RecipientPolicy::default(),
             when_up: WhenUp::default(),

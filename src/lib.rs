@@ -117,6 +117,13 @@
 //!   next session at once. EHLO is said in the client's name: Postfix goes by that and forgets the HELO attribute. Whom the primary refuses
 //!   by XCLIENT or that EHLO has his message's answer, and who breaks sessions by his name steps aside as by his data (H44): a stranger's address or
 //!   name must not stop a lane. What we ask by MAIL FROM:<> is asked in a session of our own.
+//! - **What a primary speaks belongs to its address** (`config::Primary`), so that a redirect, a smarthost and a notice to a protected domain each
+//!   speak what their host does. LMTP goes without BDAT (what a refused chunk of several recipients is answered is not told by anybody), and
+//!   with several recipients nothing rides behind the dot: of a server that gives one reply to all, another command's reply would be
+//!   taken for a delivery. A sender who waits has one reply, so nothing is carried through to it.
+//! - **A primary's LIMITS (RFC 9422) bound a session and a transaction**: the session behind the last MAIL is followed by another at once. More
+//!   recipients than a transaction may have are offered in their order, in transactions one after the other, with nothing between them for whom they
+//!   share (P3); units that are put off make their message step aside with what was not offered yet.
 //! - **What is carried through has a task of its own** (`replay::proxied`), which the session asks by a channel: it outlives the session where the primary
 //!   still owes a reply (H21), sessions stay free of dialers, and whatever hangs there has a patience on both ends. A domain's state, its backlog and whether it
 //!   lets us name clients reach the sessions of all shards by a few atomics ([`bridge::Passage`]): a message is counted before its 250, and the lane says up to

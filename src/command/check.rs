@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Exit;
-use crate::config::{Config, Domain, Host, OnExpiry, OnReject, RecipientPolicy};
+use crate::config::{Config, Domain, Host, OnExpiry, OnReject, Protocol, RecipientPolicy, WhenUp};
 use crate::control::recipients;
 
 /// Runs the command on the named file, else on what [`Config::discover`] finds.
@@ -52,6 +52,14 @@ pub fn run(file: Option<&Path>) -> Exit {
 /// The defaults in force whose other values are not built yet.
 fn notes(config: &Config) -> Vec<&'static str> {
     let mut notes = Vec::new();
+    let is_never_carried =
+        |domain: &&Domain| domain.when_up == WhenUp::Proxy && domain.primaries.protocol() == Protocol::Lmtp;
+    if config.domains.iter().any(|domain| is_never_carried(&domain)) {
+        notes.push(
+            "when_up = \"proxy\" means \"relay\" where the primary speaks LMTP: its replies, one a recipient, cannot be told to a \
+             sender who has one reply for all",
+        );
+    }
     let bounces =
         |domain: &Domain| domain.on_reject == OnReject::Bounce || domain.on_expiry == OnExpiry::Bounce;
     if config.domains.iter().any(|domain| bounces(domain) && !domain.authenticate) {

@@ -63,6 +63,7 @@ impl fmt::Display for Effective<'_> {
                 Primaries::Hosts(hosts) => writeln!(out, "primary = {}", quoted_list(hosts))?,
                 Primaries::Exchangers => writeln!(out, "primary = \"mx\"")?,
             }
+            writeln!(out, "protocol = {}", quoted(domain.primaries.protocol()))?;
             write_recipients(out, &domain.recipients)?;
             writeln!(out, "when_up = {}", quoted(domain.when_up))?;
             writeln!(out, "retry_interval = {}", quoted(format_duration(domain.retry_interval)))?;
@@ -198,6 +199,7 @@ mod tests {
             name = "two.test"
             tls = "mta-sts"
             primary = ["mail_2.two.test:65535"]
+            protocol = "lmtp"
             retry_interval = "1d"
             retention = "3650d"
             max_connections = 1

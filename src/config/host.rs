@@ -18,6 +18,27 @@ pub struct Primary {
     pub host: Host,
     /// TCP port.
     pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// What a primary speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// RFC 2033: each recipient has its own reply to the end of data.
+    Lmtp,
+    /// RFC 5321.
+    #[default]
+    Smtp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Lmtp => "lmtp",
+            Self::Smtp => "smtp",
+        })
+    }
 }
 
 /// Where the mail of a domain goes.
@@ -30,6 +51,11 @@ pub enum Primaries {
 }
 
 impl Primaries {
+    /// What they speak; exchangers speak SMTP.
+    pub fn protocol(&self) -> Protocol {
+        self.hosts().first().map_or(Protocol::Smtp, |primary| primary.protocol)
+    }
+
     /// The hosts that the configuration names.
     pub fn hosts(&self) -> &[Primary] {
         match self {
@@ -69,26 +95,27 @@ pub enum NameError {
 }
 
 impl Primary {
-    /// Reads `host[:port]`; the port is 25 when none is written.
+    /// Reads `host[:port]` of one that speaks SMTP; the port is 25 when none is written.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        let protocol = Protocol::Smtp;
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self { host: Host::Address(address), port: SMTP_PORT });
+            return Ok(Self { host: Host::Address(address), port: SMTP_PORT, protocol });
         }
         if let Some(bracketed) = text.strip_prefix('[') {
             let (address, rest) = bracketed.split_once(']').ok_or(NameError::NotAHost)?;
             let address: Ipv6Addr = address.parse().map_err(|_| NameError::NotAHost)?;
-            return Ok(Self { host: Host::Address(address.into()), port: parse_port(rest)? });
+            return Ok(Self { host: Host::Address(address.into()), port: parse_port(rest)?, protocol });
         }
         let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
         let port = parse_port(port)?;
         if let Ok(address) = name.parse::<IpAddr>() {
-            return Ok(Self { host: Host::Address(address), port });
+            return Ok(Self { host: Host::Address(address), port, protocol });
         }
         let name = labels(name, true).map_err(|error| match error {
             NameError::NotADomain => NameError::NotAHost,
             other => other,
         })?;
-        Ok(Self { host: Host::Name(name), port })
+        Ok(Self { host: Host::Name(name), port, protocol })
     }
 }
 
@@ -171,6 +198,7 @@ fn labels(text: &str, underscore: bool) -> Result<String, NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn shown(text: &str) -> Result<String, NameError> {
         Primary::parse(text).map(|primary| primary.to_string())
@@ -238,5 +266,26 @@ mod tests {
             assert_eq!(parse_mailbox(text), Err(NameError::NotAnAddress), "{text:?}");
         }
         assert_eq!(parse_mailbox("a@b@example.test"), Err(NameError::NotAnAddress));
+    }
+
+    #[test]
+    fn an_lmtp_primary_is_a_host_and_has_a_port_of_its_own() {
+        let with = |primary: &str| {
+            let text = format!("[[domain]]\nname = \"a.test\"\nprimary = {primary}\nprotocol = \"lmtp\"\n");
+            Config::parse(&text, "t")
+        };
+        let config = with("[\"box:24\", \"[::1]:2424\"]").unwrap();
+        assert_eq!(config.domains[0].primaries.protocol(), Protocol::Lmtp);
+        assert!(config.domains[0].primaries.hosts().iter().all(|host| host.protocol == Protocol::Lmtp));
+        for (primary, said) in [
+            ("\"mx\"", "cannot be \"mx\""),
+            ("[\"box\"]", "other than 25"),
+            ("[\"a:24\", \"b:25\"]", "RFC 2033 5"),
+        ] {
+            let error = with(primary).expect_err(primary).to_string();
+            assert!(error.contains(said) && error.contains("t:3"), "{error}");
+        }
+        let text = "[[domain]]\nname = \"a.test\"\nprimary = \"mx\"\nprotocol = \"uucp\"\n";
+        assert!(Config::parse(text, "t").expect_err(text).to_string().contains("protocol"));
     }
 }

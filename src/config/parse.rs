@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::host::{Primaries, Primary, parse_domain, parse_mailbox};
+use super::host::{parse_domain, parse_mailbox};
 use super::reader::{ConfigError, Document, Table, Value};
 use super::recipients;
 use super::unit::{format_duration, format_size, parse_duration, parse_size};
@@ -14,7 +14,7 @@ use super::{
     Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, NOTICES_DOMAIN, OnExpiry, OnReject, PrimaryTls,
     Quota, Smtp, Storage, WhenUp, machine_name,
 };
-use super::{admin, arc, edge, notices};
+use super::{admin, arc, edge, notices, primaries};
 use crate::limits;
 
 /// The port of DNS.
@@ -266,7 +266,7 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
 }
 
 fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
-    let own = ["name", "primary", "when_up", "quota", "etrn_from"];
+    let own = ["name", "primary", "protocol", "when_up", "quota", "etrn_from"];
     let keys = [&own[..], &recipients::KEYS, &POLICY_KEYS].concat();
     table.expect_keys(&keys, &[])?;
     let name = table.required("name")?;
@@ -282,7 +282,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
     }
     Ok(Domain {
         name: text,
-        primaries: read_primaries(&table.required("primary")?)?,
+        primaries: primaries::read(table)?,
         recipients: recipients::read(table)?,
         when_up,
         retry_interval: policy.retry_interval,
@@ -309,21 +309,6 @@ fn read_quota(table: &Table) -> Result<Quota, ConfigError> {
         },
         octets: read_size(table, "bytes", 0..=limits::QUOTA_OCTETS_MAX, 0)?,
     })
-}
-
-fn read_primaries(value: &Value) -> Result<Primaries, ConfigError> {
-    if value.string().is_ok_and(|text| text == "mx") {
-        return Ok(Primaries::Exchangers);
-    }
-    let mut primaries = Vec::new();
-    for element in value.list(1..=limits::PRIMARIES_MAX)? {
-        let primary = Primary::parse(element.string()?).map_err(|error| element.error(error))?;
-        if primaries.contains(&primary) {
-            return Err(element.error("is there twice"));
-        }
-        primaries.push(primary);
-    }
-    Ok(Primaries::Hosts(primaries))
 }
 
 fn read_postmaster(root: &Table, domains: &[Domain]) -> Result<String, ConfigError> {
@@ -382,6 +367,7 @@ fn read_size(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Primaries;
 
     /// A domain to end a text with, so that it is complete.
     const DOMAIN: &str = "[[domain]]\nname = \"one.test\"\nprimary = [\"192.0.2.1\"]\n";

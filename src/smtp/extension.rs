@@ -51,6 +51,10 @@ pub struct Capabilities {
     pub xclient: Option<Attributes>,
     /// XFORWARD, with the attributes that it takes.
     pub xforward: Option<Attributes>,
+    /// RCPTMAX of LIMITS (RFC 9422): recipients that a transaction may have.
+    pub recipients_max: Option<u32>,
+    /// MAILMAX of LIMITS (RFC 9422): transactions that a session may have.
+    pub transactions_max: Option<u32>,
 }
 
 impl Capabilities {
@@ -70,7 +74,21 @@ impl Capabilities {
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
             "XCLIENT" => self.xclient = Some(Attributes::named(words)),
+            "LIMITS" => words.for_each(|word| self.note_limit(word)),
             "XFORWARD" => self.xforward = Some(Attributes::named(words)),
+            _ => {}
+        }
+    }
+
+    /// RFC 9422 3.1: one to six digits, the first of which is no zero; what is none of that is no limit. RCPTDOMAINMAX says nothing to
+    /// us: the recipients of a transaction are of one domain.
+    fn note_limit(&mut self, word: &str) {
+        let Some((name, value)) = word.split_once('=') else { return };
+        let is_number = (1..=6).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
+        let Some(value) = value.parse().ok().filter(|_| is_number && !value.starts_with('0')) else { return };
+        match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => self.transactions_max = Some(value),
+            "RCPTMAX" => self.recipients_max = Some(value),
             _ => {}
         }
     }
@@ -133,6 +151,7 @@ mod tests {
             smtputf8: true,
             dsn: true,
             xclient: Some(Attributes::named(xclient::ATTRIBUTES.split(' '))),
+            recipients_max: Some(9),
             ..Capabilities::default()
         };
         assert_eq!(capabilities, expected);
@@ -144,6 +163,23 @@ mod tests {
             let mut capabilities = Capabilities::default();
             capabilities.note(line);
             assert_eq!(capabilities.size, Some(None), "{line}");
+        }
+    }
+
+    #[test]
+    fn limits_are_numbers_in_their_bounds() {
+        for (line, recipients_max, transactions_max) in [
+            ("LIMITS RCPTMAX=100 MAILMAX=20 RCPTDOMAINMAX=1", Some(100), Some(20)),
+            ("limits mailmax=1", None, Some(1)),
+            ("LIMITS RCPTMAX=0 MAILMAX=1000000", None, None),
+            ("LIMITS RCPTMAX=05 MAILMAX=", None, None),
+            ("LIMITS RCPTMAX MAILMAX=-1 RCPTMAX=+7 OTHER=x", None, None),
+            ("LIMITS RCPTMAX=999999", Some(999_999), None),
+        ] {
+            let mut capabilities = Capabilities::default();
+            capabilities.note(line);
+            let found = (capabilities.recipients_max, capabilities.transactions_max);
+            assert_eq!(found, (recipients_max, transactions_max), "{line}");
         }
     }
 

@@ -81,6 +81,9 @@ impl ClientHost {
             "sent" => self.session.handle_data_sent(self.now),
             "progress" => self.session.handle_data_progress(self.now),
             "quit" => self.session.quit(self.now),
+            "full" => assert!(!self.session.may_send()),
+            "lmtp" => self.session = ClientSession::lmtp("mx2.example.net", self.now),
+            "used-up" => assert!(self.session.is_used_up() && !self.session.may_send()),
             "ready" => assert!(self.session.is_ready()),
             "disconnect" => {
                 let event = self.session.handle_disconnect();
@@ -123,7 +126,7 @@ impl ClientHost {
             has_8bit: argument("8bit").is_some(),
             extensions,
         };
-        assert!(self.session.may_send());
+        assert!(self.session.may_send(), "{arguments}");
         match chunk {
             Some(octets) => self.session.send_chunk(&envelope, octets, self.now),
             None => self.session.send(&envelope, self.now),

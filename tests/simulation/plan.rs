@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use storage::sim::Random;
 use stratamx::config::{
-    Config, Domain, Host as Named, OnExpiry, OnReject, Primaries, Primary, PrimaryTls, Recipients,
+    Config, Domain, Host as Named, OnExpiry, OnReject, Primaries, Primary, PrimaryTls, Protocol, Recipients,
     UnknownDuringOutage, WhenUp,
 };
 
@@ -120,7 +120,11 @@ impl Plan {
 }
 
 fn domain(mut domain: Domain, name: &str, host: u8, random: &mut Random) -> Domain {
-    let address = |octet: u8| Primary { host: Named::Address([192, 0, 2, octet].into()), port: 25 };
+    let address = |octet: u8| Primary {
+        host: Named::Address([192, 0, 2, octet].into()),
+        port: 25,
+        protocol: Protocol::Smtp,
+    };
     let mut hosts = vec![address(10 + host)];
     if random.one_in(5) {
         // Another one behind it, which others share.
@@ -142,6 +146,7 @@ fn domain(mut domain: Domain, name: &str, host: u8, random: &mut Random) -> Doma
         &[UnknownDuringOutage::Accept, UnknownDuringOutage::Accept, UnknownDuringOutage::Defer],
     );
     domain.quota.messages = one_of(random, &[0, 0, 0, 20]);
-    domain.smarthost = Some(Primary { host: Named::Address(SMARTHOST.into()), port: 25 });
+    domain.smarthost =
+        Some(Primary { host: Named::Address(SMARTHOST.into()), port: 25, protocol: Protocol::Smtp });
     domain
 }

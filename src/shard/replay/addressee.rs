@@ -60,15 +60,41 @@ pub(super) fn goes_without_smtputf8(message: &MessageView<'_>, addressee: &Addre
     !header_8bit && message.reverse_path.is_ascii() && addressee.mailbox.is_ascii()
 }
 
-/// The outcome for all recipients, of which those that could go have the one of the transaction, in its order.
+/// Whether a recipient of a message is in a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    /// It is in this one.
+    Now,
+    /// It is in one behind this one: the primary takes no more in one (RFC 9422).
+    Later,
+    /// It is in none: it needs SMTPUTF8.
+    Never,
+}
+
+/// Who of them is offered now, of those that can go, where a transaction has a bound.
+pub(super) fn parts(can_go: impl IntoIterator<Item = bool>, most: Option<u32>) -> Vec<Part> {
+    let mut left = most.unwrap_or(u32::MAX);
+    let part = |can_go: bool| match (can_go, left) {
+        (false, _) => Part::Never,
+        (true, 0) => Part::Later,
+        (true, _) => {
+            left -= 1;
+            Part::Now
+        }
+    };
+    can_go.into_iter().map(part).collect()
+}
+
+/// The outcome for all recipients, of which those that are in the transaction have its, in its order.
 pub(super) fn merged(
-    could_go: impl IntoIterator<Item = bool>,
+    parts: impl IntoIterator<Item = Part>,
     transaction: Option<TransactionOutcome>,
 ) -> TransactionOutcome {
     let mut tried = transaction.map(|outcome| outcome.recipients).unwrap_or_default().into_iter();
-    let outcome = |went: bool| match went {
-        true => tried.next().expect("a transaction has an outcome for each of its recipients"),
-        false => RecipientOutcome::Rejected {
+    let outcome = |part: Part| match part {
+        Part::Later => RecipientOutcome::NotTried,
+        Part::Now => tried.next().expect("a transaction has an outcome for each of its recipients"),
+        Part::Never => RecipientOutcome::Rejected {
             stage: Stage::Recipient,
             reply: ReceivedReply {
                 code: 553,
@@ -77,7 +103,7 @@ pub(super) fn merged(
             },
         },
     };
-    TransactionOutcome { recipients: could_go.into_iter().map(outcome).collect() }
+    TransactionOutcome { recipients: parts.into_iter().map(outcome).collect() }
 }
 
 #[cfg(test)]
@@ -138,12 +164,21 @@ mod tests {
     }
 
     #[test]
+    fn no_more_are_in_a_transaction_than_the_primary_takes() {
+        use Part::{Later, Never, Now};
+        assert_eq!(parts([true, false, true, true], Some(2)), [Now, Never, Now, Later]);
+        assert_eq!(parts([true, true], Some(1)), [Now, Later]);
+        assert_eq!(parts([true, true], None), [Now, Now]);
+    }
+
+    #[test]
     fn outcomes_find_their_recipients() {
         let sent =
             TransactionOutcome { recipients: vec![RecipientOutcome::NotTried, RecipientOutcome::Unknown] };
-        let outcome = merged([true, false, true], Some(sent)).recipients;
+        let outcome = merged([Part::Now, Part::Never, Part::Now], Some(sent)).recipients;
         assert_eq!((&outcome[0], &outcome[2]), (&RecipientOutcome::NotTried, &RecipientOutcome::Unknown));
         assert!(matches!(&outcome[1], RecipientOutcome::Rejected { reply, .. } if reply.code == 553));
-        assert_eq!(merged([false, false], None).recipients.len(), 2);
+        assert_eq!(merged([Part::Never, Part::Never], None).recipients.len(), 2);
+        assert_eq!(merged([Part::Later], None).recipients, [RecipientOutcome::NotTried]);
     }
 }

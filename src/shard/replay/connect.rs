@@ -247,7 +247,8 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         let shard = self.shard;
         let may_have_chunks = shard.hosts.may_have_chunks(address, shard.clock.now());
         let security = self.security(primary, address, terms);
-        let how = Use { host: address, window: self.window, may_have_chunks, security };
+        let (protocol, window) = (primary.protocol, self.window);
+        let how = Use { host: address, protocol, window, may_have_chunks, security };
         let interrupt = shard.interrupts.register();
         Delivery::open(link, hostname, shard.clock.clone(), interrupt, how).await
     }

@@ -5,7 +5,7 @@
 
 use super::security::Named;
 use crate::bridge::{Exchanger, Lookup, LookupError, SecureExchangers};
-use crate::config::{Domain, Host, Primaries, Primary, PrimaryTls, SMTP_PORT};
+use crate::config::{Domain, Host, Primaries, Primary, PrimaryTls, Protocol, SMTP_PORT};
 use crate::limits::{ADDRESSES_A_PRIMARY_MAX, EXCHANGERS_MAX};
 use core::hash::BuildHasher;
 use core::net::{IpAddr, SocketAddr};
@@ -74,7 +74,8 @@ fn found(found: Vec<Exchanger>, hostname: &str) -> Result<Vec<Primary>, NoRoute>
     // Other keys at each call: among equals the order is another one each time (RFC 5321 5.1).
     let dice = RandomState::new();
     let hosts = before_us(found, hostname, |host| dice.hash_one(host))?;
-    Ok(hosts.into_iter().map(|host| Primary { host: Host::Name(host), port: SMTP_PORT }).collect())
+    let by_smtp = |host| Primary { host: Host::Name(host), port: SMTP_PORT, protocol: Protocol::Smtp };
+    Ok(hosts.into_iter().map(by_smtp).collect())
 }
 
 /// The exchangers that come before us, best first, equals in the order of `dice` (RFC 5321 5.1, RFC 7505 3).

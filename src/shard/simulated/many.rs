@@ -3,7 +3,7 @@
 
 use super::node::{self, Plan};
 use super::{DISK_OCTETS, Primary, SimShard, SimSpawn, converse, greeted, primary_of};
-use crate::config::{Config, Host, Primaries, Primary as Address};
+use crate::config::{Config, Host, Primaries, Primary as Address, Protocol};
 use crate::limits::{
     DIAL_TIMEOUT, HOST_STAGGER, OPEN_TIMEOUT, PROBES_A_SHARD_MAX, SESSIONS_A_SHARD_MAX, SWEEP_INTERVAL,
 };
@@ -23,7 +23,11 @@ pub(super) fn plan(domains: u32, retry_interval: Duration, address: fn(u32) -> I
         let mut domain = example.clone();
         domain.name = format!("{number}.test");
         domain.retry_interval = retry_interval;
-        domain.primaries = Primaries::Hosts(vec![Address { host: Host::Address(address(number)), port: 25 }]);
+        domain.primaries = Primaries::Hosts(vec![Address {
+            host: Host::Address(address(number)),
+            port: 25,
+            protocol: Protocol::Smtp,
+        }]);
         domain
     };
     plan.config.domains = (0..domains).map(domain).collect();
@@ -33,7 +37,8 @@ pub(super) fn plan(domains: u32, retry_interval: Duration, address: fn(u32) -> I
 /// One domain with two hosts, in order.
 fn plan_of_two_hosts() -> Plan {
     let mut plan = plan(1, 5 * MINUTE, |_| IpAddr::from([192, 0, 2, 1]));
-    let second = Address { host: Host::Address(IpAddr::from([192, 0, 2, 2])), port: 25 };
+    let second =
+        Address { host: Host::Address(IpAddr::from([192, 0, 2, 2])), port: 25, protocol: Protocol::Smtp };
     let Primaries::Hosts(hosts) = &mut plan.config.domains[0].primaries else { unreachable!() };
     hosts.push(second);
     plan

@@ -25,6 +25,9 @@ use storage::sim::SimClock;
 /// What a primary says about a local part.
 pub(super) type Judge = fn(&str) -> RecipientVerdict<'static>;
 
+/// What one that speaks LMTP says to the end of data for a local part, and how long it behaves as it does.
+pub(super) type Boxes = fn(&str, Duration) -> &'static str;
+
 /// Which addresses swallow everything.
 pub(super) type Swallows = fn(IpAddr) -> bool;
 
@@ -105,6 +108,8 @@ pub(super) struct Primary {
     pub(super) name: Rc<RefCell<String>>,
     /// What it says to RCPT, by the local part.
     pub(super) judges: Rc<Cell<Judge>>,
+    /// It speaks LMTP, and this for each recipient.
+    pub(super) boxes: Rc<Cell<Option<Boxes>>>,
     pub(super) taken: Rc<RefCell<Vec<Taken>>>,
     pub(super) tls: Rc<Cell<Tls>>,
     /// What it shows; none: something that it signed itself.
@@ -315,6 +320,7 @@ pub(super) fn primary_of(clock: &SimClock, spawn: &SimSpawn, up: bool) -> Primar
         refuses: Rc::default(),
         name: Rc::new(RefCell::new("primary.test".to_owned())),
         judges: Rc::new(Cell::new(judges)),
+        boxes: Rc::default(),
         taken,
         tls: Rc::default(),
         shows: Rc::default(),

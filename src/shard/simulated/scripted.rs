@@ -5,16 +5,17 @@
 //! expects: nothing is lost, nothing is both held and taken, and first arrivals are in order but for those that step aside.
 
 mod closing;
+mod limited;
 mod odd;
 mod providers;
 mod refusing;
 
 use super::manner::{Act, At, Manner, Turn};
 use super::node::{self, Plan};
-use super::primary::{Primary, Tls, primary_of};
+use super::primary::{Boxes, Primary, Tls, primary_of};
 use super::window::{body, bring, fill};
 use super::{DISK_OCTETS, SimShard, SimSpawn, greeted};
-use crate::config::PrimaryTls;
+use crate::config::{Primaries, PrimaryTls, Protocol};
 use crate::limits::OUTSTANDING_MAX;
 use crate::shard::backlog::{Health, Lane};
 use crate::shard::link::Spawn;
@@ -37,6 +38,8 @@ struct Row {
     /// Made anew for each story; it remembers over our crashes.
     manner: fn() -> Manner,
     tls: Tls,
+    /// It speaks LMTP.
+    boxes: Option<Boxes>,
     policy: PrimaryTls,
     withheld: &'static [&'static str],
     /// So long it takes over each octet, and until then.
@@ -64,6 +67,7 @@ impl Row {
             host: "primary.test",
             manner,
             tls: Tls::Not,
+            boxes: None,
             policy: PrimaryTls::Opportunistic,
             withheld: &[],
             drips: (Duration::ZERO, Duration::ZERO),
@@ -239,6 +243,7 @@ impl Life {
         let spawn = SimSpawn(executor.spawner());
         let primary = primary_of(&clock, &spawn, true);
         primary.tls.set(row.tls);
+        primary.boxes.set(row.boxes);
         primary.name.replace(row.host.to_owned());
         primary.withheld.replace(row.withheld.iter().map(|word| (*word).to_owned()).collect());
         let (shard, states, is_back, is_over) = Default::default();
@@ -251,6 +256,9 @@ impl Life {
         let mut plan = Plan::one_shard();
         plan.config.domains[0].retry_interval = 5 * MINUTE;
         plan.config.domains[0].tls = row.policy;
+        if let (Some(_), Primaries::Hosts(hosts)) = (row.boxes, &mut plan.config.domains[0].primaries) {
+            hosts.iter_mut().for_each(|host| host.protocol = Protocol::Lmtp);
+        }
         plan.config.domains[0].max_connections = self.connections;
         let (clock, spawn, primary) = (self.clock.clone(), self.spawn.clone(), self.primary.clone());
         let (slot, drips) = (Rc::clone(&self.shard), row.drips);

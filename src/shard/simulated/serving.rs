@@ -2,7 +2,7 @@
 
 use super::link::MemoryLink;
 use super::manner::{Act, At, Turn, reply};
-use super::primary::{Primary, Script, Tls, server_tls, subject};
+use super::primary::{Boxes, Primary, Script, Tls, server_tls, subject};
 use crate::shard::link::Link;
 use crate::shard::tls::SessionLink;
 use crate::smtp::data::{DataSummary, Transfer};
@@ -96,6 +96,12 @@ impl Serving {
 
     /// What is to be said to a command that the session answers by itself.
     async fn hear_command(&mut self) -> Option<Act> {
+        if self.primary.boxes.get().is_some() && self.input.starts_with(b"LHLO") {
+            // The same but for its name (RFC 2033 4.1), and nothing else is a greeting.
+            self.input[..4].copy_from_slice(b"EHLO");
+        } else if self.primary.boxes.get().is_some() && self.input.starts_with(b"EHLO") {
+            self.input[0] = b'X';
+        }
         let at = match self.input.get(..4) {
             Some(b"EHLO") => At::Hello,
             Some(b"DATA") if self.input[4..].starts_with(b"\r\n") => At::DataStart,
@@ -150,6 +156,10 @@ impl Serving {
             return Some(());
         }
         self.primary.rode.set(self.primary.rode.get() + u32::from(input_is_behind));
+        if let Some(boxes) = self.primary.boxes.get() {
+            self.answer_each(boxes, summary.transfer, act).await?;
+            return Some(());
+        }
         self.take(summary.transfer);
         if matches!(act, Act::TakeAndHang | Act::TakeAndClose) {
             self.flush().await;
@@ -158,6 +168,31 @@ impl Serving {
         }
         self.session.handle_message(Ok(&"taken"), now);
         self.replied_unless_refused(act);
+        Some(())
+    }
+
+    /// RFC 2033 4.2: a reply for each recipient that was accepted. Whoever closes does so behind the first.
+    async fn answer_each(&mut self, boxes: Boxes, transfer: Transfer, act: Act) -> Option<()> {
+        let accepted: Vec<String> = self.session.transaction().recipients().map(str::to_owned).collect();
+        let since = self.primary.since();
+        let answers: Vec<_> =
+            accepted.iter().map(|to| boxes(to.split('@').next().unwrap_or_default(), since)).collect();
+        self.take(transfer);
+        if let Some(taken) = self.primary.taken.borrow_mut().last_mut() {
+            let mut answer = answers.iter();
+            taken.recipients.retain(|_| answer.next().is_some_and(|line| line.starts_with('2')));
+        }
+        self.replied(Act::Regular);
+        self.session.handle_message(Ok(&"taken"), self.primary.clock.now());
+        let reply_to_all = self.session.output().len();
+        self.session.output_sent(reply_to_all);
+        for (number, line) in answers.iter().enumerate() {
+            self.say(format!("{line}\r\n").as_bytes());
+            if act == Act::TakeAndClose && number == 0 {
+                self.flush().await;
+                return None;
+            }
+        }
         Some(())
     }
 

@@ -10,7 +10,7 @@ use crate::bridge::{
     Asked, Certificates, ClientTls, Exchanger, LookupError, Question, SecureExchangers, SecurityQuestion,
     Tlsa, TlsaRecord, Transport, lookup_channel,
 };
-use crate::config::{Host, Primaries, Primary as Address, PrimaryTls};
+use crate::config::{Host, Primaries, Primary as Address, PrimaryTls, Protocol};
 use crate::message::mta_sts::{Mode, Policy};
 use crate::shard::link::Spawn;
 use core::cell::RefCell;
@@ -109,7 +109,11 @@ fn tell(story: Story, authority: &Authority, right: &Rc<Shown>) {
     domain.tls = tls;
     domain.primaries = match by_mx {
         true => Primaries::Exchangers,
-        false => Primaries::Hosts(vec![Address { host: Host::Name(HOST.to_owned()), port: 25 }]),
+        false => Primaries::Hosts(vec![Address {
+            host: Host::Name(HOST.to_owned()),
+            port: 25,
+            protocol: Protocol::Smtp,
+        }]),
     };
     let (right, wrong) = (Rc::clone(right), authority.issue("other.0.test"));
     play(plan, async move |shard, primary, clock, spawn| {

@@ -9,7 +9,8 @@
 
 use super::lines::{mail_line, rcpt_line};
 use super::{
-    ClientEvent, ClientFailure, ClientSession, Envelope, Extensions, Open, Prelude, ProtocolError, State,
+    ClientEvent, ClientFailure, ClientSession, Dialect, Envelope, Extensions, Open, Prelude, ProtocolError,
+    State,
 };
 use crate::limits::{
     CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_BLOCK_TIMEOUT, CLIENT_DATA_END_TIMEOUT, CLIENT_DATA_START_TIMEOUT,
@@ -57,7 +58,8 @@ impl ClientSession {
     /// # Panics
     /// Unless [`Self::is_ready`], or with a control character in the path.
     pub fn carry(&mut self, sender: &CarriedSender<'_>, now: Moment) {
-        assert!(self.is_ready(), "a transaction is carried alone");
+        assert!(self.is_ready() && !self.is_used_up(), "a transaction is carried alone");
+        assert!(self.dialect == Dialect::Smtp, "a sender has one reply to the end of data");
         assert!(!sender.reverse_path.contains(char::is_control), "a path is one line");
         let State::Open(open) = self.take_state() else { unreachable!("it is ready") };
         let mut offered = self.capabilities.clone();
@@ -71,6 +73,7 @@ impl ClientSession {
             has_8bit: sender.has_8bit,
             extensions: Extensions { dsn: sender.dsn, ..Extensions::default() },
         };
+        self.transactions = self.transactions.saturating_add(1);
         let mut mail = Some(mail_line(&envelope, &offered, sender.smtputf8));
         let resets = open.prelude != Prelude::Nothing;
         if resets {

@@ -60,6 +60,8 @@ pub(super) struct Flight {
     content: Content,
     /// It began with a chunk that had to be refused.
     asks: bool,
+    /// RFC 2033 4.2: the end of data has a reply for each recipient that was accepted, in their order.
+    answers_each: bool,
     /// XFORWARD goes in front of MAIL.
     forwards: bool,
     forward_refusal: Option<ReceivedReply>,
@@ -97,6 +99,8 @@ enum Content {
 enum Progress {
     Unanswered,
     Accepted,
+    /// The end of data was, for this one alone (LMTP).
+    Answered(ReceivedReply),
     Refused(ReceivedReply),
 }
 
@@ -170,7 +174,25 @@ impl Flight {
         }
         let recipients = vec![Progress::Unanswered; envelope.recipients.len()];
         let (sender_refusal, forward_refusal) = (None, None);
-        Self { unsent, awaited, sender_refusal, recipients, goal, content, asks, forwards, forward_refusal }
+        let answers_each = false;
+        Self {
+            unsent,
+            awaited,
+            sender_refusal,
+            recipients,
+            goal,
+            content,
+            asks,
+            answers_each,
+            forwards,
+            forward_refusal,
+        }
+    }
+
+    /// It goes to a server that answers the end of data for each recipient.
+    pub(super) const fn by_lmtp(mut self) -> Self {
+        self.answers_each = true;
+        self
     }
 
     /// The next line to queue. The caller takes all at once or one for each reply.
@@ -197,8 +219,15 @@ impl Flight {
         self.awaited == Awaited::Data
     }
 
-    /// Everything of it is in front of what the session says from here on: another may ride behind.
+    /// Everything of it is in front of what the session says from here on, and how many replies it has is sure: another may ride
+    /// behind. Behind the data of several LMTP recipients none may: of a server that gives one reply to all of them, the next
+    /// one, to the RSET of the next envelope, would be taken for the second recipient's.
     pub(super) fn is_said(&self) -> bool {
+        let is_sure = !self.answers_each || self.accepted() <= 1;
+        is_sure && self.has_left()
+    }
+
+    fn has_left(&self) -> bool {
         matches!(self.awaited, Awaited::DataEnd | Awaited::EmptyDot) || self.content >= Content::Queued
     }
 
@@ -258,8 +287,17 @@ impl Flight {
             Awaited::DataStart if is_go_ahead => Advance::EmptyDot,
             Awaited::DataStart if reply.is_positive() => Advance::OutOfTurn(Ending::NotTried),
             Awaited::DataStart => Advance::Over(Ending::Replied(Stage::DataStart, reply), self.rest()),
+            Awaited::Data if self.answers_each => {
+                let is_refusal = !is_go_ahead && !reply.is_positive();
+                let first = self.first_accepted().filter(|_| is_refusal);
+                if let Some(index) = first {
+                    self.recipients[index] = Progress::Answered(reply);
+                }
+                Advance::OutOfTurn(Ending::NotTried)
+            }
             Awaited::Data => Advance::OutOfTurn(early(reply)),
             Awaited::DataEnd if is_go_ahead => Advance::OutOfTurn(Ending::Unknown),
+            Awaited::DataEnd if self.answers_each => self.take_answer(reply),
             Awaited::DataEnd => over(reply),
             Awaited::EmptyDot => Advance::Over(Ending::NotTried, Prelude::Reset),
             Awaited::Clear if !reply.is_positive() => Advance::OutOfTurn(Ending::NotTried),
@@ -286,6 +324,28 @@ impl Flight {
                 self.await_next(Awaited::Recipient(index + 1))
             }
         }
+    }
+
+    /// The reply to the end of data of the next recipient in turn.
+    fn take_answer(&mut self, reply: ReceivedReply) -> Advance {
+        let index = self.first_accepted().expect("data goes only for who was accepted");
+        self.recipients[index] = Progress::Answered(reply);
+        if self.first_accepted().is_some() {
+            return Advance::Continue;
+        }
+        // RFC 2033 4.2: all buffers are empty. Where somebody got no 2xx that is not relied on.
+        let is_refused =
+            |progress: &Progress| matches!(progress, Progress::Answered(reply) if !reply.is_positive());
+        let rest = if self.recipients.iter().any(is_refused) { Prelude::Reset } else { Prelude::Nothing };
+        Advance::Over(Ending::NotTried, rest)
+    }
+
+    /// The server took the message, for somebody at least.
+    pub(super) fn took(&self, ending: &Ending) -> bool {
+        let is_taken =
+            |progress: &Progress| matches!(progress, Progress::Answered(reply) if reply.is_positive());
+        matches!(ending, Ending::Replied(Stage::DataEnd, reply) if reply.is_positive())
+            || self.recipients.iter().any(is_taken)
     }
 
     /// RFC 3030 2: the reply comes when the octets were read, whatever it is. That the sequence was wrong, of which nothing is,
@@ -325,8 +385,18 @@ impl Flight {
     }
 
     fn has_accepted(&self) -> bool {
-        let is_accepted = |progress: &Progress| matches!(progress, Progress::Accepted);
-        self.sender_refusal.is_none() && self.recipients.iter().any(is_accepted)
+        self.sender_refusal.is_none() && self.first_accepted().is_some()
+    }
+
+    fn first_accepted(&self) -> Option<usize> {
+        self.recipients.iter().position(|progress| matches!(progress, Progress::Accepted))
+    }
+
+    /// So many were accepted, answered to the end of data or not.
+    fn accepted(&self) -> usize {
+        let is_accepted =
+            |progress: &&Progress| matches!(progress, Progress::Accepted | Progress::Answered(_));
+        self.recipients.iter().filter(is_accepted).count()
     }
 
     /// The reply to MAIL is awaited, and nothing of the message left.
@@ -339,9 +409,14 @@ impl Flight {
         if self.content == Content::Sent { Ending::Unknown } else { Ending::NotTried }
     }
 
-    /// How it ends with a 421 in its turn.
-    pub(super) fn closed(&self, reply: &ReceivedReply) -> Ending {
+    /// How it ends with a 421 in its turn. Said to the end of data of one LMTP recipient it is that one's answer; those behind it
+    /// have none, and may have been delivered to.
+    pub(super) fn closed(&mut self, reply: &ReceivedReply) -> Ending {
         match self.awaited {
+            Awaited::DataEnd if self.answers_each => {
+                self.take_answer(reply.clone());
+                Ending::Unknown
+            }
             Awaited::DataEnd | Awaited::Chunk => Ending::Replied(Stage::DataEnd, reply.clone()),
             _ => self.lost(),
         }
@@ -354,6 +429,7 @@ impl Flight {
         let outcome = |progress| match (&sender_refusal, progress, ending) {
             (Some(refusal), _, _) => RecipientOutcome::replied(Stage::Sender, refusal.clone()),
             (None, Progress::Refused(reply), _) => RecipientOutcome::replied(Stage::Recipient, reply),
+            (None, Progress::Answered(reply), _) => RecipientOutcome::replied(Stage::DataEnd, reply),
             (None, Progress::Accepted | Progress::Unanswered, Ending::Unknown) => RecipientOutcome::Unknown,
             (None, Progress::Unanswered, _) => RecipientOutcome::NotTried,
             (None, Progress::Accepted, Ending::NotTried) => RecipientOutcome::NotTried,

@@ -12,6 +12,12 @@
 //! - Whom a message came from is told by XCLIENT or XFORWARD, where that is offered (`naming`): the host asks for the client's
 //!   [`Standing`] before it begins a transaction.
 //!
+//! LMTP (RFC 2033) is spoken by [`ClientSession::lmtp`]: LHLO, and a reply to the end of data for each recipient that was accepted.
+//! The next envelope rides behind data with one such recipient only, nothing leaves by BDAT, and nobody is named.
+//!
+//! A server's LIMITS (RFC 9422) are kept to: behind its last MAIL a session takes no further one ([`ClientSession::is_used_up`]);
+//! how many recipients a transaction has is the host's ([`Capabilities::recipients_max`]).
+//!
 //! The host must be able to read while it writes a large group or the data.
 //!
 //! Invariants: every transaction ends in exactly one [`ClientEvent::TransactionDone`], in the order in which they began, also when
@@ -47,6 +53,26 @@ use carried::Carrying;
 use flight::{Flight, Goal, Prelude};
 use naming::{Named, Naming};
 use std::collections::VecDeque;
+
+/// What a session speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Dialect {
+    /// RFC 2033.
+    Lmtp,
+    /// RFC 5321.
+    #[default]
+    Smtp,
+}
+
+impl Dialect {
+    /// How it greets.
+    const fn hello(self) -> &'static str {
+        match self {
+            Self::Lmtp => "LHLO",
+            Self::Smtp => "EHLO",
+        }
+    }
+}
 
 /// What is to be delivered.
 #[derive(Clone, Copy, Debug)]
@@ -117,12 +143,15 @@ pub enum ClientEvent {
 #[derive(Debug)]
 pub struct ClientSession {
     hostname: String,
+    dialect: Dialect,
     state: State,
     parser: ReplyParser,
     capabilities: Capabilities,
     chunks: Chunks,
     /// The server took a message in this session.
     has_delivered: bool,
+    /// MAIL was said so often.
+    transactions: u32,
     named: Named,
     greeting: String,
     output: Output,
@@ -204,16 +233,23 @@ impl ClientSession {
     pub fn new(hostname: &str, now: Moment) -> Self {
         Self {
             hostname: hostname.to_owned(),
+            dialect: Dialect::Smtp,
             state: State::Greeting,
             parser: ReplyParser::default(),
             capabilities: Capabilities::default(),
             chunks: Chunks::Untried,
             has_delivered: false,
+            transactions: 0,
             named: Named::default(),
             greeting: String::new(),
             output: Output::default(),
             deadline: Some(now + CLIENT_GREETING_TIMEOUT),
         }
+    }
+
+    /// As [`Self::new`], of a server that speaks LMTP.
+    pub fn lmtp(hostname: &str, now: Moment) -> Self {
+        Self { dialect: Dialect::Lmtp, ..Self::new(hostname, now) }
     }
 
     /// Looks at the head of `input`: all octets received and not yet consumed. At most one event a call.
@@ -274,7 +310,7 @@ impl ClientSession {
     pub fn handle_secured(&mut self, now: Moment) {
         assert!(matches!(self.state, State::Securing), "the server was asked for TLS");
         self.capabilities = Capabilities::default();
-        self.say_hello("EHLO", State::Hello, now);
+        self.say_hello(self.dialect.hello(), State::Hello, now);
     }
 
     /// Begins a transaction. It may be alone, or ride behind others.
@@ -312,7 +348,8 @@ impl ClientSession {
     /// taken for a command. It costs no round trip. The answer is in [`Self::may_send_chunks`], and nothing
     /// happens when it is known.
     pub fn ask_for_chunks(&mut self) {
-        if self.chunks == Chunks::Untried && self.capabilities.chunking && self.capabilities.pipelining {
+        let is_sure = self.dialect == Dialect::Smtp && self.chunks == Chunks::Untried;
+        if is_sure && self.capabilities.chunking && self.capabilities.pipelining {
             self.chunks = Chunks::Wanted;
         }
     }
@@ -342,7 +379,11 @@ impl ClientSession {
         } else {
             Prelude::Reset
         };
+        self.transactions = self.transactions.saturating_add(1);
         let mut flight = Flight::new(envelope, &self.capabilities, prelude, forward, goal);
+        if self.dialect == Dialect::Lmtp {
+            flight = flight.by_lmtp();
+        }
         while let Some(line) = flight.next_line() {
             self.output.tail().extend_from_slice(&line);
             if !self.capabilities.pipelining {
@@ -419,10 +460,16 @@ impl ClientSession {
         matches!(&self.state, State::Open(open) if open.flights.is_empty() && open.naming.is_none())
     }
 
+    /// The server takes no further MAIL in this session (MAILMAX of RFC 9422): another session takes as many.
+    pub fn is_used_up(&self) -> bool {
+        self.capabilities.transactions_max.is_some_and(|most| self.transactions >= most)
+    }
+
     /// A transaction may begin, alone or behind others.
     pub fn may_send(&self) -> bool {
         let State::Open(open) = &self.state else { return false };
-        open.naming.is_none()
+        !self.is_used_up()
+            && open.naming.is_none()
             && open.flights.back().is_none_or(|last| self.capabilities.pipelining && last.is_said())
     }
 

@@ -21,7 +21,7 @@
 //!                             refused EHLO behind XCLIENT, in the client's name and in ours.
 //! ```
 
-use super::{ClientEvent, ClientFailure, ClientSession, Open, Prelude, ProtocolError, State};
+use super::{ClientEvent, ClientFailure, ClientSession, Dialect, Open, Prelude, ProtocolError, State};
 use crate::limits::CLIENT_COMMAND_TIMEOUT;
 use crate::smtp::Moment;
 use crate::smtp::reply::ReceivedReply;
@@ -99,9 +99,10 @@ impl ClientSession {
         }
     }
 
-    /// XCLIENT is offered, with what tells clients apart.
+    /// XCLIENT is offered, with what tells clients apart, by a server that decides anything by its client: one that only delivers
+    /// (LMTP) does not.
     pub fn offers_xclient(&self) -> bool {
-        self.capabilities.xclient.is_some_and(|offered| offered.is_enough())
+        self.dialect == Dialect::Smtp && self.capabilities.xclient.is_some_and(|offered| offered.is_enough())
     }
 
     /// The server takes us for this client.
@@ -140,7 +141,8 @@ impl ClientSession {
     /// XFORWARD for a transaction of this client; `None` where it is not said.
     pub(super) fn forward_line(&self, client: Option<&TrueClient>) -> Option<Vec<u8>> {
         let offered = self.capabilities.xforward.filter(|offered| offered.is_enough())?;
-        let is_wanted = self.named.client.is_none() && !self.named.refuses_xforward;
+        let is_wanted =
+            self.dialect == Dialect::Smtp && self.named.client.is_none() && !self.named.refuses_xforward;
         client.filter(|_| is_wanted).map(|client| client.line("XFORWARD", offered))
     }
 

@@ -1,8 +1,8 @@
 //! What a reply means in each state of a session, and how a session fails.
 
 use super::flight::{Advance, Ending};
-use super::outcome::{ClientFailure, ProtocolError, Stage, TransactionOutcome};
-use super::{Chunks, ClientEvent, ClientSession, Flight, Open, Prelude, State};
+use super::outcome::{ClientFailure, ProtocolError, TransactionOutcome};
+use super::{Chunks, ClientEvent, ClientSession, Dialect, Flight, Open, Prelude, State};
 use crate::limits::{CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_END_TIMEOUT};
 use crate::smtp::Moment;
 use crate::smtp::extension::Capabilities;
@@ -41,7 +41,7 @@ impl ClientSession {
             return self.failed(ClientFailure::GreetingRefused(reply));
         }
         self.greeting = reply.text;
-        self.say_hello("EHLO", State::Hello, now)
+        self.say_hello(self.dialect.hello(), State::Hello, now)
     }
 
     fn take_hello(&mut self, reply: ReceivedReply, now: Moment) -> ClientEvent {
@@ -53,7 +53,7 @@ impl ClientSession {
             return event;
         }
         // RFC 5321 3.2: a server that does not know EHLO is greeted by HELO.
-        if reply.is_permanent() {
+        if reply.is_permanent() && self.dialect == Dialect::Smtp {
             return self.say_hello("HELO", State::PlainHello, now);
         }
         self.failed(ClientFailure::HelloRefused(reply))
@@ -106,7 +106,8 @@ impl ClientSession {
             Advance::OutOfTurn(ending) => {
                 return self.fail_over(open, flight, &ending, ProtocolError::OutOfTurn.into());
             }
-            Advance::EmptyDot if has_more => {
+            // RFC 2033 4.2: DATA without recipients has a 503. Nobody can tell how many replies the dot behind a 354 would have.
+            Advance::EmptyDot if has_more || self.dialect == Dialect::Lmtp => {
                 return self.fail_over(open, flight, &Ending::NotTried, ProtocolError::OutOfTurn.into());
             }
             Advance::NotSwallowed => {
@@ -173,8 +174,7 @@ impl ClientSession {
         now: Moment,
     ) -> ClientEvent {
         open.prelude = prelude;
-        let is_taken = matches!(ending, Ending::Replied(Stage::DataEnd, reply) if reply.is_positive());
-        self.has_delivered |= is_taken;
+        self.has_delivered |= flight.took(ending);
         let naming = open.naming.as_ref().map(|_| CLIENT_COMMAND_TIMEOUT);
         self.deadline = open.flights.front().map(Flight::timeout).or(naming).map(|timeout| now + timeout);
         self.state = State::Open(open);

@@ -150,6 +150,8 @@ impl Drop for Primary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Make {
     Aiosmtpd,
+    /// By LMTP.
+    Dovecot,
     Exim,
     OpenSmtpd,
 }

@@ -12,8 +12,11 @@
 //! - Postfix behind postscreen with its deep tests offers a new client no PIPELINING, answers each RCPT of his first
 //!   session by `450 4.3.2`, and lets him through from the next one on: three messages are put off, and go first when they
 //!   come again.
+//! - Dovecot (2.3.19) by LMTP keeps in step with an envelope behind the dot, answers for each recipient, and finds out at the end
+//!   of data who is over quota: `552 5.2.2` for him, 250 for the others.
 //! - In the null reverse-path aiosmtpd hands `<>` to its hooks, and OpenSMTPD writes no Return-Path.
 
+use super::super::harness::client::Client;
 use super::super::harness::*;
 use serde_json::Value;
 use std::fs;
@@ -36,10 +39,11 @@ const ODD: u64 = 12;
 fn outage(make: Make, offers_tls: bool, policy: &str) -> Ended {
     let messages = if make == Make::OpenSmtpd { MANY } else { MESSAGES };
     let name = format!("outage-{make:?}-{offers_tls}");
-    // OpenSMTPD counts the messages of a session: one connection fills it.
-    let connections = if make == Make::OpenSmtpd { 1 } else { 5 };
+    // OpenSMTPD counts the messages of a session: one connection fills it. Of Dovecot order is known on one.
+    let connections = if matches!(make, Make::Dovecot | Make::OpenSmtpd) { 1 } else { 5 };
     let delivery = format!("tls = \"{policy}\"\nmax_connections = {connections}");
-    outage_until(&name, messages, &delivery, |listen, directory, record| {
+    let rest = if make == Make::Dovecot { "protocol = \"lmtp\"" } else { "" };
+    outage_until(&name, messages, (&delivery, rest), |listen, directory, record| {
         Primary::other(make, offers_tls, listen, directory, record)
     })
 }
@@ -49,12 +53,12 @@ fn outage(make: Make, offers_tls: bool, policy: &str) -> Ended {
 fn outage_until(
     name: &str,
     messages: u64,
-    delivery: &str,
+    (delivery, rest): (&str, &str),
     start: impl FnOnce(&str, &Path, &Path) -> Primary,
 ) -> Ended {
     let scratch = Scratch::new(name);
     let (primary, record) = (free_address(), scratch.path("record"));
-    let config = configure(&scratch, &Settings { primary, delivery, ..Settings::default() });
+    let config = configure(&scratch, &Settings { primary, delivery, rest, ..Settings::default() });
     let mut server = Server::start(&config);
     let to = server.address.to_string();
     let ledgers = ["blaster", "odd"].map(|name| scratch.path(name));
@@ -139,11 +143,52 @@ fn aiosmtpd_gets_its_mail_command_by_command_plain_and_through_tls() {
 
 #[test]
 fn postscreen_that_has_a_new_client_come_again_gets_all_mail_in_order_then() {
-    let ended =
-        outage_until("outage-postscreen", MESSAGES, "tls = \"none\"", Primary::postfix_behind_postscreen);
+    let ended = outage_until(
+        "outage-postscreen",
+        MESSAGES,
+        ("tls = \"none\"", ""),
+        Primary::postfix_behind_postscreen,
+    );
     assert!(ended.log.contains("450 4.3.2 Service currently unavailable"), "{}", ended.log);
     let came_again = ended.log.find("PASS OLD").expect("the next session is let through");
     assert!(came_again < ended.log.find(": client=").expect("mail came"), "{}", ended.log);
     let put_off = ended.ours.iter().filter(|line| line.contains("deferred by the primary")).count();
     assert_eq!(put_off, 3, "no more than it takes to see that it is everything: {:#?}", ended.ours);
+}
+
+#[test]
+fn dovecot_gets_its_mail_by_lmtp() {
+    let ended = outage(Make::Dovecot, false, "none");
+    assert!(!ended.was_ever("impaired"), "{:#?}", ended.ours);
+}
+
+/// A mailbox over quota keeps nobody else from his mail, and nobody gets it twice (H43).
+#[test]
+fn dovecot_answers_for_each_recipient_of_a_message() {
+    let scratch = Scratch::new("dovecot-full");
+    let (primary, record) = (free_address(), scratch.path("record"));
+    let dovecot =
+        Primary::other(Make::Dovecot, false, &primary.to_string(), &scratch.path("primary"), &record);
+    let rest = "protocol = \"lmtp\"\non_reject = \"hold\"";
+    let config = configure(&scratch, &Settings { primary, rest, ..Settings::default() });
+    let mut server = Server::start(&config);
+    let mut client = Client::connect(server.address);
+    client.open_transaction("first@example.test");
+    client.say("RCPT TO:<full@example.test>", "250 2.1.5");
+    client.say("RCPT TO:<third@example.test>", "250 2.1.5");
+    client.say("DATA", "354");
+    client.send(b"Subject: to three\r\n\r\nof whom one has no room\r\n.\r\n");
+    assert!(client.reply().starts_with("250 2.0.0"));
+    let told = server.process.wait_for("refused by the primary: held");
+    assert!(told.contains("552"), "{told}");
+    server.process.wait_for("nothing is left to hand over");
+    server.stop();
+    dovecot.stop();
+    let text = fs::read_to_string(&record).unwrap();
+    let arrivals: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [arrival] = &arrivals[..] else { panic!("{text}") };
+    let mut recipients: Vec<&str> =
+        arrival["recipients"].as_array().unwrap().iter().map(|to| to.as_str().unwrap()).collect();
+    recipients.sort_unstable();
+    assert_eq!(recipients, ["first@example.test", "third@example.test"]);
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A real Exim, OpenSMTPD or aiosmtpd as a primary, used like postfix_primary.py: it records what arrived, in order.
+"""A real Exim, OpenSMTPD, aiosmtpd or, by LMTP, Dovecot as a primary, used like postfix_primary.py: it records what arrived, in order.
 
-    real_primary.py exim|opensmtpd|aiosmtpd --directory DIR --root DIR --listen 127.0.0.1:2526 --record FILE [--tls]
+    real_primary.py exim|opensmtpd|aiosmtpd|dovecot --directory DIR --root DIR --listen 127.0.0.1:2526 --record FILE [--tls]
 
-All in DIR, which is new, and nothing of the machine's own mail software is touched: Exim and OpenSMTPD run as relay.py has
+All in DIR, which is new, and nothing of the machine's own mail software is touched: Exim, OpenSMTPD and Dovecot run as relay.py has
 them, in a root of their own; aiosmtpd runs in this process, out of what .ci/peers unpacked (--root). Limits are those that
 each has when nothing is said. It takes any recipient of the domain. With --tls it offers STARTTLS with a certificate that
 it signed itself. The address is printed when it greets. On SIGTERM, SIGINT, or (with --watch-stdin) the end of standard
@@ -14,9 +14,10 @@ The order of arrival is: of Exim the time at which its ACL saw MAIL, of aiosmtpd
 does not log MAIL; of it the order in which it logged the messages as taken, which is the same for whoever is offered
 nothing on two connections at a time. Exim delivers a transaction into one file of batch SMTP, OpenSMTPD into a Maildir, a
 file a recipient; both with LF line ends, which are CRLF again before the checksum is taken. aiosmtpd gives the octets as
-they came.
+they came. Dovecot saves into a Maildir for each recipient; its order is that in which it saved, which is the order of MAIL on one
+connection. Its mailbox `full` is over quota.
 
-Exim and OpenSMTPD need root; as another user it calls sudo -n.
+Exim, OpenSMTPD and Dovecot need root; as another user it calls sudo -n.
 """
 
 import argparse
@@ -87,6 +88,42 @@ table known {{ "@{domain}" = nobody }}
 listen on {listen_host} port {listen_port} hostname {name} {tls}
 action "kept" maildir "/var/mail/kept" user nobody virtual <known>
 match from any for domain "{domain}" action "kept"
+"""
+
+# Not `lmtp_rcpt_check_quota`: as it is by default, who is full is known at the end of data.
+DOVECOT = """\
+protocols = lmtp
+base_dir = /run/dovecot
+log_path = /dev/stderr
+hostname = {name}
+ssl = no
+first_valid_uid = 1
+mail_location = maildir:~
+mail_plugins = quota
+mail_log_prefix = "%s(%u): "
+default_vsz_limit = 0
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = passwd-file
+  args = /etc/dovecot/users
+}}
+userdb {{
+  driver = static
+  args = uid=916 gid=916 home=/var/mail/kept/%u allow_all_users=yes
+}}
+plugin {{
+  quota = maildir:of the mailbox
+  quota_grace = 0
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {listen_host}
+    port = {listen_port}
+  }}
+}}
 """
 
 POLL_S = 0.02
@@ -232,6 +269,51 @@ class OpenSmtpd(relay.OpenSmtpd):
         return arrivals.values()
 
 
+class Dovecot(relay.Chrooted):
+    COMMAND = ["/usr/sbin/dovecot", "-F", "-c", "/etc/dovecot/primary.conf"]
+
+    def __init__(self, directory, options):
+        self.domain = options.domain
+        super().__init__(directory, options)
+
+    def configure(self, known, tls):
+        if tls:
+            sys.exit("real_primary.py: Dovecot is tried without TLS")
+        self.make("etc/dovecot", "0:0", "755")
+        self.write("etc/dovecot/primary.conf", DOVECOT.format(**known))
+        full = f"full@{self.domain}"
+        self.write("etc/dovecot/users", f"{full}::916:916::/var/mail/kept/{full}::userdb_quota_rule=*:bytes=1\n")
+        self.make("var/mail/kept", "916:916", "755")
+
+    def drain(self, deadline):
+        """It saves before it answers."""
+        return True
+
+    @staticmethod
+    def LOGS(root):
+        return []
+
+    def arrivals(self):
+        arrivals = {}
+        for path in postfix_primary.files_below(self.root / "var/mail/kept"):
+            found = re.search(r"/([^/]+)/new/(\d+)\.M(\d+)P", str(path))
+            if not found:
+                continue
+            saved_us = int(found[2]) * 1_000_000 + int(found[3])
+            content = postfix_primary.content(path).replace(b"\n", b"\r\n")
+            fields = postfix_primary.split_trace(content)[1]
+            name = re.search(r"with LMTP\s+id ([^\s:]+(?::T\d+)?)", fields["received"].decode())[1]
+            reverse_path = fields.get("return-path", b"").decode().strip(" <>")
+            new = arrived(content, reverse_path, [])
+            arrival = arrivals.setdefault((name, new["crc32"]), new | {
+                "mail_sequence": saved_us, "mail_unix_us": saved_us, "reply": "250 2.0.0 Saved",
+                "tls": False, "chunked": False,
+            })
+            arrival["mail_sequence"] = min(arrival["mail_sequence"], saved_us)
+            arrival["recipients"].append(found[1])
+        return arrivals.values()
+
+
 class Aiosmtpd:
     """In a thread of its own; nothing is on its way when the end comes, since it records before it answers."""
 
@@ -314,7 +396,7 @@ def arrived(message, reverse_path, recipients):
     }
 
 
-KINDS = {"aiosmtpd": Aiosmtpd, "exim": Exim, "opensmtpd": OpenSmtpd}
+KINDS = {"aiosmtpd": Aiosmtpd, "dovecot": Dovecot, "exim": Exim, "opensmtpd": OpenSmtpd}
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// Whether a transaction may begin.
     pub(in crate::shard) fn may_carry(&self) -> bool {
-        self.is_alive() && self.session.is_ready() && !self.wire.has_unread()
+        self.is_alive() && !self.is_used_up() && self.session.is_ready() && !self.wire.has_unread()
     }
 
     /// MAIL, and its reply.

@@ -10,6 +10,9 @@
 //!   many of them as the window has room for. Large messages, whose data lies in chunk records, go by DATA between them, a
 //!   chunk record at a time, so no more than [`REPLAY_OCTETS`] and four records are in memory.
 //!
+//! A message to more recipients than the primary takes in a transaction (RFC 9422) leaves in several, one after the other: each is an
+//! outcome in which the rest was not tried, and until the rest is offered nothing rides behind it (P3).
+//!
 //! A window's blame (H44): when the session breaks only the first message without an outcome may have broken it, and it is
 //! blamed only if it was alone all the time; else it is a suspect, to be tried alone.
 
@@ -20,8 +23,9 @@ mod naming;
 mod opening;
 mod wire;
 
-use super::addressee::{extensions, goes_without_smtputf8, merged};
+use super::addressee::{Part, extensions, goes_without_smtputf8, merged, parts};
 use super::profile::{Profile, Shown};
+use crate::config::Protocol;
 use crate::limits::{PROBE_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
 use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
@@ -50,6 +54,7 @@ pub(super) struct Delivery<L, C, D: Disk> {
     session: ClientSession,
     clock: C,
     host: SocketAddr,
+    protocol: Protocol,
     /// Until when greeting, EHLO and TLS must be done; or a probe.
     opening: Option<Moment>,
     /// How it was to be secured.
@@ -77,8 +82,8 @@ enum Progress {
     Pushed,
     /// Its client is being named.
     Naming,
-    /// Who of its units was offered at all; whether no other was in flight with it, and whether data of it may have left.
-    Begun { could_go: Vec<bool>, alone: bool, data: bool },
+    /// Who of its units is offered; whether no other was in flight with it, and whether data of it may have left.
+    Begun { parts: Vec<Part>, alone: bool, data: bool },
     /// It needs no transaction.
     Decided(TransactionOutcome),
 }
@@ -87,6 +92,11 @@ impl<D: Disk> Underway<D> {
     /// No transaction of it has begun.
     fn waits(&self) -> bool {
         matches!(self.progress, Progress::Pushed | Progress::Naming)
+    }
+
+    /// Some of its recipients are not offered yet (RFC 9422): nothing may go in front of them (P3).
+    fn is_part(&self) -> bool {
+        matches!(&self.progress, Progress::Begun { parts, .. } if parts.contains(&Part::Later))
     }
 }
 
@@ -125,8 +135,8 @@ const TERMINATOR: &[u8] = b".\r\n";
 impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// How another connection like this one is opened.
     pub(super) fn another(&self) -> Use {
-        let (host, may_have_chunks, security) = (self.host, self.may_have_chunks, self.security.clone());
-        Use { host, window: Window::default(), may_have_chunks, security }
+        let (host, protocol, window) = (self.host, self.protocol, Window::default());
+        Use { host, protocol, window, may_have_chunks: self.may_have_chunks, security: self.security.clone() }
     }
 
     /// Who the peer is.
@@ -158,6 +168,11 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.session.failure().is_none() && !self.wire.is_deaf() && !self.is_broken
     }
 
+    /// The primary takes no further message in this session (RFC 9422): the next one is made at once.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.session.is_used_up()
+    }
+
     /// Why not.
     pub(super) fn failure(&self) -> Option<&ClientFailure> {
         self.session.failure()
@@ -175,7 +190,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// Whether one more can be pushed: the window has room, and what was pushed before is on its way.
     pub(super) fn has_room(&self) -> bool {
-        let has_begun = self.jobs.back().is_none_or(|last| !last.waits());
+        let has_begun = self.jobs.back().is_none_or(|last| !last.waits() && !last.is_part());
         self.is_alive()
             && has_begun
             && self.jobs.len() < self.window.size()
@@ -343,13 +358,13 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         let message = job.message();
         let addressees = job.addressees(&message);
         let offered = self.session.capabilities().smtputf8;
-        let could_go: Vec<bool> =
-            addressees.iter().map(|to| offered || goes_without_smtputf8(&message, to)).collect();
-        let going = addressees.iter().zip(&could_go).filter(|(_, goes)| **goes);
+        let can_go = addressees.iter().map(|to| offered || goes_without_smtputf8(&message, to));
+        let parts = parts(can_go, self.session.capabilities().recipients_max);
+        let going = addressees.iter().zip(&parts).filter(|(_, part)| **part == Part::Now);
         let (recipients, dsn): (Vec<&str>, Vec<RcptDsn<'_>>) =
             going.map(|(to, _)| (to.mailbox, to.dsn)).unzip();
         if recipients.is_empty() {
-            *progress = Progress::Decided(merged(could_go, None));
+            *progress = Progress::Decided(merged(parts, None));
             return;
         }
         let envelope = Envelope {
@@ -381,7 +396,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         if is_chunk {
             job.forget();
         }
-        *progress = Progress::Begun { could_go, alone, data: is_chunk };
+        *progress = Progress::Begun { parts, alone, data: is_chunk };
     }
 
     /// 354: the first message's data goes. What lies in chunk records goes one by one as there is room.
@@ -444,14 +459,14 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 let recipients = vec![RecipientOutcome::NotTried; job.ordinals.len()];
                 (TransactionOutcome { recipients }, if is_own { Fault::Own } else { Fault::Another })
             }
-            Progress::Begun { could_go, alone, data } => {
+            Progress::Begun { parts, alone, data } => {
                 let fault = match (is_alive, is_first && data, alone) {
                     (true, ..) => Fault::None,
                     (false, false, _) => Fault::Another,
                     (false, true, false) => Fault::Suspect,
                     (false, true, true) => Fault::Own,
                 };
-                (merged(could_go, transaction), fault)
+                (merged(parts, transaction), fault)
             }
         };
         match fault {

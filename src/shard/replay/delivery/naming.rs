@@ -14,12 +14,12 @@ use storage::disk::Disk;
 impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// Whether this session can carry the message.
     pub(in crate::shard::replay) fn takes(&self, job: &Job<D>) -> bool {
-        self.session.standing(job.client.as_ref()) != Standing::Spent
+        !self.is_used_up() && self.session.standing(job.client.as_ref()) != Standing::Spent
     }
 
     /// Whether what is asked in this session is asked by us.
     pub(in crate::shard::replay) fn speaks_for_us(&self) -> bool {
-        self.session.standing(None) == Standing::Settled
+        !self.is_used_up() && self.session.standing(None) == Standing::Settled
     }
 
     /// The primary knows whose message comes next; else it is told, as far as it can be.

@@ -4,6 +4,7 @@ use super::super::security::{Requirement, Tested};
 use super::Delivery;
 use super::wire::Wire;
 use crate::bridge::{Observed, Transport};
+use crate::config::Protocol;
 use crate::limits::OPEN_TIMEOUT;
 use crate::shard::interrupt::Interrupt;
 use crate::shard::link::Link;
@@ -22,6 +23,7 @@ use storage::disk::Disk;
 /// How a connection is to be used.
 pub(in crate::shard) struct Use {
     pub(in crate::shard) host: SocketAddr,
+    pub(in crate::shard) protocol: Protocol,
     pub(in crate::shard) window: Window,
     pub(in crate::shard) may_have_chunks: bool,
     pub(in crate::shard) security: Security,
@@ -81,15 +83,21 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         interrupt: Rc<Interrupt>,
         how: Use,
     ) -> Result<Self, OpenError> {
-        let Use { host, window, may_have_chunks, security } = how;
+        let Use { host, protocol, window, may_have_chunks, security } = how;
+        let now = clock.now();
+        let session = match protocol {
+            Protocol::Lmtp => ClientSession::lmtp(hostname, now),
+            Protocol::Smtp => ClientSession::new(hostname, now),
+        };
         let mut delivery = Self {
             wire: Wire::new(link, interrupt),
-            session: ClientSession::new(hostname, clock.now()),
-            opening: Some(clock.now() + OPEN_TIMEOUT),
+            session,
+            opening: Some(now + OPEN_TIMEOUT),
             security,
             tls: None,
             clock,
             host,
+            protocol,
             window,
             may_have_chunks,
             jobs: VecDeque::new(),

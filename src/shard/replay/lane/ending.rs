@@ -226,6 +226,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
         let (code, is_open) = (verdict.code, verdict.is_open());
         let (is_deferred, is_parked) = (!verdict.deferred.is_empty(), !verdict.parked.is_empty());
+        let has_rest = !verdict.untried.is_empty();
         if !verdict.facts.is_empty() {
             self.record(place, &job.looking, verdict.facts);
         }
@@ -255,6 +256,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 }
                 return None;
             }
+        }
+        if has_rest && !is_deferred && !is_parked {
+            // All that was offered has its end: the rest is next, in its place (RFC 9422).
+            queue.put_back(place);
+            return None;
         }
         if got_through || !is_deferred || is_parked {
             // The primary is well and took it for others, or refused them: these recipients wait by themselves.

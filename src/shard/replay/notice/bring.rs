@@ -15,7 +15,7 @@ use crate::config::{Domain, Primaries, Primary, canonical_domain};
 use crate::limits::{DEFERRED_GAP_MIN, FRONTIER_PAUSE_MAX, NOTICE_SESSIONS_MAX};
 use crate::shard::backlog::{Due, Lane, Place, Settlement, stored_octets};
 use crate::shard::epoch::Guard;
-use crate::shard::link::{Dialer, Spawn};
+use crate::shard::link::{Dialer, Link, Spawn};
 use crate::shard::state::Shard;
 use crate::smtp::Moment;
 use crate::smtp::client::{RecipientOutcome, Window};
@@ -177,7 +177,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
                 return open;
             }
         };
-        let is_new = !open.as_ref().is_some_and(|(there, delivery)| *there == hosts && delivery.is_alive());
+        let is_new = !open.as_ref().is_some_and(|(there, delivery)| *there == hosts && is_good(delivery));
         let mut delivery = match self.connected(&job, hosts.clone(), open, &snapshot).await {
             Some(delivery) => delivery,
             None => {
@@ -257,7 +257,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         snapshot: &Snapshot,
     ) -> Option<Delivery<N::Link, C, D>> {
         match open {
-            Some((there, delivery)) if there == target && delivery.is_alive() => return Some(delivery),
+            Some((there, delivery)) if there == target && is_good(&delivery) => return Some(delivery),
             Some((_, delivery)) => delivery.close().await,
             None => {}
         }
@@ -362,4 +362,9 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let settlement = Settlement { place, facts, looking: looking.clone() };
         settle::settle(&self.shard, &self.lane, &[settlement]).await;
     }
+}
+
+/// Whether a connection takes another notice.
+fn is_good<L: Link, C: Clock, D: Disk>(delivery: &Delivery<L, C, D>) -> bool {
+    delivery.is_alive() && !delivery.is_used_up()
 }

@@ -1,0 +1,86 @@
+//! Primaries that answer for each recipient (LMTP), and those that tell how much a transaction and a session may have.
+
+use super::*;
+use crate::shard::simulated::primary::Boxes;
+
+/// Of three mailboxes one is full for good and one for a while; whoever else is in the same message gets it once.
+const FULL: Boxes = |name, since| match name {
+    "r5" if since < 12 * MINUTE => "452 4.2.2 over quota",
+    "r10" => "552 5.2.2 over quota",
+    _ => "250 2.0.0 saved",
+};
+
+fn regular() -> Manner {
+    Rc::new(|_| Act::Regular)
+}
+
+#[test]
+fn h43_each_lmtp_recipient_has_its_own_end_and_nobody_gets_it_twice() {
+    for withheld in [&[][..], &["PIPELINING"]] {
+        Row {
+            boxes: Some(FULL),
+            withheld,
+            within: HOUR,
+            aside: |number| matches!(number, 5 | 10),
+            held: |number, name| number == 10 && name == "r10",
+            ..Row::new("LMTP", regular)
+        }
+        .prove();
+    }
+}
+
+/// Of two recipients one was told of: the other may have it too, and may get it again.
+#[test]
+fn an_lmtp_primary_that_closes_between_two_replies_repeats_only_the_second() {
+    Row {
+        boxes: Some(|_, _| "250 2.0.0 saved"),
+        repeats: 3,
+        within: 10 * MINUTE,
+        aside: |number| number == 5,
+        ..Row::new("LMTP, closes between replies", || {
+            Rc::new(|turn| match (turn.at, turn.subject) {
+                (At::DataEnd, "5") if turn.connection <= 2 => Act::TakeAndClose,
+                _ => Act::Regular,
+            })
+        })
+    }
+    .prove();
+}
+
+/// It says that a session has four transactions and a transaction one recipient, and is content with nothing else.
+fn limited() -> Manner {
+    let said = Rc::new(RefCell::new((0, 0, 0)));
+    Rc::new(move |turn| {
+        let (connection, transactions, recipients) = &mut *said.borrow_mut();
+        match turn.at {
+            At::Hello => Act::Says(
+                b"250-primary.test\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=4 RCPTMAX=1 RCPTDOMAINMAX=1\r\n",
+            ),
+            At::Sender => {
+                if core::mem::replace(connection, turn.connection) != turn.connection {
+                    *transactions = 0;
+                }
+                (*transactions, *recipients) = (*transactions + 1, 0);
+                assert!(*transactions <= 4, "it was told of four");
+                Act::Regular
+            }
+            At::Recipient => {
+                *recipients += 1;
+                assert!(*recipients <= 1, "it was told of one");
+                Act::Regular
+            }
+            _ => Act::Regular,
+        }
+    })
+}
+
+#[test]
+fn what_a_primary_limits_is_kept_to_in_order_and_without_a_pause() {
+    let row = Row { within: MINUTE, ..Row::new("LIMITS", limited) };
+    for seed in 1..=5 {
+        let story = Story::told(&row, seed, 1, false);
+        story.assert_as_expected(&row);
+        // Six of the thirty have two recipients.
+        assert!(story.primary.served.get() >= 36 / 4, "a session for each four");
+    }
+}
