@@ -148,6 +148,8 @@ pub struct Delivery {
     pub on_expiry: OnExpiry,
     /// How long held mail is kept for the operator; then it expires.
     pub held_retention: Duration,
+    /// How long what was delivered is kept, so that it can be sent once more; 0: not at all.
+    pub safety_net: Duration,
     /// What becomes of a message that the primary refuses for good.
     pub on_reject: OnReject,
     /// Most connections to the primary at a time.
@@ -266,6 +268,8 @@ pub struct Domain {
     pub on_expiry: OnExpiry,
     /// How long held mail is kept for the operator; then it expires.
     pub held_retention: Duration,
+    /// How long what was delivered is kept, so that it can be sent once more; 0: not at all.
+    pub safety_net: Duration,
     /// What becomes of a message that they refuse for good.
     pub on_reject: OnReject,
     /// Most connections to them at a time.
@@ -336,6 +340,7 @@ impl Config {
             retention: delivery.retention,
             on_expiry: delivery.on_expiry,
             held_retention: delivery.held_retention,
+            safety_net: delivery.safety_net,
             on_reject: delivery.on_reject,
             max_connections: delivery.max_connections,
             tls: delivery.tls,
@@ -427,6 +432,7 @@ impl Default for Delivery {
             retention,
             on_expiry: OnExpiry::Bounce,
             held_retention: retention,
+            safety_net: Duration::ZERO,
             on_reject: OnReject::Bounce,
             max_connections: 5,
             authenticate: true,

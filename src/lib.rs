@@ -195,6 +195,10 @@
 //!   facts count when they are durable. Backlog is what is neither ended nor held, so a row always balances.
 //! - **A queue id is found by a walk**, over the headers of what waits in the directory that it names: a map would cost memory a message, for a
 //!   question that is asked by hand.
+//! - **Copies are records that stay** ([`shard`], `keeping`): a domain's `safety_net` keeps what was delivered for a time. Settled is settled: no queue, count
+//!   or tally knows of it, only the unlink of the segment waits, and a rewrite takes along what is kept. Until when is journalled in the frame of the fact that
+//!   it was delivered, so it holds over restarts and other configurations; an older program leaves that out and unlinks. While space is short copies go
+//!   first, before mail is refused for it.
 //! - **What an operator does is a fact like any other**: the queue changes first, so that no delivery picks the message up, the answer comes
 //!   when the fact is durable. Release is a fact that the format always had: an older program takes it up (H13). A message that is being
 //!   sent is left alone (409).

@@ -193,6 +193,13 @@ pub const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 pub const RETENTION_MIN: Duration = Duration::from_secs(1);
 /// Longest time that mail may be kept, queued or held: ten years.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3_650 * 86_400);
+/// Longest time that delivered mail is kept, so that it can be sent once more.
+pub const SAFETY_NET_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Free space below which copies of delivered mail are given up, in segments; and in multiples of `min_free_space`, whichever is more: mail
+/// that comes is refused later than that.
+pub const COPIES_FREE_SEGMENTS_MIN: u64 = 4;
+/// See [`COPIES_FREE_SEGMENTS_MIN`].
+pub const COPIES_FREE_SPACE_MULTIPLE: u64 = 2;
 /// How often a shard looks for mail that is past its time, at most: a quarter of the shortest time that any is kept.
 pub const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// See [`EXPIRY_INTERVAL_MAX`].

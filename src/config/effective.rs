@@ -39,6 +39,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
         writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;
         writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
+        writeln!(out, "safety_net = {}", quoted(format_duration(delivery.safety_net)))?;
         writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
         writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
         writeln!(out, "max_connections = {}", delivery.max_connections)?;
@@ -70,6 +71,7 @@ impl fmt::Display for Effective<'_> {
             writeln!(out, "retention = {}", quoted(format_duration(domain.retention)))?;
             writeln!(out, "on_expiry = {}", quoted(domain.on_expiry))?;
             writeln!(out, "held_retention = {}", quoted(format_duration(domain.held_retention)))?;
+            writeln!(out, "safety_net = {}", quoted(format_duration(domain.safety_net)))?;
             writeln!(out, "on_reject = {}\ntls = {}", quoted(domain.on_reject), quoted(domain.tls))?;
             writeln!(out, "max_connections = {}", domain.max_connections)?;
             writeln!(out, "smarthost = {}", quoted(smarthost(domain.smarthost.as_ref())))?;
@@ -173,6 +175,7 @@ mod tests {
             on_reject = "discard"
             retention = "8d"
             held_retention = "1s"
+            safety_net = "2d"
             on_expiry = "discard"
             authenticate = false
             expiry_clock = "trusted"

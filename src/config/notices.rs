@@ -34,6 +34,7 @@ impl Domain {
             retention: limits::NOTICE_RETENTION,
             on_expiry: OnExpiry::Discard,
             held_retention: limits::NOTICE_RETENTION,
+            safety_net: core::time::Duration::ZERO,
             on_reject: OnReject::Discard,
             // Each session of `replay::notice` has one.
             max_connections: 1,

@@ -159,12 +159,13 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
 }
 
 /// See [`read_policy`].
-const POLICY_KEYS: [&str; 10] = [
+const POLICY_KEYS: [&str; 11] = [
     "arc",
     "retry_interval",
     "retention",
     "on_expiry",
     "held_retention",
+    "safety_net",
     "on_reject",
     "max_connections",
     "authenticate",
@@ -194,6 +195,12 @@ fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigErro
             None => default.on_expiry,
         },
         held_retention: read_duration(table, "held_retention", kept, default.held_retention)?,
+        safety_net: read_duration(
+            table,
+            "safety_net",
+            Duration::ZERO..=limits::SAFETY_NET_MAX,
+            default.safety_net,
+        )?,
         on_reject: match table.value("on_reject") {
             Some(value) => value.choice(
                 &[("bounce", OnReject::Bounce), ("hold", OnReject::Hold), ("discard", OnReject::Discard)],
@@ -289,6 +296,7 @@ fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError
         retention: policy.retention,
         on_expiry: policy.on_expiry,
         held_retention: policy.held_retention,
+        safety_net: policy.safety_net,
         on_reject: policy.on_reject,
         max_connections: policy.max_connections,
         tls: policy.tls,

@@ -112,11 +112,12 @@ async fn restate<D: Disk, C: Clock>(shard: &Shard<D, C>, sequence: Stamp) -> Res
     wait_until(shard, || shard.checkpoints.marks.borrow().get(&sequence) >= Some(&shard.shards)).await?;
     shard.checkpoints.marks.borrow_mut().retain(|other, _| *other > sequence);
     wait_until(shard, || shard.checkpoints.leaving.borrow().is_empty()).await?;
+    let mut queued = shard.lanes.queued();
     let (outcomes, ledgers) = {
         let shelf = shard.shelf.borrow();
+        queued.kept = shelf.kept();
         (shelf.outcomes(), shelf.ledgers().clone())
     };
-    let queued = shard.lanes.queued();
     checkpoint::restate(&shard.journal, sequence, &outcomes, &ledgers, &queued).await?;
     // What was decided about held units, and was on its way when that was looked at, is durable too.
     shard.telling.settle().await;

@@ -24,6 +24,7 @@ use storage::disk::{Disk, File};
 use storage::error::AppendError;
 use storage::format::BLOCK_OCTETS;
 use storage::format::checkpoint::Outcomes;
+use storage::format::kept::KeptRun;
 use storage::format::segment_header::{KeyMark, Purpose, SegmentHeader};
 use storage::position::{SegmentId, ShardId};
 use storage::segment;
@@ -153,8 +154,8 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
             let current_key = key == newest;
             let closers = self.shard.shelf.borrow().closers(own, segment);
             let Some(closers) = closers.filter(|_| !candidates.contains_key(&segment)) else { continue };
-            let is_open = |unit| self.shard.shelf.borrow().outcome(own, segment, unit).is_none();
-            let Ok(live) = self.workshop.live_octets(own, segment, is_open).await else { continue };
+            let matters = |unit| self.shard.shelf.borrow().matters(own, segment, unit);
+            let Ok(live) = self.workshop.live_octets(own, segment, matters).await else { continue };
             let quiet = self.before.get(&segment) == Some(&facts.ended);
             // What it cannot go without is looked at too, however full it is.
             wanted.extend(&closers);
@@ -182,12 +183,12 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         let number = shard.mail.next_number()?;
         let segment = number.segment;
         let target = Target { shard: job.shard, number: number.clone(), created: shard.clock.wall() };
-        let is_open = |source, unit| shard.shelf.borrow().outcome(job.shard, source, unit).is_none();
+        let matters = |source, unit| shard.shelf.borrow().matters(job.shard, source, unit);
         let pause = async |octets: u64| {
             let millis = octets.saturating_mul(1000) / COMPACTION_OCTETS_A_SECOND;
             shard.clock.sleep(Duration::from_millis(millis)).await;
         };
-        let copy = match self.workshop.rewrite(target, &job.segments, is_open, pause).await {
+        let copy = match self.workshop.rewrite(target, &job.segments, matters, pause).await {
             Ok(copy) => copy,
             Err(error) => {
                 shard.mail.not_made(number);
@@ -203,10 +204,10 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         Ok(())
     }
 
-    async fn restate(&self, ended: &[Outcomes]) -> Result<(), AppendError> {
+    async fn restate(&self, ended: &[Outcomes], kept: &[KeptRun]) -> Result<(), AppendError> {
         let sequence = self.shard.frontier.sequence()?;
-        let nothing = checkpoint::Queued::default();
-        checkpoint::restate(&self.shard.journal, sequence, ended, &BTreeMap::new(), &nothing).await
+        let kept = checkpoint::Queued { kept: kept.to_vec(), ..checkpoint::Queued::default() };
+        checkpoint::restate(&self.shard.journal, sequence, ended, &BTreeMap::new(), &kept).await
     }
 
     /// From the copy on disk to sources that may go.
@@ -237,8 +238,11 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
         }
         // What they told about the old places comes before that.
         shard.empty_inbox();
-        let ended = shard.shelf.borrow().outcomes_of(job.shard, to);
-        while let Err(error) = self.restate(&ended).await {
+        let (ended, kept) = {
+            let shelf = shard.shelf.borrow();
+            (shelf.outcomes_of(job.shard, to), shelf.kept_of(job.shard, to))
+        };
+        while let Err(error) = self.restate(&ended, &kept).await {
             if shard.is_shutting_down() {
                 return;
             }

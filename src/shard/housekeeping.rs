@@ -1,6 +1,7 @@
 //! The standing tasks of a shard: commits, indexes, unlinks, the inbox, the sweep of deadlines.
 
 use super::backlog::stored_octets;
+use super::keeping;
 use super::mesh::{Note, owner};
 use super::state::Shard;
 use crate::limits::{DISK_RETRY_PAUSE, SWEEP_INTERVAL};
@@ -206,12 +207,13 @@ pub(super) async fn read_inbox<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     }
 }
 
-/// Looks at deadlines, and at the ceilings of stamps and numbers, now and then.
+/// Looks at deadlines, at the ceilings of stamps and numbers, and at copies that are kept, now and then.
 pub(super) async fn sweep<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     while !shard.is_shutting_down() {
         let shutdown = shard.shutdown.wait();
         or(shard.clock.sleep(SWEEP_INTERVAL), shutdown).await;
         shard.interrupts.sweep(shard.clock.now());
         raise_ceilings(&shard).await;
+        keeping::look(&shard).await;
     }
 }

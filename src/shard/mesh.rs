@@ -11,6 +11,7 @@ use storage::error::AppendError;
 use storage::format::checkpoint::DirectoryRow;
 use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::{Authentication, Outcome};
+use storage::format::kept::KeptRun;
 use storage::log::Arrival;
 use storage::position::{SegmentId, ShardId, Stamp};
 
@@ -25,6 +26,8 @@ pub struct SettledUnit {
     pub unit: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// If it was delivered and its record is kept: when that was, and until when, in seconds since 1970.
+    pub kept: Option<(u32, u32)>,
 }
 
 /// A checkpoint begins.
@@ -89,6 +92,8 @@ pub enum Note {
     Moved(Arc<Moved>, Sender<()>),
     /// What is known of a message whose primary's reply was late.
     Upstream(Late),
+    /// Units in segments that the shard keeps, of which copies were kept, are queued once more.
+    Replayed(Vec<KeptRun>),
     /// Units in segments that the shard keeps are settled.
     Settled(Vec<SettledUnit>),
     /// Take leave of all sessions, make everything durable, end.

@@ -36,6 +36,7 @@ mod hosts;
 mod housekeeping;
 mod ingest;
 mod interrupt;
+mod keeping;
 pub mod link;
 pub mod mesh;
 pub mod node;

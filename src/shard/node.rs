@@ -17,6 +17,7 @@ use super::epoch::Epochs;
 pub use super::expiry_clock::Synchronisation;
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
+use super::keeping::Keeping;
 use super::link::{Dialer, Link, Spawn};
 use super::mesh::{self, Mesh};
 use super::places::Places;
@@ -242,6 +243,7 @@ impl<D: Disk, C: Clock> Ready<D, C> {
             mesh: parts.mesh,
             lookup: common.lookup,
             verdicts: Verdicts::default(),
+            keeping: Keeping::default(),
             chores: Notify::default(),
             lanes,
             hosts: Hosts::default(),

@@ -8,6 +8,7 @@ use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
+use super::keeping::Keeping;
 use super::mesh::{Late, Mesh, Note, SettledUnit};
 use super::places::Places;
 use super::receiving::Receiving;
@@ -25,6 +26,7 @@ use storage::clock::Clock;
 use storage::crypt::Keys;
 use storage::disk::Disk;
 use storage::format::checkpoint::DirectoryRow;
+use storage::format::kept::KeptRun;
 use storage::format::store_file::StoreFile;
 use storage::frontier::Frontier;
 use storage::log::Log;
@@ -71,6 +73,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) lookup: Lookup,
     /// What authentication says of its messages.
     pub(super) verdicts: Verdicts,
+    /// Copies of delivered mail.
+    pub(super) keeping: Keeping,
     /// A segment may have become free.
     pub(super) chores: Notify,
     /// What its domains have queued.
@@ -180,6 +184,10 @@ impl<D: Disk, C: Clock> Shard<D, C> {
                 // Whoever works on an old place began before this.
                 self.looking.end(unused);
             }
+            Note::Replayed(runs) => {
+                let mut shelf = self.shelf.borrow_mut();
+                runs.iter().for_each(|run| shelf.keep(run));
+            }
             Note::Settled(units) => self.settle(&units),
             Note::Upstream(late) => self.take_late(&late),
             Note::Shutdown => self.shut_down(),
@@ -215,6 +223,18 @@ impl<D: Disk, C: Clock> Shard<D, C> {
     pub(super) fn settle(&self, units: &[SettledUnit]) {
         let mut shelf = self.shelf.borrow_mut();
         for unit in units {
+            if let Some((delivered_s, until_s)) = unit.kept {
+                let (shard, segment, first) = (unit.shard, unit.segment, unit.unit);
+                shelf.keep(&KeptRun {
+                    shard,
+                    segment,
+                    first,
+                    count: 1,
+                    delivered_s,
+                    until_s,
+                    replayed: false,
+                });
+            }
             shelf.settle(unit.shard, unit.segment, unit.unit, unit.outcome);
         }
         drop(shelf);

@@ -20,6 +20,7 @@ use crate::error::{AppendError, DiskError};
 use crate::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, Outcomes};
 use crate::format::frame::FrameKind;
 use crate::format::journal_entry::Authentication;
+use crate::format::kept::KeptRun;
 use crate::format::segment_header::Purpose;
 use crate::format::tally::Ledger;
 use crate::log::Log;
@@ -28,16 +29,18 @@ use crate::segment::parse_name;
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
-/// Held units, or authentications, of one frame.
+/// Held units, authentications, or runs of what is kept, of one frame.
 const HELD_A_FRAME: usize = 16 * 1024;
 
-/// What an owner restates of its queues.
+/// What an owner restates of its queues, and a keeper of copies that it keeps.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Queued {
     /// Units that are held.
     pub held: Vec<HeldUnit>,
     /// What authentication said of messages that are not settled.
     pub authentications: Vec<Authentication>,
+    /// Copies of delivered mail.
+    pub kept: Vec<KeptRun>,
 }
 
 /// Restates outcomes, ledgers and what is queued; all durable on return.
@@ -66,6 +69,9 @@ pub async fn restate<D: Disk, C: Clock>(
     }
     for authentications in queued.authentications.chunks(HELD_A_FRAME) {
         tickets.push(journal.append_authentications(Some(sequence), authentications).await?);
+    }
+    for kept in queued.kept.chunks(HELD_A_FRAME) {
+        tickets.push(journal.append_kept(Some(sequence), kept).await?);
     }
     for ticket in tickets {
         ticket.await?;

@@ -7,6 +7,7 @@
 use crate::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, MOVED, Outcomes, final_outcome, half};
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::journal_entry::{Authentication, Fact, Outcome};
+use crate::format::kept::KeptRun;
 use crate::format::tally::{Ledger, Part, Tally};
 use crate::position::{SegmentId, ShardId, Stamp};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 pub struct Facts {
     rows: Vec<Told>,
     authentications: Vec<Authentication>,
+    kept: Vec<KeptRun>,
     outcomes: BTreeMap<(ShardId, SegmentId), Vec<u8>>,
     tallies: BTreeMap<(ShardId, SegmentId), Gathered<Tally>>,
     ledgers: BTreeMap<(ShardId, Stamp), Gathered<Ledger>>,
@@ -77,6 +79,7 @@ impl Facts {
                     self.last = self.last.max(authentication.stamp);
                     self.authentications.push(authentication);
                 }
+                self.kept.extend(KeptRun::decode_all(payload));
             }
             FrameKind::Held => {
                 for HeldUnit { stamp, ordinal, code, since_s } in HeldUnit::decode_all(payload)? {
@@ -148,6 +151,9 @@ impl Facts {
         self.authentications.sort_unstable();
         self.authentications.dedup_by_key(|authentication| authentication.stamp);
         self.authentications.shrink_to_fit();
+        self.kept.sort_unstable();
+        self.kept.dedup();
+        self.kept.shrink_to_fit();
         self.finish_ledgers();
     }
 
@@ -188,6 +194,20 @@ impl Facts {
     #[must_use]
     pub fn authentications(&self) -> &[Authentication] {
         &self.authentications
+    }
+
+    /// What is kept of a segment.
+    #[must_use]
+    pub fn kept_of(&self, shard: ShardId, segment: SegmentId) -> &[KeptRun] {
+        let from = self.kept.partition_point(|run| (run.shard, run.segment) < (shard, segment));
+        let to = self.kept.partition_point(|run| (run.shard, run.segment) <= (shard, segment));
+        &self.kept[from..to]
+    }
+
+    /// What is kept of all segments, those that are gone among them.
+    #[must_use]
+    pub fn kept(&self) -> &[KeptRun] {
+        &self.kept
     }
 
     /// The final outcome of a unit that a checkpoint restated.

@@ -8,6 +8,8 @@
 //! Facts about units of the active segment arrive before it is sealed and its number of units is known; they
 //! wait in the same halves.
 
+mod keeping;
+
 use crate::compaction::horizon::{SegmentFacts, may_unlink};
 use crate::format::checkpoint::{MOVED, Outcomes, final_outcome, half, set_half};
 use crate::format::index_file::SegmentIndex;
@@ -15,6 +17,8 @@ use crate::format::journal_entry::{FINAL_OUTCOMES, Outcome, Void};
 use crate::format::tally::{Ledger, Tally, TallyRow};
 use crate::position::{SegmentId, ShardId};
 use core::ops::Range;
+use keeping::Kept;
+pub use keeping::{GivenUp, KeptUnits};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -41,6 +45,8 @@ struct Holding {
     pinning: BTreeMap<u32, Pinning>,
     /// Where the messages of this segment went, or came from, by their first unit: a rewrite is under way.
     moves: BTreeMap<u32, Move>,
+    /// Copies of delivered mail.
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -87,6 +93,7 @@ impl Holding {
             unsettled: self.units.unwrap_or(0).saturating_sub(self.settled),
             pins: self.pins,
             moving: !self.moves.is_empty(),
+            kept: !self.kept.is_empty(),
         }
     }
 
@@ -226,7 +233,11 @@ impl Shelf {
         if !holding.end(unit, outcome.code()) {
             return;
         }
+        let until_s = holding.kept.until_s();
         for chunk in holding.release_pins(unit) {
+            if until_s > 0 {
+                self.holdings.entry((shard, chunk)).or_default().kept.keep_chunks(until_s);
+            }
             self.unpin(shard, chunk);
         }
         if let Some(moved) = moved {
@@ -313,6 +324,7 @@ impl Shelf {
         moves: &[(SegmentId, Move)],
     ) {
         self.restore(shard, to, index);
+        self.keep_moved(shard, moves);
         for (source, moved) in moves {
             let Some(holding) = self.holdings.get_mut(&(shard, *source)) else { continue };
             holding.moves.insert(moved.from_base, *moved);
@@ -332,6 +344,8 @@ impl Shelf {
         let Some(holding) = self.holdings.get_mut(&(shard, source)) else { return };
         let mut unpinned = Vec::new();
         let moves = core::mem::take(&mut holding.moves);
+        // What is kept went along.
+        holding.kept = Kept::default();
         for (base, moved) in &moves {
             (*base..base + moved.units).for_each(|unit| holding.move_away(unit));
             unpinned.extend(holding.pinning.remove(base).into_iter().flat_map(|pinning| pinning.segments));
@@ -351,6 +365,7 @@ impl Shelf {
     /// Units that a rewrite moved elsewhere before a crash.
     pub fn moved_away(&mut self, shard: ShardId, segment: SegmentId, units: Range<u32>) {
         let holding = self.holdings.entry((shard, segment)).or_default();
+        holding.kept.forget(&units);
         let mut unpinned = Vec::new();
         for unit in units {
             if holding.half(unit) == 0 {
@@ -375,10 +390,14 @@ impl Shelf {
     }
 
     /// The segments with the closing records of all queued messages that have chunks in this one; `None` if others pin it:
-    /// messages that are arriving, voids, or closing records in the active segment.
+    /// messages that are arriving or kept, voids, or closing records in the active segment.
     #[must_use]
     pub fn closers(&self, shard: ShardId, segment: SegmentId) -> Option<Vec<SegmentId>> {
-        let pins = self.holdings.get(&(shard, segment))?.pins;
+        let holding = self.holdings.get(&(shard, segment))?;
+        if holding.kept.has_chunks() {
+            return None;
+        }
+        let pins = holding.pins;
         let (mut closers, mut known) = (Vec::new(), 0);
         if pins > 0 {
             for ((_, closer), holding) in self.holdings.iter().filter(|((other, _), _)| *other == shard) {

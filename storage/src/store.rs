@@ -341,10 +341,11 @@ async fn restate<D: Disk, C: Clock>(
             return Ok(());
         }
         let sequence = frontier.sequence()?;
-        let (queued, nothing) = (backlog::restated(&loaded.backlogs), checkpoint::Queued::default());
-        for (number, shelf) in loaded.shelves.iter().enumerate() {
-            let queued = if number == 0 { &queued } else { &nothing };
-            checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), queued).await?;
+        let mut queued = backlog::restated(&loaded.backlogs);
+        for shelf in &loaded.shelves {
+            queued.kept = shelf.kept();
+            checkpoint::restate(log, sequence, &shelf.outcomes(), shelf.ledgers(), &queued).await?;
+            queued = checkpoint::Queued::default();
         }
         checkpoint::complete(log, sequence, rows.to_vec()).await
     }

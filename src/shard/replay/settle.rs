@@ -4,6 +4,7 @@
 use crate::bridge::UnitEnd;
 use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
 use crate::shard::backlog::{Lane, Settlement};
+use crate::shard::keeping;
 use crate::shard::mesh::{Note, SettledUnit};
 use crate::shard::state::Shard;
 use futures_lite::future::or;
@@ -14,6 +15,7 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::error::AppendError;
 use storage::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome};
+use storage::format::kept::KeptRun;
 use storage::position::ShardId;
 
 /// Waits a moment for company, then makes what has gathered durable, however long that takes.
@@ -43,7 +45,9 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
 ) -> bool {
     let _telling = shard.telling.guard();
     let facts: Vec<Fact> = gathered.iter().flat_map(|settlement| &settlement.facts).copied().collect();
-    let is_durable = journal(shard, &lane.domain, &facts).await;
+    let times = keeping::times(shard, lane);
+    let kept = keeping::runs(gathered, times);
+    let is_durable = journal(shard, &lane.domain, &facts, &kept).await;
     if is_durable {
         for outcome in FINAL_OUTCOMES {
             let ended = facts.iter().filter(|fact| fact.outcome == outcome).count();
@@ -51,7 +55,7 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
                 lane.usage.end(end, ended as u64);
             }
         }
-        tell_keepers(shard, &lane.domain, gathered).await;
+        tell_keepers(shard, &lane.domain, gathered, times).await;
     }
     is_durable
 }
@@ -70,9 +74,14 @@ pub(in crate::shard) const fn end_of(outcome: Outcome) -> Option<UnitEnd> {
 }
 
 /// Returns whether the facts are durable: always, but at the very end of the process.
-async fn journal<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>, facts: &[Fact]) -> bool {
+async fn journal<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    domain: &Arc<str>,
+    facts: &[Fact],
+    kept: &[KeptRun],
+) -> bool {
     loop {
-        let result = match shard.journal.append_facts(facts).await {
+        let result = match shard.journal.append_settlement(facts, kept).await {
             Ok(ticket) => ticket.await,
             Err(error) => Err(error),
         };
@@ -87,7 +96,12 @@ async fn journal<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>, fact
     }
 }
 
-async fn tell_keepers<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>, gathered: &[Settlement]) {
+async fn tell_keepers<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    domain: &Arc<str>,
+    gathered: &[Settlement],
+    times: Option<(u32, u32)>,
+) {
     let mut by_keeper: BTreeMap<ShardId, Vec<SettledUnit>> = BTreeMap::new();
     for Settlement { place: (directory, entry), facts, .. } in gathered {
         let units = facts.iter().filter(|fact| fact.outcome.is_final()).map(|fact| SettledUnit {
@@ -95,6 +109,7 @@ async fn tell_keepers<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &Arc<str>,
             segment: entry.segment,
             unit: entry.unit_base + u32::from(fact.ordinal),
             outcome: fact.outcome,
+            kept: times.filter(|_| fact.outcome == Outcome::Delivered),
         });
         by_keeper.entry(ShardId(directory.0 % shard.shards)).or_default().extend(units);
     }

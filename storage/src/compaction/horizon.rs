@@ -1,7 +1,8 @@
 //! Whether a segment may go: a pure function of what is known about it (H3).
 //!
 //! Only settled units free a segment. A segment without units is not free as long as somebody's chunks in it
-//! are needed: of a message that is still arriving, or whose closing record lies elsewhere and is unsettled.
+//! are needed: of a message that is still arriving, or whose closing record lies elsewhere and is unsettled. Settled
+//! units keep it only where their copies are kept, for the time that the host says.
 
 /// What is known about a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,12 +17,14 @@ pub struct SegmentFacts {
     pub pins: u64,
     /// A rewrite copied messages out of it, and their owners may still look here.
     pub moving: bool,
+    /// Copies of delivered mail are kept in it.
+    pub kept: bool,
 }
 
 /// Whether the segment may be unlinked once its tally is durable.
 #[must_use]
 pub const fn may_unlink(facts: SegmentFacts) -> bool {
-    facts.sealed && facts.unsettled == 0 && facts.pins == 0 && !facts.moving
+    facts.sealed && facts.unsettled == 0 && facts.pins == 0 && !facts.moving && !facts.kept
 }
 
 #[cfg(test)]
@@ -42,11 +45,9 @@ mod tests {
             ("sealed, all settled while its copies are being made known", true, 0, 0, true, false),
         ];
         for (name, sealed, unsettled, pins, moving, expected) in rows {
-            assert_eq!(
-                may_unlink(SegmentFacts { sealed, ended: 0, unsettled, pins, moving }),
-                expected,
-                "{name}"
-            );
+            let facts = SegmentFacts { sealed, ended: 0, unsettled, pins, moving, kept: false };
+            assert_eq!(may_unlink(facts), expected, "{name}");
+            assert!(!may_unlink(SegmentFacts { kept: true, ..facts }), "{name}, with copies that are kept");
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod index_directory;
 pub mod index_entry;
 pub mod index_file;
 pub mod journal_entry;
+pub mod kept;
 pub mod message;
 pub mod segment_header;
 pub mod store_file;

@@ -9,6 +9,7 @@ use crate::error::AppendError;
 use crate::format::checkpoint::HeldUnit;
 use crate::format::frame::{FrameHeader, FrameKind, blank_header, frame_octets};
 use crate::format::journal_entry::{Authentication, Fact};
+use crate::format::kept::KeptRun;
 use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
 use crate::format::tally::Tally;
 use crate::frontier::IDLE;
@@ -138,11 +139,35 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// # Errors
     /// See [`AppendError`]. A fact stays true: try again.
     pub async fn append_facts(&self, facts: &[Fact]) -> Result<Ticket, AppendError> {
+        self.append_settlement(facts, &[]).await
+    }
+
+    /// The same with what is kept of the units that they are about: both are durable, or neither.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. A fact stays true: try again.
+    pub async fn append_settlement(&self, facts: &[Fact], kept: &[KeptRun]) -> Result<Ticket, AppendError> {
         let mut payload = Vec::new();
-        for fact in facts {
-            fact.encode(&mut payload);
-        }
+        facts.iter().for_each(|fact| fact.encode(&mut payload));
+        kept.iter().for_each(|run| run.encode(&mut payload));
         self.append_to_journal(FrameKind::Settlement, &payload).await
+    }
+
+    /// Appends what is kept to a journal; with a checkpoint's sequence where that restates it.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_kept(
+        &self,
+        sequence: Option<Stamp>,
+        kept: &[KeptRun],
+    ) -> Result<Ticket, AppendError> {
+        let mut payload = Vec::new();
+        kept.iter().for_each(|run| run.encode(&mut payload));
+        match sequence {
+            Some(sequence) => self.append_restated(FrameKind::Settlement, sequence, &payload).await,
+            None => self.append_to_journal(FrameKind::Settlement, &payload).await,
+        }
     }
 
     /// Appends what authentication said of messages to a journal; with a checkpoint's sequence where that restates it.

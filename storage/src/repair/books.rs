@@ -188,6 +188,8 @@ impl Books {
         self.queued.held = held.collect();
         let said = source.facts.authentications().iter().filter(|said| is_copied(said.stamp));
         self.queued.authentications = said.copied().collect();
+        // Of segments that are not copied nothing is there to keep, and a start passes over it.
+        self.queued.kept = source.facts.kept().to_vec();
     }
 
     fn note_stamps<D: Disk>(&mut self, source: &Directory<D>) {

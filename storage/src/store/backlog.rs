@@ -111,7 +111,8 @@ pub(super) fn restated(backlogs: &[Backlog]) -> checkpoint::Queued {
         since_s: *since_s,
     });
     let authentications = backlogs.iter().flat_map(|backlog| &backlog.authentications).copied();
-    let mut queued = checkpoint::Queued { held: held.collect(), authentications: authentications.collect() };
+    let (held, authentications) = (held.collect(), authentications.collect());
+    let mut queued = checkpoint::Queued { held, authentications, kept: Vec::new() };
     // A message in several domains is in the backlog of each.
     queued.authentications.sort_unstable();
     queued.authentications.dedup();

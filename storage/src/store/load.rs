@@ -221,6 +221,7 @@ impl<D: Disk> Context<'_, D> {
             }
             let shelf = &mut loaded.shelves[keeper];
             shelf.restore(shard, *segment, &found.index);
+            facts.kept_of(shard, *segment).iter().for_each(|run| shelf.keep(run));
             behind.leave(shelf, facts, (shard, *segment), &mut found.index);
             shelved.push((*segment, core::mem::take(&mut found.index.voids)));
             queue.take((shard, *segment), found.index, facts, shelf);

@@ -1,0 +1,97 @@
+//! Copies of what was delivered, kept for a while (`safety_net`, H41): for whom, until when, and when they are given up.
+//!
+//! Settled is settled: queue, counts and ledger know nothing of copies. They are records that stay where they lie: their segment is not
+//! unlinked before the time of the last of them is over ([`storage::shelf`]). The owner of a domain journals with the fact that a unit was
+//! delivered until when its record stays, so what was promised at a delivery holds over restarts and other configurations.
+//!
+//! Failure answers: while space is short copies go before any mail is refused for it, those first that would have gone first. Wall time
+//! decides when they go, so after a jump of it none goes for a day (H5), unless space is short.
+
+use super::backlog::{Lane, Settlement};
+use super::expiry_clock::{ExpiryClock, Synchronisation};
+use super::state::Shard;
+use crate::config::ExpiryClockTrust;
+use crate::limits::{COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE};
+use core::cell::RefCell;
+use core::time::Duration;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::format::journal_entry::Outcome;
+use storage::format::kept::KeptRun;
+
+/// What a shard remembers of the copies that it keeps.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    clock: RefCell<ExpiryClock>,
+}
+
+/// When units of a domain that end now were delivered, and until when their records stay, in seconds since 1970; `None`: they do not.
+pub(super) fn times<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) -> Option<(u32, u32)> {
+    let snapshot = shard.snapshot.borrow();
+    let net = snapshot.domain(&lane.domain).map_or(Duration::ZERO, |domain| domain.safety_net);
+    let net_s = u32::try_from(net.as_secs()).unwrap_or(u32::MAX);
+    let now_s = shard.wall_s();
+    (net_s > 0).then(|| (now_s, now_s.saturating_add(net_s)))
+}
+
+/// The delivered units of settlements as the journal has them.
+pub(super) fn runs(gathered: &[Settlement], times: Option<(u32, u32)>) -> Vec<KeptRun> {
+    let Some((delivered_s, until_s)) = times else { return Vec::new() };
+    let mut runs = Vec::new();
+    for Settlement { place: (shard, entry), facts, .. } in gathered {
+        for fact in facts.iter().filter(|fact| fact.outcome == Outcome::Delivered) {
+            let (shard, segment, first) = (*shard, entry.segment, entry.unit_base + u32::from(fact.ordinal));
+            let run = KeptRun { shard, segment, first, count: 1, delivered_s, until_s, replayed: false };
+            run.add_to(&mut runs);
+        }
+    }
+    runs
+}
+
+/// Lets go of what was kept for long enough, and of more while space is short.
+pub(super) async fn look<D: Disk, C: Clock>(shard: &Shard<D, C>) {
+    let (now, wall) = (shard.clock.now(), shard.clock.wall());
+    let (may_go, _) = shard.keeping.clock.borrow_mut().observe(
+        now,
+        wall,
+        Synchronisation::Unknown,
+        ExpiryClockTrust::Trusted,
+        Duration::ZERO,
+    );
+    if may_go && shard.shelf.borrow_mut().let_go(shard.wall_s()) {
+        shard.chores.notify_all();
+    }
+    if shard.shelf.borrow().keeps_copies() {
+        give_up(shard).await;
+    }
+}
+
+/// Gives up as many copies as space is short of.
+async fn give_up<D: Disk, C: Clock>(shard: &Shard<D, C>) {
+    let (min_free, segment) = {
+        let snapshot = shard.snapshot.borrow();
+        let storage = &snapshot.config.storage;
+        (storage.min_free_space_bytes, storage.segment_size_bytes)
+    };
+    let wanted = min_free.saturating_mul(COPIES_FREE_SPACE_MULTIPLE).max(segment * COPIES_FREE_SEGMENTS_MIN);
+    let free = shard.free_octets().await;
+    if free >= wanted {
+        return;
+    }
+    // Each shard its part, and one at least: it looks again soon.
+    let segments = (wanted - free).div_ceil(segment).div_ceil(shard.shards.into());
+    let (mut given_up, mut units) = (0_u32, 0);
+    for _ in 0..segments {
+        let Some(one) = shard.shelf.borrow_mut().give_up_oldest() else { break };
+        given_up += 1;
+        units += one.units;
+    }
+    tracing::warn!(
+        free,
+        wanted,
+        segments = given_up,
+        recipients = units,
+        "the disk is short of space: copies of delivered mail are given up"
+    );
+    shard.chores.notify_all();
+}
