@@ -199,6 +199,9 @@
 //!   or tally knows of it, only the unlink of the segment waits, and a rewrite takes along what is kept. Until when is journalled in the frame of the fact that
 //!   it was delivered, so it holds over restarts and other configurations; an older program leaves that out and unlinks. While space is short copies go
 //!   first, before mail is refused for it.
+//! - **What is replayed is mail of its own** (`operator::replay`): a record with a stamp and queue id of its own that names the original, since a settlement is for
+//!   ever and identity is the stamp (H10). Keepers tell what they have, the owner reads and appends it in the order of the originals, then journals that it did;
+//!   so the same command does it once, and a crash in between forgets 16 messages at most. Nothing proves its sender any more: refused, it is held.
 //! - **What an operator does is a fact like any other**: the queue changes first, so that no delivery picks the message up, the answer comes
 //!   when the fact is durable. Release is a fact that the format always had: an older program takes it up (H13). A message that is being
 //!   sent is left alone (409).
@@ -233,8 +236,8 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Reports of TLS (RFC 8460), fingerprints and copies kept; of the admin side
-//! TLS, several tokens and their roles, domains that are made through the API, metrics, replay, OpenAPI. Their
+//! Reports of TLS (RFC 8460), fingerprints, and copies kept behind a changed one; of the admin side
+//! TLS, several tokens and their roles, domains that are made through the API, metrics, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.
 

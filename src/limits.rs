@@ -425,6 +425,12 @@ pub const OPERATOR_STEP: usize = 64;
 pub const OPERATOR_FIND_STEP: usize = 512;
 /// Longest search for a queue id; longer: the request is answered 503.
 pub const OPERATOR_FIND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Kept records that one request looks for, or queues once more.
+pub const OPERATOR_COPIES_A_REQUEST: usize = 256;
+/// Of these, as many are on their way to the disk at a time: what a crash may have queued without a note that it did, and a repeated
+/// command queues twice. P4's bound.
+pub const OPERATOR_REPLAYS_OUTSTANDING: usize = 16;
+const _: () = assert!(OPERATOR_REPLAYS_OUTSTANDING as u64 <= OUTSTANDING_MAX as u64);
 /// Messages that one request does something to; a further request goes on behind them.
 pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
 /// DNS for the chain of seals that came with a message; longer: it goes without one of ours.

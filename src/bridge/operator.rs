@@ -83,6 +83,8 @@ pub struct DomainStatus {
     pub proxied: u64,
     /// Of the delivered ones those that another host took in the primary's place, since the start.
     pub redirected: u64,
+    /// Of the accepted ones those that were queued once more from kept copies, since the start.
+    pub replayed: u64,
     /// Through what primaries took units since the process began.
     pub transports: Transports,
     /// Messages that are queued or held.
@@ -342,6 +344,76 @@ pub struct Done {
     pub more: Option<Cursor>,
 }
 
+/// Delivered mail of a domain whose records are kept.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Delivered {
+    /// The domain.
+    pub domain: Arc<str>,
+    /// Delivered then or later, in seconds since 1970.
+    pub since_s: u32,
+    /// Delivered before that, in seconds since 1970.
+    pub until_s: u32,
+    /// For this mailbox only.
+    pub recipient: Option<String>,
+    /// Also what was queued so itself. Else each message is queued once more one time.
+    pub again: bool,
+    /// Behind this message in the order of all.
+    pub after: u64,
+}
+
+/// A kept record, and its recipients that were delivered: plain numbers, which only shards understand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copy {
+    /// Its place in the order of all messages.
+    pub stamp: u64,
+    /// Its directory.
+    pub directory: u16,
+    /// Its segment.
+    pub segment: u32,
+    /// The octet in the segment at which it begins.
+    pub offset: u64,
+    /// Octets of the record.
+    pub record_octets: u32,
+    /// Octets of the message.
+    pub size: u64,
+    /// The number of its first unit in the segment.
+    pub unit_base: u32,
+    /// The recipients.
+    pub ordinals: Vec<u16>,
+    /// When they were delivered, in seconds since 1970.
+    pub delivered_s: u32,
+    /// Until when it is kept, in seconds since 1970.
+    pub until_s: u32,
+}
+
+/// A page of one shard's kept records.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Copies {
+    /// In order.
+    pub copies: Vec<Copy>,
+    /// There may be more behind this message; up to it the page is complete.
+    pub more: Option<u64>,
+    /// Records that cannot be read.
+    pub unreadable: u64,
+    /// The first second that the shard has copies of.
+    pub kept_since_s: Option<u32>,
+}
+
+/// What was queued once more, durably.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Replayed {
+    /// Messages.
+    pub messages: u64,
+    /// Units.
+    pub units: u64,
+    /// Octets of the messages.
+    pub octets: u64,
+    /// Copies that went meanwhile, or cannot be read.
+    pub gone: u64,
+    /// Why it ended before all were.
+    pub refused: Option<String>,
+}
+
 /// A part of a message that is exported. A stream that ends without its end was cut off.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExportPart {
@@ -358,6 +430,8 @@ pub enum ExportPart {
 pub enum Request {
     /// Does something to messages.
     Act(Action, Selection, Sender<Done>),
+    /// What is kept of a domain's delivered mail.
+    Copies(Delivered, Sender<Copies>),
     /// The domains of these that the shard owns.
     Domains(Vec<Arc<str>>, Sender<Vec<DomainStatus>>),
     /// The message with a queue id that is queued or held in a domain, as it came, our trace field in front of it. The channel
@@ -369,6 +443,8 @@ pub enum Request {
     List(Filter, Sender<Page>),
     /// What holds for a domain has changed ([`Orders`](crate::bridge::Orders)), and whether its mail goes elsewhere for it: its lane looks.
     Ordered(Arc<str>, bool, Sender<()>),
+    /// These copies of the domain's mail are queued once more, in this order. Told: none where another shard owns it.
+    Replay(Arc<str>, Vec<Copy>, Sender<Option<Replayed>>),
     /// The message with a queue id, in each domain that the shard owns.
     Show(String, Sender<Vec<MessageDetail>>),
     /// The shard itself.

@@ -41,6 +41,8 @@ pub struct DomainUsage {
     pub orders: Orders,
     /// Units that another host took in the primaries' place, since the start of the process; they are delivered, too.
     redirected: AtomicU64,
+    /// Units that were queued once more from what was kept, since the start of the process; they are accepted, too.
+    replayed: AtomicU64,
     all: Arc<AllUsage>,
 }
 
@@ -204,6 +206,17 @@ impl DomainUsage {
     #[must_use]
     pub fn redirected(&self) -> u64 {
         self.redirected.load(Ordering::Relaxed)
+    }
+
+    /// Units are queued once more.
+    pub fn note_replayed(&self, units: u64) {
+        self.replayed.fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Units that were, since the start of the process.
+    #[must_use]
+    pub fn replayed(&self) -> u64 {
+        self.replayed.load(Ordering::Relaxed)
     }
 
     /// A primary took units through this.

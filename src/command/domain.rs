@@ -36,7 +36,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }
@@ -187,6 +187,7 @@ fn shown(domain: &Value) -> String {
         "damaged",
         "proxied",
         "redirected",
+        "replayed",
     ] {
         rows.push((name.to_owned(), text(&status[name])));
     }

@@ -1,9 +1,12 @@
 //! `stratamx queue`: what waits, and what an operator does to it.
 
+mod replay;
+
 use super::Exit;
 use super::client::{Client, Remote, age, escaped, fail, print, print_json, size, table};
 use super::domain::{orderer, orders};
 use clap::{ArgGroup, Args, Subcommand};
+use replay::Replay;
 use rustix::fs::{Mode, OFlags, open};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -58,6 +61,8 @@ pub enum Queue {
     Delete(Selection),
     /// Send a domain's mail to other hosts from now on, once the first of them has taken a test message
     Redirect(Redirect),
+    /// Queue once more what was delivered and is kept (safety_net): for a mail server that lost it
+    Replay(Replay),
     /// Write one message out as it came
     Export {
         /// The queue id
@@ -133,6 +138,7 @@ pub fn run(remote: Remote, queue: Queue) -> Exit {
         Queue::Discard(which) => act(&client, "discard", &which),
         Queue::Delete(which) => act(&client, "delete", &which),
         Queue::Redirect(order) => redirect(&client, &order),
+        Queue::Replay(wanted) => replay::run(&client, &wanted),
         Queue::Export { id, output } => export(&client, &id, output),
     };
     done.unwrap_or_else(|error| fail(&error))

@@ -392,6 +392,7 @@ fn extensions<'a>(
         },
         tls: None,
         notice: None,
+        replay_of: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod link;
 mod manner;
 mod many;
 mod naming;
+mod net;
 mod node;
 mod notices;
 mod operator;

@@ -21,11 +21,13 @@
 //! | `GET /api/v1/queue/ID/export` | the message itself |
 //! | `POST /api/v1/queue/ID/ACTION` | `bounce`, `hold`, `release`, `discard`, `delete` |
 //! | `POST /api/v1/queue/ACTION` | the same to those of a domain and state; or `flush`, `thaw` |
+//! | `POST /api/v1/queue/replay` | delivered mail whose copies are kept is queued once more, or would be |
 
 mod domains;
 mod orders;
 mod problem;
 mod queue;
+mod replay;
 mod serve;
 mod status;
 pub mod token;
@@ -119,6 +121,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/domains/{name}/redirect", post(orders::redirect))
         .route("/api/v1/domains/{name}/direct", post(orders::direct))
         .route("/api/v1/queue", get(queue::list))
+        .route("/api/v1/queue/replay", post(replay::replay))
         .route("/api/v1/queue/{name}", get(queue::show).post(queue::act_on_many))
         .route("/api/v1/queue/{id}/export", get(queue::export))
         .route("/api/v1/queue/{id}/{action}", post(queue::act_on_one));

@@ -254,7 +254,7 @@ pub(super) async fn act_on_many(
 }
 
 /// A name that was mistyped is not a domain with nothing to do.
-fn known(api: &Api, domain: &str) -> Result<(), Problem> {
+pub(super) fn known(api: &Api, domain: &str) -> Result<(), Problem> {
     let snapshot = api.current.get();
     let has_mail = || snapshot.usage.known(domain).is_some_and(|usage| usage.messages() > 0);
     let is_known = snapshot.domain(domain).is_some() || has_mail();
@@ -294,7 +294,7 @@ fn state_of(word: &str) -> Result<MessageState, Problem> {
     state.ok_or_else(|| Problem::bad_request("state is one of queued, deferred, held, in-flight"))
 }
 
-fn domain_of(name: &str) -> Result<Arc<str>, Problem> {
+pub(super) fn domain_of(name: &str) -> Result<Arc<str>, Problem> {
     let domain = canonical_domain(name).map(|domain| Arc::from(&*domain));
     domain.ok_or_else(|| Problem::bad_request("this is not the name of a domain"))
 }

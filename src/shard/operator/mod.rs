@@ -8,8 +8,10 @@
 //! facts are durable; a crash before that leaves each message as it was, or as it was asked for.
 
 mod act;
+mod copies;
 mod export;
 mod find;
+mod replay;
 mod view;
 
 use super::link::{Dialer, Spawn};
@@ -87,6 +89,7 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
                 let _ = answer.try_send(done);
             }
         }
+        Request::Copies(wanted, answer) => drop(answer.try_send(copies::run(shard, &wanted).await)),
         Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
         Request::Export(..) | Request::Show(..) | Request::Try(..) => unreachable!("taken by the caller"),
         Request::Flush(domain, answer) => {
@@ -99,6 +102,10 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
                 shard.lanes.ordered(&domain, is_rerouted);
             }
             let _ = answer.try_send(());
+        }
+        Request::Replay(domain, all, answer) => {
+            let done = if owns(shard, &domain) { Some(replay::run(shard, &domain, all).await) } else { None };
+            let _ = answer.try_send(done);
         }
         Request::Status(answer) => drop(answer.try_send(status(shard).await)),
         Request::Thaw(domain, answer) => {

@@ -6,7 +6,7 @@
 
 use super::journal_entry::Outcome;
 use super::{Reader, Writer};
-use crate::position::Stamp;
+use crate::position::{QueueId, Stamp};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 
@@ -56,6 +56,8 @@ pub struct Extensions<'a> {
     pub tls: Option<TlsFacts>,
     /// It is a notice about these units.
     pub notice: Option<NoticeOf<'a>>,
+    /// It was queued once more from the kept record of this message.
+    pub replay_of: Option<QueueId>,
 }
 
 /// The units that a notice is about. It is durable before they are settled: a start that finds it and finds them open
@@ -129,6 +131,7 @@ impl Extensions<'_> {
         transfer: Transfer::Data,
         tls: None,
         notice: None,
+        replay_of: None,
     };
 
     /// The same, with memory of its own.
@@ -146,6 +149,7 @@ impl Extensions<'_> {
             transfer: self.transfer,
             tls: self.tls,
             notice: self.notice.as_ref().map(NoticeOf::detached),
+            replay_of: self.replay_of,
         }
     }
 }
@@ -200,6 +204,7 @@ const TAG_ORCPT: u16 = 11;
 const TAG_BDAT: u16 = 12;
 const TAG_TLS: u16 = 13;
 const TAG_NOTICE: u16 = 14;
+const TAG_REPLAY_OF: u16 = 15;
 
 const HEADER_8BIT: u8 = 2;
 const LINE_END_ADDED: u8 = 2;
@@ -252,6 +257,9 @@ pub(super) fn encode(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
     }
     if let Some(notice) = &extensions.notice {
         put(TAG_NOTICE, &notice.encode());
+    }
+    if let Some(original) = extensions.replay_of {
+        put(TAG_REPLAY_OF, &original.0.to_le_bytes());
     }
 }
 
@@ -319,6 +327,7 @@ impl<'a> Decoded<'a> {
                 self.extensions.tls = Some(TlsFacts { version, cipher_suite });
             }
             TAG_NOTICE => self.extensions.notice = Some(NoticeOf::decode(value)?),
+            TAG_REPLAY_OF => self.extensions.replay_of = Some(QueueId(Reader::new(value).u64()?)),
             _ => {}
         }
         Some(())

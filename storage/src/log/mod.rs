@@ -217,6 +217,14 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.state.borrow().active.as_ref().map(|active| active.header.segment)
     }
 
+    /// The entries of a domain in `segment`, those among them that are not durable yet; `None` unless that is being written.
+    #[must_use]
+    pub fn active_entries(&self, segment: SegmentId, domain: &str) -> Option<Vec<IndexEntry>> {
+        let state = self.state.borrow();
+        let is_active = state.active.as_ref().is_some_and(|active| active.header.segment == segment);
+        is_active.then(|| state.contents.of_domain(domain))
+    }
+
     /// Takes what gathered, makes it durable, rolls when asked to. See [`Progress`].
     pub async fn commit(&self) -> Progress {
         loop {

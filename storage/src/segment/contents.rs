@@ -86,6 +86,12 @@ impl Contents {
         }
     }
 
+    /// The entries of a domain, in the order of their stamps.
+    #[must_use]
+    pub fn of_domain(&self, domain: &str) -> Vec<IndexEntry> {
+        self.ordinals.get(domain).map_or_else(Vec::new, |place| self.index.domains[*place].1.clone())
+    }
+
     /// Notes a void record.
     pub fn add_void(&mut self, void: Void) {
         self.index.voids.push(void);

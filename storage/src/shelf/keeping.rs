@@ -106,18 +106,11 @@ fn find(runs: &[KeptRun], unit: u32) -> Option<&KeptRun> {
 }
 
 impl KeptUnits {
-    /// When the unit was delivered, in seconds since 1970, and whether it was queued once more since; `None`: it is not kept.
+    /// The run that the unit is in, and whether it was queued once more since; `None`: it is not kept.
     #[must_use]
-    pub fn delivered(&self, unit: u32) -> Option<(u32, bool)> {
-        let run = find(&self.runs, unit)?;
-        Some((run.delivered_s, find(&self.replayed, unit).is_some()))
-    }
-
-    /// The first and the last second in which any was delivered.
-    #[must_use]
-    pub fn period(&self) -> Option<(u32, u32)> {
-        let times = || self.runs.iter().map(|run| run.delivered_s);
-        Some((times().min()?, times().max()?))
+    pub fn of(&self, unit: u32) -> Option<KeptRun> {
+        let replayed = find(&self.replayed, unit).is_some();
+        Some(KeptRun { replayed, ..*find(&self.runs, unit)? })
     }
 }
 
@@ -139,6 +132,10 @@ impl Shelf {
     /// These units were delivered, and stay; or they were queued once more. Before [`Shelf::settle`] says how they ended: the chunks of
     /// their messages stay with them.
     pub fn keep(&mut self, run: &KeptRun) {
+        if run.replayed && !self.holdings.contains_key(&(run.shard, run.segment)) {
+            // It went meanwhile.
+            return;
+        }
         let holding = self.holdings.entry((run.shard, run.segment)).or_default();
         holding.kept.add(*run);
         for (to, part) in holding.elsewhere(run) {
@@ -342,9 +339,9 @@ mod tests {
         }
         shelf.keep(&KeptRun { replayed: true, ..run(CLOSE, 2, 2, 300) });
         let units = shelf.kept_units(SHARD, CLOSE);
-        let replayed: Vec<bool> = (0..8).map(|unit| units.delivered(unit).expect("kept").1).collect();
+        let replayed: Vec<bool> = (0..8).map(|unit| units.of(unit).expect("kept").replayed).collect();
         assert_eq!(replayed, [false, false, true, true, false, false, false, false]);
-        assert_eq!((units.delivered(8), units.period()), (None, Some((100, 100))));
+        assert_eq!(units.of(8), None);
         assert_eq!(shelf.kept().iter().map(|run| run.count).sum::<u32>(), 8 + 2);
     }
 }

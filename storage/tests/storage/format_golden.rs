@@ -119,6 +119,7 @@ fn extensions() -> Extensions<'static> {
         transfer: Transfer::Bdat { line_end_added: true },
         tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
         notice: None,
+        replay_of: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! that none of it costs mail anything.
 
 mod orders;
+mod replay;
 
 use super::harness::client::Client;
 use super::harness::*;

@@ -112,6 +112,7 @@ mod tests {
             transfer: Transfer::Bdat { line_end_added: true },
             tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
             notice: None,
+            replay_of: None,
         };
         let words = message(&extensions).join("; ");
         assert_eq!(

@@ -1,0 +1,163 @@
+//! A rescue system says 250 to everything: what was delivered there and is kept goes to the right primary once more.
+
+use super::node::{self, Plan};
+use super::primary::{Primary, primary_of};
+use super::{DISK_OCTETS, SimShard, SimSpawn, converse, greeted};
+use crate::bridge::operator::{Copies, Delivered, DomainStatus, Replayed, Request, Shards, channels};
+use crate::config::WhenUp;
+use crate::shard::link::Spawn;
+use crate::shard::operator;
+use core::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::sim::{Executor, SimClock, SimDisk};
+
+const DOMAIN: &str = "example.test";
+const MESSAGES: usize = 300;
+/// One of them is larger than a record may be.
+const LARGE: usize = 17;
+const SECOND: Duration = Duration::from_secs(1);
+const NET: Duration = Duration::from_secs(3_600);
+
+struct Node {
+    shard: Rc<SimShard>,
+    shards: Shards,
+    primary: Primary,
+    clock: SimClock,
+    spawn: SimSpawn,
+}
+
+impl Node {
+    async fn bring(&self, count: usize) {
+        let mut ours = greeted(Rc::clone(&self.shard), &self.spawn).await;
+        for number in 0..count {
+            let envelope = format!(
+                "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@{DOMAIN}>\r\nRCPT TO:<c@{DOMAIN}>\r\nDATA\r\n"
+            );
+            converse(&mut ours, envelope.as_bytes(), "354 ").await;
+            let body = ("x".repeat(60) + "\r\n").repeat(if number == LARGE { 9_000 } else { 20 });
+            let data = format!("Subject: {number}\r\n\r\n..dots\r\n{body}.\r\n");
+            assert!(converse(&mut ours, data.as_bytes(), "250 2.0.0 Ok").await);
+        }
+    }
+
+    async fn status(&self) -> DomainStatus {
+        let names: Vec<Arc<str>> = vec![DOMAIN.into()];
+        let answer = self.shards.ask(|answer| Request::Domains(names.clone(), answer)).await;
+        answer.expect("it answers").remove(0).remove(0)
+    }
+
+    async fn delivered(&self, units: usize) {
+        for _ in 0..600 {
+            if self.status().await.delivered == units as u64 {
+                return;
+            }
+            self.clock.sleep(SECOND).await;
+        }
+        panic!("{:?}", self.status().await);
+    }
+
+    async fn copies(&self, again: bool, after: u64) -> Copies {
+        let wanted = Delivered {
+            domain: DOMAIN.into(),
+            since_s: 0,
+            until_s: u32::MAX,
+            recipient: Some(format!("B@{DOMAIN}")),
+            again,
+            after,
+        };
+        self.shards.ask(|answer| Request::Copies(wanted.clone(), answer)).await.expect("it answers").remove(0)
+    }
+
+    /// Page by page, as the API does.
+    async fn replay(&self) -> Replayed {
+        let mut sum = Replayed::default();
+        let mut after = 0;
+        loop {
+            let page = self.copies(false, after).await;
+            let ask = |answer| Request::Replay(DOMAIN.into(), page.copies.clone(), answer);
+            let done = self.shards.ask(ask).await.expect("it answers").remove(0).expect("it owns the domain");
+            assert_eq!((done.gone, &done.refused, page.unreadable), (0, &None, 0));
+            sum.messages += done.messages;
+            sum.units += done.units;
+            let Some(more) = page.more else { return sum };
+            after = more;
+        }
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        self.primary.taken.borrow().iter().map(|taken| taken.subject.clone()).collect()
+    }
+}
+
+/// One life, and what the disk has behind it.
+fn live(disk: &SimDisk, seed: u64, min_free: u64, story: impl AsyncFn(&Node) + 'static) -> SimDisk {
+    let clock = SimClock::default();
+    let mut executor = Executor::new(seed, clock.clone());
+    let spawn = SimSpawn(executor.spawner());
+    let primary = primary_of(&clock, &spawn, true);
+    let mut plan = Plan { segment_octets: 768 << 10, journal_octets: 64 << 10, ..Plan::one_connection() };
+    plan.config.storage.min_free_space_bytes = min_free;
+    plan.config.domains[0].safety_net = NET;
+    plan.config.domains[0].when_up = WhenUp::Relay;
+    let of_life = disk.clone();
+    let played = executor.run(u64::MAX, async move {
+        let shard = node::start(of_life, clock.clone(), &spawn, &primary, plan).await.remove(0);
+        let (shards, mut asked) = channels(1);
+        let requests = asked.pop().expect("one a shard");
+        spawn.spawn(operator::run(Rc::clone(&shard), requests, primary.clone(), spawn.clone()));
+        story(&Node { shard, shards, primary, clock, spawn }).await;
+    });
+    played.expect("the story ends");
+    drop(executor);
+    disk.crash()
+}
+
+#[test]
+fn h41_what_a_rescue_system_took_goes_to_the_right_primary_once_more() {
+    let disk = SimDisk::new(1, DISK_OCTETS);
+    let disk = live(&disk, 1, 0, async |node| {
+        node.bring(MESSAGES).await;
+        node.delivered(2 * MESSAGES).await;
+        node.clock.sleep(10 * SECOND).await;
+        assert!(node.shard.shelf.borrow().keeps_copies(), "segments are sealed, and all in them is settled");
+    });
+    let disk = live(&disk, 2, 0, async |node| {
+        assert_eq!(node.status().await.backlog, 0, "settled is settled");
+        assert_eq!(node.replay().await.messages, MESSAGES as u64);
+        node.delivered(3 * MESSAGES).await;
+        let expected: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+        assert_eq!(node.subjects(), expected, "all of it, in its order");
+        assert!(node.primary.taken.borrow().iter().all(|taken| taken.recipients == ["b@example.test"]));
+        let status = node.status().await;
+        assert_eq!((status.accepted, status.replayed), (3 * MESSAGES as u64, MESSAGES as u64));
+        assert_eq!(node.replay().await.messages, 0, "the same command does it once");
+    });
+    live(&disk, 3, 0, async |node| {
+        assert_eq!(node.replay().await.messages, 0, "also behind a crash");
+        let again = node.copies(true, 0).await;
+        assert!(!again.copies.is_empty(), "what was queued once more is kept, too");
+        node.clock.sleep(NET + 10 * SECOND).await;
+        assert_eq!(node.copies(true, 0).await, Copies::default(), "their time is over");
+        assert!(node.shard.shelf.borrow().len() <= 1, "and their segments are gone");
+    });
+}
+
+#[test]
+fn copies_are_given_up_before_mail_is_refused() {
+    let disk = SimDisk::new(1, DISK_OCTETS);
+    let disk = live(&disk, 1, 0, async |node| {
+        node.bring(MESSAGES).await;
+        node.delivered(2 * MESSAGES).await;
+    });
+    // Less is free than twice this, and more than once.
+    live(&disk, 2, DISK_OCTETS * 3 / 4, async |node| {
+        assert!(node.shard.shelf.borrow().keeps_copies());
+        node.clock.sleep(300 * SECOND).await;
+        assert!(!node.shard.shelf.borrow().keeps_copies());
+        assert!(node.shard.shelf.borrow().len() <= 1, "their segments are gone");
+        node.bring(1).await;
+        node.delivered(2 * MESSAGES + 2).await;
+    });
+}
