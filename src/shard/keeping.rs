@@ -8,22 +8,15 @@
 //! decides when they go, so after a jump of it none goes for a day (H5), unless space is short.
 
 use super::backlog::{Lane, Settlement};
-use super::expiry_clock::{ExpiryClock, Synchronisation};
+use super::expiry_clock::Synchronisation;
 use super::state::Shard;
 use crate::config::ExpiryClockTrust;
 use crate::limits::{COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE};
-use core::cell::RefCell;
 use core::time::Duration;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::format::journal_entry::Outcome;
 use storage::format::kept::KeptRun;
-
-/// What a shard remembers of the copies that it keeps.
-#[derive(Debug, Default)]
-pub(super) struct Keeping {
-    clock: RefCell<ExpiryClock>,
-}
 
 /// When units of a domain that end now were delivered, and until when their records stay, in seconds since 1970; `None`: they do not.
 pub(super) fn times<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) -> Option<(u32, u32)> {
@@ -51,7 +44,7 @@ pub(super) fn runs(gathered: &[Settlement], times: Option<(u32, u32)>) -> Vec<Ke
 /// Lets go of what was kept for long enough, and of more while space is short.
 pub(super) async fn look<D: Disk, C: Clock>(shard: &Shard<D, C>) {
     let (now, wall) = (shard.clock.now(), shard.clock.wall());
-    let (may_go, _) = shard.keeping.clock.borrow_mut().observe(
+    let (may_go, _) = shard.copies_clock.borrow_mut().observe(
         now,
         wall,
         Synchronisation::Unknown,

@@ -17,7 +17,6 @@ use super::epoch::Epochs;
 pub use super::expiry_clock::Synchronisation;
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
-use super::keeping::Keeping;
 use super::link::{Dialer, Link, Spawn};
 use super::mesh::{self, Mesh};
 use super::places::Places;
@@ -243,7 +242,7 @@ impl<D: Disk, C: Clock> Ready<D, C> {
             mesh: parts.mesh,
             lookup: common.lookup,
             verdicts: Verdicts::default(),
-            keeping: Keeping::default(),
+            copies_clock: RefCell::default(),
             chores: Notify::default(),
             lanes,
             hosts: Hosts::default(),

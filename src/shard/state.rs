@@ -8,7 +8,6 @@ use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
-use super::keeping::Keeping;
 use super::mesh::{Late, Mesh, Note, SettledUnit};
 use super::places::Places;
 use super::receiving::Receiving;
@@ -73,8 +72,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) lookup: Lookup,
     /// What authentication says of its messages.
     pub(super) verdicts: Verdicts,
-    /// Copies of delivered mail.
-    pub(super) keeping: Keeping,
+    /// Whether copies of delivered mail may go (H5).
+    pub(super) copies_clock: RefCell<ExpiryClock>,
     /// A segment may have become free.
     pub(super) chores: Notify,
     /// What its domains have queued.
