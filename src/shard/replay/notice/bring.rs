@@ -232,6 +232,16 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let about = job.notice.as_ref().and_then(|(about, _)| snapshot.domain(about));
         let smarthost = about.map_or(&config.delivery.smarthost, |about| &about.smarthost);
         let there = |hosts, of| Destination::Hosts(Target { hosts, of });
+        if snapshot.domain(&domain).is_some() {
+            // What an operator has ordered about a domain of ours holds for this mail, too.
+            let standing = snapshot.usage_of(&domain).orders.get();
+            if standing.held_for(self.shard.wall_s().into()).is_some() {
+                return Destination::Later("the domain is held for maintenance".to_owned());
+            }
+            if let Some(redirect) = &standing.redirect {
+                return there(redirect.to.clone(), Of::Protected(domain.into_owned()));
+            }
+        }
         let of = match (snapshot.domain(&domain).map(|protected| &protected.primaries), smarthost) {
             // It is ours to hand over, as any mail for that domain.
             (Some(Primaries::Hosts(hosts)), _) => {
