@@ -69,6 +69,8 @@ ONE_CONNECTION = "relay_destination_concurrency_limit = 1\nrelay_destination_con
 
 def main():
     options = arguments()
+    # What ends this, ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("drain.py: ended"))
     rounds = []
     with tempfile.TemporaryDirectory(dir=options.directory, prefix="drain-") as directory:
         os.chmod(directory, 0o755)
