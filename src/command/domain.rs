@@ -46,6 +46,14 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     TimeZone::UTC.to_timestamp(civil).map_err(|error| error.to_string())
 }
 
+/// An instant, or how long ago it was: `2h`.
+pub(super) fn instant_or_age(text: &str) -> Result<Timestamp, String> {
+    match parse_duration(text) {
+        Ok(age) => Timestamp::now().checked_sub(age).map_err(|error| error.to_string()),
+        Err(_) => instant(text).map_err(|error| format!("{error}, nor how long ago, as 2h")),
+    }
+}
+
 /// Who orders something: what he says, else his name on this machine.
 pub(super) fn orderer(by: Option<&str>) -> String {
     let on_machine = || ["LOGNAME", "USER"].iter().find_map(|name| std::env::var(name).ok());

@@ -2,7 +2,7 @@
 
 use super::super::Exit;
 use super::super::client::{Client, print, size};
-use super::super::domain::instant;
+use super::super::domain::instant_or_age;
 use super::moment;
 use clap::Args;
 use jiff::Timestamp;
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 pub struct Replay {
     /// The domain
     domain: String,
-    /// Delivered at this instant or later, as 2026-11-23T06:00
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// Delivered at this instant or later, as 2026-11-23T06:00, or 2h: so long ago
+    #[arg(long, value_name = "TIME", value_parser = instant_or_age)]
     since: Timestamp,
-    /// Delivered before this instant; else until now
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// Delivered before this instant, or so long ago; else until now
+    #[arg(long, value_name = "TIME", value_parser = instant_or_age)]
     until: Option<Timestamp>,
     /// For this recipient only
     #[arg(long, value_name = "ADDRESS")]
