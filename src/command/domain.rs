@@ -231,3 +231,19 @@ fn text(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_utc_or_so_long_ago() {
+        let noon = instant_or_age("2026-11-23T12:00").expect("an instant");
+        assert_eq!(noon, instant_or_age("2026-11-23T13:00+01:00").expect("the same"));
+        let ago = Timestamp::now().as_second() - instant_or_age("2h").expect("an age").as_second();
+        assert!((7_200..7_260).contains(&ago), "{ago}");
+        for wrong in ["soon", "2026-13-01T00:00", "-2h", ""] {
+            assert!(instant_or_age(wrong).expect_err(wrong).contains("as 2h"), "{wrong}");
+        }
+    }
+}
