@@ -4,9 +4,11 @@
 //! channel makes the asking task wait, not its core. A [`Snapshot`] of the configuration is built once,
 //! shared by all and replaced as a whole.
 
+mod acquaintance;
 mod authentication;
 mod certificates;
 mod client_tls;
+mod fingerprint;
 pub mod operator;
 mod orders;
 mod owing;
@@ -18,6 +20,7 @@ mod usage;
 use crate::config::{ArcSeal, Config, Domain};
 use crate::limits::LOOKUP_QUEUE;
 use crate::smtp::server::ServerProfile;
+pub use acquaintance::{Acquaintance, Change, Known as KnownHost, Meeting, Memory, Stranger};
 use async_channel::{Receiver, Sender};
 pub use authentication::{
     Authenticated, AuthenticationQuestion, Authenticator, BodyHashes, MessageQuestion, SealKey, SealQuestion,
@@ -26,8 +29,9 @@ pub use authentication::{
 pub use certificates::{Certificates, server_config};
 #[cfg(test)]
 pub(crate) use client_tls::authority;
-pub use client_tls::{ClientTls, Observed, Published, TlsaRecord};
+pub use client_tls::{ClientTls, Observed, Published, TlsaRecord, key_digest};
 use core::net::{IpAddr, SocketAddr};
+pub use fingerprint::{Answer, Fingerprint, Session};
 pub use orders::{Maintenance, Orders, Redirect, Standing};
 pub use owing::Owing;
 pub use passage::Passage;

@@ -29,7 +29,7 @@
 //! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
 //! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of files, which looks at
-//!   certificates and lists of recipients and keeps what primaries said about them, and the admin thread ([`control::admin`]). Tokio current-thread runtimes; of
+//!   certificates and lists of recipients and keeps what primaries said about them and who they are, and the admin thread ([`control::admin`]). Tokio current-thread runtimes; of
 //!   mail they see header sections, after the 250, and what an operator exports.
 //! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
 //! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
@@ -39,7 +39,7 @@
 //! Stamps, floors, connection counts and rates, certificates, what each domain has stored (`bridge::usage`), and the keys
 //! of mail at rest; everything else is told by notes. Usage and keys have a lock each, taken when a domain is new or a
 //! segment is opened, never for a message; certificates one that a handshake reads; recipients of a domain one that RCPT and
-//! a handed-over message take for a look; addresses of senders 64, of which a connection takes one twice and MAIL one once.
+//! a handed-over message take for a look; who the primary is one a session with it; addresses of senders 64, of which a connection takes one twice and MAIL one once.
 //! - A *stamp* orders messages over all shards and restarts. It is taken when the record enters a commit batch
 //!   (H19), below a ceiling that is persisted ahead of use (H1).
 //! - A shard publishes its *floor* before it takes a stamp. The owner of a domain reads the lowest floor, then
@@ -168,6 +168,17 @@
 //!   the primary, and none in use tells mailboxes apart by it; mail goes on as it was typed.
 //! - **Files are looked at by a thread of their own**: a list of a million lines takes a while, a file system may stall, and no question
 //!   about names waits for either.
+//! - **Who a primary is, is learned while it is up, and looked at before anything is offered** ([`bridge::Acquaintance`], `bridge::fingerprint`, H41). One strong sign is another machine: other
+//!   software, or it takes a recipient that cannot exist and used to refuse him. Of the weak ones (name, keywords, key, a banner that hides its software)
+//!   it takes two: each alone is ordinary life, and a warning that comes with each renewed certificate is read by nobody. Values of SIZE and LIMITS are settings. A farm is a
+//!   bounded set; a new machine of it is one while the last session is not older than an hour, since an outage in which no mail came is not seen.
+//!   What stands in for a primary by a redirect is not met, and what is known belongs to the primaries as the configuration names them.
+//! - **A stranger is met with canaries and copies, and never frozen for being one**: most are new servers of the same people. Until he is known nothing is carried
+//!   through to him (of that there would be no copy), and recipients are neither learned nor asked. Copies are kept for a day from his coming also when he has
+//!   proven himself: a rescue system may know the recipients. When he becomes known without proof, whoever was not met since is forgotten: the same
+//!   rescue system would be no stranger the next time.
+//! - **Fingerprints are a file that a start can do without**: damaged they are none, and nobody is a stranger until somebody is known. What is not yet written down
+//!   when the power fails is found again: a stranger is never learned, so behind the restart he is one.
 //! - **An outage ends when everything due was handed over**, not when a connection is made: before that a primary is neither asked
 //!   about recipients nor learned from (H22, H26). After it it has to accept somebody, postmaster at least, before a refusal counts.
 //! - **After an outage a refusal is evidence first** (`shard::backlog::guard`): its unit is parked, not held, so that a server whose mailboxes come
@@ -195,7 +206,7 @@
 //!   facts count when they are durable. Backlog is what is neither ended nor held, so a row always balances.
 //! - **A queue id is found by a walk**, over the headers of what waits in the directory that it names: a map would cost memory a message, for a
 //!   question that is asked by hand.
-//! - **Copies are records that stay** ([`shard`], `keeping`): a domain's `safety_net` keeps what was delivered for a time. Settled is settled: no queue, count
+//! - **Copies are records that stay** ([`shard`], `keeping`): a domain's `safety_net`, or a primary that is another, keeps what was delivered for a time. Settled is settled: no queue, count
 //!   or tally knows of it, only the unlink of the segment waits, and a rewrite takes along what is kept. Until when is journalled in the frame of the fact that
 //!   it was delivered, so it holds over restarts and other configurations; an older program leaves that out and unlinks. While space is short copies go
 //!   first, before mail is refused for it.
@@ -236,7 +247,7 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Reports of TLS (RFC 8460), fingerprints, and copies kept behind a changed one; of the admin side
+//! Reports of TLS (RFC 8460); of the admin side
 //! TLS, several tokens and their roles, domains that are made through the API, metrics, OpenAPI. Their
 //! configuration keys are refused with a message that says so, their commands are not there.
 //! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.

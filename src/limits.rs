@@ -169,6 +169,28 @@ pub const DEFERRAL_PATIENCE: Duration = Duration::from_secs(600);
 pub const DEFERRAL_GAP: Duration = Duration::from_secs(30);
 /// How long he is remembered.
 pub const DEFERRAL_AGE: Duration = Duration::from_secs(86_400);
+/// Hosts whose fingerprints are remembered of a domain: the machines of a farm, some 500 octets each. Beyond: whoever was not met for longest
+/// is forgotten.
+pub const FINGERPRINTS_A_DOMAIN_MAX: usize = 16;
+/// Hosts that are another than what was known, the same.
+pub const STRANGERS_A_DOMAIN_MAX: usize = 4;
+/// Keywords of a reply to EHLO that are remembered. More are understood, and not remembered.
+pub const EHLO_KEYWORDS_MAX: usize = 64;
+/// Longest of them. Longer ones are not remembered.
+pub const EHLO_KEYWORD_OCTETS_MAX: usize = 32;
+/// Keywords of EHLO that a fingerprint has, in their order. More say nothing: no server known offers half as many.
+pub const FINGERPRINT_KEYWORDS_MAX: usize = 48;
+const _: () = assert!(FINGERPRINT_KEYWORDS_MAX <= EHLO_KEYWORDS_MAX);
+/// Longest name in a fingerprint, and word for software: a name in DNS (RFC 5321 4.5.3.1.2). What is longer is cut.
+pub const FINGERPRINT_WORD_OCTETS_MAX: usize = 255;
+/// How long after a session with a primary another host in its place is one of its farm: no rescue system comes up in less without an
+/// outage that is seen.
+pub const ACQUAINTANCE_AGE: Duration = Duration::from_secs(3600);
+/// How long copies of what goes to a primary that is another are kept, and how long it is one: in state up, unless it shows sooner that it is
+/// not (H41).
+pub const STRANGER_AGE: Duration = Duration::from_secs(86_400);
+/// Between two questions for a recipient that cannot exist while a primary comes and goes; while it is up they are [`CATCH_ALL_AGE`] apart.
+pub const NOBODY_ASKED_PAUSE: Duration = Duration::from_secs(300);
 /// Callouts of a shard at a time; further ones wait.
 pub const CALLOUTS_A_SHARD_MAX: usize = 32;
 /// Those to one domain among them, so that one that hangs leaves room.

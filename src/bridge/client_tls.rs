@@ -14,7 +14,7 @@ pub(crate) mod authority;
 mod published;
 
 use super::Certificates;
-pub use published::{Published, TlsaRecord};
+pub use published::{Published, TlsaRecord, key_digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
     ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name,

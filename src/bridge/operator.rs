@@ -6,6 +6,7 @@
 //!
 //! A shard that has ended answers nothing; then, and when a channel stays full, the asker is told [`Unanswered`].
 
+use super::acquaintance::Change;
 use crate::config::Primary;
 use crate::limits::OPERATOR_QUEUE;
 use async_channel::{Receiver, Sender};
@@ -85,6 +86,8 @@ pub struct DomainStatus {
     pub redirected: u64,
     /// Of the accepted ones those that were queued once more from kept copies, since the start.
     pub replayed: u64,
+    /// That the primary is another than it was (H41), while that matters.
+    pub primary_changed: Option<Change>,
     /// Through what primaries took units since the process began.
     pub transports: Transports,
     /// Messages that are queued or held.
@@ -414,6 +417,15 @@ pub struct Replayed {
     pub refused: Option<String>,
 }
 
+/// What an operator's word has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Thawed {
+    /// The bounce guard had stopped the lane.
+    pub was_frozen: bool,
+    /// The primary was another than before.
+    pub was_changed: bool,
+}
+
 /// A part of a message that is exported. A stream that ends without its end was cut off.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExportPart {
@@ -452,8 +464,8 @@ pub enum Request {
     /// A test message for this recipient to the first of these hosts that serves us, as mail of this domain would go. Told: what it said,
     /// or why it has not taken it; none where another shard owns the domain.
     Try(Arc<str>, Vec<Primary>, String, Sender<Option<Result<String, String>>>),
-    /// A lane goes on that the bounce guard stopped. Told: whether it was stopped; no where another shard owns the domain.
-    Thaw(Arc<str>, Sender<bool>),
+    /// A lane goes on that the bounce guard stopped, and whoever serves it is the primary. Told: what was so; nothing where another shard owns the domain.
+    Thaw(Arc<str>, Sender<Thawed>),
 }
 
 /// A shard is too busy, or has ended.

@@ -9,6 +9,7 @@
 //! disk: so the counts are those of the store, not of the process. What is neither ended nor held is backlog. Through what units
 //! went to primaries is counted since the process began, those that were carried through among them: the journal has no place for it.
 
+use super::acquaintance::{Acquaintance, Memory};
 use super::orders::Orders;
 use super::owing::Owing;
 use super::passage::Passage;
@@ -35,6 +36,8 @@ pub struct DomainUsage {
     ended: [AtomicU64; UnitEnd::ALL.len()],
     /// Units that primaries took since the process began, by [`Transport`].
     taken: [AtomicU64; Transport::ALL.len()],
+    /// Who its primary is.
+    pub acquaintance: Acquaintance,
     /// Whether its mail may be carried through.
     pub passage: Passage,
     /// What the operator ordered about it.
@@ -129,6 +132,26 @@ impl Usage {
     #[must_use]
     pub fn known(&self, name: &str) -> Option<Arc<DomainUsage>> {
         self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    /// Who all primaries are, if anything of that was added since the last time.
+    #[must_use]
+    pub fn acquaintances(&self) -> Option<Vec<(Arc<str>, Memory)>> {
+        let domains = self.all_domains();
+        let news = domains.iter().filter(|(_, domain)| domain.acquaintance.take_news()).count();
+        let memory = |(name, domain): (Arc<str>, Arc<DomainUsage>)| (name, domain.acquaintance.memory());
+        let all = domains.into_iter().map(memory).filter(|(_, memory)| *memory != Memory::default());
+        (news > 0).then(|| all.collect())
+    }
+
+    /// They could not be kept: they are news again.
+    pub fn acquaintances_not_kept(&self) {
+        self.all_domains().iter().for_each(|(_, domain)| domain.acquaintance.not_kept());
+    }
+
+    fn all_domains(&self) -> Vec<(Arc<str>, Arc<DomainUsage>)> {
+        let domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        domains.iter().map(|(name, domain)| (Arc::clone(name), Arc::clone(domain))).collect()
     }
 
     /// The names of all domains that were ever asked for, sorted.

@@ -118,6 +118,13 @@ pub(super) fn orders(orders: &Value) -> Vec<(String, String)> {
     rows
 }
 
+/// That the primary is another than it was, in words.
+fn changed(change: &Value) -> Option<String> {
+    let what = change["what"].as_str()?;
+    let (since, last) = (moment(&change["since_s"]), moment(&change["last_s"]));
+    Some(format!("since {since}, met last at {last}: {what}; copies of what it takes are kept for a day"))
+}
+
 fn moment(seconds: &Value) -> String {
     let instant = seconds.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
     instant.map(|instant| instant.to_string()).unwrap_or_default()
@@ -176,6 +183,7 @@ fn shown(domain: &Value) -> String {
         vec![("name".to_owned(), text(&domain["name"])), ("state".to_owned(), text(&status["state"]))];
     let seconds = |value: &Value| value.as_u64().map(age).unwrap_or_default();
     rows.extend(orders(&domain["orders"]));
+    rows.extend(changed(&status["primary_changed"]).map(|how| ("primary changed".to_owned(), how)));
     if let Some(reason) = status["last_failure"]["reason"].as_str() {
         rows.push(("last failure".to_owned(), reason.to_owned()));
     }
@@ -235,6 +243,17 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_primary_that_is_another_is_told_and_what_to_do_about_it() {
+        assert_eq!(changed(&Value::Null), None);
+        let change = json!({ "since_s": 1_795_388_400, "last_s": 1_795_392_000, "what": "name a -> b" });
+        let told = changed(&change).expect("it is told");
+        assert!(
+            told.starts_with("since 2026-11-22T23:00:00Z, met last at 2026-11-23T00:00:00Z: name a -> b;"),
+            "{told}"
+        );
+    }
 
     #[test]
     fn instants_are_utc_or_so_long_ago() {

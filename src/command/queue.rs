@@ -44,7 +44,8 @@ pub enum Queue {
         /// The domain
         domain: String,
     },
-    /// Let a domain go on that was frozen since its mail server refused known recipients; what it refuses now is final
+    /// Let a domain go on that was frozen since its mail server refused known recipients; what it refuses now is final. And vouch for a mail
+    /// server that is another than before
     Thaw {
         /// The domain
         domain: String,
@@ -61,7 +62,7 @@ pub enum Queue {
     Delete(Selection),
     /// Send a domain's mail to other hosts from now on, once the first of them has taken a test message
     Redirect(Redirect),
-    /// Queue once more what was delivered and is kept (safety_net): for a mail server that lost it
+    /// Queue once more what was delivered and is kept (safety_net, or since the mail server was another): for one that lost it
     Replay(Replay),
     /// Write one message out as it came
     Export {
@@ -255,10 +256,18 @@ fn flush(client: &Client, domain: &str) -> Result<Exit, String> {
 
 fn thaw(client: &Client, domain: &str) -> Result<Exit, String> {
     let answer = client.post("/api/v1/queue/thaw", Some(&json!({ "domain": domain })))?;
-    if answer["was_frozen"] == json!(true) {
-        return Ok(print(&format!("{domain} goes on\n")));
+    let told = [
+        (&answer["was_frozen"], format!("{domain} goes on\n")),
+        (&answer["was_changed"], format!("the mail server of {domain} is known from here on\n")),
+    ];
+    let told: String =
+        told.into_iter().filter(|(was, _)| **was == json!(true)).map(|(_, told)| told).collect();
+    if !told.is_empty() {
+        return Ok(print(&told));
     }
-    Err(format!("{domain} was not frozen; see: stratamx domain show {domain}"))
+    Err(format!(
+        "{domain} was not frozen, and its mail server is the known one; see: stratamx domain show {domain}"
+    ))
 }
 
 fn redirect(client: &Client, order: &Redirect) -> Result<Exit, String> {

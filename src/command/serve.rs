@@ -11,6 +11,7 @@ use crate::bridge::SealKey;
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
 use crate::config::{ArcSeal, Config, Cores, Source};
+use crate::control::acquaintances::Acquaintances;
 use crate::control::files::FilesThread;
 use crate::control::lookup;
 use crate::control::mta_sts::Policies;
@@ -184,7 +185,8 @@ impl Server {
         let keeper = Arc::new(Keeper::new(Arc::clone(&recipients), &config.data_dir));
         keeper.restore();
         keeper.use_lists(lists);
-        let files_thread = FilesThread::start(Arc::clone(&keeper), policies, tls.watches());
+        let acquaintances = Acquaintances::restored(Arc::clone(&usage), &config.data_dir);
+        let files_thread = FilesThread::start(Arc::clone(&keeper), acquaintances, policies, tls.watches());
         let files_thread = files_thread.map_err(|error| error.to_string())?;
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();

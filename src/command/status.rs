@@ -43,6 +43,8 @@ fn shown(status: &Value, before: Option<&Value>) -> String {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let rows = status["domains"].as_array().into_iter().flatten().map(|domain| {
         let failure = domain["last_failure"]["reason"].as_str().filter(|_| domain["state"] != "up");
+        let is_another = !domain["primary_changed"].is_null();
+        let failure = failure.or(is_another.then_some("its mail server is another: see domain show"));
         let oldest = number(&domain["oldest_s"]);
         vec![
             domain["name"].as_str().unwrap_or_default().to_owned(),

@@ -1,8 +1,10 @@
-//! The thread that looks at files: certificates, lists of recipients, what primaries said about recipients, and MTA-STS policies.
+//! The thread that looks at files: certificates, lists of recipients, what primaries said about recipients, who primaries are, and MTA-STS
+//! policies.
 //!
 //! A file system that stalls, or a list of a million lines, stops this thread and nobody else: no question about names
 //! waits for it, and what is in force stays in force.
 
+use super::acquaintances::Acquaintances;
 use super::certificate::Watch;
 use super::mta_sts::Policies;
 use super::recipients::Keeper;
@@ -27,12 +29,13 @@ impl FilesThread {
     /// The system's, if no thread or timer can be had.
     pub fn start(
         keeper: Arc<Keeper>,
+        acquaintances: Acquaintances,
         policies: Arc<Policies>,
         watches: Vec<(&'static str, Arc<Watch>)>,
     ) -> io::Result<Self> {
         let (stop, stopped) = async_channel::bounded(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let task = move || runtime.block_on(run(&keeper, &policies, &watches, &stopped));
+        let task = move || runtime.block_on(run(&keeper, &acquaintances, &policies, &watches, &stopped));
         let handle = Builder::new().name("files".to_owned()).spawn(task)?;
         Ok(Self { stop, handle })
     }
@@ -46,7 +49,13 @@ impl FilesThread {
     }
 }
 
-async fn run(keeper: &Keeper, policies: &Policies, watches: &[(&str, Arc<Watch>)], stopped: &Receiver<()>) {
+async fn run(
+    keeper: &Keeper,
+    acquaintances: &Acquaintances,
+    policies: &Policies,
+    watches: &[(&str, Arc<Watch>)],
+    stopped: &Receiver<()>,
+) {
     let tick = async || {
         tokio::time::sleep(FILES_POLL_INTERVAL).await;
         true
@@ -71,8 +80,10 @@ async fn run(keeper: &Keeper, policies: &Policies, watches: &[(&str, Arc<Watch>)
         if FILES_POLL_INTERVAL * ticks >= RECIPIENTS_KEPT_INTERVAL {
             ticks = 0;
             keeper.keep();
+            acquaintances.keep();
         }
     }
     keeper.keep();
+    acquaintances.keep();
     policies.keep();
 }

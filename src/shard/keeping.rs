@@ -1,4 +1,4 @@
-//! Copies of what was delivered, kept for a while (`safety_net`, H41): for whom, until when, and when they are given up.
+//! Copies of what was delivered, kept for a while (`safety_net`; and of what goes to a primary that is another than before, H41): for whom, until when, and when they are given up.
 //!
 //! Settled is settled: queue, counts and ledger know nothing of copies. They are records that stay where they lie: their segment is not
 //! unlinked before the time of the last of them is over ([`storage::shelf`]). The owner of a domain journals with the fact that a unit was
@@ -11,7 +11,7 @@ use super::backlog::{Lane, Settlement};
 use super::expiry_clock::Synchronisation;
 use super::state::Shard;
 use crate::config::ExpiryClockTrust;
-use crate::limits::{COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE};
+use crate::limits::{COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE, STRANGER_AGE};
 use core::time::Duration;
 use storage::clock::Clock;
 use storage::disk::Disk;
@@ -22,8 +22,10 @@ use storage::format::kept::KeptRun;
 pub(super) fn times<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane) -> Option<(u32, u32)> {
     let snapshot = shard.snapshot.borrow();
     let net = snapshot.domain(&lane.domain).map_or(Duration::ZERO, |domain| domain.safety_net);
-    let net_s = u32::try_from(net.as_secs()).unwrap_or(u32::MAX);
     let now_s = shard.wall_s();
+    let is_doubtful = lane.usage.acquaintance.keeps_copies(now_s);
+    let net = if is_doubtful { net.max(STRANGER_AGE) } else { net };
+    let net_s = u32::try_from(net.as_secs()).unwrap_or(u32::MAX);
     (net_s > 0).then(|| (now_s, now_s.saturating_add(net_s)))
 }
 

@@ -23,6 +23,7 @@ mod scripted;
 mod secured;
 mod serving;
 mod shares;
+mod stranger;
 mod upkeep;
 mod verified;
 mod window;

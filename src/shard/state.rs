@@ -200,6 +200,9 @@ impl<D: Disk, C: Clock> Shard<D, C> {
             let is_same = now
                 .domain(&domain.name)
                 .is_some_and(|before| before.primaries == domain.primaries && before.tls == domain.tls);
+            if now.domain(&domain.name).is_some_and(|before| before.primaries != domain.primaries) {
+                next.usage_of(&domain.name).acquaintance.forget();
+            }
             if !is_same {
                 next.usage_of(&domain.name).passage.forget();
             }

@@ -11,6 +11,7 @@
 //! An end of the stream without close_notify is an end like any other: SMTP says by itself where a message ends.
 
 use super::link::{Link, Moved, write_or_read};
+use crate::bridge::key_digest;
 use crate::limits::{TLS_INCOMING_OCTETS_MAX, TLS_INCOMING_OCTETS_MIN, TLS_PLAIN_OCTETS_A_WRITE};
 use crate::message::tls::TlsFacts;
 use rustls::pki_types::ServerName;
@@ -85,6 +86,11 @@ impl<L: Link> TlsLink<L> {
         let version = u16::from(self.tls.protocol_version()?);
         let cipher_suite = u16::from(self.tls.negotiated_cipher_suite()?.suite());
         Some(TlsFacts { version, cipher_suite })
+    }
+
+    /// SHA-256 of the public key of a server's certificate.
+    fn peer_key(&self) -> Option<[u8; 32]> {
+        key_digest(self.tls.peer_certificates()?.first()?)
     }
 
     /// Gives rustls something of the peer; false at the end of the stream.
@@ -205,6 +211,12 @@ impl<L: Link> SessionLink<L> {
     ) -> io::Result<Option<TlsFacts>> {
         let Self::Plain(link) = core::mem::replace(self, Self::Away) else { return Err(away()) };
         Ok(self.is_secured(TlsLink::connect(link, config, name).await?))
+    }
+
+    /// SHA-256 of the public key of a server's certificate; none without TLS.
+    pub(super) fn peer_key(&self) -> Option<[u8; 32]> {
+        let Self::Secured(link) = self else { return None };
+        link.peer_key()
     }
 
     fn is_secured(&mut self, secured: TlsLink<L>) -> Option<TlsFacts> {

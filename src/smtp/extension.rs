@@ -8,6 +8,7 @@
 
 use core::fmt;
 
+use crate::limits::{EHLO_KEYWORD_OCTETS_MAX, EHLO_KEYWORDS_MAX};
 use crate::smtp::output::append;
 use crate::smtp::xclient::{self, Attributes};
 
@@ -31,6 +32,10 @@ pub(crate) struct Offer<'a> {
 /// What a server said it can do, by its reply to EHLO; all absent after HELO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
+    /// What the server calls itself in that reply (RFC 5321 4.1.1.1).
+    pub name: String,
+    /// Every keyword that is one by RFC 5321 4.1.1.1, in upper case and in order, also of extensions that are not known here.
+    pub keywords: Vec<String>,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
     /// SIZE (RFC 1870): `Some(None)` when offered without a maximum, or with the 0 that means none.
@@ -58,10 +63,16 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Notes one line of an EHLO reply, without its code.
+    /// Notes the first line of an EHLO reply, without its code.
+    pub(crate) fn note_name(&mut self, line: &str) {
+        self.name = line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
+    }
+
+    /// Notes one of the other lines.
     pub(crate) fn note(&mut self, line: &str) {
         let mut words = line.split_ascii_whitespace();
         let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        self.note_keyword(&keyword);
         match keyword.as_str() {
             "PIPELINING" => self.pipelining = true,
             "SIZE" => {
@@ -77,6 +88,20 @@ impl Capabilities {
             "LIMITS" => words.for_each(|word| self.note_limit(word)),
             "XFORWARD" => self.xforward = Some(Attributes::named(words)),
             _ => {}
+        }
+    }
+
+    fn note_keyword(&mut self, keyword: &str) {
+        // Some say AUTH=LOGIN for clients of old.
+        let keyword = keyword.split('=').next().unwrap_or_default();
+        let is_one = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+        if is_one
+            && keyword.len() <= EHLO_KEYWORD_OCTETS_MAX
+            && self.keywords.len() < EHLO_KEYWORDS_MAX
+            && let Err(place) = self.keywords.binary_search_by(|known| known.as_str().cmp(keyword))
+        {
+            self.keywords.insert(place, keyword.to_owned());
         }
     }
 
@@ -138,10 +163,16 @@ mod tests {
             },
         );
         let mut capabilities = Capabilities::default();
-        for line in String::from_utf8(output).unwrap().split_terminator("\r\n").skip(1) {
-            capabilities.note(&line[4..]);
+        for (number, line) in String::from_utf8(output).unwrap().split_terminator("\r\n").enumerate() {
+            match number {
+                0 => capabilities.note_name(&line[4..]),
+                _ => capabilities.note(&line[4..]),
+            }
         }
+        let keywords = "8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES ETRN HELP LIMITS PIPELINING SIZE SMTPUTF8 STARTTLS XCLIENT";
         let expected = Capabilities {
+            name: hostname.to_owned(),
+            keywords: keywords.split(' ').map(str::to_owned).collect(),
             pipelining: true,
             size: Some(Some(1000)),
             eight_bit_mime: true,
@@ -181,6 +212,19 @@ mod tests {
             let found = (capabilities.recipients_max, capabilities.transactions_max);
             assert_eq!(found, (recipients_max, transactions_max), "{line}");
         }
+    }
+
+    #[test]
+    fn keywords_are_kept_in_order_and_bounds() {
+        let mut capabilities = Capabilities::default();
+        for line in ["size 10", "X-One", "AUTH=LOGIN", "AUTH PLAIN", "no_keyword", "-X", "", "Size 20"] {
+            capabilities.note(line);
+        }
+        assert_eq!(capabilities.keywords, ["AUTH", "SIZE", "X-ONE"]);
+        for number in 0..2 * EHLO_KEYWORDS_MAX {
+            capabilities.note(&format!("Y{number}"));
+        }
+        assert_eq!(capabilities.keywords.len(), EHLO_KEYWORDS_MAX);
     }
 
     #[test]

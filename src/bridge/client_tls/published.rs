@@ -78,6 +78,13 @@ impl Published {
     }
 }
 
+/// SHA-256 of the public key of a certificate (its SubjectPublicKeyInfo, as TLSA selector 1 has it); `None`: it is none.
+#[must_use]
+pub fn key_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
+    let key = ParsedCertificate::try_from(certificate).ok()?.subject_public_key_info();
+    digest(&SHA256, key.as_ref()).as_ref().try_into().ok()
+}
+
 const DANE_TA: u8 = 2;
 const DANE_EE: u8 = 3;
 

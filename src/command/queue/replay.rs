@@ -64,7 +64,7 @@ pub(super) fn run(client: &Client, wanted: &Replay) -> Result<Exit, String> {
     }
     let what = if wanted.dry_run { "would be queued once more" } else { "queued once more" };
     let kept = since.map_or_else(
-        || "no copies of its delivered mail are kept (safety_net)".to_owned(),
+        || "no copies of its delivered mail are kept (safety_net; or by itself where its mail server was another)".to_owned(),
         |since| format!("copies are kept of what was delivered since {}", moment(since)),
     );
     let exit = print(&format!("{what}: {messages} messages, {units} recipients, {}\n{kept}\n", size(octets)));

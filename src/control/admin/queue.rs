@@ -4,7 +4,7 @@ use super::problem::Problem;
 use super::{Api, UNKNOWN_DOMAIN, answered};
 use crate::bridge::operator::{
     Action, Cursor, Done, ExportPart, Filter, Message, MessageDetail, MessageState, Page, Request as Asked,
-    Selection,
+    Selection, Thawed,
 };
 use crate::config::canonical_domain;
 use crate::limits::{ADMIN_BODY_OCTETS_MAX, OPERATOR_EXPORT_PARTS, OPERATOR_PAGE_MAX};
@@ -57,12 +57,6 @@ pub(super) struct Outcome {
 #[derive(Debug, Serialize)]
 struct Flushed {
     messages: u64,
-}
-
-/// Whether a lane was stopped.
-#[derive(Debug, Serialize)]
-struct Thawed {
-    was_frozen: bool,
 }
 
 /// The domain of a flush or a thaw.
@@ -227,7 +221,9 @@ pub(super) async fn act_on_many(
         let domain = domain_of(&body::<Whole>(request).await?.domain)?;
         known(&api, &domain)?;
         let was = answered(&api, api.shards.ask(|answer| Asked::Thaw(Arc::clone(&domain), answer))).await?;
-        return Ok(Json(Thawed { was_frozen: was.contains(&true) }).into_response());
+        let (was_frozen, was_changed) =
+            (was.iter().any(|was| was.was_frozen), was.iter().any(|was| was.was_changed));
+        return Ok(Json(Thawed { was_frozen, was_changed }).into_response());
     }
     let action = action_of(&word)?;
     let Many { domain, state, after } = body(request).await?;

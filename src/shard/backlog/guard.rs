@@ -146,6 +146,11 @@ impl Guard {
         self.state = State::Watching(Watch { parked, ..Watch::default() });
     }
 
+    /// Nothing is watched, and nothing is left to be judged.
+    pub(in crate::shard) const fn is_off(&self) -> bool {
+        matches!(self.state, State::Off)
+    }
+
     /// How many messages more may be offered before those that are out are answered.
     pub(in crate::shard) fn room(&self) -> usize {
         match &self.state {

@@ -17,7 +17,7 @@ mod waiting;
 
 use super::mesh::{Late, Moved, Said};
 use crate::bridge::operator::Failure;
-use crate::bridge::{DomainUsage, Usage};
+use crate::bridge::{DomainUsage, Instants, Usage};
 use crate::limits::UPSTREAM_OUTCOME_TIMEOUT;
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
@@ -294,6 +294,15 @@ impl Lanes {
             lane.stirred.notify_all();
         }
         was_frozen
+    }
+
+    /// The operator says that whoever is met is the primary. Gives whether it was another.
+    pub(super) fn vouch(&self, domain: &str, at: Instants) -> bool {
+        let was_changed = self.usage.domain(domain).acquaintance.vouch(at) > 0;
+        if let Some(lane) = self.of(domain).filter(|_| was_changed) {
+            lane.stirred.notify_all();
+        }
+        was_changed
     }
 
     /// Something else is ordered about a domain; `is_rerouted`: where its mail goes.

@@ -18,7 +18,7 @@ use super::link::{Dialer, Spawn};
 use super::mesh::owner;
 use super::replay::test_message;
 use super::state::Shard;
-use crate::bridge::operator::{MessageDetail, Request, ShardStatus, SinceStart};
+use crate::bridge::operator::{MessageDetail, Request, ShardStatus, SinceStart, Thawed};
 use crate::limits::OPERATOR_EXPORTS_MAX;
 use async_channel::{Receiver, Sender};
 use core::cell::Cell;
@@ -109,11 +109,8 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
         }
         Request::Status(answer) => drop(answer.try_send(status(shard).await)),
         Request::Thaw(domain, answer) => {
-            let was_frozen = owns(shard, &domain) && shard.lanes.thaw(&domain, shard.clock.now());
-            if was_frozen {
-                tracing::info!(%domain, "thawed by an operator");
-            }
-            let _ = answer.try_send(was_frozen);
+            let thawed = if owns(shard, &domain) { thaw(shard, &domain) } else { Thawed::default() };
+            let _ = answer.try_send(thawed);
         }
     }
 }
@@ -140,6 +137,15 @@ fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> u64 {
     let pending = shard.lanes.flush(domain);
     tracing::info!(domain, pending, "flushed by an operator");
     pending
+}
+
+fn thaw<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> Thawed {
+    let was_frozen = shard.lanes.thaw(domain, shard.clock.now());
+    let was_changed = shard.lanes.vouch(domain, shard.instants());
+    if was_frozen || was_changed {
+        tracing::info!(%domain, was_frozen, was_changed, "thawed by an operator");
+    }
+    Thawed { was_frozen, was_changed }
 }
 
 async fn status<D: Disk, C: Clock>(shard: &Shard<D, C>) -> ShardStatus {

@@ -65,6 +65,7 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
         proxied: usage.passage.proxied(),
         redirected: usage.redirected(),
         replayed: usage.replayed(),
+        primary_changed: usage.acquaintance.change(),
         transports: Transports { encrypted, plain, verified_dane, verified_mta_sts },
         messages: usage.messages(),
         last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),

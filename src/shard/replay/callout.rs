@@ -6,15 +6,15 @@
 //! refusals for other reasons than the address (policy, a full mailbox) say nothing; then the recipient is accepted, since
 //! the mail is kept and the primary decides when it comes.
 
+use super::acquaint;
 use super::connect::Way;
-use super::learn::says_unknown;
-use crate::bridge::{DomainRecipients, Source, folded};
+use crate::bridge::{Answer, DomainRecipients, Source, folded};
 use crate::config::Domain;
 use crate::limits::CALLOUT_TIMEOUT;
 use crate::shard::callouts::{Question, Said};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
-use crate::smtp::client::{RecipientOutcome, Stage, Window};
+use crate::smtp::client::{RecipientOutcome, Window};
 use futures_lite::future::or;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -79,10 +79,16 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         known.set_reached(false, shard.clock.now());
         return Said::Unreachable;
     };
-    snapshot.usage_of(&question.domain).passage.prove(shard.clock.now());
+    usage.passage.prove(shard.clock.now());
+    let met = acquaint::meet(shard, domain, &usage, &delivery, None, true);
+    if met.is_stranger {
+        // What he says of recipients is not what the primary would say (H26).
+        spawn.spawn(delivery.close());
+        return Said::Nothing;
+    }
     let at = shard.instants();
     let try_all = known.accepts_all(at.now).is_none() || !known.accepts_anybody(at);
-    let nobody = format!("no-such-user-{}@{}", shard.next_queue_id(), domain.name);
+    let nobody = acquaint::nobody(shard, domain);
     let postmaster = format!("postmaster@{}", domain.name);
     let all = [question.mailbox.as_str(), &nobody, &postmaster];
     let outcomes = delivery.probe(if try_all { &all } else { &all[..1] }).await;
@@ -90,7 +96,12 @@ async fn ask<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     let Some(outcomes) = outcomes else { return Said::Nothing };
     known.set_reached(true, shard.clock.now());
     // What a primary says that went down meanwhile, or comes up again, says nothing.
-    if known.is_outage() { Said::Nothing } else { weigh(shard, domain, known, question, &outcomes) }
+    if known.is_outage() {
+        return Said::Nothing;
+    }
+    let answer = outcomes.get(1).and_then(acquaint::answered);
+    acquaint::learn(shard, domain, &usage, &met.shown, answer);
+    weigh(shard, domain, known, question, &outcomes)
 }
 
 fn weigh<D: Disk, C: Clock>(
@@ -106,10 +117,8 @@ fn weigh<D: Disk, C: Clock>(
         if said(postmaster) == Said::Accepted {
             known.anybody_accepted(at);
         }
-        let nobody = said(nobody);
-        let accepts_all = nobody == Said::Accepted;
-        if nobody != Said::Nothing && known.set_accepts_all(accepts_all, at.now) && accepts_all {
-            tracing::warn!(domain = %domain.name, "the primary accepts any recipient: it is not asked, all are taken");
+        if let Some(answer) = acquaint::answered(nobody) {
+            acquaint::note_answer(shard, domain, known, answer);
         }
     }
     let local_part = question.mailbox.rsplit_once('@').map_or("", |(local_part, _)| local_part);
@@ -131,11 +140,10 @@ fn weigh<D: Disk, C: Clock>(
     said
 }
 
-/// `NotTried` is what a probe has for a recipient that was accepted.
 fn said(outcome: &RecipientOutcome) -> Said {
-    match outcome {
-        RecipientOutcome::NotTried => Said::Accepted,
-        RecipientOutcome::Rejected { stage: Stage::Recipient, reply } if says_unknown(reply) => Said::Refused,
-        _ => Said::Nothing,
+    match acquaint::answered(outcome) {
+        Some(Answer::Accepts) => Said::Accepted,
+        Some(Answer::Refuses) => Said::Refused,
+        None => Said::Nothing,
     }
 }

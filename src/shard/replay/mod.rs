@@ -9,6 +9,7 @@
 //! After an outage a guard (`backlog::guard`) weighs what the primary refuses before anything of it is final; `watch` does what
 //! it says. Whose sender is told when it fails is in `bounce`; `notice` makes what he is told, and brings it to him.
 
+mod acquaint;
 mod addressee;
 mod bounce;
 mod callout;

@@ -70,6 +70,11 @@ impl Profile {
         }
     }
 
+    /// Whether its hosts are thousands behind a few names, each with a name of its own.
+    pub(super) const fn is_of_many(self) -> bool {
+        matches!(self, Self::Google | Self::Microsoft365)
+    }
+
     /// What a recipient may be sent.
     pub(super) const fn rate(self) -> Option<Rate> {
         match self {

@@ -4,6 +4,7 @@
 //! the connection is closed without the end, so the primary cannot have the message. A connection that the primary closed between two
 //! messages is made anew. When a reply to the end of data is late the message becomes ours, and the connection keeps its 10 minutes (H21).
 
+use super::acquaint;
 use super::connect::Way;
 use super::delivery::{Delivery, Naming, NoReply};
 use super::late::late;
@@ -275,6 +276,14 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
             None
         };
         let mut delivery = or(connecting, timeout).await.ok_or(Answer::Gone)?;
+        let usage = snapshot.usage_of(&domain.name);
+        let met = acquaint::meet(shard, domain, &usage, &delivery, None, true);
+        if met.is_stranger {
+            // H41: what he took live nobody would have a copy of.
+            delivery.close().await;
+            return Err(Answer::Unfit);
+        }
+        acquaint::learn(shard, domain, &usage, &met.shown, None);
         let answer = match delivery.speak_for(&self.wanted.client, until).await {
             Naming::Named => return Ok(Opened { delivery, snapshot }),
             Naming::Refused(reply) => Answer::Reply(reply),

@@ -66,6 +66,20 @@ impl Watched<'_> {
         found
     }
 
+    /// Whether it takes some whom the primary took before, and who were not asked for by a guard.
+    pub(super) async fn takes_known_good<L: Link, C: Clock, D: Disk>(
+        &self,
+        delivery: &mut Delivery<L, C, D>,
+    ) -> bool {
+        let asked = self.known_good(0, PROBED_RECIPIENTS_MAX);
+        let mailboxes: Vec<&str> = asked.iter().map(String::as_str).collect();
+        if mailboxes.len() < KNOWN_GOOD_MIN {
+            return false;
+        }
+        let outcomes = delivery.probe(&mailboxes).await.unwrap_or_default();
+        outcomes.len() == asked.len() && outcomes.iter().all(|outcome| probed(outcome) == Some(Answer::Taken))
+    }
+
     fn known_good(&self, skipped: usize, most: usize) -> Vec<String> {
         let names = self.known.accepted(self.at, RECIPIENT_ACCEPTED_AGE, skipped, most);
         names.iter().map(|name| format!("{name}@{}", self.domain.name)).collect()

@@ -13,23 +13,24 @@ use std::sync::Arc;
 use storage::clock::Clock;
 use storage::sim::{Executor, SimClock, SimDisk};
 
-const DOMAIN: &str = "example.test";
+pub(super) const DOMAIN: &str = "example.test";
 const MESSAGES: usize = 300;
 /// One of them is larger than a record may be.
 const LARGE: usize = 17;
 const SECOND: Duration = Duration::from_secs(1);
 const NET: Duration = Duration::from_secs(3_600);
 
-struct Node {
-    shard: Rc<SimShard>,
-    shards: Shards,
-    primary: Primary,
-    clock: SimClock,
-    spawn: SimSpawn,
+/// A shard with an operator.
+pub(super) struct Node {
+    pub(super) shard: Rc<SimShard>,
+    pub(super) shards: Shards,
+    pub(super) primary: Primary,
+    pub(super) clock: SimClock,
+    pub(super) spawn: SimSpawn,
 }
 
 impl Node {
-    async fn bring(&self, count: usize) {
+    pub(super) async fn bring(&self, count: usize) {
         let mut ours = greeted(Rc::clone(&self.shard), &self.spawn).await;
         for number in 0..count {
             let envelope = format!(
@@ -42,13 +43,13 @@ impl Node {
         }
     }
 
-    async fn status(&self) -> DomainStatus {
+    pub(super) async fn status(&self) -> DomainStatus {
         let names: Vec<Arc<str>> = vec![DOMAIN.into()];
         let answer = self.shards.ask(|answer| Request::Domains(names.clone(), answer)).await;
         answer.expect("it answers").remove(0).remove(0)
     }
 
-    async fn delivered(&self, units: usize) {
+    pub(super) async fn delivered(&self, units: usize) {
         for _ in 0..600 {
             if self.status().await.delivered == units as u64 {
                 return;
@@ -58,7 +59,7 @@ impl Node {
         panic!("{:?}", self.status().await);
     }
 
-    async fn copies(&self, again: bool, after: u64) -> Copies {
+    pub(super) async fn copies(&self, again: bool, after: u64) -> Copies {
         let wanted = Delivered {
             domain: DOMAIN.into(),
             since_s: 0,
@@ -71,7 +72,7 @@ impl Node {
     }
 
     /// Page by page, as the API does.
-    async fn replay(&self) -> Replayed {
+    pub(super) async fn replay(&self) -> Replayed {
         let mut sum = Replayed::default();
         let mut after = 0;
         loop {
@@ -86,21 +87,38 @@ impl Node {
         }
     }
 
-    fn subjects(&self) -> Vec<String> {
+    pub(super) fn subjects(&self) -> Vec<String> {
         self.primary.taken.borrow().iter().map(|taken| taken.subject.clone()).collect()
     }
 }
 
 /// One life, and what the disk has behind it.
 fn live(disk: &SimDisk, seed: u64, min_free: u64, story: impl AsyncFn(&Node) + 'static) -> SimDisk {
+    let mut plan = plan();
+    plan.config.storage.min_free_space_bytes = min_free;
+    plan.config.domains[0].safety_net = NET;
+    play(disk, seed, true, plan, story)
+}
+
+/// Small segments, one connection, and nothing carried through.
+pub(super) fn plan() -> Plan {
+    let mut plan = Plan { segment_octets: 768 << 10, journal_octets: 64 << 10, ..Plan::one_connection() };
+    plan.config.domains[0].when_up = WhenUp::Relay;
+    plan
+}
+
+/// One life with a primary that is up or not; it ends by a power failure.
+pub(super) fn play(
+    disk: &SimDisk,
+    seed: u64,
+    up: bool,
+    plan: Plan,
+    story: impl AsyncFn(&Node) + 'static,
+) -> SimDisk {
     let clock = SimClock::default();
     let mut executor = Executor::new(seed, clock.clone());
     let spawn = SimSpawn(executor.spawner());
-    let primary = primary_of(&clock, &spawn, true);
-    let mut plan = Plan { segment_octets: 768 << 10, journal_octets: 64 << 10, ..Plan::one_connection() };
-    plan.config.storage.min_free_space_bytes = min_free;
-    plan.config.domains[0].safety_net = NET;
-    plan.config.domains[0].when_up = WhenUp::Relay;
+    let primary = primary_of(&clock, &spawn, up);
     let of_life = disk.clone();
     let played = executor.run(u64::MAX, async move {
         let shard = node::start(of_life, clock.clone(), &spawn, &primary, plan).await.remove(0);

@@ -528,10 +528,9 @@ impl ClientSession {
         }
         // RFC 5321 4.1.1.1: the first line is the server's name, keywords follow.
         let capabilities = &mut self.capabilities;
-        self.parser.parse_lines(input, |line, text| {
-            if line > 0 {
-                capabilities.note(text);
-            }
+        self.parser.parse_lines(input, |line, text| match line {
+            0 => capabilities.note_name(text),
+            _ => capabilities.note(text),
         })
     }
 

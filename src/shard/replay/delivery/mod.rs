@@ -25,6 +25,7 @@ mod wire;
 
 use super::addressee::{Part, extensions, goes_without_smtputf8, merged, parts};
 use super::profile::{Profile, Shown};
+use crate::bridge::Fingerprint;
 use crate::config::Protocol;
 use crate::limits::{PROBE_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
 use crate::message::tls::TlsFacts;
@@ -61,6 +62,8 @@ pub(super) struct Delivery<L, C, D: Disk> {
     security: Security,
     /// How it is.
     tls: Option<TlsFacts>,
+    /// Who the host is, as far as it showed before anybody was named: behind XCLIENT it offers what that client may have.
+    shown: Fingerprint,
     window: Window,
     /// The host may be asked whether it swallows chunks.
     may_have_chunks: bool,
@@ -249,7 +252,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// Asks by MAIL FROM:<> and RCPT, without data. An outcome is `NotTried` for who was accepted; none at all if the
     /// session broke, or cannot say what is asked.
     pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
-        if !self.speaks_for_us() {
+        if !self.is_alive() || !self.speaks_for_us() {
             return None;
         }
         let is_sayable = recipients.iter().all(|mailbox| mailbox.is_ascii());

@@ -3,7 +3,7 @@
 use super::super::security::{Requirement, Tested};
 use super::Delivery;
 use super::wire::Wire;
-use crate::bridge::{Observed, Transport};
+use crate::bridge::{Fingerprint, Observed, Session, Transport};
 use crate::config::Protocol;
 use crate::limits::OPEN_TIMEOUT;
 use crate::shard::interrupt::Interrupt;
@@ -95,6 +95,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             opening: Some(now + OPEN_TIMEOUT),
             security,
             tls: None,
+            shown: Fingerprint::default(),
             clock,
             host,
             protocol,
@@ -107,6 +108,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         match delivery.greet_and_secure().await {
             Ok(()) => {
                 delivery.opening = None;
+                delivery.shown = delivery.look_at();
                 Ok(delivery)
             }
             Err(error) => {
@@ -125,6 +127,22 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     /// How what it hands over is counted.
     pub(in crate::shard) const fn transport(&self) -> Transport {
         self.security.requirement.transport(self.tls.is_some())
+    }
+
+    /// Who the host is, as far as it showed when the session began.
+    pub(in crate::shard) const fn fingerprint(&self) -> &Fingerprint {
+        &self.shown
+    }
+
+    fn look_at(&self) -> Fingerprint {
+        let capabilities = self.session.capabilities();
+        Fingerprint::of(&Session {
+            greeting: self.session.greeting(),
+            hello: &capabilities.name,
+            keywords: &capabilities.keywords,
+            key: self.wire.peer_key(),
+            is_of_many: self.profile().is_of_many(),
+        })
     }
 
     /// What the domain's policy would have against the host, were it enforced; asked once.

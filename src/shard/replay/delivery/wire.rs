@@ -146,6 +146,11 @@ impl<L: Link> Wire<L> {
         self.interrupt.guard(deadline, self.link.secure_as_client(config, name)).await.map_err(late)?
     }
 
+    /// SHA-256 of the public key of the peer's certificate; none without TLS.
+    pub(super) fn peer_key(&self) -> Option<[u8; 32]> {
+        self.link.peer_key()
+    }
+
     /// Says the last words and hears the answer, until the deadline; then the link ends.
     pub(super) async fn close(mut self, farewell: &[u8], deadline: Option<Moment>) {
         if !farewell.is_empty() && !self.is_deaf {

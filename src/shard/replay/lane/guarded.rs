@@ -23,12 +23,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Sign::Rerouted => self.lane.guard.borrow_mut().rerouted(),
             _ => {}
         }
+        // Nothing is learned from a stranger, nobody is asked, and nothing is carried through.
+        let is_strange = self.lane.usage.acquaintance.is_strange() && !self.is_redirected();
         if let Some(known) = snapshot.recipients_of(&self.lane.domain) {
-            known.set_outage(health.is_outage());
+            known.set_outage(health.is_outage() || is_strange);
         }
         // What a primary of another configuration is like says nothing of those that are in force.
         if core::ptr::eq(snapshot, &raw const **self.shard.snapshot.borrow()) {
-            self.lane.usage.passage.set_up(health == Health::Up && !self.is_redirected());
+            self.lane.usage.passage.set_up(health == Health::Up && !is_strange && !self.is_redirected());
         }
         if health == before {
             return;
@@ -56,6 +58,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         match drained {
             Drained::Over => {
                 self.witness(snapshot, Sign::Drained);
+                self.get_to_know(delivery, snapshot, &watched).await;
                 tracing::info!(domain = %domain.name, "nothing is left to hand over now");
                 return Some(Ended::Done);
             }

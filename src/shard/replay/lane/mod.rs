@@ -7,6 +7,7 @@
 //! session, a shutdown or another configuration for one, what is in flight gets its outcome first. After an outage the guard
 //! says how many may go before they are answered, and what refusals mean (`guarded`).
 
+mod acquainted;
 mod ending;
 mod guarded;
 mod order;
@@ -229,7 +230,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let window = if is_careful { Window::cautious() } else { Window::default() };
             let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
             let way = Way { shard, dialer, domain, lane: Some(&self.lane), insists, window };
-            let delivery = match way.connect().await {
+            let mut delivery = match way.connect().await {
                 Ok(delivery) => delivery,
                 Err(unserved) => {
                     let is_pacing = unserved == Unserved::Busy;
@@ -242,6 +243,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if Arc::ptr_eq(snapshot, &self.shard.snapshot.borrow()) && !self.is_redirected() {
                 self.lane.usage.passage.prove(self.shard.clock.now());
                 self.lane.usage.passage.set_trusted(delivery.offers_xclient());
+            }
+            if !self.meet(&mut delivery, snapshot, domain).await {
+                self.close(delivery, Ended::Turned, domain);
+                continue;
             }
             self.witness(snapshot, Sign::Served);
             if core::mem::take(&mut is_first) {

@@ -355,6 +355,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             (Some(Some(delivery)), Some(domain)) => {
                 let connections = self.round.serving() + 1;
                 tracing::info!(domain = %domain.name, %host, connections, "a further connection to the primary");
+                self.meet_beside(&delivery, snapshot, domain);
                 self.drain(delivery, snapshot, domain, true).await;
             }
             (Some(None), _) => {
