@@ -31,7 +31,7 @@ pub struct Weather {
 }
 
 fn mood(random: &mut Random) -> Mood {
-    match random.below(17) {
+    match random.below(18) {
         0 | 1 => Mood::Refusing,
         2 => Mood::Swallowing,
         3 => Mood::Hanging,
@@ -48,6 +48,7 @@ fn mood(random: &mut Random) -> Mood {
         }
         11 => Mood::PuttingOff,
         12 => Mood::Rambling,
+        13 => Mood::Another,
         _ => Mood::Well,
     }
 }

@@ -50,6 +50,9 @@ pub async fn start(
     let usage = Arc::<Usage>::default();
     let (opened, notices) =
         node::open(&disk, &clock, &options, &usage).await.expect("a store that crashed opens");
+    for (domain, memory) in plan.acquaintances.borrow().iter() {
+        usage.domain(domain).acquaintance.restore(memory.clone());
+    }
     let (lookup, asked) = lookup_channel();
     answer(asked, outside);
     let recipients = Recipients::default();
@@ -80,6 +83,20 @@ impl Running {
     pub async fn admit(&self, link: End, peer: SocketAddr, tasks: &Tasks) {
         let shard = &self.shards[usize::from(peer.port()) % self.shards.len()];
         shard.admit(link, peer, tasks).await;
+    }
+
+    /// Writes down who primaries are, as the thread that keeps files does. Gives whether any of them is a stranger.
+    pub fn keep_acquaintances(&self, plan: &Plan) -> bool {
+        if let Some(news) = self.usage.acquaintances() {
+            plan.acquaintances.replace(news);
+        }
+        plan.acquaintances.borrow().iter().any(|(_, memory)| !memory.strangers.is_empty())
+    }
+
+    /// Whether a stranger took something of which copies may be kept.
+    pub fn keeps_copies(&self) -> bool {
+        let memory = |name: &Arc<str>| self.usage.domain(name).acquaintance.memory();
+        self.usage.names().iter().any(|name| memory(name).copies_until_s > 0)
     }
 
     /// Another configuration, as SIGHUP brings it.

@@ -1,10 +1,13 @@
 //! What one seed decides of a world before it begins: shards, segments, domains and their configuration.
 
 use crate::history::domain_of;
+use core::cell::RefCell;
 use core::net::IpAddr;
 use core::time::Duration;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::sim::Random;
+use stratamx::bridge::Memory;
 use stratamx::config::{
     Config, Domain, Host as Named, OnExpiry, OnReject, Primaries, Primary, PrimaryTls, Protocol, Recipients,
     UnknownDuringOutage, WhenUp,
@@ -25,6 +28,8 @@ pub struct Plan {
     pub retention: Duration,
     /// Reads fail now and then.
     pub reading_fails: bool,
+    /// What the file of who primaries are has between two lives.
+    pub acquaintances: RefCell<Vec<(Arc<str>, Memory)>>,
     /// How long the lives are, where the story is about time alone: nothing else goes wrong then, and nothing heals.
     pub lengths: Vec<Duration>,
 }
@@ -72,6 +77,7 @@ impl Plan {
             latency: Duration::from_millis(one_of(&mut random, &[0, 0, 1, 30, 200])),
             retention: Duration::from_secs(30 * 86_400),
             reading_fails: random.one_in(3),
+            acquaintances: RefCell::default(),
             lengths: Vec::new(),
         }
     }

@@ -45,6 +45,8 @@ pub enum Mood {
     HalfRestored,
     /// `451` to whom it has not seen for five minutes.
     Greylisting,
+    /// Another machine is there, which takes whatever comes (H41).
+    Another,
     /// `421` behind so many messages of a connection.
     Pacing(u32),
     /// It thinks for so long about each message.
@@ -76,6 +78,7 @@ impl Mood {
             Self::Hanging => "primary says nothing",
             Self::HalfRestored => "primary 550 to all",
             Self::Greylisting => "primary greylists",
+            Self::Another => "another machine answers",
             Self::Pacing(_) => "primary 421 after n",
             Self::Slow(_) => "primary is slow",
             Self::Dripping(_) => "primary drips",

@@ -11,10 +11,13 @@ const PARTS: u64 = 5;
 const FIRED_MIN: u64 = 100 * (SEEDS / PARTS) / 2_000;
 
 /// What must fire.
-const FAULTS: [&str; 26] = [
+const FAULTS: [&str; 29] = [
     "DNS says nothing",
+    "a stranger was met",
+    "another machine answers",
     "clock jumps a month",
     "connection broken at an octet",
+    "copies were kept",
     "disk is full",
     "operator acts",
     "operator flushes",

@@ -225,6 +225,9 @@ impl Life {
                 return Ended::Stuck;
             }
         }
+        if node.keep_acquaintances(&self.plan) {
+            self.weather.outside.history.count("a stranger was met");
+        }
         if is_last {
             return if self.heal(&node) { Ended::InOrder } else { Ended::Stuck };
         }
@@ -337,6 +340,11 @@ impl Life {
             outside.clock.sleep(Duration::from_secs(400)).await;
             operator.look_after().await;
             outside.clock.sleep(Duration::from_secs(200)).await;
+            if operator.node.keeps_copies() {
+                // For a day, and a day more where the clock jumped (H5): then their files are gone like all others (H41, P7).
+                outside.history.count("copies were kept");
+                outside.clock.sleep(Duration::from_secs(50 * 3600)).await;
+            }
             healing.tasks_left.set(outside.tasks.live());
             operator.node.shut_down().await;
             healing.is_over.set(true);

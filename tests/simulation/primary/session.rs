@@ -87,7 +87,7 @@ impl Session {
             }
         }
         self.closes_at(Stage::Greeting).await?;
-        self.say("220 primary.test ESMTP");
+        self.say(&format!("220 {} ESMTP", self.name()));
         loop {
             let line = self.line().await?;
             self.command(&line).await?;
@@ -113,6 +113,10 @@ impl Session {
         for number in over {
             *history.broken_over.borrow_mut().entry(number).or_default() += 1;
         }
+    }
+
+    fn name(&self) -> &'static str {
+        if self.mood() == Mood::Another { "rescue.test" } else { "primary.test" }
     }
 
     fn mood(&self) -> Mood {
@@ -218,10 +222,13 @@ impl Session {
         if self.rambles() {
             return Some(());
         }
+        self.say(&format!("250-{}", self.name()));
+        let is_own = self.mood() != Mood::Another;
         for (keyword, is_offered) in [
             ("PIPELINING", self.host.pipelining),
-            ("CHUNKING", self.host.chunking),
-            ("XCLIENT NAME ADDR PORT PROTO HELO", self.host.xclient),
+            ("CHUNKING", self.host.chunking && is_own),
+            ("DSN", !is_own),
+            ("XCLIENT NAME ADDR PORT PROTO HELO", self.host.xclient && is_own),
             ("8BITMIME", true),
             ("ENHANCEDSTATUSCODES", true),
         ] {
@@ -317,7 +324,17 @@ impl Session {
 
     /// What is said to a recipient that is not taken.
     fn verdict(&self, number: Option<u32>, mailbox: &str) -> Option<&'static str> {
-        if self.host.is_smarthost || self.host.is_healed.get() {
+        if self.host.is_smarthost {
+            return None;
+        }
+        if self.mood() == Mood::Another {
+            self.fired();
+            return None;
+        }
+        if mailbox.starts_with("no-such-user") {
+            return Some("550 5.1.1 no such user");
+        }
+        if self.host.is_healed.get() {
             return None;
         }
         if mailbox.starts_with("nobody") {
