@@ -99,7 +99,10 @@
 //!   leave by BDAT, in a window that doubles and then grows by one. A connection asks anew, at no cost of a round trip; only a bad
 //!   answer is remembered beyond it, for a day and by address. Each transaction that rides says RSET first: a server that keeps an
 //!   envelope whose end it refused would add the next one's recipients to it. What is in flight and what is not settled
-//!   are bounded together (P4). There is no fact of intent in the journal yet: what a crash left unknown is not listed.
+//!   are bounded together (P4).
+//! - **The journal knows what is on its way** (`backlog::offers`): a row about a message is durable before anything of it leaves, so a start
+//!   lists and flags what a crash may have delivered (`may_repeat`). Rows ride in the writes that settle what went before, so a steady drain
+//!   waits for nothing more. What a primary was late to answer (H21) is not among them: a crash forgets that mark.
 //! - **Connections to a primary share tickets** (`replay::lane`): a message may leave on a connection when all earlier ones for any of its
 //!   recipients are in flight on the same one, or had their outcome. That the earlier one was *offered* elsewhere is not enough: its
 //!   connection may break before the primary has seen it. Recipients are bits of a set of 256, so a message to 500 costs what one costs and

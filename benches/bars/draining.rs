@@ -2,6 +2,8 @@
 //! connection, since all of it is for one recipient; and how fast it is without the line, also for many recipients over as many
 //! connections as it has by default. And what it costs to name the client of each message (XCLIENT), another one each time.
 //!
+//! And how long a backlog takes from the primary's first accept when nothing is configured and the outage lasted a minute.
+//!
 //! The primary is the library's own SMTP server on a thread a connection; it takes everything and looks at nothing.
 #![allow(clippy::disallowed_methods, reason = "what is measured is a process, over sockets and time")]
 
@@ -54,7 +56,44 @@ pub(crate) fn bars() -> Vec<Bar> {
         let name = format!("drain by {name} with XCLIENT, 50 ms: round trips a message");
         bars.push(Bar::new(name, trips, "", Bound::Below(3.2)));
     }
+    let (messages, outage) =
+        if is_small() { (20, Duration::from_secs(1)) } else { (1000, Duration::from_secs(60)) };
+    let elapsed = after_an_outage(messages, outage).as_secs_f64();
+    println!("drain/outage={}s messages={messages} seconds_from_first_accept={elapsed:.3}", outage.as_secs());
+    let name = format!("{messages} messages after an outage of a minute, by default");
+    bars.push(Bar::new(name, elapsed, "s", Bound::Below(20.0)));
     bars
+}
+
+/// From the primary's first accept to the last message of a backlog that came while it was down.
+fn after_an_outage(messages: u32, outage: Duration) -> Duration {
+    let door = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = door.local_addr().expect("bound");
+    drop(door);
+    let server = Server::with_domain("drain-outage", &format!("primary = [\"{address}\"]\n"));
+    let began = Instant::now();
+    let mut client = Client::connect(&server);
+    client.say("EHLO bench.example", "250");
+    for number in 0..messages {
+        client.send_message_to(&format!("b{}", number % 100), 10 * 1024);
+    }
+    thread::sleep(outage.saturating_sub(began.elapsed()));
+    let (taken, times) = channel();
+    let (accepted, first) = channel();
+    let primary = serve("", false, taken);
+    let door = TcpListener::bind(address).expect("the port is still free");
+    thread::spawn(move || {
+        for outside in door.incoming().map_while(Result::ok) {
+            let _ = accepted.send(Instant::now());
+            let inside = TcpStream::connect(primary).expect("the primary listens");
+            carry(&outside, &inside, Duration::ZERO);
+            carry(&inside, &outside, Duration::ZERO);
+        }
+    });
+    let first = first.recv().expect("it looks again");
+    // The first of these is the drain's first MAIL.
+    let last = (0..=messages).map(|_| times.recv().expect("it goes on")).last().expect("there is one");
+    last - first
 }
 
 /// What waits for the primary, and what that does not offer.

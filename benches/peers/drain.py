@@ -113,8 +113,7 @@ def play(peer, place, options):
         record = place / "record.jsonl"
         sink, line = start_primary(options, record, peer.primary)
         try:
-            peer.flush()
-            wait_for(lambda: lines(record) >= options.messages, "all messages at the primary", 600)
+            drained(peer, record, options.messages)
             time.sleep(1)
         finally:
             sink.send_signal(signal.SIGTERM)
@@ -125,6 +124,21 @@ def play(peer, place, options):
         }
     finally:
         peer.stop()
+
+
+def drained(peer, record, messages, timeout_s=900, patience_s=5):
+    """Until all is at the primary. What a peer put off while it was told to flush waits for minutes, so it is told again
+    whenever nothing has come for a while; that while counts."""
+    end = time.monotonic() + timeout_s
+    peer.flush()
+    while (now := lines(record)) < messages:
+        if time.monotonic() > end:
+            sys.exit(f"drain.py: {now} of {messages} messages came to the primary")
+        pause = time.monotonic() + patience_s
+        while lines(record) == now and time.monotonic() < pause:
+            time.sleep(0.05)
+        if lines(record) == now:
+            peer.flush()
 
 
 def judged(arrivals, options):
@@ -251,7 +265,11 @@ class Line:
                 one, _ = self.door.accept()
             except OSError:
                 return
-            other = socket.create_connection(("127.0.0.1", self.inside))
+            try:
+                other = socket.create_connection(("127.0.0.1", self.inside))
+            except OSError:
+                one.close()
+                continue
             for source, target in ((one, other), (other, one)):
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 pieces, news = [], threading.Condition()
@@ -285,6 +303,8 @@ class Line:
 
     def close(self):
         if self.door:
+            # Else a thread that waits in accept() keeps it open.
+            self.door.shutdown(socket.SHUT_RDWR)
             self.door.close()
 
 

@@ -88,6 +88,8 @@ pub struct DomainStatus {
     pub replayed: u64,
     /// That the primary is another than it was (H41), while that matters.
     pub primary_changed: Option<Change>,
+    /// Messages that a primary may have already: the outcome of an earlier hand-over is not known.
+    pub may_repeat: u64,
     /// Through what primaries took units since the process began.
     pub transports: Transports,
     /// Messages that are queued or held.
@@ -221,6 +223,8 @@ pub struct Message {
     pub next_try_s: Option<u64>,
     /// How often it stepped aside.
     pub deferrals: u16,
+    /// A primary may have it already: the outcome of an earlier hand-over is not known (RFC 1047).
+    pub may_repeat: bool,
     /// Why the record cannot be read.
     pub unreadable: Option<String>,
     /// Its place in the order of all messages.

@@ -207,6 +207,7 @@ fn shown(domain: &Value) -> String {
     ] {
         rows.push((name.to_owned(), text(&status[name])));
     }
+    rows.push(("messages that may arrive twice".to_owned(), text(&status["may_repeat"])));
     let taken = |through: &str| text(&status["transports"][through]);
     for (name, through) in [
         ("handed over in plain text", "plain"),

@@ -236,6 +236,12 @@ fn show(client: &Client, id: &str, json: bool) -> Result<Exit, String> {
         rows.extend(held_since.map(|since| vec!["held since".to_owned(), since]));
         let next_try = message["next_try_s"].as_u64().map(age);
         rows.extend(next_try.map(|next| vec!["next try in".to_owned(), next]));
+        if message["may_repeat"] == true {
+            rows.push(vec![
+                "may repeat".to_owned(),
+                "yes: the primary may have it, it never said".to_owned(),
+            ]);
+        }
         for recipient in message["recipients"].as_array().into_iter().flatten() {
             let told = |name: &str| recipient[name].as_str().unwrap_or_default().to_owned();
             rows.push(vec!["to".to_owned(), format!("{} ({})", told("address"), told("state"))]);

@@ -14,6 +14,7 @@ mod naming;
 mod net;
 mod node;
 mod notices;
+mod offered;
 mod operator;
 mod orders;
 mod primary;

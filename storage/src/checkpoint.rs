@@ -21,6 +21,7 @@ use crate::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, Outcomes};
 use crate::format::frame::FrameKind;
 use crate::format::journal_entry::Authentication;
 use crate::format::kept::KeptRun;
+use crate::format::offered::Offered;
 use crate::format::segment_header::Purpose;
 use crate::format::tally::Ledger;
 use crate::log::Log;
@@ -29,7 +30,7 @@ use crate::segment::parse_name;
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
-/// Held units, authentications, or runs of what is kept, of one frame.
+/// Held units, authentications, runs of what is kept, or offered messages, of one frame.
 const HELD_A_FRAME: usize = 16 * 1024;
 
 /// What an owner restates of its queues, and a keeper of copies that it keeps.
@@ -41,6 +42,8 @@ pub struct Queued {
     pub authentications: Vec<Authentication>,
     /// Copies of delivered mail.
     pub kept: Vec<KeptRun>,
+    /// Messages that may be with their primary.
+    pub offered: Vec<Offered>,
 }
 
 /// Restates outcomes, ledgers and what is queued; all durable on return.
@@ -72,6 +75,9 @@ pub async fn restate<D: Disk, C: Clock>(
     }
     for kept in queued.kept.chunks(HELD_A_FRAME) {
         tickets.push(journal.append_kept(Some(sequence), kept).await?);
+    }
+    for offered in queued.offered.chunks(HELD_A_FRAME) {
+        tickets.push(journal.append_offered(sequence, offered).await?);
     }
     for ticket in tickets {
         ticket.await?;

@@ -8,6 +8,7 @@ use crate::format::checkpoint::{Checkpoint, DirectoryRow, HeldUnit, MOVED, Outco
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::journal_entry::{Authentication, Fact, Outcome};
 use crate::format::kept::KeptRun;
+use crate::format::offered::Offered;
 use crate::format::tally::{Ledger, Part, Tally};
 use crate::position::{SegmentId, ShardId, Stamp};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Facts {
     rows: Vec<Told>,
     authentications: Vec<Authentication>,
     kept: Vec<KeptRun>,
+    /// And when that was told.
+    offered: Vec<(Offered, Stamp)>,
     outcomes: BTreeMap<(ShardId, SegmentId), Vec<u8>>,
     tallies: BTreeMap<(ShardId, SegmentId), Gathered<Tally>>,
     ledgers: BTreeMap<(ShardId, Stamp), Gathered<Ledger>>,
@@ -80,6 +83,10 @@ impl Facts {
                     self.authentications.push(authentication);
                 }
                 self.kept.extend(KeptRun::decode_all(payload));
+                for offered in Offered::decode_all(payload) {
+                    self.last = self.last.max(offered.stamp);
+                    self.offered.push((offered, sequence));
+                }
             }
             FrameKind::Held => {
                 for HeldUnit { stamp, ordinal, code, since_s } in HeldUnit::decode_all(payload)? {
@@ -154,6 +161,12 @@ impl Facts {
         self.kept.sort_unstable();
         self.kept.dedup();
         self.kept.shrink_to_fit();
+        // Of each message what was told last; a checkpoint restates what is open.
+        self.offered.retain(|(_, told)| *told >= restated);
+        self.offered.sort_by_key(|(offered, told)| (offered.stamp, offered.first, core::cmp::Reverse(*told)));
+        self.offered.dedup_by_key(|(offered, _)| (offered.stamp, offered.first));
+        self.offered.retain(|(offered, _)| offered.is_open);
+        self.offered.shrink_to_fit();
         self.finish_ledgers();
     }
 
@@ -194,6 +207,17 @@ impl Facts {
     #[must_use]
     pub fn authentications(&self) -> &[Authentication] {
         &self.authentications
+    }
+
+    /// Whether a message was offered to the primary of a domain, of which `first` is the first recipient, and no outcome was told.
+    #[must_use]
+    pub fn is_offered(&self, stamp: Stamp, first: u16) -> bool {
+        self.offered.binary_search_by_key(&(stamp, first), |(known, _)| (known.stamp, known.first)).is_ok()
+    }
+
+    /// All that were, in the order of messages.
+    pub fn offered(&self) -> impl Iterator<Item = Offered> {
+        self.offered.iter().map(|(offered, _)| *offered)
     }
 
     /// What is kept of a segment.
@@ -323,6 +347,27 @@ mod tests {
         assert_eq!(found(&all[..1], 11), [], "held before, and not restated: released meanwhile");
         assert_eq!(found(&[told(11, Outcome::Held)], 11), [Outcome::Held], "restated");
         assert_eq!(found(&all, 11), [Outcome::Delivered], "a final outcome is for ever");
+    }
+
+    #[test]
+    fn p4_what_was_offered_last_counts_and_a_checkpoint_restates_it() {
+        let row = |stamp, is_open| Offered { stamp: Stamp(stamp), first: 0, is_open };
+        let mut facts = Facts { checkpoint: Stamp(50), ..Facts::default() };
+        let told = [
+            // Told twice in the order of other journals.
+            (row(1, false), 62),
+            (row(1, true), 61),
+            (row(2, false), 61),
+            (row(2, true), 62),
+            // Before a checkpoint that did not restate it, and restated.
+            (row(3, true), 49),
+            (row(4, true), 50),
+        ];
+        facts.offered = told.map(|(offered, told)| (offered, Stamp(told))).to_vec();
+        facts.finish();
+        assert_eq!(facts.offered().collect::<Vec<_>>(), [row(2, true), row(4, true)]);
+        assert_eq!((facts.is_offered(Stamp(2), 0), facts.is_offered(Stamp(2), 1)), (true, false));
+        assert!(!facts.is_offered(Stamp(3), 0));
     }
 
     #[test]

@@ -326,6 +326,7 @@ mod tests {
             held_since_s: None,
             next_try_s: None,
             deferrals: 0,
+            may_repeat: false,
             unreadable: None,
             stamp,
         }

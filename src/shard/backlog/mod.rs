@@ -6,6 +6,7 @@
 mod deferred;
 mod guard;
 mod health;
+mod offers;
 mod pace;
 mod pacing;
 mod queue;
@@ -18,12 +19,13 @@ mod waiting;
 use super::mesh::{Late, Moved, Said};
 use crate::bridge::operator::Failure;
 use crate::bridge::{DomainUsage, Instants, Usage};
-use crate::limits::UPSTREAM_OUTCOME_TIMEOUT;
+use crate::limits::{OUTSTANDING_MAX, UPSTREAM_OUTCOME_TIMEOUT};
 use crate::smtp::Moment;
 use core::cell::{Cell, RefCell};
 use futures_lite::future::or;
 pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
 pub(super) use health::{Health, Sign, is_pacing};
+pub(super) use offers::{Named, Offers};
 pub(super) use pace::Pace;
 pub(super) use pacing::{Key, Pacing, Rate};
 pub(super) use queue::{Changed, Due, Ended, Queue, Seen, Walk};
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use storage::checkpoint::Queued;
 use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Authentication;
+use storage::format::offered::Offered;
 use storage::log::Arrival;
 use storage::notify::Notify;
 use storage::position::Stamp;
@@ -85,6 +88,10 @@ pub(super) struct Lane {
     pub(super) settlements: Settlements,
     /// Some of them are durable.
     pub(super) settled: Notify,
+    /// What the journal knows of messages that may be with the primary.
+    pub(super) offers: RefCell<Offers>,
+    /// They are being handed over.
+    pub(super) is_offering: Cell<bool>,
     /// What went wrong with its primaries last.
     pub(super) failure: RefCell<Option<Failure>>,
     /// What the log was told of how its primaries are secured, and still holds.
@@ -114,6 +121,8 @@ impl Lane {
             upstream: RefCell::default(),
             settlements: Settlements::default(),
             settled: Notify::default(),
+            offers: RefCell::default(),
+            is_offering: Cell::default(),
             failure: RefCell::default(),
             complaints: RefCell::default(),
             next_try: Cell::default(),
@@ -127,6 +136,17 @@ impl Lane {
         let mut upstream = self.upstream.borrow_mut();
         let place = upstream.iter().position(|(awaited, _)| *awaited == stamp)?;
         Some(upstream.swap_remove(place).1)
+    }
+
+    /// The rows to be written for a message that wants to leave, if any, and for those behind it while mail is handed over.
+    pub(super) fn begin_offers(
+        &self,
+        wanted: Option<Named>,
+        is_in_flight: impl Fn(Stamp) -> bool,
+    ) -> Vec<Offered> {
+        let queue = self.queue.borrow();
+        let next = if self.is_offering.get() { queue.upcoming(OUTSTANDING_MAX as usize) } else { Vec::new() };
+        self.offers.borrow_mut().begin(wanted, &next, is_in_flight)
     }
 
     /// Tells sessions if nothing of what arrived here waits in order: their next message may be carried through.
@@ -176,7 +196,7 @@ impl Lanes {
     pub(super) fn take_backlog(&self, backlog: Backlog) {
         let lane = self.lane(&backlog.domain.as_str().into());
         let directory = backlog.shard;
-        let mut queue = lane.queue.borrow_mut();
+        let (mut queue, mut messages) = (lane.queue.borrow_mut(), 0);
         for queued in backlog.into_queued() {
             let entry = queued.entry;
             if queue.knows(entry.stamp) {
@@ -202,6 +222,17 @@ impl Lanes {
             if said.bits != 0 {
                 queue.annotate(said);
             }
+            if queued.may_repeat {
+                lane.offers.borrow_mut().found(entry.stamp, entry.first);
+                messages += 1;
+            }
+        }
+        drop(queue);
+        if messages > 0 {
+            tracing::warn!(
+                domain = %lane.domain, messages,
+                "messages were being handed over when the process before ended: the primary may have them, they are sent again"
+            );
         }
     }
 
@@ -235,6 +266,7 @@ impl Lanes {
             let queue = lane.queue.borrow();
             queued.held.extend(queue.held());
             queued.authentications.extend(queue.authentications());
+            queued.offered.extend(lane.offers.borrow().restated());
         }
         // A message in several domains, or held in part, is told once.
         queued.authentications.sort_unstable();

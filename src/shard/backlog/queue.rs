@@ -13,6 +13,7 @@ mod annotation;
 mod expiry;
 mod memory;
 mod notice;
+mod offering;
 mod operator;
 #[cfg(test)]
 mod tests;

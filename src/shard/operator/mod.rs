@@ -12,7 +12,7 @@ mod copies;
 mod export;
 mod find;
 mod replay;
-mod view;
+pub(super) mod view;
 
 use super::link::{Dialer, Spawn};
 use super::mesh::owner;

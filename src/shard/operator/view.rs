@@ -66,6 +66,7 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
         redirected: usage.redirected(),
         replayed: usage.replayed(),
         primary_changed: usage.acquaintance.change(),
+        may_repeat: lane.as_ref().map_or(0, |lane| lane.offers.borrow().doubtful() as u64),
         transports: Transports { encrypted, plain, verified_dane, verified_mta_sts },
         messages: usage.messages(),
         last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),
@@ -83,7 +84,7 @@ fn until<D: Disk, C: Clock>(shard: &Shard<D, C>, moment: Moment) -> u64 {
 
 /// A page of what a filter lets pass. Below its horizon nothing is missing, whatever arrives meanwhile: the horizon is read
 /// before the inbox is emptied (H12).
-pub(super) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Page {
+pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Page {
     // With a shard missing the horizon stands still: all that is known is shown.
     let is_whole = shard.frontier.held_back_above().is_none();
     let horizon = if is_whole { shard.frontier.horizon() } else { Stamp(u64::MAX) };
@@ -191,6 +192,7 @@ async fn row<D: Disk, C: Clock>(
         held_since_s: seen.held_since_s,
         next_try_s: seen.due.or(lane_tries).map(|moment| until(shard, moment)),
         deferrals: seen.asides,
+        may_repeat: lane.offers.borrow().is_doubtful(entry.stamp),
         unreadable: None,
         stamp: entry.stamp.0,
     };

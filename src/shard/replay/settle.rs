@@ -3,7 +3,7 @@
 
 use crate::bridge::UnitEnd;
 use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
-use crate::shard::backlog::{Lane, Settlement};
+use crate::shard::backlog::{Lane, Named, Settlement};
 use crate::shard::keeping;
 use crate::shard::mesh::{Note, SettledUnit};
 use crate::shard::state::Shard;
@@ -16,7 +16,8 @@ use storage::disk::Disk;
 use storage::error::AppendError;
 use storage::format::journal_entry::{FINAL_OUTCOMES, Fact, Outcome};
 use storage::format::kept::KeptRun;
-use storage::position::ShardId;
+use storage::format::offered::Offered;
+use storage::position::{ShardId, Stamp};
 
 /// Waits a moment for company, then makes what has gathered durable, however long that takes.
 pub(super) async fn write<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
@@ -47,8 +48,15 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
     let facts: Vec<Fact> = gathered.iter().flat_map(|settlement| &settlement.facts).copied().collect();
     let times = keeping::times(shard, lane);
     let kept = keeping::runs(gathered, times);
-    let is_durable = journal(shard, &lane.domain, &facts, &kept).await;
+    for Settlement { place, .. } in gathered {
+        let stamp = place.1.stamp;
+        let is_over = !lane.queue.borrow().knows(stamp);
+        lane.offers.borrow_mut().settled(stamp, is_over);
+    }
+    let offered = lane.begin_offers(None, |_| true);
+    let is_durable = journal(shard, &lane.domain, (&facts, &kept, &offered)).await;
     if is_durable {
+        lane.offers.borrow_mut().written(&offered);
         for outcome in FINAL_OUTCOMES {
             let ended = facts.iter().filter(|fact| fact.outcome == outcome).count();
             if let Some(end) = end_of(outcome).filter(|_| ended > 0) {
@@ -58,6 +66,34 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
         tell_keepers(shard, &lane.domain, gathered, times).await;
     }
     is_durable
+}
+
+/// Tells the journal that a message is about to leave, and which are behind it; whether that is durable: always, but at the very end of the
+/// process.
+pub(super) async fn offer<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    lane: &Lane,
+    wanted: Named,
+    is_in_flight: impl Fn(Stamp) -> bool,
+) -> bool {
+    let _telling = shard.telling.guard();
+    let offered = lane.begin_offers(Some(wanted), is_in_flight);
+    let is_durable = journal(shard, &lane.domain, (&[], &[], &offered)).await;
+    if is_durable {
+        lane.offers.borrow_mut().written(&offered);
+    }
+    is_durable
+}
+
+/// Tells the journal of what is not offered any more, as far as it has not heard.
+pub(super) async fn close_offers<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
+    let _telling = shard.telling.guard();
+    if lane.offers.borrow().has_closed() {
+        let offered = lane.begin_offers(None, |_| true);
+        if journal(&shard, &lane.domain, (&[], &[], &offered)).await {
+            lane.offers.borrow_mut().written(&offered);
+        }
+    }
 }
 
 /// A final outcome as usage counts it.
@@ -77,11 +113,10 @@ pub(in crate::shard) const fn end_of(outcome: Outcome) -> Option<UnitEnd> {
 async fn journal<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     domain: &Arc<str>,
-    facts: &[Fact],
-    kept: &[KeptRun],
+    (facts, kept, offered): (&[Fact], &[KeptRun], &[Offered]),
 ) -> bool {
     loop {
-        let result = match shard.journal.append_settlement(facts, kept).await {
+        let result = match shard.journal.append_settlement(facts, kept, offered).await {
             Ok(ticket) => ticket.await,
             Err(error) => Err(error),
         };

@@ -13,6 +13,7 @@ pub mod index_file;
 pub mod journal_entry;
 pub mod kept;
 pub mod message;
+pub mod offered;
 pub mod segment_header;
 pub mod store_file;
 pub mod tally;

@@ -11,6 +11,7 @@ use crate::format::frame::{FrameHeader, FrameKind, blank_header, frame_octets};
 use crate::format::journal_entry::{Authentication, Fact};
 use crate::format::kept::KeptRun;
 use crate::format::message::{ChunkReference, DataFacts, Envelope, encode_head};
+use crate::format::offered::Offered;
 use crate::format::tally::Tally;
 use crate::frontier::IDLE;
 use crate::position::{Offset, QueueId, SegmentId, Stamp, UnixMillis};
@@ -139,18 +140,34 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// # Errors
     /// See [`AppendError`]. A fact stays true: try again.
     pub async fn append_facts(&self, facts: &[Fact]) -> Result<Ticket, AppendError> {
-        self.append_settlement(facts, &[]).await
+        self.append_settlement(facts, &[], &[]).await
     }
 
-    /// The same with what is kept of the units that they are about: both are durable, or neither.
+    /// The same with what is kept of the units that they are about, and with what is offered from now on: all durable, or nothing.
     ///
     /// # Errors
     /// See [`AppendError`]. A fact stays true: try again.
-    pub async fn append_settlement(&self, facts: &[Fact], kept: &[KeptRun]) -> Result<Ticket, AppendError> {
+    pub async fn append_settlement(
+        &self,
+        facts: &[Fact],
+        kept: &[KeptRun],
+        offered: &[Offered],
+    ) -> Result<Ticket, AppendError> {
         let mut payload = Vec::new();
         facts.iter().for_each(|fact| fact.encode(&mut payload));
         kept.iter().for_each(|run| run.encode(&mut payload));
+        offered.iter().for_each(|offered| offered.encode(&mut payload));
         self.append_to_journal(FrameKind::Settlement, &payload).await
+    }
+
+    /// Appends what a checkpoint restates of what is offered.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_offered(&self, sequence: Stamp, offered: &[Offered]) -> Result<Ticket, AppendError> {
+        let mut payload = Vec::new();
+        offered.iter().for_each(|offered| offered.encode(&mut payload));
+        self.append_restated(FrameKind::Settlement, sequence, &payload).await
     }
 
     /// Appends what is kept to a journal; with a checkpoint's sequence where that restates it.

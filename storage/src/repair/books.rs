@@ -188,6 +188,7 @@ impl Books {
         self.queued.held = held.collect();
         let said = source.facts.authentications().iter().filter(|said| is_copied(said.stamp));
         self.queued.authentications = said.copied().collect();
+        self.queued.offered = source.facts.offered().filter(|offered| is_copied(offered.stamp)).collect();
         // Of segments that are not copied nothing is there to keep, and a start passes over it.
         self.queued.kept = source.facts.kept().to_vec();
     }

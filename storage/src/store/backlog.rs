@@ -4,6 +4,7 @@ use crate::checkpoint;
 use crate::format::checkpoint::HeldUnit;
 use crate::format::index_file::IndexEntry;
 use crate::format::journal_entry::{Authentication, Fact, Outcome};
+use crate::format::offered::Offered;
 use crate::position::{ShardId, Stamp};
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -22,6 +23,8 @@ pub struct Backlog {
     pub(super) decided: Vec<Decided>,
     /// What authentication said, sorted by message.
     pub(super) authentications: Vec<Authentication>,
+    /// What may be with the primary, sorted by message.
+    pub(super) offered: Vec<Offered>,
 }
 
 /// A unit about which something is known.
@@ -42,6 +45,8 @@ pub struct Queued {
     pub decided: Vec<Decided>,
     /// What authentication said of it, packed; 0 where nothing is known.
     pub authentication: u32,
+    /// It was offered before the store was closed, and no outcome of that is known (P4).
+    pub may_repeat: bool,
 }
 
 impl Backlog {
@@ -66,7 +71,9 @@ impl Backlog {
             while authentications.next_if(|next| next.stamp < entry.stamp).is_some() {}
             let said = authentications.peek().filter(|next| next.stamp == entry.stamp);
             let authentication = said.map_or(0, |said| said.bits);
-            Queued { entry, decided: known, authentication }
+            let key = |offered: &Offered| (offered.stamp, offered.first);
+            let may_repeat = self.offered.binary_search_by_key(&(entry.stamp, entry.first), key).is_ok();
+            Queued { entry, decided: known, authentication, may_repeat }
         })
     }
 }
@@ -112,10 +119,14 @@ pub(super) fn restated(backlogs: &[Backlog]) -> checkpoint::Queued {
     });
     let authentications = backlogs.iter().flat_map(|backlog| &backlog.authentications).copied();
     let (held, authentications) = (held.collect(), authentications.collect());
-    let mut queued = checkpoint::Queued { held, authentications, kept: Vec::new() };
+    let offered = backlogs.iter().flat_map(|backlog| &backlog.offered).copied().collect();
+    let mut queued = checkpoint::Queued { held, authentications, kept: Vec::new(), offered };
     // A message in several domains is in the backlog of each.
     queued.authentications.sort_unstable();
     queued.authentications.dedup();
+    // A copy of a record in another directory is one message (H10).
+    queued.offered.sort_unstable();
+    queued.offered.dedup();
     queued
 }
 

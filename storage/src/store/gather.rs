@@ -4,6 +4,7 @@ use super::backlog::{Backlog, Decided, in_order};
 use crate::facts::Facts;
 use crate::format::index_file::{IndexEntry, SegmentIndex};
 use crate::format::journal_entry::{Authentication, FINAL_OUTCOMES, Fact};
+use crate::format::offered::Offered;
 use crate::format::tally::{Ledger, TallyRow};
 use crate::position::{SegmentId, ShardId};
 use crate::shelf::Shelf;
@@ -23,6 +24,7 @@ struct Domain {
     runs: Vec<Vec<IndexEntry>>,
     decided: Vec<Decided>,
     authentications: Vec<Authentication>,
+    offered: Vec<Offered>,
 }
 
 impl Gathered {
@@ -63,7 +65,10 @@ impl Gathered {
                 let bits = facts.authentication(entry.stamp);
                 (bits != 0).then_some(Authentication { stamp: entry.stamp, bits })
             });
+            let offered = entries.iter().filter(|entry| facts.is_offered(entry.stamp, entry.first));
+            let offered: Vec<Offered> = offered.map(of_entry).collect();
             let known = self.domains.entry((domain, shard)).or_default();
+            known.offered.extend(offered);
             known.authentications.extend(said);
             known.runs.push(entries);
             known.decided.extend(decided);
@@ -81,15 +86,21 @@ impl Gathered {
 
     /// All of it, by domain and directory.
     pub(super) fn finish(self) -> Vec<Backlog> {
-        let backlog = |((domain, shard), Domain { runs, mut decided, mut authentications })| {
+        let backlog = |((domain, shard), known): ((String, ShardId), Domain)| {
+            let Domain { runs, mut decided, mut authentications, mut offered } = known;
             decided.sort_unstable_by_key(|known: &Decided| (known.fact.stamp, known.fact.ordinal));
             decided.shrink_to_fit();
             authentications.sort_unstable();
             authentications.shrink_to_fit();
-            Backlog { domain, shard, runs: in_order(runs), decided, authentications }
+            offered.sort_unstable();
+            Backlog { domain, shard, runs: in_order(runs), decided, authentications, offered }
         };
         self.domains.into_iter().map(backlog).collect()
     }
+}
+
+fn of_entry(entry: &IndexEntry) -> Offered {
+    Offered { stamp: entry.stamp, first: entry.first, is_open: true }
 }
 
 fn total_of<'a>(totals: &'a mut BTreeMap<String, TallyRow>, domain: &str) -> &'a mut TallyRow {

@@ -216,7 +216,7 @@ impl Queue {
         waiting.or_else(|| self.deferred.remove(stamp))
     }
 
-    fn is_out(&self, stamp: Stamp) -> bool {
+    pub(in crate::shard) fn is_out(&self, stamp: Stamp) -> bool {
         self.out.iter().any(|out| out.entry.stamp == stamp)
     }
 }

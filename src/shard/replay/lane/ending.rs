@@ -190,8 +190,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (from, code) = (job.reverse_path.as_str(), verdict.code);
         let (queue_id, tls) = (job.queue_id.to_string(), delivery.tls());
         let proven = self.lane.queue.borrow().is_reverse_path_proven(job.place.1.stamp);
+        let again = self.lane.offers.borrow().is_doubtful(job.place.1.stamp);
         tracing::info!(
-            queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, bounced, unknown, code,
+            queue_id, domain = %self.lane.domain, from, proven, delivered, deferred, held, bounced, unknown, again, code,
             tls,
             "{event}"
         );
@@ -227,6 +228,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (code, is_open) = (verdict.code, verdict.is_open());
         let (is_deferred, is_parked) = (!verdict.deferred.is_empty(), !verdict.parked.is_empty());
         let has_rest = !verdict.untried.is_empty();
+        if !verdict.unknown.is_empty() {
+            self.lane.offers.borrow_mut().unknown(entry.stamp);
+        } else if got_through {
+            self.lane.offers.borrow_mut().answered(entry.stamp);
+        } else {
+            self.lane.offers.borrow_mut().known(entry.stamp);
+        }
         if !verdict.facts.is_empty() {
             self.record(place, &job.looking, verdict.facts);
         }

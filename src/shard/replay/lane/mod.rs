@@ -17,6 +17,7 @@ mod session;
 
 use super::connect::{Unserved, Way};
 use super::delivery::Delivery;
+use super::settle;
 use crate::bridge::Snapshot;
 use crate::bridge::operator::Failure;
 use crate::config::Domain;
@@ -255,6 +256,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let profile = delivery.profile();
             self.lane.pacing.borrow_mut().set_rate(profile.rate());
             self.round.begin(profile);
+            self.lane.is_offering.set(true);
             self.drain(delivery, snapshot, domain, false).await;
             let ended = self.round.over().await;
             self.close_round(ended, domain);
@@ -329,6 +331,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             }
             // It goes on in the next session.
             Ended::Turned => {}
+        }
+        self.lane.is_offering.set(false);
+        // None is on its way.
+        self.lane.offers.borrow_mut().close(|_| true);
+        if self.lane.offers.borrow().has_closed() {
+            self.spawn.spawn(settle::close_offers(Rc::clone(&self.shard), Rc::clone(&self.lane)));
         }
         self.reader.forget_all();
     }

@@ -204,6 +204,12 @@ impl<M> Order<M> {
         self.tickets.iter().filter(|ticket| matches!(ticket.state, State::InFlight(_))).count()
     }
 
+    /// Whether it is one of them.
+    pub(super) fn is_in_flight(&self, stamp: Stamp) -> bool {
+        let at = self.tickets.binary_search_by_key(&stamp, |ticket| ticket.stamp);
+        at.is_ok_and(|at| matches!(self.tickets[at].state, State::InFlight(_)))
+    }
+
     /// Messages that were taken and are not in flight.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Stamp> {
         let waiting = self.tickets.iter().filter(|ticket| !matches!(ticket.state, State::InFlight(_)));

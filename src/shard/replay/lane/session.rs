@@ -13,16 +13,18 @@ use crate::bridge::Snapshot;
 use crate::bridge::folded;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP};
-use crate::shard::backlog::{Key, stored_octets};
+use crate::shard::backlog::{Key, Place, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::replay::connect;
 use crate::shard::replay::delivery::{Delivery, Job, Unusable, Use};
+use crate::shard::replay::settle;
 use core::time::Duration;
 use futures_lite::future::{or, yield_now};
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::format::index_file::IndexEntry;
 use storage::position::Stamp;
 
 /// Which connection it is.
@@ -234,16 +236,35 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 continue;
             };
             if !delivery.takes(&job) {
-                self.round.order.borrow_mut().leave(job.place.1.stamp);
-                self.lane.guard.borrow_mut().withdraw();
-                self.lane.queue.borrow_mut().put_back(job.place);
-                self.round.changed.notify_all();
+                self.take_back(job.place);
                 return Pushed::OfAnother;
+            }
+            if !self.is_told(&job.place.1).await {
+                self.take_back(job.place);
+                return Pushed::Nothing;
             }
             delivery.push(job);
             return Pushed::One;
         }
         Pushed::Nothing
+    }
+
+    /// Whether the journal knows that a message is about to leave (P4): always, but at the very end of the process.
+    async fn is_told(&self, entry: &IndexEntry) -> bool {
+        if self.lane.offers.borrow_mut().leaves(entry.stamp) {
+            return true;
+        }
+        let is_in_flight = |stamp| self.round.order.borrow().is_in_flight(stamp);
+        settle::offer(&self.shard, &self.lane, (entry.stamp, entry.first), is_in_flight).await
+            && self.lane.offers.borrow_mut().leaves(entry.stamp)
+    }
+
+    /// What was picked does not leave.
+    fn take_back(&self, place: Place) {
+        self.round.order.borrow_mut().leave(place.1.stamp);
+        self.lane.guard.borrow_mut().withdraw();
+        self.lane.queue.borrow_mut().put_back(place);
+        self.round.changed.notify_all();
     }
 
     /// The next message by its ticket. The guard is told that it is offered.
