@@ -158,6 +158,7 @@ impl ClientHost {
             ClientEvent::Idle => return,
             ClientEvent::Ready => "ready".to_owned(),
             ClientEvent::SendData => "send-data".to_owned(),
+            ClientEvent::Dropped => "dropped".to_owned(),
             ClientEvent::TransactionDone(outcome) => render(outcome),
             ClientEvent::Failed(failure) => format!("failed {failure}"),
             ClientEvent::StartTls => "start-tls".to_owned(),

@@ -63,7 +63,10 @@ pub(super) fn run(load: &Load, told: &Sender<Promised>) {
             mail_at.get_or_insert(load.clock.now());
             match open.deliver(number) {
                 Ok(true) => break load.clock.now(),
-                Ok(false) => thread::park_timeout(RETRY_PAUSE),
+                Ok(false) => {
+                    session = session.filter(|open| !open.machine.is_used_up());
+                    thread::park_timeout(RETRY_PAUSE);
+                }
                 Err(_) => session = None,
             }
         };

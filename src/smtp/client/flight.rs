@@ -13,7 +13,8 @@
 //!
 //! What rides behind another transaction says RSET first. How that one ends is not known when it leaves, and a server that keeps
 //! an envelope whose end of data it refused, as one that swallowed the chunk of a refused recipient may, would add the
-//! recipients of the next to it.
+//! recipients of the next to it. A server that refuses this RSET for good has not run what rode (Haraka from 3.3 on drops it and answers
+//! 503 to each command): all that follows is refused too, and the message goes again, by itself.
 
 use std::collections::VecDeque;
 
@@ -60,6 +61,10 @@ pub(super) struct Flight {
     content: Content,
     /// It began with a chunk that had to be refused.
     asks: bool,
+    /// It rides behind the data of another.
+    rides: bool,
+    /// And was not run.
+    is_dropped: bool,
     /// RFC 2033 4.2: the end of data has a reply for each recipient that was accepted, in their order.
     answers_each: bool,
     /// XFORWARD goes in front of MAIL.
@@ -183,6 +188,8 @@ impl Flight {
             goal,
             content,
             asks,
+            rides: false,
+            is_dropped: false,
             answers_each,
             forwards,
             forward_refusal,
@@ -193,6 +200,17 @@ impl Flight {
     pub(super) const fn by_lmtp(mut self) -> Self {
         self.answers_each = true;
         self
+    }
+
+    /// It leaves behind a dot, before the reply to that.
+    pub(super) const fn riding(mut self) -> Self {
+        self.rides = true;
+        self
+    }
+
+    /// It rode, and the server did not run it.
+    pub(super) const fn is_dropped(&self) -> bool {
+        self.is_dropped
     }
 
     /// The next line to queue. The caller takes all at once or one for each reply.
@@ -307,7 +325,12 @@ impl Flight {
             Awaited::Chunk => self.take_chunk_reply(reply),
             _ if is_go_ahead => Advance::OutOfTurn(self.lost()),
             Awaited::Reset if !reply.is_positive() && self.asks => Advance::NotSwallowed,
+            Awaited::Reset if reply.is_permanent() && self.rides => {
+                self.is_dropped = true;
+                self.await_next(if self.forwards { Awaited::Forward } else { Awaited::Sender })
+            }
             Awaited::Reset if !reply.is_positive() => Advance::OutOfTurn(self.lost()),
+            _ if self.is_dropped && reply.is_positive() => Advance::OutOfTurn(Ending::NotTried),
             Awaited::Reset => self.await_next(if self.forwards { Awaited::Forward } else { Awaited::Sender }),
             Awaited::Forward => {
                 self.forward_refusal = Some(reply).filter(|reply| !reply.is_positive());
@@ -381,7 +404,7 @@ impl Flight {
 
     /// Without MAIL there is nothing to reset.
     fn rest(&self) -> Prelude {
-        if self.sender_refusal.is_some() { Prelude::Nothing } else { Prelude::Reset }
+        if self.sender_refusal.is_some() && !self.is_dropped { Prelude::Nothing } else { Prelude::Reset }
     }
 
     fn has_accepted(&self) -> bool {
@@ -425,6 +448,11 @@ impl Flight {
     /// A refused sender speaks for all, a refused recipient for itself, the ending for the accepted. One that was not answered
     /// is as unknown as all when its chunk went.
     pub(super) fn into_outcome(self, ending: &Ending) -> TransactionOutcome {
+        if self.is_dropped {
+            return TransactionOutcome {
+                recipients: vec![RecipientOutcome::NotTried; self.recipients.len()],
+            };
+        }
         let sender_refusal = self.sender_refusal;
         let outcome = |progress| match (&sender_refusal, progress, ending) {
             (Some(refusal), _, _) => RecipientOutcome::replied(Stage::Sender, refusal.clone()),

@@ -6,7 +6,8 @@
 //!   [`ClientEvent::SendData`] the host writes the data, dot-stuffed, and the final `.` CRLF itself, and reports that.
 //! - The next envelope may ride behind that dot (RFC 2920 3.1): once the host said [`ClientSession::handle_data_queued`] whatever
 //!   the session outputs comes behind it, and [`ClientSession::may_send`]. Never before: behind a DATA that may be refused, or
-//!   behind data that is not whole, an envelope could be read as content.
+//!   behind data that is not whole, an envelope could be read as content. A server that turns out not to run it has none in this
+//!   session any more, and the transaction that it dropped has not begun ([`ClientEvent::Dropped`]).
 //! - [`ClientSession::send_chunk`] sends a whole transaction, MAIL to BDAT LAST (RFC 3030), before any reply to it is there. Only
 //!   where the server has refused a chunk in step on this connection (H45, [`ClientSession::ask_for_chunks`]).
 //! - Whom a message came from is told by XCLIENT or XFORWARD, where that is offered (`naming`): the host asks for the client's
@@ -16,17 +17,20 @@
 //! The next envelope rides behind data with one such recipient only, nothing leaves by BDAT, and nobody is named.
 //!
 //! A server's LIMITS (RFC 9422) are kept to: behind its last MAIL a session takes no further one ([`ClientSession::is_used_up`]);
-//! how many recipients a transaction has is the host's ([`Capabilities::recipients_max`]).
+//! how many recipients a transaction has is the host's ([`Capabilities::recipients_max`]). Refusals in a session are counted too: a series
+//! of them, as greylisting gives, is what servers end sessions for (`limits::CLIENT_ERRORS_MAX`).
 //!
 //! The host must be able to read while it writes a large group or the data.
 //!
-//! Invariants: every transaction ends in exactly one [`ClientEvent::TransactionDone`], in the order in which they began, also when
+//! Invariants: every transaction that was not dropped ends in exactly one [`ClientEvent::TransactionDone`], in the order in which they began, also when
 //! the session fails, and then `Failed` follows on the next call. A message counts as delivered only by a 2xx of its own that
 //! came after [`ClientSession::handle_data_sent`]. `NotTried` means that the server cannot have the message; `Unknown` that it may.
 //!
 //! Not here: names and addresses, the handshake of TLS, the choice of what to send and how much at a time, retries.
 
-use crate::limits::{CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_BLOCK_TIMEOUT, CLIENT_GREETING_TIMEOUT};
+use crate::limits::{
+    CLIENT_COMMAND_TIMEOUT, CLIENT_DATA_BLOCK_TIMEOUT, CLIENT_ERRORS_MAX, CLIENT_GREETING_TIMEOUT,
+};
 use crate::smtp::Moment;
 use crate::smtp::dsn::{MailDsn, RcptDsn};
 use crate::smtp::output::Output;
@@ -120,6 +124,8 @@ pub enum ClientEvent {
     Ready,
     /// 354: write the mail data and the terminator, then call [`ClientSession::handle_data_sent`].
     SendData,
+    /// The transaction rode behind a dot, and the server did not run it: it is as if it had not begun, and is to begin again.
+    Dropped,
     /// The transaction is over. [`ClientSession::is_ready`] tells whether another may follow.
     TransactionDone(TransactionOutcome),
     /// The session is of no more use: close the link.
@@ -150,8 +156,12 @@ pub struct ClientSession {
     chunks: Chunks,
     /// The server took a message in this session.
     has_delivered: bool,
+    /// It does not run what rides behind a dot.
+    drops_riders: bool,
     /// MAIL was said so often.
     transactions: u32,
+    /// So many commands were refused since it took a message.
+    errors: u32,
     named: Named,
     greeting: String,
     output: Output,
@@ -239,7 +249,9 @@ impl ClientSession {
             capabilities: Capabilities::default(),
             chunks: Chunks::Untried,
             has_delivered: false,
+            drops_riders: false,
             transactions: 0,
+            errors: 0,
             named: Named::default(),
             greeting: String::new(),
             output: Output::default(),
@@ -384,6 +396,9 @@ impl ClientSession {
         if self.dialect == Dialect::Lmtp {
             flight = flight.by_lmtp();
         }
+        if goal == Goal::Data && open.flights.back().is_some_and(|before| !before.is_chunk()) {
+            flight = flight.riding();
+        }
         while let Some(line) = flight.next_line() {
             self.output.tail().extend_from_slice(&line);
             if !self.capabilities.pipelining {
@@ -460,9 +475,11 @@ impl ClientSession {
         matches!(&self.state, State::Open(open) if open.flights.is_empty() && open.naming.is_none())
     }
 
-    /// The server takes no further MAIL in this session (MAILMAX of RFC 9422): another session takes as many.
+    /// The server takes no further MAIL in this session (MAILMAX of RFC 9422), or has refused so much in it that it is about to
+    /// take us for a client with too many errors: another session takes as many.
     pub fn is_used_up(&self) -> bool {
-        self.capabilities.transactions_max.is_some_and(|most| self.transactions >= most)
+        self.errors >= CLIENT_ERRORS_MAX
+            || self.capabilities.transactions_max.is_some_and(|most| self.transactions >= most)
     }
 
     /// A transaction may begin, alone or behind others.
@@ -470,7 +487,10 @@ impl ClientSession {
         let State::Open(open) = &self.state else { return false };
         !self.is_used_up()
             && open.naming.is_none()
-            && open.flights.back().is_none_or(|last| self.capabilities.pipelining && last.is_said())
+            && open
+                .flights
+                .back()
+                .is_none_or(|last| self.capabilities.pipelining && !self.drops_riders && last.is_said())
     }
 
     /// The server swallows chunks that it refuses: they may leave before replies are there.

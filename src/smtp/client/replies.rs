@@ -100,6 +100,9 @@ impl ClientSession {
         if self.is_full(&open, &flight, &reply) {
             return self.fail_over(open, flight, &Ending::NotTried, ClientFailure::SessionFull(reply));
         }
+        // What was dropped says nothing of us.
+        let is_error = reply.code >= 400 && !flight.is_dropped();
+        self.errors = self.errors.saturating_add(is_error.into());
         let mut event = ClientEvent::Idle;
         match flight.take_reply(reply) {
             Advance::Over(ending, prelude) => return self.over(open, flight, &ending, prelude, now),
@@ -174,10 +177,16 @@ impl ClientSession {
         now: Moment,
     ) -> ClientEvent {
         open.prelude = prelude;
-        self.has_delivered |= flight.took(ending);
+        self.drops_riders |= flight.is_dropped();
+        if flight.took(ending) {
+            (self.has_delivered, self.errors) = (true, 0);
+        }
         let naming = open.naming.as_ref().map(|_| CLIENT_COMMAND_TIMEOUT);
         self.deadline = open.flights.front().map(Flight::timeout).or(naming).map(|timeout| now + timeout);
         self.state = State::Open(open);
+        if flight.is_dropped() {
+            return ClientEvent::Dropped;
+        }
         ClientEvent::TransactionDone(flight.into_outcome(ending))
     }
 

@@ -1,5 +1,7 @@
 //! What conversations cannot say: host errors, and servers that say anything at all.
 
+mod patience;
+
 use proptest::prelude::*;
 
 use super::*;

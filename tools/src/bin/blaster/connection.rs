@@ -50,7 +50,7 @@ impl Connection {
 
     /// Whether another transaction may begin.
     pub(crate) fn is_ready(&self) -> bool {
-        self.session.is_ready()
+        self.session.is_ready() && !self.session.is_used_up()
     }
 
     /// Carries one transaction through. An error of the link is an outcome too.
