@@ -90,6 +90,14 @@
 //!   sessions broke over its data, a 421 in reply to its dot among them. Three in a row put off, over distinct
 //!   recipients, mean that it is the primary, and then everything stays in order (H23); each pause looks twice as
 //!   far, so that three full mailboxes at the head do not stop a domain. What stepped aside once is no evidence.
+//! - **Greylisting is no outage and no evidence** (`replay::greylisting`): who is greylisted steps aside at once, until the primary expects him (it
+//!   states the seconds, or he waits as any other), without a canary, and takes his place among the others' tickets again: a primary that greylists
+//!   all that is new would leave no order to a backlog. The guard watches on until they came again once. Known it is by its words only: a 4.7.1
+//!   alone may be a policy that lasts. A session ends behind [`limits::CLIENT_ERRORS_MAX`] refusals in a row, before Postfix says 421 to a client with too
+//!   many errors; where a 421 comes behind answers all the same, it is a limit, or everything is put off (H23), and nobody is down. To more recipients
+//!   than fit in front of that limit a message comes so many times.
+//! - **What rides behind a dot may be dropped** (`smtp::client`): Haraka takes it for smuggling and answers 503 to each command. Such a transaction
+//!   begins again in its place, and nothing rides in that session any more; the next one finds out again, for a round trip.
 //! - **A primary that hangs costs 30 s a try**, not the 5 minutes that RFC 5321 4.5.3.2.1 gives a greeting: the next
 //!   try comes by itself, and P8 would not hold else.
 //! - **A panic of a shard ends the process**: its socket would go on taking connections that nobody serves.

@@ -1,23 +1,29 @@
 //! Entries that stepped aside, swept in stamp order.
 //!
 //! One sweep a domain per `retry_interval`, not a timer a message: a sweep goes over all of them in the order of
-//! stamps and hands out those whose own gap is over. It need not be finished in one session with the primary.
+//! stamps and hands out those whose own gap is over. It need not be finished in one session with the primary. A greylisted
+//! entry has a time at which it is expected: a sweep for it begins then, however long ago the last one was.
 //!
-//! Invariant: no entry is due before `earliest_s`, while no sweep is under way.
+//! Invariant: no entry is due before `earliest_s`, or where it is greylisted `expected_s`, while no sweep is under way.
 
-use super::schedule::deferred_gap;
+use super::schedule::{deferred_gap, greylisted_gap};
 use super::sorted::Sorted;
 use super::waiting::Waiting;
+use crate::limits::GREYLISTING_ROUNDING;
 use crate::smtp::Moment;
 use core::time::Duration;
 use storage::position::Stamp;
 
 /// See the module. `moment_s` of an entry is when it is due, in seconds of monotonic time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Deferred {
     entries: Sorted<Waiting>,
-    /// No entry that is not ahead of a sweep is due before.
+    /// No entry that is not ahead of a sweep and not greylisted is due before.
     earliest_s: u32,
+    /// The same of those that are greylisted.
+    expected_s: u32,
+    /// When the last one that was is expected.
+    greylisted_until: Moment,
     /// The entry that the sweep under way hands out next.
     sweep: Option<Stamp>,
     /// No sweep begins before.
@@ -26,12 +32,48 @@ pub(super) struct Deferred {
     interval: Duration,
 }
 
+impl Default for Deferred {
+    fn default() -> Self {
+        let (entries, greylisted_until, sweep, next_sweep, interval) = Default::default();
+        Self {
+            entries,
+            earliest_s: NEVER_S,
+            expected_s: NEVER_S,
+            greylisted_until,
+            sweep,
+            next_sweep,
+            interval,
+        }
+    }
+}
+
 impl Deferred {
     /// An entry steps aside, once more if it did before.
     pub(super) fn step_aside(&mut self, mut waiting: Waiting, now: Moment, retry_interval: Duration) {
         waiting.count_aside();
+        waiting.set_greylisted(false);
         let due = now.saturating_add(deferred_gap(waiting.asides().into(), retry_interval));
         self.interval = retry_interval;
+        self.wait_until(waiting, due);
+    }
+
+    /// The same of one that is greylisted, and expected again after `stated`.
+    pub(super) fn greylist(
+        &mut self,
+        mut waiting: Waiting,
+        stated: Option<Duration>,
+        now: Moment,
+        retry_interval: Duration,
+    ) {
+        waiting.count_aside();
+        waiting.set_greylisted(true);
+        let gap = greylisted_gap(waiting.asides().into(), stated, retry_interval);
+        self.interval = retry_interval;
+        let own = now.saturating_add(gap);
+        // Seconds are rounded where they are stated, and who comes first is not to be a second later than who is behind him.
+        let before = self.greylisted_until;
+        let due = if before > own && before - own <= GREYLISTING_ROUNDING { before } else { own };
+        self.greylisted_until = due;
         self.wait_until(waiting, due);
     }
 
@@ -39,13 +81,18 @@ impl Deferred {
     pub(super) fn wait_until(&mut self, mut waiting: Waiting, due: Moment) {
         // Rounded up: never before its time.
         let due_s = due.as_secs() + u64::from(due.subsec_nanos() > 0);
-        waiting.moment_s = u32::try_from(due_s).unwrap_or(u32::MAX);
-        self.earliest_s = if self.entries.is_empty() && self.sweep.is_none() {
-            waiting.moment_s
-        } else {
-            self.earliest_s.min(waiting.moment_s)
-        };
+        waiting.moment_s = u32::try_from(due_s).unwrap_or(NEVER_S);
+        if self.entries.is_empty() && self.sweep.is_none() {
+            (self.earliest_s, self.expected_s) = (NEVER_S, NEVER_S);
+        }
+        self.note(&waiting);
         self.put(waiting);
+    }
+
+    /// It is not due before.
+    fn note(&mut self, waiting: &Waiting) {
+        let earliest_s = if waiting.is_greylisted() { &mut self.expected_s } else { &mut self.earliest_s };
+        *earliest_s = waiting.moment_s.min(*earliest_s);
     }
 
     /// An entry that was handed out was not tried: it is next again.
@@ -65,13 +112,23 @@ impl Deferred {
         if self.entries.is_empty() {
             return None;
         }
-        let earliest = Duration::from_secs(self.earliest_s.into());
-        Some(if self.sweep.is_some() { Moment::ZERO } else { earliest.max(self.next_sweep) })
+        if self.sweep.is_some() {
+            return Some(Moment::ZERO);
+        }
+        let [earliest, expected] =
+            [self.earliest_s, self.expected_s].map(|at_s| Duration::from_secs(at_s.into()));
+        Some(earliest.max(self.next_sweep).min(expected))
     }
 
     /// When one of its entries is tried again, unless a sweep is under way that it is in.
     pub(super) fn due_of(&self, waiting: &Waiting) -> Moment {
-        Duration::from_secs(waiting.moment_s.into()).max(self.next_sweep)
+        let own = Duration::from_secs(waiting.moment_s.into());
+        if waiting.is_greylisted() { own } else { own.max(self.next_sweep) }
+    }
+
+    /// Whether an entry waits that was greylisted, and did not step aside before that.
+    pub(super) fn has_newly_greylisted(&self) -> bool {
+        self.entries.iter().any(|waiting| waiting.is_greylisted() && waiting.asides() == 1)
     }
 
     /// All are due, and a sweep begins at once: somebody knows that the primary is back. But for those that never stepped aside: they wait
@@ -91,7 +148,7 @@ impl Deferred {
         }
         let from = self.sweep.take().unwrap_or_else(|| {
             self.next_sweep = now.saturating_add(self.interval);
-            self.earliest_s = u32::MAX;
+            (self.earliest_s, self.expected_s) = (NEVER_S, NEVER_S);
             Stamp::NONE
         });
         let now_s = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
@@ -103,13 +160,18 @@ impl Deferred {
 
     /// The first entry from a stamp on that is due; remembers when those before it are.
     fn next_due(&mut self, from: Stamp, now_s: u32) -> Option<Stamp> {
+        let (mut earliest_s, mut expected_s) = (self.earliest_s, self.expected_s);
+        let mut due = None;
         for waiting in self.entries.from(from) {
             if waiting.moment_s <= now_s {
-                return Some(waiting.entry.stamp);
+                due = Some(waiting.entry.stamp);
+                break;
             }
-            self.earliest_s = self.earliest_s.min(waiting.moment_s);
+            let own = if waiting.is_greylisted() { &mut expected_s } else { &mut earliest_s };
+            *own = waiting.moment_s.min(*own);
         }
-        None
+        (self.earliest_s, self.expected_s) = (earliest_s, expected_s);
+        due
     }
 
     /// The list.
@@ -127,6 +189,9 @@ impl Deferred {
         self.entries.get_mut(stamp)
     }
 }
+
+/// Later than anything.
+const NEVER_S: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -173,6 +238,45 @@ mod tests {
         assert_eq!(sweep(&mut deferred, RETRY + MINUTE), [0; 0]);
         assert_eq!(sweep(&mut deferred, 2 * RETRY), [2]);
         assert_eq!(sweep(&mut deferred, 3 * RETRY), [1]);
+    }
+
+    /// Two are put off, and then three greylisted at moments of their own: each of these is offered when it is expected.
+    #[test]
+    fn greylisted_entries_are_swept_when_they_are_expected_and_put_no_other_off() {
+        let mut deferred = Deferred::default();
+        deferred.step_aside(waiting(1), Duration::ZERO, RETRY);
+        assert_eq!(sweep(&mut deferred, RETRY), [1]);
+        assert_eq!(deferred.due(), Some(3 * RETRY));
+        let at = |seconds| RETRY + Duration::from_secs(seconds);
+        for (stamp, at_s) in [(4, 1), (2, 2), (3, 2)] {
+            let stated = (stamp != 3).then_some(Duration::from_secs(20));
+            deferred.greylist(waiting(stamp), stated, at(at_s), RETRY);
+        }
+        assert!(deferred.has_newly_greylisted());
+        assert_eq!(deferred.due(), Some(at(21)), "not a sweep's interval later");
+        assert_eq!(deferred.next(at(20)), None, "not before");
+        let second = deferred.entries().get(Stamp(2)).copied().expect("it waits");
+        assert_eq!(deferred.due_of(&second), at(22));
+        assert_eq!(sweep(&mut deferred, at(21)), [4]);
+        assert_eq!(deferred.due(), Some(at(22)), "the next one has its own moment");
+        assert_eq!(sweep(&mut deferred, at(22)), [2]);
+        assert_eq!(deferred.due(), Some(at(302)), "no time was stated: its gap as of any");
+        assert_eq!(sweep(&mut deferred, at(302)), [3]);
+        assert!(!deferred.has_newly_greylisted());
+        assert_eq!(sweep(&mut deferred, 3 * RETRY + MINUTE), [1, 2, 4], "each by its own gap");
+    }
+
+    /// Found by postgrey, which counts in whole seconds: of two messages behind each other the first was to come in two, the second in one.
+    #[test]
+    fn who_is_expected_a_second_before_somebody_in_front_of_him_comes_behind() {
+        let mut deferred = Deferred::default();
+        for (stamp, stated_s) in [(1, 60), (2, 59), (3, 61), (4, 20)] {
+            deferred.greylist(waiting(stamp), Some(Duration::from_secs(stated_s)), Duration::ZERO, RETRY);
+        }
+        assert_eq!(sweep(&mut deferred, Duration::from_secs(20)), [4], "that is no rounding");
+        assert_eq!(sweep(&mut deferred, Duration::from_secs(59)), [0; 0]);
+        assert_eq!(sweep(&mut deferred, Duration::from_secs(60)), [1, 2]);
+        assert_eq!(sweep(&mut deferred, Duration::from_secs(61)), [3]);
     }
 
     #[test]

@@ -178,10 +178,11 @@ impl Queue {
         self.untried.first()
     }
 
-    /// Where an entry that is out lies now, and whether it stepped aside before.
+    /// Where an entry that is out lies now, and whether it has left the order: it stepped aside before, and not for greylisting, which
+    /// puts off all that is new and would leave no order to a backlog.
     pub(in crate::shard) fn out(&self, stamp: Stamp) -> (Place, bool) {
         let out = self.out.iter().find(|out| out.entry.stamp == stamp).expect(OUT);
-        (out.place(), out.asides() > 0)
+        (out.place(), out.asides() > 0 && !out.is_greylisted())
     }
 
     /// Whether entries up to `limit` wait that were never tried.
@@ -316,6 +317,24 @@ impl Queue {
         let waiting = self.take_out(place.1.stamp);
         self.forget_breaks(waiting.entry.stamp);
         self.deferred.step_aside(waiting, now, retry_interval);
+    }
+
+    /// The entry steps aside for greylisting, which expects it again after `stated`: that is no evidence of anything.
+    pub(in crate::shard) fn greylist(
+        &mut self,
+        place: Place,
+        stated: Option<Duration>,
+        now: Moment,
+        retry_interval: Duration,
+    ) {
+        let waiting = self.take_out(place.1.stamp);
+        self.forget_breaks(waiting.entry.stamp);
+        self.deferred.greylist(waiting, stated, now, retry_interval);
+    }
+
+    /// Whether an entry waits that was greylisted, and did not step aside before that.
+    pub(in crate::shard) fn has_newly_greylisted(&self) -> bool {
+        self.deferred.has_newly_greylisted()
     }
 
     /// Suspects are in order again, as if never tried.

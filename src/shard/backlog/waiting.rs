@@ -15,7 +15,7 @@ pub(super) struct Waiting {
     pub(super) entry: IndexEntry,
     /// Seconds of a clock: when it is due, or since when it is held.
     pub(super) moment_s: u32,
-    /// The directory in the low bits, above them how often it stepped aside.
+    /// The directory in the low bits, above them whether it was greylisted last, above that how often it stepped aside.
     directory_and_asides: u16,
     /// A set of its units: see [`UnitSets`].
     marks: u16,
@@ -29,8 +29,10 @@ const _: () = assert!(size_of::<Waiting>() * 5 / 4 + 2 <= 64);
 const DIRECTORY_BITS: u32 = 10;
 const DIRECTORY_MASK: u16 = (1 << DIRECTORY_BITS) - 1;
 const _: () = assert!(SHARDS_MAX == 1 << DIRECTORY_BITS);
+const IS_GREYLISTED: u16 = 1 << DIRECTORY_BITS;
+const ASIDES_BIT: u32 = DIRECTORY_BITS + 1;
 /// Counting further would change nothing: the longest gap is reached long before.
-const ASIDES_MAX: u16 = u16::MAX >> DIRECTORY_BITS;
+const ASIDES_MAX: u16 = u16::MAX >> ASIDES_BIT;
 
 impl Waiting {
     /// An entry that nothing is known about.
@@ -51,14 +53,25 @@ impl Waiting {
 
     /// How often it stepped aside.
     pub(super) const fn asides(&self) -> u16 {
-        self.directory_and_asides >> DIRECTORY_BITS
+        self.directory_and_asides >> ASIDES_BIT
     }
 
     /// It steps aside once more.
     pub(super) fn count_aside(&mut self) {
         if self.asides() < ASIDES_MAX {
-            self.directory_and_asides += 1 << DIRECTORY_BITS;
+            self.directory_and_asides += 1 << ASIDES_BIT;
         }
+    }
+
+    /// It waits for a time that greylisting has.
+    pub(super) const fn is_greylisted(&self) -> bool {
+        self.directory_and_asides & IS_GREYLISTED != 0
+    }
+
+    /// See [`Self::is_greylisted`].
+    pub(super) fn set_greylisted(&mut self, is_greylisted: bool) {
+        self.directory_and_asides &= !IS_GREYLISTED;
+        self.directory_and_asides |= if is_greylisted { IS_GREYLISTED } else { 0 };
     }
 
     /// The record lies elsewhere now.
@@ -191,9 +204,13 @@ mod tests {
         let mut waiting = waiting(0, 1);
         for times in 1..=200 {
             waiting.count_aside();
-            assert_eq!((waiting.asides(), waiting.directory()), (times.min(63), ShardId(1023)));
+            assert_eq!((waiting.asides(), waiting.directory()), (times.min(31), ShardId(1023)));
+            assert_eq!(waiting.is_greylisted(), times > 1 && times % 2 == 0);
+            waiting.set_greylisted(times % 2 == 1);
         }
+        waiting.set_greylisted(true);
         waiting.relocate((ShardId(3), waiting.entry));
-        assert_eq!((waiting.asides(), waiting.directory()), (63, ShardId(3)));
+        assert_eq!((waiting.asides(), waiting.directory()), (31, ShardId(3)));
+        assert!(waiting.is_greylisted());
     }
 }

@@ -17,6 +17,7 @@ mod connect;
 mod damage;
 mod delivery;
 mod expiry;
+mod greylisting;
 mod lane;
 mod late;
 mod learn;

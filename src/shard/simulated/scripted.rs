@@ -5,6 +5,7 @@
 //! expects: nothing is lost, nothing is both held and taken, and first arrivals are in order but for those that step aside.
 
 mod closing;
+mod greylisting;
 mod limited;
 mod odd;
 mod providers;

@@ -24,6 +24,7 @@ mod opening;
 mod wire;
 
 use super::addressee::{Part, extensions, goes_without_smtputf8, merged, parts};
+use super::greylisting::greylisted;
 use super::profile::{Profile, Shown};
 use crate::bridge::Fingerprint;
 use crate::config::Protocol;
@@ -232,6 +233,8 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             match self.step().await {
                 Step::Event(ClientEvent::TransactionDone(outcome)) => return Some(self.pop(Some(outcome))),
                 Step::Event(ClientEvent::SendData) => self.start_data(),
+                // In its place: those behind it may be for the same recipients (P3).
+                Step::Event(ClientEvent::Dropped) => self.jobs[0].progress = Progress::Pushed,
                 Step::Event(ClientEvent::NamingRefused(reply)) => self.note_refusal(&reply),
                 Step::Event(ClientEvent::ClientRefused(reply)) => return Some(self.refused(reply)),
                 Step::Event(ClientEvent::Idle | ClientEvent::Ready) | Step::Again => {}
@@ -473,7 +476,8 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             }
         };
         match fault {
-            Fault::None if puts_off(&outcome) => self.window.collapse(),
+            // The data of a greylisted message went for nothing where it left with its envelope.
+            Fault::None if puts_off(&outcome) || greylisted(&outcome).is_some() => self.window.collapse(),
             Fault::None => self.window.succeed(),
             Fault::Another | Fault::Suspect | Fault::Own => {}
         }

@@ -3,6 +3,7 @@
 use super::super::bounce::{Bounce, Proof, bounce, wants_relayed};
 use super::super::damage::{self, Remains};
 use super::super::delivery::{Delivery, Done, Fault, Job};
+use super::super::greylisting::{Greylisted, greylisted};
 use super::super::learn::learn;
 use super::super::notice::{self, Cause, Debt, Owed};
 use super::super::outcome::{Verdict, judge};
@@ -12,7 +13,7 @@ use super::session::key_of;
 use super::{Ended, Task};
 use crate::config::Domain;
 use crate::limits::PACED_RECIPIENT_PAUSE;
-use crate::shard::backlog::{Place, Settlement, Sign, stored_octets};
+use crate::shard::backlog::{Place, Queue, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
@@ -61,7 +62,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             learn(known, delimiter, mailboxes, &outcome, self.shard.instants());
         }
         let is_taken = outcome.recipients.iter().any(|to| matches!(to, RecipientOutcome::Delivered(_)));
-        let rulings = self.weigh(&job, &outcome, fault, domain);
+        let rulings = self.weigh(&job, &outcome, domain);
+        let greylisted = self.note_answer(&outcome, fault);
         let (bounces, relays) = self.bounces(&job, domain, delivery.passes_dsn());
         let told = (&bounces[..], &relays[..]);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, told);
@@ -69,7 +71,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let host = delivery.host();
         let owed = self.debt(&job, &verdict.owed, |reply| Cause::Refused { host, reply });
         let relayed = self.debt(&job, &verdict.relayed, |reply| Cause::Relayed { host, reply });
-        let mut ended = self.apply(&job, verdict, fault, ending, domain);
+        let mut ended = self.apply(&job, verdict, greylisted, (fault, ending), domain);
         if let Some(debt) = owed {
             self.spawn.spawn(notice::pay(Rc::clone(&self.shard), Rc::clone(&self.lane), debt));
         }
@@ -100,6 +102,22 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         ended
     }
 
+    /// Whether the message had an answer, and one that counts as a canary's: who is sent away to come again is none. Gives whether it
+    /// was greylisted.
+    fn note_answer(&self, outcome: &TransactionOutcome, fault: Fault) -> Option<Greylisted> {
+        let has = |is_so: fn(&RecipientOutcome) -> bool| outcome.recipients.iter().any(is_so);
+        let is_taken = has(|to| matches!(to, RecipientOutcome::Delivered(_)));
+        let is_answered = has(|to| !matches!(to, RecipientOutcome::NotTried | RecipientOutcome::Unknown));
+        let greylisted = greylisted(outcome);
+        self.answered.set(self.answered.get() || is_answered);
+        if fault == Fault::None {
+            let mut guard = self.lane.guard.borrow_mut();
+            let is_canary = is_taken || (is_answered && greylisted.is_none());
+            if is_canary { guard.answered() } else { guard.withdraw() }
+        }
+        greylisted
+    }
+
     /// What the replies mean from this primary: some of its 5xx are over in time. Its limits are heeded by all connections.
     fn as_meant(&self, job: &Job<D>, mut outcome: TransactionOutcome) -> TransactionOutcome {
         let (profile, now) = (self.round.profile.get(), self.shard.clock.now());
@@ -122,8 +140,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// A message had its outcome in a session that goes on. If it is the one that had to be tried alone, or that one ended
     /// otherwise meanwhile, there is none any more.
     fn pass(&self, stamp: Stamp) {
+        self.pass_by(stamp, &self.lane.queue.borrow());
+    }
+
+    fn pass_by(&self, stamp: Stamp, queue: &Queue) {
         let Some(suspect) = self.suspect.get() else { return };
-        if suspect == stamp || !self.lane.queue.borrow().waits(suspect) {
+        if suspect == stamp || !queue.waits(suspect) {
             self.suspect.set(None);
         }
     }
@@ -203,21 +225,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         &self,
         job: &Job<D>,
         verdict: Verdict,
-        fault: Fault,
-        ending: Option<Ended>,
+        greylisted: Option<Greylisted>,
+        (fault, ending): (Fault, Option<Ended>),
         domain: &Domain,
     ) -> Option<Ended> {
         let (place, entry) = (job.place, job.place.1);
         let (now, retry_interval) = (self.shard.clock.now(), domain.retry_interval);
         let got_through = verdict.got_through();
         let mut queue = self.lane.queue.borrow_mut();
-        let told = verdict.owed.iter().chain(&verdict.relayed).map(|owed| owed.0);
-        for ordinal in verdict.facts.iter().map(|fact| fact.ordinal).chain(told) {
-            queue.decide(&entry, ordinal);
-        }
-        let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
-        let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
-        queue.hold(place, &held, self.shard.wall_s());
+        decide(&mut queue, place, &verdict, self.shard.wall_s());
         if got_through {
             self.progressed.set(true);
             self.cautious.set(false);
@@ -228,13 +244,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (code, is_open) = (verdict.code, verdict.is_open());
         let (is_deferred, is_parked) = (!verdict.deferred.is_empty(), !verdict.parked.is_empty());
         let has_rest = !verdict.untried.is_empty();
-        if !verdict.unknown.is_empty() {
-            self.lane.offers.borrow_mut().unknown(entry.stamp);
-        } else if got_through {
-            self.lane.offers.borrow_mut().answered(entry.stamp);
-        } else {
-            self.lane.offers.borrow_mut().known(entry.stamp);
-        }
+        self.heard(entry.stamp, &verdict);
+        let greylisted = greylisted.filter(|_| verdict.unknown.is_empty());
         if !verdict.facts.is_empty() {
             self.record(place, &job.looking, verdict.facts);
         }
@@ -243,6 +254,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 self.lane.usage.lower(stored_octets(&entry));
             }
             return None;
+        }
+        if let Some(Greylisted { stated }) = greylisted {
+            // Also where that ended the session: it had too many errors, and it was not this one's data.
+            queue.greylist(place, stated, now, retry_interval);
+            self.greylisted.set(true);
+            self.pass_by(entry.stamp, &queue);
+            return self.lane.guard.borrow().is_frozen().then_some(Ended::Frozen);
         }
         match fault {
             Fault::None => {}
@@ -287,6 +305,16 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
         }
         impaired.then_some(Ended::PutOff)
+    }
+
+    /// What the journal is to know of what was on its way.
+    fn heard(&self, stamp: Stamp, verdict: &Verdict) {
+        let mut offers = self.lane.offers.borrow_mut();
+        match () {
+            () if !verdict.unknown.is_empty() => offers.unknown(stamp),
+            () if verdict.got_through() => offers.answered(stamp),
+            () => offers.known(stamp),
+        }
     }
 
     /// A record that cannot be read costs itself, never the lane.
@@ -334,4 +362,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.spawn.spawn(settle::write(shard, lane));
         }
     }
+}
+
+/// What is final of a message that is out, and what is held of it.
+fn decide(queue: &mut Queue, place: Place, verdict: &Verdict, wall_s: u32) {
+    let told = verdict.owed.iter().chain(&verdict.relayed).map(|owed| owed.0);
+    for ordinal in verdict.facts.iter().map(|fact| fact.ordinal).chain(told) {
+        queue.decide(&place.1, ordinal);
+    }
+    let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
+    let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
+    queue.hold(place, &held, wall_s);
 }

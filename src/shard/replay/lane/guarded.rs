@@ -1,6 +1,6 @@
 //! What the lane does at the word of its guard, and what it tells of its primary's health.
 
-use super::super::delivery::{Delivery, Fault, Job};
+use super::super::delivery::{Delivery, Job};
 use super::super::watch::Watched;
 use super::{Ended, Task};
 use crate::bridge::Snapshot;
@@ -52,6 +52,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         domain: &Domain,
     ) -> Option<Ended> {
         let Some(watched) = self.watched(snapshot, domain) else { return Some(Ended::Done) };
+        let waits_for_answers = self.lane.queue.borrow().has_newly_greylisted();
+        if waits_for_answers && self.lane.guard.borrow().is_watching() {
+            // They are what it is watched for.
+            tracing::info!(domain = %domain.name, "what is left to hand over is greylisted, and expected again");
+            return Some(Ended::Done);
+        }
         let known_good = watched.known_good_count();
         let waits = self.lane.queue.borrow().len() > 0;
         let drained = self.lane.guard.borrow_mut().drained(known_good, waits, watched.at.now);
@@ -107,24 +113,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// What the guard says of each recipient's answer.
-    pub(super) fn weigh(
-        &self,
-        job: &Job<D>,
-        outcome: &TransactionOutcome,
-        fault: Fault,
-        domain: &Domain,
-    ) -> Vec<Ruling> {
+    pub(super) fn weigh(&self, job: &Job<D>, outcome: &TransactionOutcome, domain: &Domain) -> Vec<Ruling> {
         let is_proven = self.lane.queue.borrow().is_reverse_path_proven(job.place.1.stamp);
         let snapshot = Arc::clone(&self.shard.snapshot.borrow());
         let mut guard = self.lane.guard.borrow_mut();
-        let rulings = match self.watched(&snapshot, domain) {
+        match self.watched(&snapshot, domain) {
             Some(watched) => watched.weigh(&mut guard, &job.mailboxes, outcome, is_proven),
             // The domain has just gone from the configuration: nothing is final (H14).
             None => vec![Ruling::Park; job.mailboxes.len()],
-        };
-        if fault == Fault::None {
-            guard.answered();
         }
-        rulings
     }
 }

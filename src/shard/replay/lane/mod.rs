@@ -6,6 +6,10 @@
 //! breaks both go back to their places. What is in flight on all connections and what is not settled durably are bounded together (P4). Whatever ends a
 //! session, a shutdown or another configuration for one, what is in flight gets its outcome first. After an outage the guard
 //! says how many may go before they are answered, and what refusals mean (`guarded`).
+//!
+//! Greylisting is no outage (DESIGN.md 5): what is greylisted steps aside until the primary expects it, the rest goes on, in another session
+//! before this one has too many errors. A 421 behind answers is a limit of the primary's; where it is all that comes of a session, and nothing was
+//! taken or greylisted, the primary puts everything off.
 
 mod acquainted;
 mod ending;
@@ -26,7 +30,7 @@ use crate::shard::backlog::{Due, Health, Lane, Pace, Place, Sign, probe_pause};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use crate::smtp::Moment;
-use crate::smtp::client::Window;
+use crate::smtp::client::{ClientFailure, Window};
 use core::cell::Cell;
 use core::time::Duration;
 use futures_lite::future::or;
@@ -50,6 +54,10 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
     failures: Cell<u32>,
     /// The round in hand delivered something.
     progressed: Cell<bool>,
+    /// It had an answer to a message, whatever that was.
+    answered: Cell<bool>,
+    /// Something stepped aside in it since it is greylisted.
+    greylisted: Cell<bool>,
     /// The message over which a session broke that had others in flight: it is tried alone (H44).
     suspect: Cell<Option<Stamp>>,
     /// The last session broke, or everything was put off: one message at a time until one gets through.
@@ -75,6 +83,8 @@ enum Ended {
     Frozen,
     /// The shard shuts down, or the configuration is another.
     Interrupted,
+    /// The primary ended the session by 421, behind answers: pause, unless something came of it.
+    Limited,
     /// The primary puts everything off: as `Failed`.
     PutOff,
     /// The primary took us for the client of one message, and the next thing is another's: a new session, at once.
@@ -99,8 +109,8 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
-    let (round, failures, progressed, suspect) = Default::default();
-    let (cautious, seals_from, chains_from, resumed_s) = Default::default();
+    let (round, failures, progressed, answered, greylisted) = Default::default();
+    let (suspect, cautious, seals_from, chains_from, resumed_s) = Default::default();
     let task = Rc::new(Task {
         shard,
         lane,
@@ -110,6 +120,8 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         round,
         failures,
         progressed,
+        answered,
+        greylisted,
         suspect,
         cautious,
         seals_from,
@@ -189,7 +201,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     ///
     /// `stirred` began before the configuration was read: a change on the way ends the pause (SIGHUP).
     async fn try_primaries(self: &Rc<Self>, snapshot: &Arc<Snapshot>, domain: &Domain, stirred: Wait<'_>) {
-        self.progressed.set(false);
+        for was in [&self.progressed, &self.answered, &self.greylisted] {
+            was.set(false);
+        }
         self.lane.next_try.set(None);
         let ended = self.hand_over(snapshot, domain).await;
         match ended {
@@ -197,7 +211,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 self.failures.set(0);
                 return;
             }
-            Ended::Failed if self.progressed.get() => {
+            Ended::Failed | Ended::Limited if self.progressed.get() || self.greylisted.get() => {
                 self.cautious.set(true);
                 // It serves, so much at a time: a limit of its own, not an outage.
                 self.failures.set(0);
@@ -207,7 +221,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ended::Frozen if self.lane.guard.borrow().is_frozen() => self.witness(snapshot, Sign::Frozen),
             // An operator thawed it meanwhile.
             Ended::Failed | Ended::Frozen => {}
-            Ended::PutOff => self.witness(snapshot, Sign::PutOff),
+            Ended::Limited | Ended::PutOff => self.witness(snapshot, Sign::PutOff),
         }
         self.cautious.set(true);
         // Whoever comes back is met with one connection.
@@ -260,7 +274,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.drain(delivery, snapshot, domain, false).await;
             let ended = self.round.over().await;
             self.close_round(ended, domain);
-            if matches!(ended, Ended::Failed) && !self.progressed.get() {
+            if matches!(ended, Ended::Failed) && !self.progressed.get() && !self.greylisted.get() {
                 // It greets, and that is all.
                 self.witness(snapshot, Sign::Unserved);
             }
@@ -326,9 +340,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 queue.suspects_step_aside(now, domain.retry_interval);
             }
             // Nobody has spoken for the primary: those that it put off are in order again.
-            Ended::Cut | Ended::Failed | Ended::Frozen | Ended::Interrupted | Ended::PutOff => {
-                queue.restore_suspects();
-            }
+            Ended::Cut
+            | Ended::Failed
+            | Ended::Frozen
+            | Ended::Interrupted
+            | Ended::Limited
+            | Ended::PutOff => queue.restore_suspects(),
             // It goes on in the next session.
             Ended::Turned => {}
         }
@@ -350,7 +367,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let reason = delivery.failure().map(ToString::to_string);
         self.note(reason.clone().unwrap_or_else(|| "the session with the primary ended".to_owned()));
         tracing::info!(domain = %self.lane.domain, reason, "the session with the primary ended");
-        Ended::Failed
+        match delivery.failure() {
+            Some(ClientFailure::ServiceClosing(_)) if self.answered.get() => Ended::Limited,
+            _ => Ended::Failed,
+        }
     }
 
     /// The next entry. The horizon is read before the inbox is emptied: whatever is below it has been told by

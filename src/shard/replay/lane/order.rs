@@ -13,7 +13,7 @@
 //!   first try may have reached nobody.
 //! - An unread ticket shares recipients with everybody. What waits in the queue again (it came back) blocks all later ones, until
 //!   it is taken again: the caller says what the first stamp in the queue is.
-//! - What stepped aside has left the order: it blocks nobody, and nothing blocks it.
+//! - What stepped aside has left the order: it blocks nobody, and nothing blocks it. What comes again since it was greylisted has not.
 //!
 //! No deadlock: of the tickets that are not in flight the earliest that is read waits for such only as are in flight, and each
 //! of these has an outcome when its connection answers, breaks, or is out of time. A message is never split, so nothing waits

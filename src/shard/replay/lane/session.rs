@@ -90,7 +90,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if stays {
             self.round.leave();
         }
-        if matches!(ended, Ended::Failed) && self.round.serving() > 0 {
+        if matches!(ended, Ended::Failed | Ended::Limited) && self.round.serving() > 0 {
             self.paced(|pace, now| pace.too_much(now));
         }
         self.close(delivery, ended, domain);
