@@ -105,6 +105,20 @@ impl Primary {
         Self::postfix_with(&["--postscreen"], listen, directory, record)
     }
 
+    /// One that greylists each client, sender and recipient for two seconds by postgrey, which says this to them (`%s`: the seconds).
+    pub fn postfix_greylisting(says: &str, listen: &str, directory: &Path, record: &Path) -> Self {
+        let root = unpacked();
+        Self::postfix_with(&["--postgrey", says, "--root", root.to_str().unwrap()], listen, directory, record)
+    }
+
+    /// One with rspamd as its milter, which goes by what Postfix knows of the client, told by XCLIENT; or by the first Received field.
+    pub fn postfix_filtering(by_received: bool, listen: &str, directory: &Path, record: &Path) -> Self {
+        let (root, port) = (unpacked(), free_port().to_string());
+        let options = ["--root", root.to_str().unwrap(), "--rspamd", &port];
+        let how: &[&str] = if by_received { &["--external-relay"] } else { &["--authorize", "xclient"] };
+        Self::postfix_with(&[&options[..], how].concat(), listen, directory, record)
+    }
+
     /// A real server of another make, new in `directory`. It writes the record when it stops, and what it logged beside that.
     pub fn other(make: Make, tls: bool, listen: &str, directory: &Path, record: &Path) -> Self {
         let mut command = script("real_primary.py");
@@ -153,6 +167,7 @@ pub enum Make {
     /// By LMTP.
     Dovecot,
     Exim,
+    Haraka,
     OpenSmtpd,
 }
 

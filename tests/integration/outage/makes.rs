@@ -9,6 +9,10 @@
 //! - OpenSMTPD 6.8 with OpenSSL 3, as Debian 12 has it, offers STARTTLS and breaks off each handshake: mail goes without,
 //!   where the policy is `opportunistic`.
 //! - aiosmtpd (1.4) offers neither PIPELINING nor CHUNKING: each command waits for the reply to the one before.
+//! - Haraka (3.3) offers PIPELINING and no CHUNKING, and takes commands behind a dot for an attack: it drops them and answers 503 to each. So a
+//!   drain goes message by message there, with the envelope in one write.
+//! - Haraka breaks lines of more than 990 octets in two, where RFC 5321 4.5.3.1.6 has room for 998, and renames Authentication-Results that it did
+//!   not make, ours too (clean_auth_results), unless it is told otherwise.
 //! - Postfix behind postscreen with its deep tests offers a new client no PIPELINING, answers each RCPT of his first
 //!   session by `450 4.3.2`, and lets him through from the next one on: three messages are put off, and go first when they
 //!   come again.
@@ -138,6 +142,22 @@ fn aiosmtpd_gets_its_mail_command_by_command_plain_and_through_tls() {
         let ended = outage(Make::Aiosmtpd, offers_tls, policy);
         assert_eq!(ended.count("tls"), if offers_tls { MESSAGES + ODD } else { 0 });
         assert!(!ended.log.contains("exception"), "{}", ended.log);
+    }
+}
+
+#[test]
+fn haraka_drops_what_rides_behind_a_dot_and_gets_its_mail_message_by_message() {
+    for (offers_tls, policy) in [(false, "none"), (true, "require")] {
+        let ended = outage(Make::Haraka, offers_tls, policy);
+        assert_eq!(ended.count("tls"), if offers_tls { MESSAGES + ODD } else { 0 });
+        assert!(ended.log.contains("command pipelined after end of DATA - refused"), "{}", ended.log);
+        // Once a connection: neither a broken session a message nor a refusal.
+        let broken =
+            ended.ours.iter().filter(|line| line.contains("the session with the primary ended")).count();
+        assert_eq!(broken, 0, "{:#?}", ended.ours);
+        let dropped = ended.log.matches("command pipelined after end of DATA").count();
+        assert!(dropped <= 10, "{dropped}: {}", ended.log);
+        assert!(!ended.was_ever("impaired"), "{:#?}", ended.ours);
     }
 }
 

@@ -2,6 +2,8 @@
 //! middle, a scripted or a real primary comes back. What the story builds on is tested first.
 
 mod carried;
+mod filtered;
+mod greylisting;
 mod makes;
 mod naming;
 mod proxy;

@@ -61,6 +61,7 @@ smtpd_discard_ehlo_keywords = {without}
 smtpd_client_restrictions = {refused}
 {authorized}
 {tls}
+{policy}
 """
 
 # Whoever is new is told to come again, once he has shown that he waits for replies (its "deep protocol tests").
@@ -96,6 +97,11 @@ tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """
 
+# The policy service of --postgrey, asked behind the relay restrictions, and what it is to say.
+GREYLISTING_CF = """\
+smtpd_recipient_restrictions = check_policy_service unix:{directory}/postgrey/socket
+"""
+
 DIRECT = "{listen} inet n - n - - smtpd"
 BEHIND_POSTSCREEN = """\
 {listen} inet n - n - 1 postscreen
@@ -105,7 +111,7 @@ tlsproxy unix - - n - 0 tlsproxy"""
 
 ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 START_TIMEOUT_S = 30
-TRACE_FIELDS = ("return-path", "x-original-to", "delivered-to", "received", "authentication-results")
+TRACE_FIELDS = ("return-path", "x-greylist", "x-original-to", "delivered-to", "received", "authentication-results")
 
 
 def main():
@@ -113,6 +119,8 @@ def main():
     directory = pathlib.Path(options.directory).absolute()
     ended = watch_for_the_end(options.watch_stdin)
     configure(directory, options)
+    helpers = [Postgrey(directory, options)] if options.postgrey else []
+    helpers += [rspamd(directory, options)] if options.rspamd else []
     postfix(directory, "start")
     try:
         wait_for_listener(options.listen, directory)
@@ -122,8 +130,11 @@ def main():
     finally:
         postfix(directory, "stop")
         wait_for_master(directory)
+        for helper in helpers:
+            helper.stop()
     write_record(directory, options.record)
-    pathlib.Path(options.record + ".log").write_text(log(directory), encoding="utf-8")
+    said = "".join(helper.log() for helper in helpers)
+    pathlib.Path(options.record + ".log").write_text(log(directory) + said, encoding="utf-8")
     if not drained:
         sys.exit("postfix_primary.py: the queue did not run empty")
 
@@ -139,6 +150,11 @@ def arguments():
     parser.add_argument("--refuse-client", default="", metavar="ADDRESS", help="refuse this client at RCPT")
     parser.add_argument("--certificate", default="", metavar="FILE", help="offer STARTTLS: a key and its certificate, in PEM")
     parser.add_argument("--postscreen", action="store_true", help="who is new is told to come again")
+    parser.add_argument("--postgrey", default="", metavar="TEXT", help="greylist everybody for two seconds, in these words")
+    parser.add_argument("--root", metavar="DIR", help="what .ci/peers unpacked; with --postgrey and --rspamd")
+    parser.add_argument("--rspamd", type=int, metavar="PORT", help="a milter on this port of loopback")
+    parser.add_argument("--external-relay", action="store_true", help="the milter goes by the first Received field")
+    parser.set_defaults(next=None, tls=False)
     parser.add_argument("--drain-timeout", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -167,12 +183,16 @@ def configure(directory, options):
     owner = pwd.getpwnam("nobody")
     values = {
         "directory": directory, "domain": options.domain, "listen": options.listen, "uid": owner.pw_uid,
-        "gid": owner.pw_gid, "without": options.without, "authorized": "", "refused": "", "tls": "",
+        "gid": owner.pw_gid, "without": options.without, "authorized": "", "refused": "", "tls": "", "policy": "",
     }
     if options.refuse_client:
         values["refused"] = f"check_client_access inline:{{{{{options.refuse_client} = REJECT not you}}}}"
     if options.authorize:
         values["authorized"] = f"smtpd_authorized_{options.authorize}_hosts = 127.0.0.1"
+    if options.postgrey:
+        values["policy"] = GREYLISTING_CF.format(directory=directory)
+    if options.rspamd:
+        values["policy"] += f"smtpd_milters = inet:127.0.0.1:{options.rspamd}\nmilter_default_action = tempfail\n"
     if options.certificate:
         values["tls"] = f"smtpd_tls_chain_files = {options.certificate}\nsmtpd_tls_security_level = may"
     for name in ("conf", "spool", "data", "mail"):
@@ -186,6 +206,46 @@ def configure(directory, options):
     run("chown", "root", directory / "spool")
     run("chown", "postfix", directory / "data")
     run("chown", f"{owner.pw_uid}:{owner.pw_gid}", directory / "mail")
+
+
+class Postgrey:
+    """In the foreground; it gives its rights away to `nobody`, and is the machine's perl with what was unpacked."""
+
+    DELAY_S = 2
+
+    def __init__(self, directory, options):
+        self.directory = directory / "postgrey"
+        unpacked = pathlib.Path(options.root)
+        self.directory.mkdir(exist_ok=True)
+        # Modules in C lie below a directory for each version and machine.
+        libraries = [unpacked / "usr/share/perl5", *unpacked.glob("usr/lib/*/perl5/*")]
+        command = ROOT + ["perl", "-T", *(f"-I{path}" for path in libraries), str(unpacked / "usr/sbin/postgrey")]
+        command += [f"--unix={self.directory}/socket", "--socketmode=0666", f"--dbdir={self.directory}"]
+        command += ["--user=nobody", "--group=nogroup", f"--delay={self.DELAY_S}", f"--greylist-text={options.postgrey}"]
+        command += ["--whitelist-clients=/dev/null", "--whitelist-recipients=/dev/null", "--auto-whitelist-clients=0"]
+        run("chown", "nobody", self.directory)
+        self.output = open(directory / "postgrey.log", "wb")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, start_new_session=True
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (self.directory / "socket").exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"postfix_primary.py: postgrey does not start\n{self.log()}")
+            time.sleep(0.05)
+
+    def stop(self):
+        subprocess.run(ROOT + ["kill", "-TERM", "--", f"-{self.process.pid}"], stderr=subprocess.DEVNULL)
+        self.process.wait()
+
+    def log(self):
+        return content(self.output.name).decode(errors="replace")
+
+
+def rspamd(directory, options):
+    import rspamd as milter
+
+    return milter.Rspamd(directory / "rspamd", options)
 
 
 def postfix(directory, verb):
@@ -275,7 +335,8 @@ def add(arrivals, message, order):
         "octets": len(rest),
         "id": found and found[1].decode(),
         "received": fields["received"].decode(errors="replace"),
-        "above": above,
+        # postgrey's is no alteration of the message.
+        "above": [name for name in above if name.lower() != "x-greylist"],
         "crc32": zlib.crc32(rest),
         "accepted": True,
         "reply": f"250 2.0.0 Ok: queued as {queue_id}",

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""A real Exim, OpenSMTPD, aiosmtpd or, by LMTP, Dovecot as a primary, used like postfix_primary.py: it records what arrived, in order.
+"""A real Exim, OpenSMTPD, aiosmtpd, Haraka or, by LMTP, Dovecot as a primary, used like postfix_primary.py: it records what arrived, in order.
 
-    real_primary.py exim|opensmtpd|aiosmtpd|dovecot --directory DIR --root DIR --listen 127.0.0.1:2526 --record FILE [--tls]
+    real_primary.py exim|opensmtpd|aiosmtpd|haraka|dovecot --directory DIR --root DIR --listen 127.0.0.1:2526 --record FILE [--tls]
 
 All in DIR, which is new, and nothing of the machine's own mail software is touched: Exim, OpenSMTPD and Dovecot run as relay.py has
-them, in a root of their own; aiosmtpd runs in this process, out of what .ci/peers unpacked (--root). Limits are those that
-each has when nothing is said. It takes any recipient of the domain. With --tls it offers STARTTLS with a certificate that
+them, in a root of their own; aiosmtpd runs in this process, out of what .ci/peers unpacked (--root), and Haraka, with a plugin that
+writes down what it takes, out of what it installed beside that. Limits are those that
+each has when nothing is said, but for two settings of Haraka that alter mail. It takes any recipient of the domain. With --tls it offers STARTTLS with a certificate that
 it signed itself. The address is printed when it greets. On SIGTERM, SIGINT, or (with --watch-stdin) the end of standard
 input it waits until everything is delivered, stops the server, and writes the record in the shape that stratamx-blaster
 checks, with `tls` and `chunked` in each line, and the server's own log beside it.
 
-The order of arrival is: of Exim the time at which its ACL saw MAIL, of aiosmtpd the order of its MAIL hooks. OpenSMTPD
+The order of arrival is: of Exim the time at which its ACL saw MAIL, of aiosmtpd and Haraka the order of their MAIL hooks. OpenSMTPD
 does not log MAIL; of it the order in which it logged the messages as taken, which is the same for whoever is offered
 nothing on two connections at a time. Exim delivers a transaction into one file of batch SMTP, OpenSMTPD into a Maildir, a
-file a recipient; both with LF line ends, which are CRLF again before the checksum is taken. aiosmtpd gives the octets as
+file a recipient; both with LF line ends, which are CRLF again before the checksum is taken. aiosmtpd and Haraka give the octets as
 they came. Dovecot saves into a Maildir for each recipient; its order is that in which it saved, which is the order of MAIL on one
 connection. Its mailbox `full` is over quota.
 
@@ -23,7 +24,9 @@ Exim, OpenSMTPD and Dovecot need root; as another user it calls sudo -n.
 import argparse
 import json
 import pathlib
+import os
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -379,6 +382,73 @@ class Aiosmtpd:
         return self.taken
 
 
+class Haraka:
+    """One process in the foreground."""
+
+    LEFT = ("key.pem", "haraka/config/tls_key.pem")
+
+    def __init__(self, directory, options):
+        self.place = directory / "haraka"
+        self.taken = self.place / "taken"
+        program = pathlib.Path(options.root).absolute().parent / "npm/node_modules/Haraka"
+        # It looks for what it is told nothing about there, too.
+        shutil.copytree(program / "config", self.place / "config")
+        (self.place / "plugins").mkdir()
+        self.taken.mkdir()
+        shutil.copy(pathlib.Path(__file__).with_name("haraka_record.js"), self.place / "plugins/record.js")
+        host, port = options.listen.rsplit(":", 1)
+        # Lines that RFC 5321 4.5.3.1.6 has room for, with a dot that is not counted: it would break those of more than 990 octets in two. Nor shall it rename a field.
+        altered = (program / "config/connection.ini").read_text()
+        altered = re.sub(r"(?m)^;?data_line_length=.*$", "data_line_length=1002", altered)
+        altered = re.sub(r"(?m)^;?clean_auth_results=.*$", "", altered).replace("[headers]", "[headers]\nclean_auth_results=false")
+        for name, text in {
+            "me": relay.NAME,
+            "plugins": "tls\nrecord" if options.tls else "record",
+            "smtp.ini": f"listen={host}:{port}\nnodes=0\ndaemonize=false\n",
+            "log.ini": "[main]\nlevel=info\n",
+            "connection.ini": altered,
+        }.items():
+            (self.place / "config" / name).write_text(text)
+        if options.tls:
+            shutil.copy(directory / "key.pem", self.place / "config/tls_key.pem")
+            shutil.copy(directory / "cert.pem", self.place / "config/tls_cert.pem")
+        self.output = open(directory / "output", "wb")
+        self.process = subprocess.Popen(
+            ["node", str(program / "bin/haraka"), "-c", str(self.place)],
+            env=os.environ | {"STRATAMX_RECORD": str(self.taken), "STRATAMX_DOMAIN": options.domain},
+            stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
+        )
+
+    def is_alive(self):
+        return self.process.poll() is None
+
+    def drain(self, deadline):
+        """It records before it answers."""
+        return True
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def log(self):
+        return relay.read(self.output.name)
+
+    def arrivals(self):
+        if not (self.taken / "arrivals").exists():
+            return
+        for line in (self.taken / "arrivals").read_text().splitlines():
+            known = json.loads(line)
+            message = (self.taken / str(known["number"])).read_bytes()
+            yield arrived(message, known["reverse_path"], known["recipients"]) | {
+                "mail_sequence": known["number"], "reply": f"250 taken as {known['number']}",
+                "tls": known["tls"], "chunked": False,
+            }
+
+
 def arrived(message, reverse_path, recipients):
     """What is the same for all: a line of the record, from the whole message with CRLF line ends."""
     above, fields, rest = postfix_primary.split_trace(message)
@@ -396,7 +466,7 @@ def arrived(message, reverse_path, recipients):
     }
 
 
-KINDS = {"aiosmtpd": Aiosmtpd, "dovecot": Dovecot, "exim": Exim, "opensmtpd": OpenSmtpd}
+KINDS = {"aiosmtpd": Aiosmtpd, "dovecot": Dovecot, "exim": Exim, "haraka": Haraka, "opensmtpd": OpenSmtpd}
 
 
 if __name__ == "__main__":
