@@ -453,6 +453,11 @@ pub const OPERATOR_COPIES_A_REQUEST: usize = 256;
 /// command queues twice. P4's bound.
 pub const OPERATOR_REPLAYS_OUTSTANDING: usize = 16;
 const _: () = assert!(OPERATOR_REPLAYS_OUTSTANDING as u64 <= OUTSTANDING_MAX as u64);
+/// How long the owner of a domain remembers what was queued once more, when the keepers know: a page from before that is on its way for
+/// two requests at most.
+pub const OPERATOR_REPLAYED_AGE: Duration = Duration::from_secs(2 * ADMIN_REQUEST_TIMEOUT.as_secs());
+/// Units that it remembers for that long; further ones drive out the oldest, and pages from before they were known are refused.
+pub const OPERATOR_REPLAYED_UNITS_MAX: usize = 1 << 18;
 /// Messages that one request does something to; a further request goes on behind them.
 pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
 /// DNS for the chain of seals that came with a message; longer: it goes without one of ours.

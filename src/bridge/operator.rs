@@ -11,6 +11,7 @@ use crate::config::Primary;
 use crate::limits::OPERATOR_QUEUE;
 use async_channel::{Receiver, Sender};
 use core::fmt;
+use core::time::Duration;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -391,6 +392,8 @@ pub struct Copy {
     pub delivered_s: u32,
     /// Until when it is kept, in seconds since 1970.
     pub until_s: u32,
+    /// What its keeper was told by then is known of it: monotonic time, as all shards have it.
+    pub looked: Duration,
 }
 
 /// A page of one shard's kept records.

@@ -92,8 +92,9 @@ pub enum Note {
     Moved(Arc<Moved>, Sender<()>),
     /// What is known of a message whose primary's reply was late.
     Upstream(Late),
-    /// Units in segments that the shard keeps, of which copies were kept, are queued once more.
-    Replayed(Vec<KeptRun>),
+    /// Units in segments that the shard keeps, of which copies were kept, are queued once more. The sender is dropped with the note: who
+    /// looks at its other end knows that the shard knows.
+    Replayed(Vec<KeptRun>, Sender<()>),
     /// Units in segments that the shard keeps are settled.
     Settled(Vec<SettledUnit>),
     /// Take leave of all sessions, make everything durable, end.

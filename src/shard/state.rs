@@ -183,7 +183,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
                 // Whoever works on an old place began before this.
                 self.looking.end(unused);
             }
-            Note::Replayed(runs) => {
+            Note::Replayed(runs, _known) => {
                 let mut shelf = self.shelf.borrow_mut();
                 runs.iter().for_each(|run| shelf.keep(run));
             }

@@ -101,6 +101,7 @@ mod tests {
             ordinals,
             delivered_s,
             until_s,
+            looked: core::time::Duration::ZERO,
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::bridge::operator::{Copies, Copy, Delivered};
 use crate::limits::OPERATOR_COPIES_A_REQUEST;
 use crate::shard::state::Shard;
+use core::time::Duration;
 use futures_lite::future::yield_now;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use storage::shelf::KeptUnits;
 /// See the module.
 pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &Delivered) -> Copies {
     let mut page = Copies::default();
+    let looked = shard.clock.now();
     let mut first: BTreeMap<u64, Copy> = BTreeMap::new();
     let places = shard.shelf.borrow().kept_segments();
     for (directory, segment) in places {
@@ -36,9 +38,11 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &Deliver
             }
         };
         for entry in entries {
-            let Some(copy) = copy_of(shard, wanted, directory, &entry, &units, &mut page.kept_since_s) else {
+            let Some(mut copy) = copy_of(shard, wanted, directory, &entry, &units, &mut page.kept_since_s)
+            else {
                 continue;
             };
+            copy.looked = looked;
             first.insert(copy.stamp, copy);
             if first.len() > OPERATOR_COPIES_A_REQUEST {
                 first.pop_last();
@@ -103,6 +107,7 @@ fn copy_of<D: Disk, C: Clock>(
         ordinals: Vec::new(),
         delivered_s: u32::MAX,
         until_s: 0,
+        looked: Duration::ZERO,
     };
     let shelf = shard.shelf.borrow();
     for ordinal in entry.first..entry.first + entry.count {

@@ -1,6 +1,6 @@
 //! Answers to the operator: one task a shard, over the lanes that it owns.
 //!
-//! One question at a time, but for searches, exports and test messages, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
+//! One question at a time, but for searches, exports, replays and test messages, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
 //! read beside the deliveries, never instead of one. A question that comes while the queue of questions is full waits in
 //! the admin thread. An answer that nobody waits for any more is dropped.
 //!
@@ -12,18 +12,21 @@ mod copies;
 mod export;
 mod find;
 mod replay;
+mod replayed;
 pub(super) mod view;
 
 use super::link::{Dialer, Spawn};
 use super::mesh::owner;
 use super::replay::test_message;
 use super::state::Shard;
-use crate::bridge::operator::{MessageDetail, Request, ShardStatus, SinceStart, Thawed};
+use crate::bridge::operator::{Copy, MessageDetail, Replayed, Request, ShardStatus, SinceStart, Thawed};
 use crate::limits::OPERATOR_EXPORTS_MAX;
 use async_channel::{Receiver, Sender};
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use futures_lite::future::or;
+use replayed::Remembered;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
@@ -36,6 +39,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
 ) {
     let (exports, shows) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
     let tests = Rc::<Cell<u32>>::default();
+    let remembered = Rc::<RefCell<Remembered>>::default();
     while !shard.is_shutting_down() {
         let shutdown = shard.shutdown.wait();
         let next = or(async { requests.recv().await.ok() }, async {
@@ -44,6 +48,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         });
         // Or there is nobody who asks: no listener is configured.
         let Some(request) = next.await else { break };
+        remembered.borrow_mut().forget(shard.clock.now());
         if let Request::Show(id, answer) = request {
             // It may search for long, and whoever asks whether the server is ready does not wait for it.
             let (shard, shows) = (Rc::clone(&shard), Rc::clone(&shows));
@@ -74,6 +79,15 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
             }
             continue;
         }
+        if let Request::Replay(domain, copies, answer) = request {
+            if owns(&shard, &domain) {
+                let (shard, remembered) = (Rc::clone(&shard), Rc::clone(&remembered));
+                spawn.spawn(replay(shard, domain, copies, answer, remembered));
+            } else {
+                let _ = answer.try_send(None);
+            }
+            continue;
+        }
         answer(&shard, request).await;
     }
     // Whoever waits for an answer learns that none comes.
@@ -91,7 +105,9 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
         }
         Request::Copies(wanted, answer) => drop(answer.try_send(copies::run(shard, &wanted).await)),
         Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
-        Request::Export(..) | Request::Show(..) | Request::Try(..) => unreachable!("taken by the caller"),
+        Request::Export(..) | Request::Replay(..) | Request::Show(..) | Request::Try(..) => {
+            unreachable!("taken by the caller")
+        }
         Request::Flush(domain, answer) => {
             let pending = if owns(shard, &domain) { flush(shard, &domain) } else { 0 };
             let _ = answer.try_send(pending);
@@ -102,10 +118,6 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
                 shard.lanes.ordered(&domain, is_rerouted);
             }
             let _ = answer.try_send(());
-        }
-        Request::Replay(domain, all, answer) => {
-            let done = if owns(shard, &domain) { Some(replay::run(shard, &domain, all).await) } else { None };
-            let _ = answer.try_send(done);
         }
         Request::Status(answer) => drop(answer.try_send(status(shard).await)),
         Request::Thaw(domain, answer) => {
@@ -127,6 +139,27 @@ async fn show<D: Disk, C: Clock>(
         let _ = answer.try_send(shown);
     }
     shows.set(shows.get() - 1);
+}
+
+/// Queues copies once more, unless others of the domain are.
+async fn replay<D: Disk, C: Clock>(
+    shard: Rc<Shard<D, C>>,
+    domain: Arc<str>,
+    copies: Vec<Copy>,
+    answer: Sender<Option<Replayed>>,
+    remembered: Rc<RefCell<Remembered>>,
+) {
+    let begun = remembered.borrow_mut().begin(&domain);
+    let done = match begun {
+        Ok(()) => {
+            let done = replay::run(&shard, &domain, copies, &remembered).await;
+            remembered.borrow_mut().end(&domain);
+            done
+        }
+        Err(reason) => Replayed { refused: Some(reason.to_owned()), ..Replayed::default() },
+    };
+    // An asker that has stopped waiting needs no answer.
+    let _ = answer.try_send(Some(done));
 }
 
 fn owns<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> bool {

@@ -6,13 +6,17 @@
 //! no quota: the operator wants it. Told is what is durable.
 //!
 //! That a unit was queued once more is journalled behind that, and known to the keeper of its segment: the same command does not do it again.
+//! Until the keeper knows, and for pages from before that, the owner does ([`super::replayed`]).
 //! A crash in between forgets that of [`OPERATOR_REPLAYS_OUTSTANDING`] messages at most. A copy that went meanwhile is counted and passed over.
 
 use super::copies::entry_of;
+use super::replayed::Remembered;
 use crate::bridge::operator::{Copy, Replayed};
 use crate::limits::OPERATOR_REPLAYS_OUTSTANDING;
 use crate::shard::mesh::Note;
 use crate::shard::state::Shard;
+use async_channel::Sender;
+use core::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -46,6 +50,7 @@ pub(super) async fn run<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     domain: &Arc<str>,
     all: Vec<Copy>,
+    remembered: &RefCell<Remembered>,
 ) -> Replayed {
     let mut done = Replayed::default();
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
@@ -55,21 +60,38 @@ pub(super) async fn run<D: Disk, C: Clock>(
             done.refused = Some("the disk is short of space".to_owned());
             break;
         }
+        // A rewrite of segments leaves none of these places before their keepers are told.
+        let _looking = shard.looking.guard();
         let mut underway = Vec::new();
-        for copy in all.by_ref().take(OPERATOR_REPLAYS_OUTSTANDING) {
-            match append(shard, &reader, copy).await {
-                Ok(one) => underway.push(one),
-                Err(Failure::Gone(error)) => {
+        for mut copy in all.by_ref().take(OPERATOR_REPLAYS_OUTSTANDING) {
+            if remembered.borrow().is_stale(&copy) {
+                done.refused = Some("these copies were looked for too long ago".to_owned());
+                break;
+            }
+            remembered.borrow_mut().claim(&mut copy);
+            if copy.ordinals.is_empty() {
+                continue;
+            }
+            let failure = match append(shard, &reader, copy.clone()).await {
+                Ok(one) => {
+                    underway.push(one);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            remembered.borrow_mut().release(&copy);
+            match failure {
+                Failure::Gone(error) => {
                     tracing::warn!(%error, %domain, "a copy cannot be queued once more");
                     done.gone += 1;
                 }
-                Err(Failure::Refused(error)) => {
+                Failure::Refused(error) => {
                     done.refused = Some(error.to_string());
                     break;
                 }
             }
         }
-        finish(shard, domain, underway, &mut done).await;
+        finish(shard, domain, underway, &mut done, remembered).await;
         reader.forget_all();
     }
     done
@@ -80,7 +102,6 @@ async fn append<D: Disk, C: Clock>(
     reader: &Reader<D>,
     copy: Copy,
 ) -> Result<Underway, Failure> {
-    let _looking = shard.looking.guard();
     let directory = ShardId(copy.directory);
     let frame = reader.read_entry(directory, &entry_of(&copy)).await.map_err(Failure::Gone)?;
     let message = frame.message().map_err(Failure::Gone)?;
@@ -153,11 +174,13 @@ async fn finish<D: Disk, C: Clock>(
     domain: &Arc<str>,
     underway: Vec<Underway>,
     done: &mut Replayed,
+    remembered: &RefCell<Remembered>,
 ) {
-    let mut runs = Vec::new();
+    let (mut runs, mut units) = (Vec::new(), Vec::new());
     for Underway { receipt, chunks, queue_id, original, copy } in underway {
         if let Err(error) = receipt.ticket.await {
             abandon(shard, chunks);
+            remembered.borrow_mut().release(&copy);
             done.refused = Some(error.to_string());
             continue;
         }
@@ -178,12 +201,15 @@ async fn finish<D: Disk, C: Clock>(
                 replayed: true,
             };
             run.add_to(&mut runs);
+            units.push((copy.stamp, *ordinal));
         }
         shard.counters.messages.add(1);
         shard.counters.accepted.add(recipients);
         shard.lanes.usage_of(domain).note_replayed(recipients);
     }
-    note(shard, runs).await;
+    let (knowing, known) = async_channel::bounded(1);
+    note(shard, runs, knowing).await;
+    remembered.borrow_mut().tell(units, known);
 }
 
 /// Hands the pins over to the message, as for one that a session brought.
@@ -208,8 +234,8 @@ fn keep_pins<D: Disk, C: Clock>(
     }
 }
 
-/// Journals that the units were queued once more, and tells the keepers of their segments.
-async fn note<D: Disk, C: Clock>(shard: &Shard<D, C>, runs: Vec<KeptRun>) {
+/// Journals that the units were queued once more, and tells the keepers of their segments; they drop `known`.
+async fn note<D: Disk, C: Clock>(shard: &Shard<D, C>, runs: Vec<KeptRun>, known: Sender<()>) {
     if runs.is_empty() {
         return;
     }
@@ -227,7 +253,7 @@ async fn note<D: Disk, C: Clock>(shard: &Shard<D, C>, runs: Vec<KeptRun>) {
         by_keeper.entry(ShardId(run.shard.0 % shard.shards)).or_default().push(run);
     }
     for (keeper, runs) in by_keeper {
-        let note = Note::Replayed(runs);
+        let note = Note::Replayed(runs, known.clone());
         if keeper == shard.id {
             shard.take_note(note);
         } else if shard.mesh.senders[usize::from(keeper.0)].send(note).await.is_err() {

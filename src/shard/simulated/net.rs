@@ -5,9 +5,12 @@ use super::primary::{Primary, primary_of};
 use super::{DISK_OCTETS, SimShard, SimSpawn, converse, greeted};
 use crate::bridge::operator::{Copies, Delivered, DomainStatus, Replayed, Request, Shards, channels};
 use crate::config::WhenUp;
+use crate::limits::OPERATOR_REPLAYED_AGE;
 use crate::shard::link::Spawn;
 use crate::shard::operator;
+use core::cell::Cell;
 use core::time::Duration;
+use futures_lite::future::zip;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -179,5 +182,43 @@ fn copies_are_given_up_before_mail_is_refused() {
         assert!(node.shard.shelf.borrow().len() <= 1, "their segments are gone");
         node.bring(1).await;
         node.delivered(2 * MESSAGES + 2).await;
+    });
+}
+
+/// Two operators at once, or one whose request took too long: both pages were looked for before the first was queued.
+#[test]
+fn h10_a_page_that_is_asked_for_twice_is_queued_once() {
+    live(&SimDisk::new(1, DISK_OCTETS), 1, 0, async |node| {
+        const FEW: usize = 40;
+        node.bring(FEW).await;
+        node.delivered(2 * FEW).await;
+        let page = node.copies(false, 0).await;
+        assert_eq!((page.copies.len(), page.more), (FEW, None));
+        let replay = async || {
+            let ask = |answer| Request::Replay(DOMAIN.into(), page.copies.clone(), answer);
+            node.shards.ask(ask).await.expect("it answers").remove(0).expect("it owns the domain")
+        };
+        // A question that comes behind it does not wait for it.
+        let is_done = Cell::new(false);
+        let first = async {
+            let done = replay().await;
+            is_done.set(true);
+            done
+        };
+        let beside = async {
+            node.status().await;
+            assert!(!is_done.get(), "others are answered meanwhile");
+            replay().await
+        };
+        let (first, beside) = zip(first, beside).await;
+        assert_eq!((first.messages, first.refused), (FEW as u64, None));
+        assert!(beside.messages == 0 && beside.refused.is_some(), "{beside:?}");
+        let behind = replay().await;
+        assert_eq!((behind.messages, behind.units, behind.gone, behind.refused), (0, 0, 0, None));
+        node.clock.sleep(OPERATOR_REPLAYED_AGE + SECOND).await;
+        let late = replay().await;
+        assert!(late.messages == 0 && late.refused.is_some(), "what is old is looked for anew: {late:?}");
+        assert_eq!(node.replay().await.messages, 0);
+        assert_eq!(node.status().await.replayed, FEW as u64);
     });
 }
