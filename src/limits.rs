@@ -222,6 +222,10 @@ pub const SAFETY_NET_MAX: Duration = Duration::from_secs(30 * 86_400);
 pub const COPIES_FREE_SEGMENTS_MIN: u64 = 4;
 /// See [`COPIES_FREE_SEGMENTS_MIN`].
 pub const COPIES_FREE_SPACE_MULTIPLE: u64 = 2;
+/// How much of the room for mail is taken, in percent, when copies are given up for it: fair shares begin to count later than that, since
+/// what comes meanwhile takes room too.
+pub const COPIES_SHARE_FROM_PERCENT: u64 = 60;
+const _: () = assert!(COPIES_SHARE_FROM_PERCENT < FAIR_SHARE_FROM_PERCENT);
 /// How often a shard looks for mail that is past its time, at most: a quarter of the shortest time that any is kept.
 pub const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// See [`EXPIRY_INTERVAL_MAX`].

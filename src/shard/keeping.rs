@@ -4,14 +4,17 @@
 //! unlinked before the time of the last of them is over ([`storage::shelf`]). The owner of a domain journals with the fact that a unit was
 //! delivered until when its record stays, so what was promised at a delivery holds over restarts and other configurations.
 //!
-//! Failure answers: while space is short copies go before any mail is refused for it, those first that would have gone first. Wall time
-//! decides when they go, so after a jump of it none goes for a day (H5), unless space is short.
+//! Failure answers: while space is short copies go before any mail is refused for it, neither all of it nor that of a domain with more than
+//! its share; those first that free space and would have gone first. Wall time decides when they go, so after a jump of it none goes for a
+//! day (H5), unless space is short.
 
 use super::backlog::{Lane, Settlement};
 use super::expiry_clock::Synchronisation;
 use super::state::Shard;
-use crate::config::ExpiryClockTrust;
-use crate::limits::{COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE, STRANGER_AGE};
+use crate::config::{ExpiryClockTrust, Storage};
+use crate::limits::{
+    COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE, COPIES_SHARE_FROM_PERCENT, STRANGER_AGE,
+};
 use core::time::Duration;
 use storage::clock::Clock;
 use storage::disk::Disk;
@@ -61,15 +64,25 @@ pub(super) async fn look<D: Disk, C: Clock>(shard: &Shard<D, C>) {
     }
 }
 
+/// Free octets below which copies are given up, where so many are stored for all domains: while there are copies neither is the disk short of
+/// space nor full enough for fair shares, which know only of what is stored and of what is free.
+fn free_wanted(all_octets: u64, storage: &Storage) -> u64 {
+    let (min_free, segment) = (storage.min_free_space_bytes, storage.segment_size_bytes);
+    let room = u128::from(all_octets) * u128::from(100 - COPIES_SHARE_FROM_PERCENT)
+        / u128::from(COPIES_SHARE_FROM_PERCENT);
+    let room = u64::try_from(room).unwrap_or(u64::MAX);
+    let least = min_free.saturating_mul(COPIES_FREE_SPACE_MULTIPLE).max(segment * COPIES_FREE_SEGMENTS_MIN);
+    least.max(min_free.saturating_add(room))
+}
+
 /// Gives up as many copies as space is short of.
 async fn give_up<D: Disk, C: Clock>(shard: &Shard<D, C>) {
-    let (min_free, segment) = {
+    let free = shard.free_octets().await;
+    let (wanted, segment) = {
         let snapshot = shard.snapshot.borrow();
         let storage = &snapshot.config.storage;
-        (storage.min_free_space_bytes, storage.segment_size_bytes)
+        (free_wanted(snapshot.usage.octets(), storage), storage.segment_size_bytes)
     };
-    let wanted = min_free.saturating_mul(COPIES_FREE_SPACE_MULTIPLE).max(segment * COPIES_FREE_SEGMENTS_MIN);
-    let free = shard.free_octets().await;
     if free >= wanted {
         return;
     }
@@ -89,4 +102,39 @@ async fn give_up<D: Disk, C: Clock>(shard: &Shard<D, C>) {
         "the disk is short of space: copies of delivered mail are given up"
     );
     shard.chores.notify_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::Snapshot;
+    use crate::config::Config;
+    use crate::shard::verdict;
+    use crate::smtp::path::ForwardPath;
+    use crate::smtp::server::RecipientVerdict;
+    use std::sync::Arc;
+
+    #[test]
+    fn p7_while_there_are_copies_nobody_is_refused_for_his_share() {
+        const GB: u64 = 1_000_000_000;
+        let snapshot = Snapshot::new(Config::embedded(), Arc::default());
+        let storage = Storage { min_free_space_bytes: GB, ..snapshot.config.storage.clone() };
+        assert_eq!(free_wanted(0, &storage), 2 * GB);
+        // Of 100 GB copies have 72, and what waits 20, nearly all of it one domain's.
+        assert!(free_wanted(20 * GB, &storage) > 8 * GB);
+        assert!(free_wanted(u64::MAX, &storage) > u64::MAX / 2);
+        let mut config = Config::embedded();
+        config.storage = storage;
+        let snapshot = Snapshot::new(config, Arc::default());
+        snapshot.usage_of("example.org").raise(GB);
+        snapshot.usage_of("example.test").raise(19 * GB);
+        let free = free_wanted(snapshot.usage.octets(), &snapshot.config.storage);
+        let is_taken = |free| {
+            let (path, _) = ForwardPath::parse("<a@example.test>").expect("a path");
+            verdict::sender(free, &snapshot).is_ok()
+                && matches!(verdict::recipient(path, free, &snapshot), RecipientVerdict::Accept)
+        };
+        assert!(is_taken(free) && is_taken(free - free / 10), "and some time to give up more of them");
+        assert!(!is_taken(8 * GB));
+    }
 }

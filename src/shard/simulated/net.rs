@@ -222,3 +222,24 @@ fn h10_a_page_that_is_asked_for_twice_is_queued_once() {
         assert_eq!(node.status().await.replayed, FEW as u64);
     });
 }
+
+#[test]
+fn p7_copies_are_given_up_before_a_domain_is_refused_for_its_share() {
+    let disk = SimDisk::new(1, DISK_OCTETS);
+    let below = disk.clone();
+    live(&disk, 1, 0, async move |node| {
+        node.bring(MESSAGES).await;
+        node.delivered(2 * MESSAGES).await;
+        node.primary.up.set(false);
+        for _ in 0..20 {
+            node.bring(LARGE + 1).await;
+        }
+        assert!(node.shard.shelf.borrow().keeps_copies());
+        let stored = node.shard.snapshot.borrow().usage.octets();
+        assert!(stored > 10_000_000, "{stored}");
+        // By itself that is enough: more than four segments.
+        below.set_free(4_000_000);
+        node.clock.sleep(60 * SECOND).await;
+        assert!(!node.shard.shelf.borrow().keeps_copies());
+    });
+}

@@ -5,6 +5,7 @@
 //! and where they lie nothing is rewritten meanwhile: no pin tells any more who needs them.
 
 use super::{Holding, Move, Shelf};
+use crate::compaction::horizon::{SegmentFacts, may_unlink};
 use crate::format::journal_entry::Outcome;
 use crate::format::kept::KeptRun;
 use crate::position::{SegmentId, ShardId};
@@ -216,14 +217,16 @@ impl Shelf {
         !free.is_empty()
     }
 
-    /// Gives up the copies in one sealed segment, of those that are left the one that would have gone first.
+    /// Gives up the copies in one sealed segment: of those that nothing else keeps the one that would have gone first. Where there is none,
+    /// of all: what is kept no more need not be rewritten.
     pub fn give_up_oldest(&mut self) -> Option<GivenUp> {
         let kept = self
             .holdings
             .iter_mut()
             .filter(|(_, holding)| holding.units.is_some() && !holding.kept.is_empty());
         let until = |holding: &Holding| holding.kept.until_s().max(holding.kept.chunks_until_s);
-        let ((shard, segment), holding) = kept.min_by_key(|(_, holding)| until(holding))?;
+        let stays = |holding: &Holding| !may_unlink(SegmentFacts { kept: false, ..holding.facts() });
+        let ((shard, segment), holding) = kept.min_by_key(|(_, holding)| (stays(holding), until(holding)))?;
         let (shard, segment) = (*shard, *segment);
         let units = holding.kept.runs.iter().map(|run| u64::from(run.count)).sum();
         holding.kept = Kept::default();
@@ -329,6 +332,21 @@ mod tests {
         assert_eq!((shelf.take_removable(), shelf.take_removable()), (Some((SHARD, COPY)), None));
         assert_eq!(shelf.give_up_oldest(), given_up(CLOSE));
         assert_eq!((shelf.keeps_copies(), shelf.give_up_oldest()), (false, None));
+    }
+
+    #[test]
+    fn copies_whose_segment_goes_with_them_are_given_up_first() {
+        let mut shelf = Shelf::default();
+        for (segment, units, until_s) in [(CLOSE, 2, 300), (COPY, 1, 400)] {
+            shelf.seal(SHARD, segment, &index_of(units));
+            shelf.keep(&run(segment, 0, 1, until_s));
+            shelf.settle(SHARD, segment, 0, Outcome::Delivered);
+        }
+        let given_up = |segment| Some(GivenUp { shard: SHARD, segment, units: 1 });
+        assert_eq!(shelf.give_up_oldest(), given_up(COPY), "the other one has mail that waits");
+        assert_eq!((shelf.take_removable(), shelf.take_removable()), (Some((SHARD, COPY)), None));
+        assert_eq!(shelf.give_up_oldest(), given_up(CLOSE));
+        assert!(shelf.kept().is_empty());
     }
 
     #[test]
