@@ -5,13 +5,14 @@
 //! delivered until when its record stays, so what was promised at a delivery holds over restarts and other configurations.
 //!
 //! Failure answers: while space is short copies go before any mail is refused for it, neither all of it nor that of a domain with more than
-//! its share; those first that free space and would have gone first. Wall time decides when they go, so after a jump of it none goes for a
-//! day (H5), unless space is short.
+//! its share; those first that free space and would have gone first. Wall time decides when they go: by a clock that is vouched for,
+//! not before it agreed with monotonic time for a while behind a start, and after a jump not for a day or until a reload (H5); unless space
+//! is short.
 
 use super::backlog::{Lane, Settlement};
-use super::expiry_clock::Synchronisation;
+use super::expiry_clock::agreement;
 use super::state::Shard;
-use crate::config::{ExpiryClockTrust, Storage};
+use crate::config::Storage;
 use crate::limits::{
     COPIES_FREE_SEGMENTS_MIN, COPIES_FREE_SPACE_MULTIPLE, COPIES_SHARE_FROM_PERCENT, STRANGER_AGE,
 };
@@ -48,20 +49,25 @@ pub(super) fn runs(gathered: &[Settlement], times: Option<(u32, u32)>) -> Vec<Ke
 
 /// Lets go of what was kept for long enough, and of more while space is short.
 pub(super) async fn look<D: Disk, C: Clock>(shard: &Shard<D, C>) {
-    let (now, wall) = (shard.clock.now(), shard.clock.wall());
-    let (may_go, _) = shard.copies_clock.borrow_mut().observe(
-        now,
-        wall,
-        Synchronisation::Unknown,
-        ExpiryClockTrust::Trusted,
-        Duration::ZERO,
-    );
-    if may_go && shard.shelf.borrow_mut().let_go(shard.wall_s()) {
+    if may_go(shard) && shard.shelf.borrow_mut().let_go(shard.wall_s()) {
         shard.chores.notify_all();
     }
     if shard.shelf.borrow().keeps_copies() {
         give_up(shard).await;
     }
+}
+
+/// Whether the clocks are good enough (H5); what there is to tell is told where mail expires, by the same clocks.
+fn may_go<D: Disk, C: Clock>(shard: &Shard<D, C>) -> bool {
+    let (trust, shortest) = {
+        let snapshot = shard.snapshot.borrow();
+        let nets = snapshot.config.domains.iter().map(|domain| domain.safety_net);
+        // Of what goes to another machine copies are kept without a net.
+        let shortest = nets.filter(|net| !net.is_zero()).fold(STRANGER_AGE, Duration::min);
+        (snapshot.config.delivery.expiry_clock, shortest)
+    };
+    let (now, wall, synchronised) = (shard.clock.now(), shard.clock.wall(), (shard.synchronisation)());
+    shard.copies_clock.borrow_mut().observe(now, wall, synchronised, trust, agreement(shortest)).0
 }
 
 /// Free octets below which copies are given up, where so many are stored for all domains: while there are copies neither is the disk short of

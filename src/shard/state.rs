@@ -167,6 +167,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
                 self.forget_passages(&snapshot);
                 *self.snapshot.borrow_mut() = snapshot;
                 self.expiry_clock.borrow_mut().reload();
+                self.copies_clock.borrow_mut().reload();
                 self.lanes.stir();
             }
             Note::CheckpointBegins(begin) => self.checkpoints.take_step(Step::Begin(begin)),

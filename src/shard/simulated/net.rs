@@ -3,10 +3,13 @@
 use super::node::{self, Plan};
 use super::primary::{Primary, primary_of};
 use super::{DISK_OCTETS, SimShard, SimSpawn, converse, greeted};
+use crate::bridge::Snapshot;
 use crate::bridge::operator::{Copies, Delivered, DomainStatus, Replayed, Request, Shards, channels};
-use crate::config::WhenUp;
+use crate::config::{ExpiryClockTrust, WhenUp};
 use crate::limits::OPERATOR_REPLAYED_AGE;
 use crate::shard::link::Spawn;
+use crate::shard::mesh::Note;
+use crate::shard::node::Synchronisation;
 use crate::shard::operator;
 use core::cell::Cell;
 use core::time::Duration;
@@ -14,6 +17,7 @@ use futures_lite::future::zip;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::position::UnixMillis;
 use storage::sim::{Executor, SimClock, SimDisk};
 
 pub(super) const DOMAIN: &str = "example.test";
@@ -240,6 +244,51 @@ fn p7_copies_are_given_up_before_a_domain_is_refused_for_its_share() {
         // By itself that is enough: more than four segments.
         below.set_free(4_000_000);
         node.clock.sleep(60 * SECOND).await;
+        assert!(!node.shard.shelf.borrow().keeps_copies());
+    });
+}
+
+/// A machine without a battery, or with a wrong one: its clock is set right when the network is there.
+#[test]
+fn h5_a_start_by_a_clock_that_is_a_month_ahead_lets_no_copy_go() {
+    const MONTH_MS: u64 = 31 * 86_400_000;
+    let disk = live(&SimDisk::new(1, DISK_OCTETS), 1, 0, async |node| {
+        node.bring(MESSAGES).await;
+        node.delivered(2 * MESSAGES).await;
+    });
+    live(&disk, 2, 0, async |node| {
+        node.clock.set_wall(UnixMillis(node.clock.wall().0 + MONTH_MS));
+        node.clock.sleep(30 * SECOND).await;
+        assert!(node.shard.shelf.borrow().keeps_copies());
+        node.clock.set_wall(UnixMillis(node.clock.wall().0 - MONTH_MS));
+        node.clock.sleep(NET + 120 * SECOND).await;
+        assert!(node.shard.shelf.borrow().keeps_copies(), "their time is over, by a clock that jumped");
+        // The operator says that this is the time.
+        let snapshot = Arc::clone(&node.shard.snapshot.borrow());
+        node.shard.take_note(Note::Configuration(snapshot, async_channel::bounded(1).0));
+        node.clock.sleep(10 * SECOND).await;
+        assert!(!node.shard.shelf.borrow().keeps_copies());
+    });
+}
+
+#[test]
+fn h5_no_copy_goes_by_a_clock_that_nobody_vouches_for() {
+    let mut plan = plan();
+    plan.config.domains[0].safety_net = NET;
+    plan.synchronisation = || Synchronisation::Unknown;
+    play(&SimDisk::new(1, DISK_OCTETS), 1, true, plan, async |node| {
+        node.bring(MESSAGES).await;
+        node.delivered(2 * MESSAGES).await;
+        node.clock.sleep(NET + 120 * SECOND).await;
+        assert!(node.shard.shelf.borrow().keeps_copies());
+        let trusted = {
+            let snapshot = node.shard.snapshot.borrow();
+            let mut config = snapshot.config.clone();
+            config.delivery.expiry_clock = ExpiryClockTrust::Trusted;
+            Snapshot::new(config, Arc::clone(&snapshot.usage))
+        };
+        node.shard.take_note(Note::Configuration(Arc::new(trusted), async_channel::bounded(1).0));
+        node.clock.sleep(10 * SECOND).await;
         assert!(!node.shard.shelf.borrow().keeps_copies());
     });
 }

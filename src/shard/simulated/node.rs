@@ -21,6 +21,8 @@ pub(super) struct Plan {
     pub(super) lookup: Lookup,
     /// How TLS is spoken with primaries; none: by no authorities.
     pub(super) client_tls: Option<Arc<ClientTls>>,
+    /// What the system says about its clock.
+    pub(super) synchronisation: fn() -> Synchronisation,
 }
 
 impl Plan {
@@ -46,6 +48,7 @@ impl Plan {
             config,
             lookup: lookup_channel().0,
             client_tls: None,
+            synchronisation: || Synchronisation::Synchronised,
         }
     }
 }
@@ -78,7 +81,7 @@ pub(super) async fn start(
     };
     let mut all = Vec::new();
     for parts in node::deal(opened, notices, mesh(plan.shards), &common) {
-        let set_up = Ready::set_up(parts, disk.clone(), clock.clone(), || Synchronisation::Synchronised);
+        let set_up = Ready::set_up(parts, disk.clone(), clock.clone(), plan.synchronisation);
         all.push(set_up.await.expect("a log opens"));
     }
     // Their other end is gone: tests of the operator have a task of their own.
