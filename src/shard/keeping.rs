@@ -52,8 +52,11 @@ pub(super) async fn look<D: Disk, C: Clock>(shard: &Shard<D, C>) {
     if may_go(shard) && shard.shelf.borrow_mut().let_go(shard.wall_s()) {
         shard.chores.notify_all();
     }
-    if shard.shelf.borrow().keeps_copies() {
-        give_up(shard).await;
+    if shard.shelf.borrow().keeps_copies()
+        // Where nothing tells how much is free, copies that go would not mend that.
+        && let Some(free) = shard.free_if_known().await
+    {
+        give_up(shard, free);
     }
 }
 
@@ -82,8 +85,7 @@ fn free_wanted(all_octets: u64, storage: &Storage) -> u64 {
 }
 
 /// Gives up as many copies as space is short of.
-async fn give_up<D: Disk, C: Clock>(shard: &Shard<D, C>) {
-    let free = shard.free_octets().await;
+fn give_up<D: Disk, C: Clock>(shard: &Shard<D, C>, free: u64) {
     let (wanted, segment) = {
         let snapshot = shard.snapshot.borrow();
         let storage = &snapshot.config.storage;

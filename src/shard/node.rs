@@ -256,7 +256,7 @@ impl<D: Disk, C: Clock> Ready<D, C> {
             incarnation: store.incarnation,
             identity: Cell::new(parts.identity),
             numbers: Cell::new(0),
-            free: Cell::new((Duration::ZERO, 0)),
+            free: Cell::new((Duration::ZERO, None)),
             directories: RefCell::new(parts.directories),
             checkpoints: Checkpoints::new(chains.oldest_journal, parts.incomplete),
             telling: Epochs::default(),

@@ -96,7 +96,7 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     /// With the one shard that raises the ceilings in the store file.
     pub(super) identity: Cell<Option<StoreFile>>,
     pub(super) numbers: Cell<u64>,
-    pub(super) free: Cell<(Moment, u64)>,
+    pub(super) free: Cell<(Moment, Option<u64>)>,
     /// What the next checkpoint says of each directory, as far as this shard knows; the stamp is exact for its own.
     pub(super) directories: RefCell<BTreeMap<ShardId, DirectoryRow>>,
     /// Checkpoints of the journals.
@@ -131,17 +131,22 @@ impl<D: Disk, C: Clock> Shard<D, C> {
         Instants { wall_s: self.wall_s(), now: self.clock.now() }
     }
 
-    /// Free octets of the data directory, asked for once a second at most.
+    /// Free octets of the data directory; none while that cannot be told.
     pub(super) async fn free_octets(&self) -> u64 {
+        self.free_if_known().await.unwrap_or(0)
+    }
+
+    /// Free octets of the data directory, asked for once a second at most; `None`: that cannot be told.
+    pub(super) async fn free_if_known(&self) -> Option<u64> {
         let now = self.clock.now();
         let (asked, free) = self.free.get();
         if now < asked + FREE_SPACE_INTERVAL && asked != Moment::ZERO {
             return free;
         }
-        let free = self.disk.free_octets().await.unwrap_or_else(|error| {
+        let told = self.disk.free_octets().await.inspect_err(|error| {
             tracing::error!(%error, "cannot tell the free space; mail is refused until that works");
-            0
         });
+        let free = told.ok();
         self.free.set((now, free));
         free
     }

@@ -56,16 +56,18 @@ pub(super) async fn run<D: Disk, C: Clock>(
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
     let mut all = all.into_iter().peekable();
     while all.peek().is_some() && done.refused.is_none() {
-        if shard.free_octets().await < shard.snapshot.borrow().config.storage.min_free_space_bytes {
-            done.refused = Some("the disk is short of space".to_owned());
-            break;
-        }
         // A rewrite of segments leaves none of these places before their keepers are told.
         let _looking = shard.looking.guard();
-        let mut underway = Vec::new();
+        let (mut underway, mut octets) = (Vec::new(), 0_u64);
         for mut copy in all.by_ref().take(OPERATOR_REPLAYS_OUTSTANDING) {
             if remembered.borrow().is_stale(&copy) {
                 done.refused = Some("these copies were looked for too long ago".to_owned());
+                break;
+            }
+            octets = octets.saturating_add(copy.size);
+            let min_free = shard.snapshot.borrow().config.storage.min_free_space_bytes;
+            if shard.free_octets().await < min_free.saturating_add(octets) {
+                done.refused = Some("the disk is short of space".to_owned());
                 break;
             }
             remembered.borrow_mut().claim(&mut copy);

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::position::UnixMillis;
+use storage::sim::disk::Faults;
 use storage::sim::{Executor, SimClock, SimDisk};
 
 pub(super) const DOMAIN: &str = "example.test";
@@ -245,6 +246,37 @@ fn p7_copies_are_given_up_before_a_domain_is_refused_for_its_share() {
         below.set_free(4_000_000);
         node.clock.sleep(60 * SECOND).await;
         assert!(!node.shard.shelf.borrow().keeps_copies());
+    });
+}
+
+#[test]
+fn nothing_is_given_up_while_nothing_tells_how_much_is_free() {
+    let disk = SimDisk::new(1, DISK_OCTETS);
+    let below = disk.clone();
+    live(&disk, 1, 0, async move |node| {
+        node.bring(MESSAGES).await;
+        node.delivered(2 * MESSAGES).await;
+        below.set_faults(Faults { fail_free: true, ..Faults::default() });
+        node.clock.sleep(60 * SECOND).await;
+        assert_eq!((node.shard.free_octets().await, node.shard.shelf.borrow().keeps_copies()), (0, true));
+    });
+}
+
+#[test]
+fn no_copy_is_queued_once_more_for_which_there_is_no_room() {
+    let disk = SimDisk::new(1, DISK_OCTETS);
+    let below = disk.clone();
+    live(&disk, 1, 0, async move |node| {
+        node.bring(40).await;
+        node.delivered(80).await;
+        let page = node.copies(false, 0).await;
+        assert!(page.copies[LARGE].size > 500_000, "{}", page.copies[LARGE].size);
+        below.set_free(400_000);
+        node.shard.free.set((Duration::ZERO, None));
+        let ask = |answer| Request::Replay(DOMAIN.into(), page.copies.clone(), answer);
+        let done = node.shards.ask(ask).await.expect("it answers").remove(0).expect("it owns the domain");
+        assert_eq!((done.messages, done.gone), (LARGE as u64, 0));
+        assert!(done.refused.is_some_and(|reason| reason.contains("short of space")));
     });
 }
 

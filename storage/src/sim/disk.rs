@@ -313,7 +313,9 @@ impl Disk for SimDisk {
     }
 
     async fn free_octets(&self) -> Result<u64, DiskError> {
-        Ok(self.state.borrow().free)
+        let state = self.state.borrow();
+        let error = || DiskError::Io { operation: "free space", reason: "injected".to_owned() };
+        if state.faults.fail_free { Err(error()) } else { Ok(state.free) }
     }
 }
 

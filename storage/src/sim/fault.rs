@@ -22,6 +22,8 @@ pub struct Faults {
     pub misdirect_one_in: Option<u64>,
     /// At a crash, once in so many unsynced sectors, one was just being written: it is neither what it was nor what it should be.
     pub shear_one_in: Option<u64>,
+    /// Nothing tells how much is free.
+    pub fail_free: bool,
     /// A canary: a write behind durable octets writes the block before it once more, as a log that fills its tail block up would.
     pub rewrite_tail_blocks: bool,
     /// A canary: syncs are accepted and ignored.

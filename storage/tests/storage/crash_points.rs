@@ -63,6 +63,7 @@ const NO_FAULTS: Faults = Faults {
     short_reading: None,
     misdirect_one_in: None,
     shear_one_in: None,
+    fail_free: false,
     rewrite_tail_blocks: false,
     ignore_syncs: false,
     ignore_directory_syncs: false,
