@@ -67,7 +67,7 @@ impl KeptRun {
     }
 
     /// Whether `next` may be told with it as one.
-    fn is_followed_by(&self, next: &Self) -> bool {
+    pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
         let place = |run: &Self| (run.shard, run.segment, run.delivered_s, run.until_s, run.replayed);
         place(self) == place(next) && self.end() == next.first
     }

@@ -20,6 +20,10 @@ pub(super) struct Kept {
     replayed: Vec<KeptRun>,
     /// Until when chunks of messages that are kept elsewhere are needed; 0: there are none.
     chunks_until_s: u32,
+    /// The latest time of `runs`, asked for with each unit that is settled.
+    latest_s: u32,
+    /// Nothing is over before this time: most looks for what is over end here. 0: nobody has looked.
+    earliest_s: u32,
 }
 
 /// A segment whose copies were given up.
@@ -51,15 +55,40 @@ impl Kept {
 
     pub(super) fn keep_chunks(&mut self, until_s: u32) {
         self.chunks_until_s = self.chunks_until_s.max(until_s);
+        self.earliest_s = self.earliest_s.min(until_s);
     }
 
-    pub(super) fn until_s(&self) -> u32 {
-        self.runs.iter().map(|run| run.until_s).max().unwrap_or(0)
+    pub(super) const fn until_s(&self) -> u32 {
+        self.latest_s
+    }
+
+    /// What was kept until `now_s` or before is not kept any more.
+    fn let_go(&mut self, now_s: u32) {
+        self.runs.retain(|run| run.until_s > now_s);
+        self.replayed.retain(|run| run.until_s > now_s);
+        if self.chunks_until_s <= now_s {
+            self.chunks_until_s = 0;
+        }
+        self.look();
+    }
+
+    /// The earliest and the latest time.
+    fn look(&mut self) {
+        self.latest_s = self.runs.iter().map(|run| run.until_s).max().unwrap_or(0);
+        let all = self.runs.iter().chain(&self.replayed).map(|run| run.until_s);
+        let chunks = (self.chunks_until_s > 0).then_some(self.chunks_until_s);
+        self.earliest_s = all.chain(chunks).min().unwrap_or(u32::MAX);
     }
 
     /// Adds what of a run is not known: a journal tells it, and the checkpoint that restated it, perhaps with more.
     fn add(&mut self, run: KeptRun) {
-        let runs = if run.replayed { &mut self.replayed } else { &mut self.runs };
+        self.earliest_s = self.earliest_s.min(run.until_s);
+        let runs = if run.replayed {
+            &mut self.replayed
+        } else {
+            self.latest_s = self.latest_s.max(run.until_s);
+            &mut self.runs
+        };
         let mut from = run.first;
         while from < run.end() {
             if let Some(known) = find(runs, from) {
@@ -69,11 +98,7 @@ impl Kept {
             let place = runs.partition_point(|known| known.first < from);
             let end = runs.get(place).map_or(run.end(), |next| next.first.min(run.end()));
             let part = KeptRun { first: from, count: end - from, ..run };
-            if place == runs.len() {
-                part.add_to(runs);
-            } else {
-                runs.insert(place, part);
-            }
+            insert(runs, place, part);
             from = end;
         }
     }
@@ -90,6 +115,21 @@ impl Kept {
                 .flat_map(|run| [clip(run, 0..units.start), clip(run, units.end..u32::MAX)])
                 .flatten()
                 .collect();
+        }
+        self.look();
+    }
+}
+
+/// Puts a run in its place, as one with its neighbours where it goes on with them: units of several domains end in turns, and
+/// would be a run each.
+fn insert(runs: &mut Vec<KeptRun>, place: usize, run: KeptRun) {
+    let joins = |one: usize, runs: &[KeptRun]| {
+        runs.get(one).zip(runs.get(one + 1)).is_some_and(|(one, next)| one.is_followed_by(next))
+    };
+    runs.insert(place, run);
+    for one in [Some(place), place.checked_sub(1)].into_iter().flatten() {
+        if joins(one, runs) {
+            runs[one].count += runs.remove(one + 1).count;
         }
     }
 }
@@ -201,13 +241,10 @@ impl Shelf {
     /// Lets go of what was kept until `now_s` or before. Returns whether anything was.
     pub fn let_go(&mut self, now_s: u32) -> bool {
         let mut free = Vec::new();
-        for (place, holding) in self.holdings.iter_mut().filter(|(_, holding)| !holding.kept.is_empty()) {
+        let is_due = |kept: &Kept| !kept.is_empty() && kept.earliest_s <= now_s;
+        for (place, holding) in self.holdings.iter_mut().filter(|(_, holding)| is_due(&holding.kept)) {
             let kept = &mut holding.kept;
-            kept.runs.retain(|run| run.until_s > now_s);
-            kept.replayed.retain(|run| run.until_s > now_s);
-            if kept.chunks_until_s <= now_s {
-                kept.chunks_until_s = 0;
-            }
+            kept.let_go(now_s);
             if kept.is_empty() {
                 *kept = Kept::default();
                 free.push(*place);
@@ -332,6 +369,32 @@ mod tests {
         assert_eq!((shelf.take_removable(), shelf.take_removable()), (Some((SHARD, COPY)), None));
         assert_eq!(shelf.give_up_oldest(), given_up(CLOSE));
         assert_eq!((shelf.keeps_copies(), shelf.give_up_oldest()), (false, None));
+    }
+
+    #[test]
+    fn units_that_end_in_turns_are_one_run_and_their_times_are_known_without_a_look_at_all() {
+        let mut shelf = Shelf::default();
+        for unit in (0..100).step_by(2).chain((1..100).step_by(2)) {
+            shelf.keep(&run(CLOSE, unit, 1, 300));
+        }
+        assert_eq!(shelf.kept(), [run(CLOSE, 0, 100, 300)]);
+        shelf.keep(&run(CLOSE, 100, 2, 200));
+        shelf.keep(&run(CLOSE, 102, 1, 400));
+        let times = |shelf: &Shelf| {
+            let kept = &shelf.holdings[&(SHARD, CLOSE)].kept;
+            (kept.earliest_s, kept.latest_s)
+        };
+        let go = |shelf: &mut Shelf, now_s| assert!(!shelf.let_go(now_s));
+        go(&mut shelf, 100);
+        assert_eq!(times(&shelf), (200, 400), "nothing is looked at before 200");
+        go(&mut shelf, 200);
+        assert_eq!(times(&shelf), (300, 400));
+        shelf.holdings.get_mut(&(SHARD, CLOSE)).unwrap().kept.forget(&(102..103));
+        assert_eq!(times(&shelf), (300, 300));
+        shelf.holdings.get_mut(&(SHARD, CLOSE)).unwrap().kept.keep_chunks(250);
+        go(&mut shelf, 250);
+        assert_eq!((times(&shelf), shelf.kept().len()), ((300, 300), 1));
+        assert!(shelf.let_go(300));
     }
 
     #[test]
