@@ -134,7 +134,8 @@
 //!   taken for a delivery. A sender who waits has one reply, so nothing is carried through to it.
 //! - **A primary's LIMITS (RFC 9422) bound a session and a transaction**: the session behind the last MAIL is followed by another at once. More
 //!   recipients than a transaction may have are offered in their order, in transactions one after the other, with nothing between them for whom they
-//!   share (P3); units that are put off make their message step aside with what was not offered yet.
+//!   share (P3). Each unit has its turn before the message steps aside or counts as put off, so a mailbox that is full for ever keeps nobody behind
+//!   it waiting (`backlog::queue::turns`). Probes and callouts ask in as many transactions.
 //! - **What is carried through has a task of its own** (`replay::proxied`), which the session asks by a channel: it outlives the session where the primary
 //!   still owes a reply (H21), sessions stay free of dialers, and whatever hangs there has a patience on both ends. A domain's state, its backlog and whether it
 //!   lets us name clients reach the sessions of all shards by a few atomics ([`bridge::Passage`]): a message is counted before its 250, and the lane says up to

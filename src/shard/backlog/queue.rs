@@ -17,6 +17,7 @@ mod offering;
 mod operator;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use super::deferred::Deferred;
 use super::sorted::Sorted;
@@ -31,6 +32,7 @@ use std::collections::{BTreeSet, VecDeque};
 use storage::format::checkpoint::HeldUnit;
 use storage::format::index_file::IndexEntry;
 use storage::position::{Position, ShardId, Stamp};
+pub(in crate::shard) use turns::Pass;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -48,6 +50,8 @@ pub(in crate::shard) struct Queue {
     decided: UnitSets,
     /// How many sessions broke over a message that never stepped aside.
     breaks: Vec<(Stamp, u32)>,
+    /// Of messages that are offered in several transactions.
+    passes: Vec<(Stamp, Pass)>,
     /// Suspects in a row that make the primary impaired; doubles while nothing gets through.
     run: usize,
     /// Entries with held units; `moment_s` is since when, in seconds since 1970.
@@ -390,6 +394,7 @@ impl Queue {
 
     fn forget_breaks(&mut self, stamp: Stamp) {
         self.breaks.retain(|(other, _)| *other != stamp);
+        self.end_pass(stamp);
     }
 }
 

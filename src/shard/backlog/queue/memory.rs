@@ -1,7 +1,7 @@
 //! What a queue costs in memory, and the bar for it.
 
 use super::Queue;
-use super::{Stamp, Waiting};
+use super::{Pass, Stamp, Waiting};
 use core::mem::size_of;
 
 impl Queue {
@@ -17,6 +17,7 @@ impl Queue {
             + self.held_units.memory_octets()
             + self.out.capacity() * size_of::<Waiting>()
             + self.breaks.capacity() * size_of::<(Stamp, u32)>()
+            + self.passes.capacity() * size_of::<(Stamp, Pass)>()
             + self.distinct.iter().map(|recipient| recipient.capacity() + 64).sum::<usize>()
     }
 }

@@ -7,7 +7,7 @@ const SHARD: ShardId = ShardId(0);
 const MINUTE: Duration = Duration::from_secs(60);
 const ALL: Stamp = Stamp(u64::MAX);
 
-fn queue_of(stamps: std::ops::RangeInclusive<u64>) -> Queue {
+pub(super) fn queue_of(stamps: std::ops::RangeInclusive<u64>) -> Queue {
     let mut queue = Queue::default();
     for stamp in stamps {
         let mut entry = IndexEntry::new(Stamp(stamp), SegmentId(1), Offset(4096 + 64 * stamp), 64);
@@ -17,7 +17,7 @@ fn queue_of(stamps: std::ops::RangeInclusive<u64>) -> Queue {
     queue
 }
 
-fn next(queue: &mut Queue, now: Moment) -> Place {
+pub(super) fn next(queue: &mut Queue, now: Moment) -> Place {
     queue.next(Stamp(u64::MAX), now).expect("something is queued")
 }
 

@@ -50,15 +50,14 @@ impl<D: Disk> Job<D> {
         looking: Guard,
         frame: StoredFrame<OctetsOf<D>>,
     ) -> Result<Self, Unusable> {
-        let unusable =
-            |what, ordinals, looking| Unusable { error: ReadError::Damaged(what), ordinals, looking };
+        let unusable = |what, looking| Unusable { error: ReadError::Damaged(what), looking };
         let queue_id = frame.header.queue_id;
         let Ok(message) = frame.message() else {
-            return Err(unusable("message payload", ordinals, looking));
+            return Err(unusable("message payload", looking));
         };
         let recipients = addressees(&message, &ordinals);
         if recipients.len() != ordinals.len() {
-            return Err(unusable("recipients", ordinals, looking));
+            return Err(unusable("recipients", looking));
         }
         let reverse_path = message.reverse_path.to_owned();
         let mailboxes = recipients.iter().map(|addressee| addressee.mailbox.to_owned()).collect();
@@ -175,6 +174,5 @@ impl<D: Disk> Job<D> {
 /// A record of which no job can be made, and what it was to be made of.
 pub(in crate::shard) struct Unusable {
     pub(in crate::shard) error: ReadError,
-    pub(in crate::shard) ordinals: Vec<u16>,
     pub(in crate::shard) looking: Guard,
 }

@@ -13,7 +13,7 @@ use super::session::key_of;
 use super::{Ended, Task};
 use crate::config::Domain;
 use crate::limits::PACED_RECIPIENT_PAUSE;
-use crate::shard::backlog::{Place, Queue, Settlement, Sign, stored_octets};
+use crate::shard::backlog::{Pass, Place, Queue, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
@@ -50,7 +50,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ok(outcome) => self.as_meant(&job, outcome),
             Err(error) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
-                self.unreadable(job.place, &job.looking, &job.ordinals, error, domain).await;
+                self.unreadable(job.place, &job.looking, error, domain).await;
                 return Some(Ended::Cut);
             }
         };
@@ -241,21 +241,21 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let snapshot = Arc::clone(&self.shard.snapshot.borrow());
             self.witness(&snapshot, Sign::Took);
         }
-        let (code, is_open) = (verdict.code, verdict.is_open());
-        let (is_deferred, is_parked) = (!verdict.deferred.is_empty(), !verdict.parked.is_empty());
-        let has_rest = !verdict.untried.is_empty();
+        let (code, has_rest) = (verdict.code, !verdict.untried.is_empty());
+        let part = part_of(job, &verdict);
         self.heard(entry.stamp, &verdict);
         let greylisted = greylisted.filter(|_| verdict.unknown.is_empty());
+        let is_over = !verdict.is_open() && !queue.has_pass(entry.stamp);
         if !verdict.facts.is_empty() {
             self.record(place, &job.looking, verdict.facts);
         }
-        if !is_open {
+        if is_over {
             if queue.finish(&entry) {
                 self.lane.usage.lower(stored_octets(&entry));
             }
             return None;
         }
-        if let Some(Greylisted { stated }) = greylisted {
+        if let Some(Greylisted { stated }) = greylisted.filter(|_| !has_rest || fault != Fault::None) {
             // Also where that ended the session: it had too many errors, and it was not this one's data.
             queue.greylist(place, stated, now, retry_interval);
             self.greylisted.set(true);
@@ -283,22 +283,25 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return None;
             }
         }
-        if has_rest && !is_deferred && !is_parked {
-            // All that was offered has its end: the rest is next, in its place (RFC 9422).
+        let is_frozen = || self.lane.guard.borrow().is_frozen().then_some(Ended::Frozen);
+        if has_rest {
+            // It is next, in its place (RFC 9422), whatever was said of those that were offered.
+            queue.had_turn(&entry, part);
             queue.put_back(place);
-            return None;
+            return is_frozen();
         }
-        if got_through || !is_deferred || is_parked {
+        let Pass { deferred, has_parked, got_through, .. } = queue.whole_pass(entry.stamp, part);
+        if got_through || deferred.is_empty() || has_parked {
             // The primary is well and took it for others, or refused them: these recipients wait by themselves.
             queue.step_aside(place, now, retry_interval);
-            return self.lane.guard.borrow().is_frozen().then_some(Ended::Frozen);
+            return is_frozen();
         }
         if ending.is_some() {
             // It was in flight when the primary was found to put everything off, or we were told to go: it is in order again.
             queue.put_back(place);
             return None;
         }
-        let recipients: Vec<&str> = job.mailboxes.iter().map(String::as_str).collect();
+        let recipients: Vec<&str> = deferred.iter().map(String::as_str).collect();
         let impaired = queue.put_off(place, &recipients, now, retry_interval);
         if impaired {
             self.note(format!("the primary puts everything off ({code})"));
@@ -318,14 +321,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// A record that cannot be read costs itself, never the lane.
-    pub(super) async fn unreadable(
-        &self,
-        place: Place,
-        looking: &Guard,
-        ordinals: &[u16],
-        error: ReadError,
-        domain: &Domain,
-    ) {
+    pub(super) async fn unreadable(&self, place: Place, looking: &Guard, error: ReadError, domain: &Domain) {
         let (directory, entry) = place;
         let (domain_name, segment, offset) = (&domain.name, entry.segment.0, entry.offset().0);
         if !matches!(error, ReadError::Damaged(_)) {
@@ -334,8 +330,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
             return;
         }
+        // Also of those that were not on their way.
+        let ordinals = self.lane.queue.borrow().open_units(&entry);
         let Remains { queue_id, unverified_recipients } =
-            damage::remains(&self.shard.disk, place, ordinals).await;
+            damage::remains(&self.shard.disk, place, &ordinals).await;
         let units = ordinals.len();
         tracing::error!(
             domain = domain_name, queue_id, %error, %directory, segment, offset, units, ?unverified_recipients,
@@ -373,4 +371,16 @@ fn decide(queue: &mut Queue, place: Place, verdict: &Verdict, wall_s: u32) {
     let held = verdict.facts.iter().filter(|fact| fact.outcome == Outcome::Held);
     let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
     queue.hold(place, &held, wall_s);
+}
+
+/// What a transaction adds to the pass over its message.
+fn part_of<D: Disk>(job: &Job<D>, verdict: &Verdict) -> Pass {
+    let mailbox =
+        |(ordinal, mailbox): (&u16, &String)| verdict.deferred.contains(ordinal).then(|| mailbox.clone());
+    Pass {
+        tried: [&verdict.deferred[..], &verdict.parked, &verdict.unknown].concat(),
+        deferred: job.ordinals.iter().zip(&job.mailboxes).filter_map(mailbox).collect(),
+        has_parked: !verdict.parked.is_empty(),
+        got_through: verdict.got_through(),
+    }
 }

@@ -313,18 +313,18 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     async fn read(&self, stamp: Stamp, domain: &Domain) -> Option<Job<D>> {
         let looking = self.shard.looking.guard();
         let (place, _) = self.lane.queue.borrow().out(stamp);
-        let ordinals = self.lane.queue.borrow().open_units(&place.1);
+        let ordinals = self.lane.queue.borrow().units_in_turn(&place.1);
         let job = match self.reader.read_entry(place.0, &place.1).await {
             Ok(frame) => Job::new(place, ordinals, looking, frame),
-            Err(error) => Err(Unusable { error, ordinals, looking }),
+            Err(error) => Err(Unusable { error, looking }),
         };
         match job {
             Ok(mut job) => {
                 self.dress(&mut job).await;
                 Some(job)
             }
-            Err(Unusable { error, ordinals, looking }) => {
-                self.unreadable(place, &looking, &ordinals, error, domain).await;
+            Err(Unusable { error, looking }) => {
+                self.unreadable(place, &looking, error, domain).await;
                 self.round.order.borrow_mut().leave(stamp);
                 self.round.changed.notify_all();
                 None

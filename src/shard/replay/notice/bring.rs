@@ -152,7 +152,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let ordinals = self.lane.queue.borrow().open_units(&place.1);
         let job = match reader.read_entry(place.0, &place.1).await {
             Ok(frame) => Job::new(place, ordinals, looking.clone(), frame),
-            Err(error) => Err(Unusable { error, ordinals, looking: looking.clone() }),
+            Err(error) => Err(Unusable { error, looking: looking.clone() }),
         };
         let job = match job {
             Ok(job) => job,

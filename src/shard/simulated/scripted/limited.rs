@@ -84,3 +84,42 @@ fn what_a_primary_limits_is_kept_to_in_order_and_without_a_pause() {
         assert!(story.primary.served.get() >= 36 / 4, "a session for each four");
     }
 }
+
+/// It takes one recipient a transaction, and puts some off that come first in their messages: their neighbours do not wait for them.
+fn limited_and_full() -> Manner {
+    let said = Cell::new(0);
+    let neighbours = Cell::new(0);
+    Rc::new(move |turn| {
+        let is_full = matches!(turn.recipient, "r5" | "r10" | "r15" | "r20");
+        match turn.at {
+            At::Hello => {
+                Act::Says(b"250-primary.test\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 RCPTDOMAINMAX=1\r\n")
+            }
+            At::Sender => {
+                said.set(0);
+                Act::Regular
+            }
+            At::Recipient => {
+                said.set(said.get() + 1);
+                assert_eq!(said.get(), 1, "it was told of one");
+                if is_full && turn.since < 30 * MINUTE {
+                    return Act::Reply("452 4.2.2 over quota");
+                }
+                neighbours.set(neighbours.get() + u32::from(turn.recipient == "second"));
+                assert!(!is_full || neighbours.get() >= 4, "{} before its neighbours", turn.recipient);
+                Act::Regular
+            }
+            _ => Act::Regular,
+        }
+    })
+}
+
+#[test]
+fn who_is_put_off_does_not_keep_the_rest_of_a_message_from_its_turn() {
+    Row {
+        within: HOUR,
+        never: &[Health::Frozen, Health::Impaired, Health::Down],
+        ..Row::new("LIMITS, and full mailboxes", limited_and_full)
+    }
+    .prove();
+}
