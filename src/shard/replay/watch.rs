@@ -61,8 +61,9 @@ impl Watched<'_> {
         let Some(outcomes) = delivery.probe(&mailboxes).await else { return Probed::Undecided };
         let answers = |wanted| outcomes.iter().filter(|outcome| probed(outcome) == Some(wanted)).count();
         let (taken, refused) = (answers(Answer::Taken), answers(Answer::Refused));
-        let found = lane.guard.borrow_mut().probed(taken, refused, asked.len(), self.at.now);
-        tracing::info!(domain = %lane.domain, taken, refused, asked = asked.len(), ?found, "recipients were asked for");
+        let asked = outcomes.len();
+        let found = lane.guard.borrow_mut().probed(taken, refused, asked, self.at.now);
+        tracing::info!(domain = %lane.domain, taken, refused, asked, ?found, "recipients were asked for");
         found
     }
 
@@ -72,12 +73,13 @@ impl Watched<'_> {
         delivery: &mut Delivery<L, C, D>,
     ) -> bool {
         let asked = self.known_good(0, PROBED_RECIPIENTS_MAX);
-        let mailboxes: Vec<&str> = asked.iter().map(String::as_str).collect();
-        if mailboxes.len() < KNOWN_GOOD_MIN {
+        if asked.len() < KNOWN_GOOD_MIN {
             return false;
         }
+        let mailboxes: Vec<&str> = asked.iter().map(String::as_str).collect();
         let outcomes = delivery.probe(&mailboxes).await.unwrap_or_default();
-        outcomes.len() == asked.len() && outcomes.iter().all(|outcome| probed(outcome) == Some(Answer::Taken))
+        outcomes.len() >= KNOWN_GOOD_MIN
+            && outcomes.iter().all(|outcome| probed(outcome) == Some(Answer::Taken))
     }
 
     fn known_good(&self, skipped: usize, most: usize) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! Recipients that a primary is asked for: what it says, what it does not say, and that no sender waits for it for long.
 
+use super::manner::{Act, At, Manner};
 use super::{DISK_OCTETS, MemoryLink, Primary, SimShard, SimSpawn, converse, primary_of, start};
 use crate::bridge::Snapshot;
 use crate::config::{Config, OnReject, Recipients, UnknownDuringOutage};
@@ -111,6 +112,33 @@ fn refuses_us(_: &str) -> RecipientVerdict<'static> {
 
 fn refusal(code: u16, enhanced: EnhancedCode) -> RecipientVerdict<'static> {
     RecipientVerdict::Refuse(Reply::new(ReplyCode::new(code), Some(enhanced), "no"))
+}
+
+/// What it says of one, and not of two, has to be asked for in parts.
+#[test]
+fn a_primary_that_takes_one_recipient_a_transaction_is_asked_for_all_three() {
+    play(Recipients::Verify, async |mut story| {
+        story.primary.judges.set(ordinary);
+        let said = Cell::new(0);
+        let one_each: Manner = Rc::new(move |turn| match turn.at {
+            At::Hello => Act::Says(b"250-primary.test\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1\r\n"),
+            At::Sender => {
+                said.set(0);
+                Act::Regular
+            }
+            At::Recipient if said.replace(1) == 1 => Act::Reply("452 4.5.3 too many recipients"),
+            _ => Act::Regular,
+        });
+        story.primary.manner.replace(Some(one_each));
+        for (name, expected) in [("good", "250"), ("bad", "550 5.1.1")] {
+            story.rcpt(name, expected).await;
+        }
+        story.primary.up.set(false);
+        // That it does not accept anybody is known: what it said of this one is worth something.
+        for (name, expected) in [("new", "450 4.1.1"), ("good", "250")] {
+            story.rcpt(name, expected).await;
+        }
+    });
 }
 
 #[test]

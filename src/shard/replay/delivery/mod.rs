@@ -252,8 +252,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         }
     }
 
-    /// Asks by MAIL FROM:<> and RCPT, without data. An outcome is `NotTried` for who was accepted; none at all if the
-    /// session broke, or cannot say what is asked.
+    /// Asks by MAIL FROM:<> and RCPT, without data, in as many transactions as the host's LIMITS make of it (RFC 9422). An outcome is
+    /// `NotTried` for who was accepted. There is one for each who was asked for, in their order: not for the last ones where the session
+    /// takes no further MAIL. None at all if the session broke, or cannot say what is asked.
     pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
         if !self.is_alive() || !self.speaks_for_us() {
             return None;
@@ -262,22 +263,35 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         if !is_sayable && !self.session.capabilities().smtputf8 {
             return None;
         }
-        let envelope = Envelope {
-            reverse_path: "",
-            recipients,
-            octets: 0,
-            has_8bit: false,
-            extensions: Extensions::default(),
-        };
-        self.session.probe(&envelope, self.clock.now());
-        // Whoever is asked whether he is well has not the time of RFC 5321 4.5.3.2 (H49).
+        // Whoever is asked whether he is well has not the time of RFC 5321 4.5.3.2 (H49), in however many parts.
         self.opening = Some(self.clock.now() + PROBE_TIMEOUT);
-        let event = self.next_event().await;
+        let outcomes = self.ask_in_parts(recipients).await;
         self.opening = None;
-        match event {
-            ClientEvent::TransactionDone(outcome) if self.is_alive() => Some(outcome.recipients),
-            _ => None,
+        outcomes
+    }
+
+    async fn ask_in_parts(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
+        let most = self.session.capabilities().recipients_max.map_or(usize::MAX, |most| most as usize);
+        let mut outcomes = Vec::with_capacity(recipients.len());
+        for recipients in recipients.chunks(most.max(1)) {
+            if !outcomes.is_empty() && self.session.is_used_up() {
+                break;
+            }
+            let envelope = Envelope {
+                reverse_path: "",
+                recipients,
+                octets: 0,
+                has_8bit: false,
+                extensions: Extensions::default(),
+            };
+            self.session.probe(&envelope, self.clock.now());
+            let ClientEvent::TransactionDone(outcome) = self.next_event().await else { return None };
+            if !self.is_alive() {
+                return None;
+            }
+            outcomes.extend(outcome.recipients);
         }
+        Some(outcomes)
     }
 
     /// QUIT, and a moment for the answer (RFC 5321 4.1.1.10), as far as the session is alive.

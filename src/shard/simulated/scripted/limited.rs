@@ -123,3 +123,36 @@ fn who_is_put_off_does_not_keep_the_rest_of_a_message_from_its_turn() {
     }
     .prove();
 }
+
+/// It knows nobody for a while, and takes two recipients a transaction: who is one too many is refused as any.
+#[test]
+fn a_frozen_lane_asks_for_no_more_than_the_primary_takes_and_thaws() {
+    let row = Row {
+        within: HOUR,
+        never: &[],
+        seen: &[Health::Frozen],
+        aside: |number| number <= 10,
+        ..Row::new("LIMITS, half restored", || {
+            let said = Cell::new(0);
+            Rc::new(move |turn| match turn.at {
+                At::Hello => Act::Says(b"250-primary.test\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=2\r\n"),
+                At::Sender => {
+                    said.set(0);
+                    Act::Regular
+                }
+                At::Recipient => {
+                    said.set(said.get() + 1);
+                    match () {
+                        () if turn.since < 10 * MINUTE => Act::Reply("550 5.1.1 no such user"),
+                        () if said.get() > 2 => Act::Reply("550 5.5.3 too many recipients"),
+                        () => Act::Regular,
+                    }
+                }
+                _ => Act::Regular,
+            })
+        })
+    };
+    for seed in 1..=3 {
+        Story::told(&row, seed, 1, false).assert_as_expected(&row);
+    }
+}
