@@ -186,8 +186,7 @@ pub const FINGERPRINT_WORD_OCTETS_MAX: usize = 255;
 /// How long after a session with a primary another host in its place is one of its farm: no rescue system comes up in less without an
 /// outage that is seen.
 pub const ACQUAINTANCE_AGE: Duration = Duration::from_secs(3600);
-/// How long copies of what goes to a primary that is another are kept, and how long it is one: in state up, unless it shows sooner that it is
-/// not (H41).
+/// How long copies of what goes to another primary are kept, and how long it is another: in state up, if it shows no sooner (H41).
 pub const STRANGER_AGE: Duration = Duration::from_secs(86_400);
 /// Between two questions for a recipient that cannot exist while a primary comes and goes; while it is up they are [`CATCH_ALL_AGE`] apart.
 pub const NOBODY_ASKED_PAUSE: Duration = Duration::from_secs(300);
@@ -217,15 +216,12 @@ pub const RETENTION_MIN: Duration = Duration::from_secs(1);
 pub const RETENTION_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 /// Longest time that delivered mail is kept, so that it can be sent once more.
 pub const SAFETY_NET_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// Free space below which copies of delivered mail are given up, in segments; and in multiples of `min_free_space`, whichever is more: mail
-/// that comes is refused later than that.
+/// Free space below which copies are given up, in segments; or in multiples of `min_free_space`: mail is refused later than that.
 pub const COPIES_FREE_SEGMENTS_MIN: u64 = 4;
 /// See [`COPIES_FREE_SEGMENTS_MIN`].
 pub const COPIES_FREE_SPACE_MULTIPLE: u64 = 2;
-/// How much of the room for mail is taken, in percent, when copies are given up for it: fair shares begin to count later than that, since
-/// what comes meanwhile takes room too.
+/// Percent of the room for mail that is taken when copies are given up for it; fair shares begin later, since mail comes meanwhile.
 pub const COPIES_SHARE_FROM_PERCENT: u64 = 60;
-const _: () = assert!(COPIES_SHARE_FROM_PERCENT < FAIR_SHARE_FROM_PERCENT);
 /// How often a shard looks for mail that is past its time, at most: a quarter of the shortest time that any is kept.
 pub const EXPIRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// See [`EXPIRY_INTERVAL_MAX`].
@@ -453,12 +449,10 @@ pub const OPERATOR_FIND_STEP: usize = 512;
 pub const OPERATOR_FIND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Kept records that one request looks for, or queues once more.
 pub const OPERATOR_COPIES_A_REQUEST: usize = 256;
-/// Of these, as many are on their way to the disk at a time: what a crash may have queued without a note that it did, and a repeated
-/// command queues twice. P4's bound.
+/// As many of these are on their way to the disk: what a repeated command queues twice behind a crash. P4's bound.
 pub const OPERATOR_REPLAYS_OUTSTANDING: usize = 16;
 const _: () = assert!(OPERATOR_REPLAYS_OUTSTANDING as u64 <= OUTSTANDING_MAX as u64);
-/// How long the owner of a domain remembers what was queued once more, when the keepers know: a page from before that is on its way for
-/// two requests at most.
+/// How long an owner remembers what was queued once more when its keepers know: pages from before are on their way for two requests.
 pub const OPERATOR_REPLAYED_AGE: Duration = Duration::from_secs(2 * ADMIN_REQUEST_TIMEOUT.as_secs());
 /// Units that it remembers for that long; further ones drive out the oldest, and pages from before they were known are refused.
 pub const OPERATOR_REPLAYED_UNITS_MAX: usize = 1 << 18;
