@@ -3,7 +3,10 @@
 //! A bound is part of the promise P7: each says what happens when it is reached. Constants that depend on
 //! each other are asserted at compile time at the end of this file.
 
+mod greylisting;
+
 use core::time::Duration;
+pub use greylisting::*;
 
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
 /// parameters add to it. Longer: `500 5.5.2`, the line is skipped.
@@ -108,8 +111,7 @@ pub const RECIPIENT_LIST_ADDRESSES_MAX: usize = 10_000_000;
 pub const RECIPIENT_LIST_OCTETS_MAX: u64 = 640_000_000;
 /// Longest line of such a list in octets; an address in quotes and U-labels has far less.
 pub const RECIPIENT_LIST_LINE_OCTETS_MAX: usize = 2048;
-/// Recipients of one domain that are remembered because its primary accepted them. Beyond: further ones are not, and are
-/// unknown in an outage.
+/// Recipients of one domain that are remembered because its primary accepted them. Beyond: further ones are not, and are unknown in an outage.
 pub const RECIPIENTS_ACCEPTED_A_DOMAIN_MAX: usize = 100_000;
 /// The same of those that it refused: who tries names fills no more than this. Beyond: they are asked for again.
 pub const RECIPIENTS_REFUSED_A_DOMAIN_MAX: usize = 10_000;
@@ -327,8 +329,7 @@ pub const TARPIT_PAUSE: Duration = Duration::from_secs(3);
 /// Memory of all receive buffers of a shard. From three quarters of it on new connections get `421 4.3.1` and new mail
 /// `452 4.3.1`; at it buffers stay at [`RECEIVE_OCTETS_PRESSED`], and large messages go to the log in smaller chunks.
 pub const RECEIVE_OCTETS_A_SHARD: usize = 256 << 20;
-/// Mail data that gathers in the receive buffer before it is appended as a chunk record. A message up to this
-/// size is one record, copied once.
+/// Mail data that gathers in the receive buffer before it is appended as a chunk record. A message up to this size is one record, copied once.
 pub const INLINE_DATA_OCTETS: usize = 256 * 1024;
 /// Octets that a receive buffer may grow to: a chunk and what is read behind it.
 pub const RECEIVE_OCTETS_MAX: usize = INLINE_DATA_OCTETS + 64 * 1024;
@@ -391,8 +392,7 @@ pub const SECURITY_TIMEOUT: Duration = Duration::from_secs(75);
 pub const TLSA_RECORDS_MAX: usize = 32;
 /// Complaints about a domain's hosts that are remembered, so that each is told once; with one more all are told again.
 pub const COMPLAINTS_MAX: usize = 32;
-/// Questions about the origin of mail that wait for the lookup thread, each with a header section at most; more: the message
-/// has no verdict.
+/// Questions about the origin of mail that wait for the lookup thread, each with a header section at most; more: the message has no verdict.
 pub const AUTHENTICATION_QUEUE: usize = 256;
 /// Such questions that are worked on at a time.
 pub const AUTHENTICATIONS_AT_A_TIME: usize = 256;
@@ -538,8 +538,7 @@ pub const WINDOW_DOUBLING_MAX: usize = 12;
 pub const REPLAY_OCTETS: usize = 256 * 1024;
 /// How long a host that does not keep in step with a refused chunk is sent none: it is mended, or replaced, now and then.
 pub const DISTRUSTED_AGE: Duration = Duration::from_secs(86_400);
-/// Settlements that gather for one write of the journal, while as many may be on their way: a block of the
-/// journal serves several messages.
+/// Settlements that gather for one write of the journal, while as many may be on their way: a block of the journal serves several messages.
 pub const SETTLEMENTS_A_WRITE: usize = 8;
 /// Longest wait of a settlement for company.
 pub const SETTLEMENT_PAUSE: Duration = Duration::from_millis(20);
@@ -559,16 +558,6 @@ pub const DEFERRED_GAP_MAX: Duration = Duration::from_secs(4 * 3600);
 pub const DEFERRED_GAP_MIN: Duration = Duration::from_secs(300);
 /// Messages to distinct recipients deferred in a row that make a primary impaired.
 pub const IMPAIRED_RUN: usize = 3;
-/// Refusals in a session with a primary, none of them behind a message that it took, after which the next message has another
-/// session. Below what servers do to a client with too many errors: Postfix makes him wait from the 10th on
-/// (smtpd_soft_error_limit) and says 421 from the 20th on (smtpd_hard_error_limit).
-pub const CLIENT_ERRORS_MAX: u32 = 8;
-/// Longest time after which a primary that greylists a message may say that it is to come again; what is longer is taken for no statement.
-pub const GREYLISTING_STATED_MAX: Duration = Duration::from_secs(3600);
-/// A greylisted message that is expected so much before the one that was greylisted last is expected with it.
-pub const GREYLISTING_ROUNDING: Duration = Duration::from_secs(2);
-/// So often a message comes again when the primary said; from then on not before its own gap is over as well.
-pub const GREYLISTING_BELIEVED: u32 = 2;
 /// Sessions that may fail over one message before it steps aside.
 pub const POISON_TRIES: u32 = 3;
 /// Recipients of a damaged record that the log names.
