@@ -18,6 +18,13 @@ impl TransactionOutcome {
     pub fn sender_refused(recipients: usize, reply: &ReceivedReply) -> Self {
         Self { recipients: vec![RecipientOutcome::replied(Stage::Sender, reply.clone()); recipients] }
     }
+
+    /// Whether the server wants the message later, whoever it is for.
+    #[must_use]
+    pub fn is_put_off(&self) -> bool {
+        let is_whole = |outcome: &RecipientOutcome| matches!(outcome, RecipientOutcome::Deferred { stage, .. } if *stage != Stage::Recipient);
+        self.recipients.iter().any(is_whole)
+    }
 }
 
 /// What became of one recipient.

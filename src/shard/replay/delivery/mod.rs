@@ -34,8 +34,8 @@ use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
 use crate::smtp::Moment;
 use crate::smtp::client::{
-    ClientEvent, ClientFailure, ClientSession, Envelope, Extensions, RecipientOutcome, Stage,
-    TransactionOutcome, Window,
+    ClientEvent, ClientFailure, ClientSession, Envelope, Extensions, RecipientOutcome, TransactionOutcome,
+    Window,
 };
 use crate::smtp::dsn::RcptDsn;
 use body::Body;
@@ -498,7 +498,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         };
         match fault {
             // The data of a greylisted message went for nothing where it left with its envelope.
-            Fault::None if puts_off(&outcome) || greylisted(&outcome).is_some() => self.window.collapse(),
+            Fault::None if outcome.is_put_off() || greylisted(&outcome).is_some() => self.window.collapse(),
             Fault::None => self.window.succeed(),
             Fault::Another | Fault::Early | Fault::Suspect | Fault::Own => {}
         }
@@ -514,10 +514,4 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         let Underway { job, .. } = self.jobs.pop_front().expect("something is in flight");
         Done { job, result: Err(error), fault: Fault::Another }
     }
-}
-
-/// The primary wants this later, whoever it is for.
-fn puts_off(outcome: &TransactionOutcome) -> bool {
-    let is_whole = |outcome: &RecipientOutcome| matches!(outcome, RecipientOutcome::Deferred { stage, .. } if *stage != Stage::Recipient);
-    outcome.recipients.iter().any(is_whole)
 }

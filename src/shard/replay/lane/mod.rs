@@ -349,6 +349,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             // It goes on in the next session.
             Ended::Turned => {}
         }
+        // A task may run as soon as it is spawned.
+        drop((queue, order));
         self.lane.is_offering.set(false);
         // None is on its way.
         self.lane.offers.borrow_mut().close(|_| true);
