@@ -269,6 +269,10 @@ fn content(view: &View<'_>) -> Vec<String> {
 /// P8: the drain begins within a probe interval of the primary's return.
 fn recovery(view: &View<'_>) -> Vec<String> {
     let Some(healed) = view.healing.at.get() else { return Vec::new() };
+    if view.plan.reading_fails {
+        // A record that could not be read has stepped aside for its own sake, and the primary has not seen it.
+        return Vec::new();
+    }
     let offered = view.history.offered.borrow();
     let mut waiting = BTreeMap::<&str, Vec<Option<Duration>>>::new();
     let put_off = view.history.put_off.borrow();

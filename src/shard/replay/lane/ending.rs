@@ -302,12 +302,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             return None;
         }
         let recipients: Vec<&str> = deferred.iter().map(String::as_str).collect();
-        let impaired = queue.put_off(place, &recipients, now, retry_interval);
-        if impaired {
-            self.note(format!("the primary puts everything off ({code})"));
-            tracing::warn!(domain = %domain.name, code, "the primary puts everything off");
-        }
-        impaired.then_some(Ended::PutOff)
+        queue.put_off(place, &recipients, now, retry_interval).then(|| self.all_is_put_off(code))
+    }
+
+    /// It is the primary, not a message.
+    fn all_is_put_off(&self, code: u16) -> Ended {
+        self.note(format!("the primary puts everything off ({code})"));
+        tracing::warn!(domain = %self.lane.domain, code, "the primary puts everything off");
+        Ended::PutOff
     }
 
     /// What the journal is to know of what was on its way.

@@ -147,7 +147,15 @@ impl Connection<'_> {
                 self.session.handle_start_tls(Err(TLS_UNAVAILABLE_454), self.clock.now());
                 Ok(Flow::Continue)
             }
-            ServerEvent::Abandoned => self.finish(None, false).map(|()| Flow::Continue),
+            ServerEvent::Abandoned => {
+                // Whether a recipient is known is asked without data, from nobody; that is no mail, unless something was refused.
+                let is_question = |arriving: &mut Arriving| {
+                    let Arriving { arrival, data, .. } = arriving;
+                    data.is_none() && arrival.reverse_path.is_empty() && arrival.refused.is_empty()
+                };
+                drop(self.arriving.take_if(is_question));
+                self.finish(None, false).map(|()| Flow::Continue)
+            }
         }
     }
 
