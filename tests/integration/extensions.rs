@@ -149,7 +149,7 @@ fn etrn_ends_the_pause_of_a_domain() {
     // What is put off waits for 5 minutes at least, longer than this test waits for anything.
     let rest = "retry_interval = \"1h\"\n[[domain]]\nname = \"two.test\"\nprimary = [\"192.0.2.1\"]";
     let config = configure(&directory, &Settings { primary, rest, ..Settings::default() });
-    let sink = Primary::sink(&primary.to_string(), &record, &["rcpt:first=2:defer"]);
+    let sink = Primary::sink(&primary.to_string(), &record, &["rcpt:from=s@*:first=2:defer"]);
     let mut server = Server::start(&config);
     let mut client = Client::connect(server.address);
     client.say("EHLO client.example", "250-");
