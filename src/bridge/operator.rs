@@ -396,6 +396,28 @@ pub struct Copy {
     pub looked: Duration,
 }
 
+#[cfg(test)]
+impl Copy {
+    /// One of these recipients, as tests want it.
+    pub(crate) const fn sample(stamp: u64, ordinals: Vec<u16>, looked: Duration) -> Self {
+        let (directory, segment, offset, record_octets, size) = (0, 1, 4096, 128, 10);
+        let (unit_base, delivered_s, until_s) = (0, 1, 2);
+        Self {
+            stamp,
+            directory,
+            segment,
+            offset,
+            record_octets,
+            size,
+            unit_base,
+            ordinals,
+            delivered_s,
+            until_s,
+            looked,
+        }
+    }
+}
+
 /// A page of one shard's kept records.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Copies {

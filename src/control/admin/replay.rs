@@ -88,21 +88,7 @@ mod tests {
     use super::*;
 
     fn copy(stamp: u64) -> Copy {
-        let (directory, segment, offset, record_octets, size) = (0, 1, 4096, 128, 10);
-        let (unit_base, ordinals, delivered_s, until_s) = (0, vec![0], 1, 2);
-        Copy {
-            stamp,
-            directory,
-            segment,
-            offset,
-            record_octets,
-            size,
-            unit_base,
-            ordinals,
-            delivered_s,
-            until_s,
-            looked: core::time::Duration::ZERO,
-        }
+        Copy::sample(stamp, vec![0], core::time::Duration::ZERO)
     }
 
     #[test]

@@ -100,21 +100,7 @@ mod tests {
     use core::time::Duration;
 
     fn copy(looked: Moment) -> Copy {
-        let (directory, segment, offset, record_octets, size) = (0, 1, 4096, 128, 10);
-        let (stamp, unit_base, ordinals, delivered_s, until_s) = (7, 0, vec![0, 2], 1, 2);
-        Copy {
-            stamp,
-            directory,
-            segment,
-            offset,
-            record_octets,
-            size,
-            unit_base,
-            ordinals,
-            delivered_s,
-            until_s,
-            looked,
-        }
+        Copy::sample(7, vec![0, 2], looked)
     }
 
     #[test]

@@ -89,14 +89,6 @@ mod tests {
     use super::*;
     use crate::smtp::client::Stage;
 
-    fn reply(line: &str) -> ReceivedReply {
-        let (enhanced, text) = match EnhancedCode::split_from(&line[4..]) {
-            Some((enhanced, text)) => (Some(enhanced), text),
-            None => (None, &line[4..]),
-        };
-        ReceivedReply { code: line[..3].parse().expect("a code"), enhanced, text: text.to_owned() }
-    }
-
     #[test]
     fn greylisting_is_known_by_its_words_and_states_a_time_or_none() {
         let seconds = |count| Some(Some(count));
@@ -123,15 +115,19 @@ mod tests {
             ("421 4.7.0 greylisted, closing", None),
             ("550 5.7.1 greylisted for ever", None),
         ] {
-            let found = of_reply(&reply(line)).map(|greylisted| greylisted.stated.map(|time| time.as_secs()));
+            let found = of_reply(&ReceivedReply::of_line(line))
+                .map(|greylisted| greylisted.stated.map(|time| time.as_secs()));
             assert_eq!(found, expected, "{line}");
         }
     }
 
     #[test]
     fn of_several_recipients_the_one_that_is_to_wait_longest_counts() {
-        let deferred = |line| RecipientOutcome::Deferred { stage: Stage::Recipient, reply: reply(line) };
-        let taken = RecipientOutcome::Delivered(reply("250 2.0.0 Ok"));
+        let deferred = |line| RecipientOutcome::Deferred {
+            stage: Stage::Recipient,
+            reply: ReceivedReply::of_line(line),
+        };
+        let taken = RecipientOutcome::Delivered(ReceivedReply::of_line("250 2.0.0 Ok"));
         let of = |recipients| greylisted(&TransactionOutcome { recipients });
         assert_eq!(of(vec![taken.clone(), deferred("452 4.2.2 full")]), None);
         let longest = of(vec![

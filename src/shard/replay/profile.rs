@@ -123,14 +123,6 @@ fn is_below(name: &str, zones: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    fn reply(line: &str) -> ReceivedReply {
-        let (enhanced, text) = match EnhancedCode::split_from(&line[4..]) {
-            Some((enhanced, text)) => (Some(enhanced), text),
-            None => (None, &line[4..]),
-        };
-        ReceivedReply { code: line[..3].parse().expect("a code"), enhanced, text: text.to_owned() }
-    }
-
     #[test]
     fn a_primary_is_known_by_where_it_is_and_by_what_it_says() {
         let exchange =
@@ -171,19 +163,26 @@ mod tests {
             "554 5.2.121 RESOLVER.ADR.RecipientLimit; recipient thread limit exceeded by one sender",
         ] {
             assert!(
-                Profile::Microsoft365.means_later(&reply(line))
-                    && Profile::Exchange.means_later(&reply(line))
+                Profile::Microsoft365.means_later(&ReceivedReply::of_line(line))
+                    && Profile::Exchange.means_later(&ReceivedReply::of_line(line))
             );
-            assert!(!Profile::Google.means_later(&reply(line)) && !Profile::Other.means_later(&reply(line)));
-            assert!(is_over_rate(&reply(line)));
+            assert!(
+                !Profile::Google.means_later(&ReceivedReply::of_line(line))
+                    && !Profile::Other.means_later(&ReceivedReply::of_line(line))
+            );
+            assert!(is_over_rate(&ReceivedReply::of_line(line)));
         }
-        assert!(!Profile::Microsoft365.means_later(&reply("550 5.1.10 RESOLVER.ADR.RecipientNotFound")));
-        assert!(!Profile::Microsoft365.means_later(&reply("554 no code")));
-        assert!(is_over_rate(&reply(
+        assert!(
+            !Profile::Microsoft365
+                .means_later(&ReceivedReply::of_line("550 5.1.10 RESOLVER.ADR.RecipientNotFound"))
+        );
+        assert!(!Profile::Microsoft365.means_later(&ReceivedReply::of_line("554 no code")));
+        assert!(is_over_rate(&ReceivedReply::of_line(
             "450 4.2.1 The user you are trying to contact is receiving mail at a rate"
         )));
         assert!(
-            !is_over_rate(&reply("452 4.2.2 mailbox full")) && !is_over_rate(&reply("550 5.2.1 disabled"))
+            !is_over_rate(&ReceivedReply::of_line("452 4.2.2 mailbox full"))
+                && !is_over_rate(&ReceivedReply::of_line("550 5.2.1 disabled"))
         );
     }
 
@@ -201,7 +200,7 @@ mod tests {
             ("450 4.2.1 rate of this mailbox", false),
             ("451 later", false),
         ] {
-            assert_eq!(is_too_much(&reply(line)), expected, "{line}");
+            assert_eq!(is_too_much(&ReceivedReply::of_line(line)), expected, "{line}");
         }
     }
 

@@ -27,6 +27,16 @@ pub struct ReceivedReply {
 }
 
 impl ReceivedReply {
+    /// That of one line, as tests write it.
+    #[cfg(test)]
+    pub(crate) fn of_line(line: &str) -> Self {
+        let (enhanced, text) = match EnhancedCode::split_from(&line[4..]) {
+            Some((enhanced, text)) => (Some(enhanced), text),
+            None => (None, &line[4..]),
+        };
+        Self { code: line[..3].parse().expect("a code"), enhanced, text: text.to_owned() }
+    }
+
     /// 2xx.
     pub fn is_positive(&self) -> bool {
         self.code / 100 == 2

@@ -2,8 +2,8 @@
 //! Postfix takes XCLIENT it knows the client itself; where it does not, rspamd's `external_relay` counts one Received field, which
 //! has to be ours, with the client's address in it (DESIGN.md 5: exactly one honest Received field).
 
-use super::super::harness::client::Client;
 use super::super::harness::*;
+use super::naming;
 use std::fs;
 
 const CLIENTS: [(&str, &str); 3] =
@@ -16,16 +16,7 @@ fn seen(by_received: bool) -> Vec<[String; 2]> {
     let smtp = "xclient_from = [\"127.0.0.0/8\"]";
     let config = configure(&scratch, &Settings { primary, smtp, ..Settings::default() });
     let mut server = Server::start(&config);
-    for (number, (address, helo)) in CLIENTS.into_iter().enumerate() {
-        let mut client = Client::connect(server.address);
-        client.say("EHLO proxy.example", "250-");
-        client.say(&format!("XCLIENT ADDR={address}"), "220 ");
-        client.say(&format!("EHLO {helo}"), "250-");
-        client.say(&format!("MAIL FROM:<{number}@example.org>"), "250 2.1.0");
-        client.say("RCPT TO:<a@example.test>", "250 2.1.5");
-        client.say("DATA", "354");
-        client.say(&format!("Subject: {number}\r\n\r\nx\r\n."), "250 2.0.0");
-    }
+    naming::bring_each(&server, &CLIENTS);
     let directory = scratch.path("postfix");
     let postfix = Primary::postfix_filtering(by_received, &primary.to_string(), &directory, &record);
     server.process.wait_for("nothing is left to hand over");

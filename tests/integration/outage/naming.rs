@@ -22,16 +22,7 @@ fn drained(command: &str) -> (Vec<Value>, String) {
     let smtp = "xclient_from = [\"127.0.0.0/8\"]";
     let config = configure(&scratch, &Settings { primary, smtp, ..Settings::default() });
     let mut server = Server::start(&config);
-    for (number, (address, helo)) in CLIENTS.into_iter().enumerate() {
-        let mut client = Client::connect(server.address);
-        client.say("EHLO proxy.example", "250-");
-        client.say(&format!("XCLIENT ADDR={address}"), "220 ");
-        client.say(&format!("EHLO {helo}"), "250-");
-        client.say(&format!("MAIL FROM:<{number}@example.org>"), "250 2.1.0");
-        client.say("RCPT TO:<a@example.test>", "250 2.1.5");
-        client.say("DATA", "354");
-        client.say(&format!("Subject: {number}\r\n\r\nx\r\n."), "250 2.0.0");
-    }
+    bring_each(&server, &CLIENTS);
     let postfix = Primary::postfix_trusting(command, &primary.to_string(), &scratch.path("postfix"), &record);
     server.process.wait_for("nothing is left to hand over");
     server.stop();
@@ -43,6 +34,20 @@ fn drained(command: &str) -> (Vec<Value>, String) {
     let came: Vec<&str> = arrivals.iter().map(|arrival| arrival["reverse_path"].as_str().unwrap()).collect();
     assert_eq!(came, order, "{log}");
     (arrivals, log)
+}
+
+/// A message of each client, by his address and HELO name, from his number.
+pub(super) fn bring_each(server: &Server, clients: &[(&str, &str)]) {
+    for (number, (address, helo)) in clients.iter().enumerate() {
+        let mut client = Client::connect(server.address);
+        client.say("EHLO proxy.example", "250-");
+        client.say(&format!("XCLIENT ADDR={address}"), "220 ");
+        client.say(&format!("EHLO {helo}"), "250-");
+        client.say(&format!("MAIL FROM:<{number}@example.org>"), "250 2.1.0");
+        client.say("RCPT TO:<a@example.test>", "250 2.1.5");
+        client.say("DATA", "354");
+        client.say(&format!("Subject: {number}\r\n\r\nx\r\n."), "250 2.0.0");
+    }
 }
 
 /// What smtpd logged as the client of an arrival.
