@@ -1,5 +1,5 @@
-//! Group commit: a batch gathers records while the one before is written and synced; it leaves the moment
-//! that one completes. No timer: one sender alone waits for one sync, a thousand share one.
+//! Group commit: a batch gathers records while the one before is written and synced; it leaves when that one completes, or
+//! a little later if it has fewer (`log::gathering`). One sender alone waits for one sync, a thousand share one.
 //!
 //! A [`Batch`] is aligned memory with a known place in its segment, so records are copied once, straight
 //! to where they will be written from, and checksummed on the way. Each batch is padded to whole blocks: a
@@ -28,6 +28,8 @@ pub struct Batch<B> {
     /// Where the batch will lie; a multiple of the block size.
     pub base: Offset,
     used: usize,
+    /// Records that were put in.
+    pub records: u32,
     /// What becomes of it.
     pub fate: Rc<Fate>,
     /// The lowest stamp that is not durable before this batch is.
@@ -55,7 +57,7 @@ impl<B: Block> Batch<B> {
     #[must_use]
     pub fn new(base: Offset) -> Self {
         assert!(base.0.is_multiple_of(BLOCK_OCTETS as u64));
-        Self { block: None, base, used: 0, fate: Rc::new(Fate::default()), floor: None }
+        Self { block: None, base, used: 0, records: 0, fate: Rc::new(Fate::default()), floor: None }
     }
 
     /// Whether nothing was put in.
@@ -102,6 +104,7 @@ impl<B: Block> Batch<B> {
         header.payload_length = u32::try_from(payload).expect("a batch is far below 4 GiB");
         write_frame(frame, seal, header, offset, parts);
         self.used += octets;
+        self.records += 1;
         offset
     }
 

@@ -15,6 +15,7 @@
 
 mod append;
 mod chained;
+mod gathering;
 mod roll;
 
 pub use append::{Message, Place, Receipt};
@@ -38,6 +39,8 @@ use crate::segment::contents::Contents;
 use chained::Chained;
 use core::cell::RefCell;
 use core::fmt;
+use core::time::Duration;
+use gathering::Paced;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -133,6 +136,10 @@ struct State<D: Disk> {
     contents: Contents,
     filling: Batch<<D::File as File>::Block>,
     arrivals: Vec<Arrival>,
+    /// The last commit.
+    paced: Paced,
+    /// The filling batch has waited for more.
+    has_gathered: bool,
     prepared: Option<ActiveSegment<D::File>>,
     next_segment: SegmentId,
     /// The last number that a roll took for itself: one that was made ahead under a lower one comes too late.
@@ -180,6 +187,8 @@ impl<D: Disk, C: Clock> Log<D, C> {
             contents: Contents::default(),
             filling: Batch::new(start),
             arrivals: Vec::new(),
+            paced: Paced::default(),
+            has_gathered: false,
             prepared: None,
             next_segment: SegmentId(first.0 + 1),
             rolls_to: first,
@@ -225,26 +234,40 @@ impl<D: Disk, C: Clock> Log<D, C> {
         is_active.then(|| state.contents.of_domain(domain))
     }
 
-    /// Takes what gathered, makes it durable, rolls when asked to. See [`Progress`].
+    /// Takes what gathered, makes it durable, rolls when asked to. See [`Progress`]. Now and then it waits a little for more
+    /// ([`gathering`]).
     pub async fn commit(&self) -> Progress {
         loop {
             let wait = self.work.wait();
-            let step = self.state.borrow_mut().next_step();
-            match step {
-                Step::Close => {
-                    self.room.notify_all();
-                    return Progress::Closed;
-                }
-                Step::LeaveLatched => return self.leave_latched().await,
-                Step::Roll => return self.roll().await,
-                Step::Wait => wait.await,
-                Step::Write(batch) => return self.write(batch).await,
+            let pause = self.state.borrow_mut().gathering();
+            if let Some(pause) = pause {
+                self.clock.sleep(pause).await;
             }
+            if let Some(progress) = self.step().await {
+                return progress;
+            }
+            wait.await;
         }
     }
 
+    /// What is to be done now; `None`: nothing.
+    async fn step(&self) -> Option<Progress> {
+        let step = self.state.borrow_mut().next_step();
+        Some(match step {
+            Step::Close => {
+                self.room.notify_all();
+                Progress::Closed
+            }
+            Step::LeaveLatched => self.leave_latched().await,
+            Step::Roll => self.roll().await,
+            Step::Wait => return None,
+            Step::Write(batch) => self.write(batch).await,
+        })
+    }
+
     async fn write(&self, batch: Leaving<D::File>) -> Progress {
-        let Leaving { block, file, end, arrivals, fate, base } = batch;
+        let Leaving { block, file, end, arrivals, fate, base, records } = batch;
+        let began = self.clock.now();
         // An append that waited for room in the batch can fill the next one while this is in flight.
         self.room.notify_all();
         let written = file.write(block, base.0).await;
@@ -258,6 +281,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         {
             let mut state = self.state.borrow_mut();
             state.active_mut().batch_durable(end);
+            state.paced = Paced { records, took: self.clock.now().saturating_sub(began) };
             // They were in the first batch of this segment.
             state.voids_owed.clear();
         }
@@ -272,7 +296,12 @@ impl<D: Disk, C: Clock> Log<D, C> {
     pub async fn drive(&self) -> Result<(), DiskError> {
         let mut result = Ok(());
         loop {
-            match self.commit().await {
+            let wait = self.work.wait();
+            let Some(progress) = self.step().await else {
+                wait.await;
+                continue;
+            };
+            match progress {
                 Progress::Committed(commit) => self.release(commit),
                 Progress::Rolled => {}
                 Progress::Closed => return result,
@@ -342,6 +371,7 @@ struct Leaving<F: File> {
     end: Offset,
     arrivals: Vec<Arrival>,
     fate: Rc<Fate>,
+    records: u32,
 }
 
 impl<D: Disk> State<D> {
@@ -359,9 +389,19 @@ impl<D: Disk> State<D> {
         if self.roll_wanted || self.active.is_none() { Step::Roll } else { Step::Wait }
     }
 
+    /// How long what would leave now waits for more, once.
+    fn gathering(&mut self) -> Option<Duration> {
+        let is_awaited = self.closing || self.latched || self.roll_wanted || self.filling.is_empty();
+        if is_awaited || core::mem::replace(&mut self.has_gathered, true) {
+            return None;
+        }
+        gathering::gathering(self.paced, self.filling.records)
+    }
+
     /// The filling batch leaves; an empty one takes its place behind it.
     fn take_batch(&mut self) -> Leaving<D::File> {
         assert!(!self.filling.is_empty());
+        self.has_gathered = false;
         let base = self.filling.base;
         let octets = self.filling.padded();
         self.active_mut().batch_leaves(base, octets);
@@ -376,6 +416,7 @@ impl<D: Disk> State<D> {
             end,
             arrivals: core::mem::take(&mut self.arrivals),
             fate: leaving.fate,
+            records: leaving.records,
         }
     }
 
