@@ -344,6 +344,12 @@ class OpenSmtpd(Chrooted):
         self.write("etc/resolv.conf", "lookup file\nnameserver 127.0.0.1\n")
         self.make("var/spool/smtpd", 0, 0o711)
         self.make("var/lib/opensmtpd/empty", 0, 0o711)
+        # A copy, as above: set-gid, and of the group by which it may ask the server.
+        program = self.root / "usr/sbin/smtpctl"
+        program.unlink()
+        shutil.copy(PEERS / "root/usr/sbin/smtpctl", program)
+        os.chown(program, 0, 913)
+        program.chmod(0o2755)
 
     def spool(self):
         return self.root / "var/spool/smtpd"
