@@ -12,7 +12,7 @@ for the same recipient before they came.
 
 With --round-trip-ms the primary is behind a line with that delay, there and back, and each peer has one connection (Postfix keeps
 and reuses its by its connection cache; of the others it cannot be told): then round trips a message are what counts.
-Needs root. Prints a table and, as its last line, JSON."""
+Needs root. Prints a table; --json writes every turn."""
 
 import argparse
 import json
@@ -181,10 +181,8 @@ def report(rounds, options):
         disk = f"{told(middle('disk_mib_per_10000'))}, {told(middle('files_per_10000'))}"
         cells = [name, told(middle("per_s")), ratio, told(middle("connections")), wrong]
         print("| " + " | ".join([*cells, told(middle("drain_cpu_ms")), disk, told(middle("round_trips_a_message"))]) + " |")
-    everything = {"rounds": rounds, "ratio_to_first": result}
     if options.json:
-        options.json.write_text(json.dumps(everything, indent=1) + "\n")
-    print(json.dumps(everything))
+        options.json.write_text(json.dumps({"rounds": rounds, "ratio_to_first": result}, indent=1) + "\n")
 
 
 def told(number):

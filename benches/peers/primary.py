@@ -13,7 +13,7 @@ def start_primary(options, record, port):
     inside = free_port() if options.round_trip_ms else port
     without = ["--without", options.without] if options.without else []
     command = [options.bin / "stratamx-sink", "--listen", f"127.0.0.1:{inside}", "--record", record, *without]
-    sink = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    sink = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: is_open(inside), "the primary", 30)
     return sink, Line(port, inside, options.round_trip_ms / 2e3) if options.round_trip_ms else Line(None, None, 0)
 

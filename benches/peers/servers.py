@@ -1,6 +1,6 @@
 """The servers that are measured, each a backup MX for example.test with its queue in a folder of its own, and how each is started, asked and
 stopped. Each is as its package has it: what is set is what a backup MX has to be told, where it keeps its things, and that limits on
-how often one client may come are off, since all load comes from one address. Nothing is told about durability: `DURABLE` says what each does before its 250.
+how often one client may come are off, since all load comes from one address. Nothing is told about durability: syncs.py counts what each does before its 250.
 
 Exim and OpenSMTPD run in a root of their own, a copy by hard links of what .ci/peers unpacked."""
 
@@ -120,7 +120,7 @@ exports.hook_get_mx = (next, hmail, domain) => next(OK, {{ priority: 0, exchange
 class Server:
     """A server with an empty queue in a new folder; `options` are the arguments of the program that measures."""
 
-    DURABLE = "keeps nothing"
+    KEEPS_MAIL = True
 
     def __init__(self, directory, options):
         self.directory, self.options = pathlib.Path(directory), options
@@ -161,7 +161,6 @@ class Server:
 
 
 class Stratamx(Server):
-    DURABLE = "one fdatasync a commit, shared by all who wait for it; order kept"
     AUTHENTICATES = False
 
     def start(self):
@@ -193,8 +192,9 @@ class Stratamx(Server):
     def flush(self):
         self.command("queue", "flush", DOMAIN)
 
-    def version(self):
-        return subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.strip()
+    @classmethod
+    def version(cls, options):
+        return subprocess.run([options.bin / "stratamx", "--version"], capture_output=True, text=True).stdout.strip()
 
 
 class StratamxAuthenticating(Stratamx):
@@ -206,14 +206,16 @@ class StratamxAuthenticating(Stratamx):
 class Null(Server):
     """null.c, one thread: the bound of what the load can push into anything."""
 
+    KEEPS_MAIL = False
     THREADS = 1
 
     def start(self):
         program = build_null(self.directory.parent)
         self.group.start([program, str(self.port), str(self.THREADS)], self.directory / "log")
 
-    def version(self):
-        return f"null.c, {self.THREADS} thread(s)"
+    @classmethod
+    def version(cls, options):
+        return f"null.c, {cls.THREADS} thread(s)"
 
 
 class NullThreads(Null):
@@ -225,16 +227,17 @@ class NullThreads(Null):
 class SmtpSink(Server):
     """Postfix's own sink; it reads character by character."""
 
+    KEEPS_MAIL = False
+
     def start(self):
         self.group.start(["smtp-sink", "-u", "nobody", "-m", "1024", self.address(), "1024"], self.directory / "log")
 
-    def version(self):
+    @classmethod
+    def version(cls, options):
         return f"smtp-sink of Postfix {postfix_version()}"
 
 
 class Postfix(Server):
-    DURABLE = "fsync of a file a message"
-
     def start(self):
         self.conf = self.directory / "conf"
         for name in ("conf", "spool", "data"):
@@ -264,7 +267,8 @@ class Postfix(Server):
     def flush(self):
         self.tool("postqueue", "-f")
 
-    def version(self):
+    @classmethod
+    def version(cls, options):
         return f"Postfix {postfix_version()}"
 
 
@@ -294,15 +298,15 @@ class Chrooted(Server):
     def inside(self, *command):
         return self.group.run(["chroot", self.root, *command])
 
-    def version(self):
+    @classmethod
+    def version(cls, options):
         versions = (PEERS / "root/.versions").read_text().splitlines()
-        return next((line for line in versions if line.startswith(self.PACKAGE)), self.PACKAGE)
+        return next((line for line in versions if line.startswith(cls.PACKAGE)), cls.PACKAGE)
 
 
 class Exim(Chrooted):
     """Its default: each message is tried at once, by a process of its own."""
 
-    DURABLE = "fsync of both files of a message"
     COMMAND = ["/usr/sbin/exim4", "-bdf", "-q30m"]
     PACKAGE = "exim4"
     EXTRA = ""
@@ -334,7 +338,6 @@ class EximQueueOnly(Exim):
 
 
 class OpenSmtpd(Chrooted):
-    DURABLE = "fsync of the message and of each envelope"
     COMMAND = ["/usr/sbin/smtpd", "-d", "-f", "/etc/relay.conf"]
     PACKAGE = "opensmtpd"
 
@@ -364,8 +367,6 @@ class OpenSmtpd(Chrooted):
 class Haraka(Server):
     """Its default: one process."""
 
-    DURABLE = "nothing is synced by its default"
-
     def start(self):
         program = PEERS / "npm/node_modules/Haraka"
         place = self.place = self.directory / "haraka"
@@ -391,7 +392,8 @@ class Haraka(Server):
     def flush(self):
         self.process.send_signal(signal.SIGHUP)
 
-    def version(self):
+    @classmethod
+    def version(cls, options):
         versions = (PEERS / "root/.versions").read_text().splitlines()
         return next((line for line in versions if line.startswith("haraka")), "haraka")
 
