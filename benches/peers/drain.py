@@ -2,7 +2,7 @@
 """How fast a backlog leaves, here and at others, in turns in one run: the same mail, the same primary, the same machine.
 
   drain.py [--peers stratamx,postfix] [--messages 20000] [--size 10240] [--sessions 20] [--rounds 3] [--bin target/release]
-           [--recipients many|one] [--round-trip-ms 0] [--without KEYWORD] [--directory /var/tmp] [--json FILE]
+           [--recipients many|one] [--round-trip-ms 0] [--without KEYWORD] [--connections 5] [--directory /var/tmp] [--json FILE]
 
 The load is stratamx-blaster, to 100 recipients or to one. The primary is stratamx-sink; it is not there while the mail is taken. Then it comes,
 all are told to flush, and what it records tells the time from the first MAIL to the last reply. Rounds alternate who is first. Before the drain the
@@ -62,6 +62,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("target/release"))
     parser.add_argument("--directory", default="/var/tmp", help="where spools and data go; not a memory file system")
+    parser.add_argument("--connections", type=int, help="that stratamx may have; its default when not said")
     parser.add_argument("--recipients", choices=["many", "one"], default="many")
     parser.add_argument("--round-trip-ms", type=float, default=0)
     parser.add_argument("--without", default="", help="a keyword of EHLO that the primary does not offer, as CHUNKING")
@@ -71,6 +72,9 @@ def arguments():
     options = parser.parse_args()
     options.peers = options.peers.split(",")
     options.cores = None
+    options.is_line = options.round_trip_ms > 0
+    if options.is_line:
+        options.connections = 1
     return options
 
 

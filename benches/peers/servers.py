@@ -164,7 +164,8 @@ class Stratamx(Server):
     AUTHENTICATES = False
 
     def start(self):
-        limit = "max_connections = 1" if getattr(self.options, "round_trip_ms", 0) else ""
+        connections = getattr(self.options, "connections", None)
+        limit = f"max_connections = {connections}" if connections else ""
         cores = f"cores = {self.options.cores}" if getattr(self.options, "cores", None) else ""
         self.config = self.directory / "stratamx.toml"
         authenticate = str(self.AUTHENTICATES).lower()
@@ -246,7 +247,7 @@ class Postfix(Server):
         shutil.copy("/etc/postfix/dynamicmaps.cf", self.conf / "dynamicmaps.cf")
         os.chown(self.directory / "data", pwd.getpwnam("postfix").pw_uid, -1)
         self.directory.chmod(0o755)
-        limit = ONE_CONNECTION if getattr(self.options, "round_trip_ms", 0) else ""
+        limit = ONE_CONNECTION if getattr(self.options, "is_line", False) else ""
         (self.conf / "main.cf").write_text(POSTFIX.format(**self.values(limit=limit)))
         self.tool("postconf", "-F", "*/*/chroot = n")
         self.tool("postconf", "-MX", "smtp/inet")
