@@ -186,15 +186,15 @@ fn crc<'a>(octets: impl Iterator<Item = &'a u8>) -> u32 {
 
 const fn table() -> [u32; 256] {
     let mut table = [0; 256];
-    let mut index = 0;
+    let mut index: u32 = 0;
     while index < 256 {
-        let mut sum = index as u32;
+        let mut sum = index;
         let mut bit = 0;
         while bit < 8 {
             sum = if sum & 1 == 1 { (sum >> 1) ^ 0xEDB8_8320 } else { sum >> 1 };
             bit += 1;
         }
-        table[index] = sum;
+        table[index as usize] = sum;
         index += 1;
     }
     table

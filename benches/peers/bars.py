@@ -20,16 +20,18 @@ import types
 
 sys.dont_write_bytecode = True
 import servers  # noqa: E402
-import client  # noqa: E402
 import drain  # noqa: E402
-from accept import load_group, measure_turn, remove_if_small  # noqa: E402
+from accept import load, load_group, measure_turn, remove_if_small  # noqa: E402
+from group import free_port, wait_for  # noqa: E402
+from primary import start_primary  # noqa: E402
 
 KIB = 1024
 BLOCK_OCTETS = 4096
 SYNCS = 400
 BLASTED = 20000
-CLIENT_SESSIONS, CLIENT_MESSAGES = 8, 4000
+OPEN_SESSIONS, OPEN_DURATION = 100, "10s"
 DRAINED = 20000
+BESIDE = 6000
 DRAIN_ROUNDS = 2
 
 
@@ -42,9 +44,9 @@ class Bars:
     def judge(self, name, value, least=None, most=None):
         held = (least is None or value >= least) and (most is None or value <= most)
         bound = f"at least {least:g}" if least is not None else f"at most {most:g}"
-        others = statistics.median(self.others) if self.others else 0
-        self.rows.append({"bar": name, "value": round(value, 3), "bound": bound, "held": held, "others": round(others, 2)})
-        print(f"| {name} | {value:.3f} | {bound} | {'held' if held else '**MISSED**'} | {others:.2f} |", flush=True)
+        others = round(statistics.median(self.others), 2) if self.others else None
+        self.rows.append({"bar": name, "value": round(value, 3), "bound": bound, "held": held, "others": others})
+        print(f"| {name} | {value:.3f} | {bound} | {'held' if held else '**MISSED**'} | {'-' if others is None else others} |", flush=True)
         self.others = []
 
     def turns(self, contestants, size, sessions, reconnect=False):
@@ -76,7 +78,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.directory, prefix="bars-") as directory, load_group(options):
         os.chmod(directory, 0o755)
         options.place = directory
-        for part in (kept_open, reconnecting, beside_peers, latency, pipelined, written, encrypted, drained):
+        for part in PARTS:
             if options.only in part.__name__:
                 part(bars)
     if options.json:
@@ -86,7 +88,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="kept_open, reconnecting, beside_peers, latency, pipelined, written, encrypted, drained")
+    parser.add_argument("--only", default="", help=", ".join(part.__name__ for part in PARTS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--messages", type=int, default=30000)
@@ -163,13 +165,66 @@ def pipelined(bars):
         rounds, bars.options.rounds = bars.options.rounds, 1
         source = bars.turns([DEFAULT], 10 * KIB, 20)[DEFAULT][0]["per_s"]
         bars.options.rounds = rounds
-        place = pathlib.Path(tempfile.mkdtemp(dir=bars.options.place))
-        with servers.Stratamx(place, bars.options) as server:
-            command = [bars.options.bin / "stratamx-blaster", "--to", server.address(), "--json", "--messages", str(BLASTED), "--sessions", "20"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        remove_if_small(place)
-        ratios.append(json.loads(done.stdout)["messages_per_second"] / source)
+        blasted = blasted_at(bars, "stratamx", "--messages", BLASTED, "--sessions", 20)
+        ratios.append(blasted["messages_per_second"] / source)
     bars.judge("the blaster with pipelining, of smtp-source", statistics.median(ratios), least=1.5)
+
+
+def open_loop(bars):
+    """Messages on a schedule, at 70 % of the peak with as many sessions: the 99.9th percentile from the time at which each was meant to leave, over
+    that of the null server at the same rate and one sync."""
+    ratios = []
+    for _ in range(bars.options.rounds):
+        peak = blasted_at(bars, "stratamx", "--messages", BLASTED, "--sessions", OPEN_SESSIONS)["messages_per_second"]
+        rate = ["--rate", f"{peak * 0.7:.0f}/s", "--spread", "poisson", "--duration", OPEN_DURATION, "--sessions", OPEN_SESSIONS]
+        mine, null = (blasted_at(bars, name, *rate)["latency_us"]["p99.9"] for name in ("stratamx", "null"))
+        ratios.append(mine / (null + write_and_sync_s(bars.options.place, 10 * KIB) * 1e6))
+        print(json.dumps({"open_loop": rate[1], "p99.9_us": mine, "null": null, "ratio": ratios[-1]}), file=sys.stderr)
+    bars.judge("open loop at 70 %: p99.9 over null server and one sync", statistics.median(ratios), most=2)
+
+
+def blasted_at(bars, name, *arguments_of_it):
+    """What the blaster reports of a load of 10 KiB into an empty server of that name."""
+    place = pathlib.Path(tempfile.mkdtemp(dir=bars.options.place))
+    bars.options.cores = None
+    with servers.KINDS[name](place, bars.options) as server:
+        command = [bars.options.bin / "stratamx-blaster", "--to", server.address(), *arguments_of_it, "--json"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        cpu_s = server.group.cpu_s()
+    remove_if_small(place)
+    if done.returncode:
+        sys.exit(f"stratamx-blaster: {done.stdout}{done.stderr}")
+    report = json.loads(done.stdout)
+    return report | {"server_cpu_ms": cpu_s * 1e3 / report["acknowledged"]}
+
+
+def beside_drain(bars):
+    """Acceptance for one domain while the backlog of another is handed over, of acceptance alone right before. Primary and load are on this machine too."""
+    ratios = []
+    for _ in range(bars.options.rounds):
+        place = pathlib.Path(tempfile.mkdtemp(dir=bars.options.place))
+        primary = free_port()
+        more = f'[[domain]]\nname = "other.test"\nprimary = ["127.0.0.1:{primary}"]\nwhen_up = "relay"\n'
+        options = types.SimpleNamespace(**vars(bars.options) | {"cores": None, "more": more, "round_trip_ms": 0, "without": ""})
+        with servers.Stratamx(place, options) as server:
+            fill = [options.bin / "stratamx-blaster", "--to", server.address(), "--messages", str(DRAINED), "--recipient-domain", "other.test"]
+            subprocess.run(fill, capture_output=True, check=True)
+            load(server.address(), 1000, 10 * KIB, 20, False)
+            alone = BESIDE / load(server.address(), BESIDE, 10 * KIB, 20, False)
+            record = place / "record"
+            sink, _ = start_primary(options, record, primary)
+            server.flush("other.test")
+            wait_for(lambda: drain.lines(record) > 0, "the drain", 30)
+            beside = BESIDE / load(server.address(), BESIDE, 10 * KIB, 20, False)
+            handed_over = drain.lines(record)
+            sink.terminate()
+            sink.wait(30)
+        remove_if_small(place)
+        if handed_over >= DRAINED:
+            print("the drain was over before the load", file=sys.stderr)
+        ratios.append(beside / alone)
+        print(json.dumps({"alone": alone, "beside": beside, "handed_over": handed_over}), file=sys.stderr)
+    bars.judge("acceptance beside a drain, of alone", statistics.median(ratios), least=0.8)
 
 
 def written(bars):
@@ -181,21 +236,14 @@ def written(bars):
 
 
 def encrypted(bars):
-    """STARTTLS, sessions kept: CPU a message over that of the same client in clear."""
+    """STARTTLS, sessions kept: CPU a message over that of the same load in clear."""
     ratios = []
     for _ in range(bars.options.rounds):
-        spent = {}
-        for starttls in (False, True):
-            bars.options.cores = 1
-            place = pathlib.Path(tempfile.mkdtemp(dir=bars.options.place))
-            with servers.Stratamx(place, bars.options) as server:
-                client.send(server.port, 200, 10 * KIB, CLIENT_SESSIONS, starttls)
-                cpu_s = server.group.cpu_s()
-                client.send(server.port, CLIENT_MESSAGES, 10 * KIB, CLIENT_SESSIONS, starttls)
-                spent[starttls] = server.group.cpu_s() - cpu_s
-            remove_if_small(place)
-        ratios.append(spent[True] / spent[False])
-        print(json.dumps({"cpu_ms": {str(key): value * 1e3 / CLIENT_MESSAGES for key, value in spent.items()}}), file=sys.stderr)
+        spent = [
+            blasted_at(bars, "stratamx", "--messages", BLASTED, "--sessions", 20, "--starttls", how)["server_cpu_ms"] for how in ("require", "off")
+        ]
+        ratios.append(spent[0] / spent[1])
+        print(json.dumps({"cpu_ms": spent}), file=sys.stderr)
     bars.judge("STARTTLS: CPU a message over that in clear", statistics.median(ratios), most=1.5)
 
 
@@ -228,6 +276,8 @@ def middle(turns, key):
 def ratio(mine, others, key):
     return statistics.median(my[key] / other[key] for my, other in zip(mine, others))
 
+
+PARTS = (kept_open, reconnecting, beside_peers, latency, pipelined, open_loop, written, encrypted, beside_drain, drained)
 
 if __name__ == "__main__":
     main()

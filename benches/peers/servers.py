@@ -169,7 +169,8 @@ class Stratamx(Server):
         cores = f"cores = {self.options.cores}" if getattr(self.options, "cores", None) else ""
         self.config = self.directory / "stratamx.toml"
         authenticate = str(self.AUTHENTICATES).lower()
-        self.config.write_text(STRATAMX.format(**self.values(admin=free_port(), limit=limit, cores=cores, authenticate=authenticate)))
+        text = STRATAMX.format(**self.values(admin=free_port(), limit=limit, cores=cores, authenticate=authenticate))
+        self.config.write_text(text + getattr(self.options, "more", ""))
         self.program = self.options.bin / "stratamx"
         environment = os.environ | {"RUST_LOG": "info"}
         self.process = self.group.start(
@@ -188,10 +189,10 @@ class Stratamx(Server):
         return self.directory / "data"
 
     def queued(self):
-        return json.loads(self.command("status", "--json"))["domains"][0]["backlog"]
+        return sum(domain["backlog"] for domain in json.loads(self.command("status", "--json"))["domains"])
 
-    def flush(self):
-        self.command("queue", "flush", DOMAIN)
+    def flush(self, domain=DOMAIN):
+        self.command("queue", "flush", domain)
 
     @classmethod
     def version(cls, options):
