@@ -3,7 +3,8 @@
 
   run.py [--quick] [--weight 10] [--rounds 3] [--bin target/release] [--directory /var/tmp] [--report target/peers-report]
 
-What each does for durability (syncs.py), acceptance (accept.py), the drain (drain.py). --quick is one round of the least; without it some 25 minutes."""
+What each does for durability (syncs.py), acceptance (accept.py), the drain (drain.py), the bars
+(bars.py). --quick is one round of the least, some 5 minutes; without it an hour."""
 
 import argparse
 import datetime
@@ -64,6 +65,7 @@ def parts(options):
     yield "Drain: everybody", "drain.py", ["--peers", KEEPING, "--messages", "500" if options.quick else "2000", "--rounds", "1"]
     if not options.quick:
         yield "Drain: 20,000", "drain.py", ["--peers", "stratamx,postfix", "--rounds", "2"]
+        yield "Bars", "bars.py", rounds
 
 
 def run(report, program, arguments_of_it, options):
@@ -75,7 +77,8 @@ def run(report, program, arguments_of_it, options):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         for line in running.stdout:
             say(report, line.rstrip("\n"))
-    if running.returncode:
+    # Of the bars it says that one is missed, which the report tells.
+    if running.returncode and program != "bars.py":
         say(report, f"\n{program} failed: {running.returncode}")
         sys.exit(f"{program} failed")
 
