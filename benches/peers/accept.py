@@ -30,6 +30,8 @@ import servers  # noqa: E402
 from group import Group, machine_cpu_s, wait_for  # noqa: E402
 
 WARM_UP_A_SESSION = 3
+WARM_UP_MIN = 30
+MESSAGES_MIN = 100
 LOAD_TIMEOUT_S = 300
 # A queue of this many files is left until the end of all: an ext4 without a journal goes round inodes that were freed a minute ago, one by one.
 FEW_FILES = 1000
@@ -108,12 +110,12 @@ def measure_cell(directory, options, size, sessions):
 def measure_turn(server, options, size, sessions):
     """One peer with an empty queue: the small load, the load, and what it took."""
     with server:
-        warm = WARM_UP_A_SESSION * sessions
+        warm = max(WARM_UP_MIN, WARM_UP_A_SESSION * sessions)
         warm_s = load(server.address(), warm, size, sessions, options.reconnect)
         # What starts with a first mail is over when a second load tells the rate.
         again = min(options.messages, max(int(warm / warm_s * options.seconds / 4), warm))
         again_s = load(server.address(), again, size, sessions, options.reconnect)
-        messages = min(options.messages, max(int(again / again_s * options.seconds), warm))
+        messages = min(options.messages, max(int(again / again_s * options.seconds), warm, MESSAGES_MIN))
         warm += again
         cpu_s, written = server.group.cpu_s(), server.group.written_octets()
         machine_s, stolen_s = machine_cpu_s()
