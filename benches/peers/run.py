@@ -32,6 +32,7 @@ def main():
         say(report, f"{os.cpu_count()} cores, Linux {platform.release()}, queues in {options.directory}; in turns in one run.\n")
         for name in ALL.split(","):
             say(report, f"- {name}: {servers.KINDS[name].version(options)}")
+        say(report, "\n" + subprocess.run([servers.HERE / "test_null.py"], check=True, stdout=subprocess.PIPE, text=True).stdout)
         for title, program, arguments_of_it in parts(options):
             say(report, f"\n## {title}\n\n`{program} {' '.join(arguments_of_it)}`\n")
             run(report, program, arguments_of_it, options)
