@@ -3,7 +3,7 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .ONESHELL:
-.PHONY: run test fuzz soak fmt lint doc bench bars
+.PHONY: run test fuzz soak fmt lint doc bench bars peers
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
@@ -47,8 +47,16 @@ doc:
 
 # Figures; benches/README.md says how to read them. STRATAMX_BENCH_DIR says on which disk, else target/bench-data.
 bench:
-	cargo bench --bench log_append --bench log_recover --bench merge --bench index_lookup
+	cargo bench --bench log_append --bench log_recover --bench merge --bench index_lookup --bench hot_paths
 
 # The bars, as ratios within one run: a table, and exit status 1 when one is missed.
 bars:
 	cargo bench --bench bars
+
+# Us, a null server and other mail servers under the same load, in turns: target/peers-report/REPORT.md. Needs root. PEERS="--quick" is a few minutes;
+# --help of benches/peers/run.py tells what else it may hold.
+peers:
+	@.ci/packages cc=gcc cc=libc6-dev postfix=postfix python3=python3 node=nodejs npm=npm strace=strace
+	.ci/peers target/peers
+	cargo build --release --workspace --bins
+	benches/peers/run.py $(PEERS)

@@ -8,7 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is measured is a process, over sockets and time")]
 
 use crate::common::is_small;
-use crate::receiving::server::{Client, Server};
+use crate::common::server::{Client, Server};
 use crate::{Bar, Bound};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

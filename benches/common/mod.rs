@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each bench is a program of its own and uses a part of this")]
 
 pub(crate) mod raw;
+pub(crate) mod server;
 
 use std::cell::Cell;
 use std::future::Future;

@@ -263,13 +263,13 @@ fn mail(argument: &[u8]) -> Result<Mail<'_>, CommandError> {
     let (mut ret, mut envid) = (None, None);
     for parameter in parameters(rest)? {
         let (keyword, value) = parameter?;
-        match keyword.to_ascii_uppercase().as_str() {
-            "SIZE" => once(&mut declared_size, size_value(value)?)?,
-            "BODY" => once(&mut body, body_value(value)?)?,
-            "SMTPUTF8" if value.is_none() => once(&mut smtputf8, ())?,
-            "SMTPUTF8" => return Err(CommandError::BadArgument),
-            "RET" => once(&mut ret, valid(value.and_then(Ret::parse))?)?,
-            "ENVID" => once(&mut envid, valid(value.filter(|value| is_envid(value)))?)?,
+        match capitals(keyword, &mut [0; KEYWORD_OCTETS_MAX]) {
+            b"SIZE" => once(&mut declared_size, size_value(value)?)?,
+            b"BODY" => once(&mut body, body_value(value)?)?,
+            b"SMTPUTF8" if value.is_none() => once(&mut smtputf8, ())?,
+            b"SMTPUTF8" => return Err(CommandError::BadArgument),
+            b"RET" => once(&mut ret, valid(value.and_then(Ret::parse))?)?,
+            b"ENVID" => once(&mut envid, valid(value.filter(|value| is_envid(value)))?)?,
             _ => return Err(CommandError::UnknownParameter),
         }
     }
@@ -288,14 +288,26 @@ fn rcpt(argument: &[u8]) -> Result<Rcpt<'_>, CommandError> {
     let (mut notify, mut orcpt) = (None, None);
     for parameter in parameters(rest)? {
         let (keyword, value) = parameter?;
-        match keyword.to_ascii_uppercase().as_str() {
-            "NOTIFY" => once(&mut notify, valid(value.and_then(Notify::parse))?)?,
-            "ORCPT" => once(&mut orcpt, valid(value.filter(|value| is_orcpt(value)))?)?,
+        match capitals(keyword, &mut [0; KEYWORD_OCTETS_MAX]) {
+            b"NOTIFY" => once(&mut notify, valid(value.and_then(Notify::parse))?)?,
+            b"ORCPT" => once(&mut orcpt, valid(value.filter(|value| is_orcpt(value)))?)?,
             _ => return Err(CommandError::UnknownParameter),
         }
     }
     let dsn = RcptDsn { notify: notify.unwrap_or_default(), orcpt: orcpt.unwrap_or_default() };
     Ok(Rcpt { forward_path, dsn })
+}
+
+/// Octets of the longest keyword of a parameter that is known.
+const KEYWORD_OCTETS_MAX: usize = 8;
+
+/// A keyword in capitals, in memory of the caller: a command needs none of its own. Empty, which no keyword is, where it is longer than all that
+/// are known.
+fn capitals<'a>(keyword: &str, room: &'a mut [u8; KEYWORD_OCTETS_MAX]) -> &'a [u8] {
+    let Some(room) = room.get_mut(..keyword.len()) else { return b"" };
+    room.copy_from_slice(keyword.as_bytes());
+    room.make_ascii_uppercase();
+    room
 }
 
 /// What stands behind `FROM:` or `TO:` and at most one space.

@@ -3,7 +3,7 @@
 //! They are checked here and kept as they were said: who relays passes them on unchanged (RFC 3461 5.2.1). NOTIFY
 //! alone is a set, and is written in one order. Nothing here decides who gets a notice.
 
-use core::fmt;
+use core::{fmt, iter};
 
 use crate::limits::{ENVID_OCTETS_MAX, ORCPT_OCTETS_MAX};
 
@@ -111,8 +111,8 @@ impl fmt::Display for Ret {
 
 /// RFC 3461 4.4: xtext of printable characters.
 pub(crate) fn is_envid(value: &str) -> bool {
-    let is_printable = |text: Vec<u8>| text.iter().all(|octet| matches!(octet, b' '..=b'~'));
-    (1..=ENVID_OCTETS_MAX).contains(&value.len()) && decode_xtext(value).is_some_and(is_printable)
+    let is_printable = |octet: Option<u8>| matches!(octet, Some(b' '..=b'~'));
+    (1..=ENVID_OCTETS_MAX).contains(&value.len()) && xtext_octets(value).all(is_printable)
 }
 
 /// RFC 3461 4.2: an address type, which is an atom, and an address in xtext; RFC 6533 3 has its own encoding for the
@@ -123,7 +123,7 @@ pub(crate) fn is_orcpt(value: &str) -> bool {
     let is_encoded = if kind.eq_ignore_ascii_case("utf-8") {
         is_unitext(address)
     } else {
-        decode_xtext(address).is_some()
+        xtext_octets(address).all(|octet| octet.is_some())
     };
     value.len() <= ORCPT_OCTETS_MAX
         && !kind.is_empty()
@@ -134,22 +134,28 @@ pub(crate) fn is_orcpt(value: &str) -> bool {
 
 /// The octets that xtext stands for (RFC 3461 4): `+` and two hexadecimal digits are one octet.
 pub fn decode_xtext(text: &str) -> Option<Vec<u8>> {
-    let mut octets = Vec::with_capacity(text.len());
+    xtext_octets(text).collect()
+}
+
+/// The same one by one, without memory for them; none in the place of what is no xtext, and what follows that means nothing.
+fn xtext_octets(text: &str) -> impl Iterator<Item = Option<u8>> {
     let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
+    iter::from_fn(move || {
+        let (first, behind) = rest.split_first()?;
         rest = behind;
-        match first {
-            b'+' => {
-                let (digits, behind) = rest.split_at_checked(2)?;
-                let digit = |octet: u8| char::from(octet).to_digit(16);
-                octets.push(u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?);
-                rest = behind;
-            }
-            b'!'..=b'~' if *first != b'=' => octets.push(*first),
-            _ => return None,
-        }
-    }
-    Some(octets)
+        let (digits, behind) = match first {
+            b'+' => match rest.split_at_checked(2) {
+                Some(parts) => parts,
+                None => return Some(None),
+            },
+            b'!'..=b'~' if *first != b'=' => return Some(Some(*first)),
+            _ => return Some(None),
+        };
+        rest = behind;
+        let digit = |octet: u8| char::from(octet).to_digit(16);
+        let value = digit(digits[0]).zip(digit(digits[1])).map(|(high, low)| high * 16 + low);
+        Some(value.and_then(|value| u8::try_from(value).ok()))
+    })
 }
 
 /// Appends octets in xtext (RFC 3461 4), the inverse of [`decode_xtext`].

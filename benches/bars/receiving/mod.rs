@@ -3,15 +3,13 @@
 //! whether authentication of mail was on.
 #![allow(clippy::disallowed_methods, reason = "a bench watches the clock of the machine")]
 
-pub(crate) mod server;
-
+use crate::common::server::{Client, HOSTNAME, Server, lines};
 use crate::common::sized;
 use crate::scanner::seconds_a_scan;
 use crate::{Bar, Bound, median};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use server::{Client, HOSTNAME, Server, lines};
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;

@@ -136,6 +136,21 @@ impl Reply {
         Self { text: text.into(), ..self }
     }
 
+    /// Appends one line with these codes and another text, which is formatted straight into the output: the reply to each message
+    /// needs no memory of its own. What does not fit into a line is cut off.
+    pub(crate) fn write_with(&self, output: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+        let start = output.len();
+        match self.enhanced {
+            Some(enhanced) => append(output, format_args!("{} {enhanced} {text}", self.code)),
+            None => append(output, format_args!("{} {text}", self.code)),
+        }
+        output.truncate(start + REPLY_LINE_SENT_OCTETS_MAX - 2);
+        for octet in output[start..].iter_mut().filter(|octet| !matches!(octet, b' '..=b'~')) {
+            *octet = b'?';
+        }
+        output.extend_from_slice(b"\r\n");
+    }
+
     /// Appends the reply as it goes over the wire, CRLF included.
     pub fn write_to(&self, output: &mut Vec<u8>) {
         let start = output.len();
@@ -322,6 +337,18 @@ mod tests {
         let reply = OK_250.with_text("a\r\n250 b\0\u{fc}\x1b");
         assert_eq!(wire(&reply), "250-2.0.0 a\r\n250 2.0.0 250 b????\r\n");
         assert_eq!(wire(&OK_250.with_text("")), "250 2.0.0 \r\n");
+    }
+
+    #[test]
+    fn formatted_text_stays_on_its_line() {
+        let mut output = b"250 2.0.0 before\r\n".to_vec();
+        let before = output.len();
+        OK_250.write_with(&mut output, format_args!("queued as {}", "a\r\n250 b\u{fc}"));
+        assert_eq!(&output[before..], b"250 2.0.0 queued as a??250 b??\r\n");
+        OK_250.write_with(&mut output, format_args!("{}", "x".repeat(1200)));
+        assert!(output.ends_with(b"x\r\n"));
+        let last = output.split_inclusive(|octet| *octet == b'\n').next_back().map(<[u8]>::len);
+        assert_eq!(last, Some(REPLY_LINE_SENT_OCTETS_MAX));
     }
 
     #[test]

@@ -277,7 +277,9 @@ impl ServerSession {
         self.transaction.clear();
         self.state = State::commands(Phase::Identified);
         match verdict {
-            Ok(queue_id) => self.queue(&reply::OK_250.with_text(format!("Ok: queued as {queue_id}"))),
+            Ok(queue_id) => {
+                reply::OK_250.write_with(self.output.tail(), format_args!("Ok: queued as {queue_id}"));
+            }
             Err(refusal) => self.queue(&refusal),
         }
         if matches!(afterwards, Afterwards::Close) && !self.is_closing() {

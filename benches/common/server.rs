@@ -1,16 +1,18 @@
 //! The real server in a process of its own, and a client that checks every reply.
 #![allow(clippy::disallowed_methods, reason = "what is measured is a process, by its files")]
 
-use crate::common::Scratch;
+use super::{Scratch, disk_at, on_executor, store_options};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use storage::clock::SystemClock;
+use storage::store::open;
 
 /// What the server calls itself.
-pub(super) const HOSTNAME: &str = "mx2.example.test";
+pub(crate) const HOSTNAME: &str = "mx2.example.test";
 
 /// A server with an empty queue, whose one primary is down. It ends with its value.
 pub(crate) struct Server {
@@ -21,7 +23,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// `authentication`: SPF, DKIM and DMARC are asked for, of a name server that is not there.
-    pub(super) fn start(name: &str, authentication: bool) -> Self {
+    pub(crate) fn start(name: &str, authentication: bool) -> Self {
         Self::with_primary(name, authentication, "127.0.0.1:9")
     }
 
@@ -61,12 +63,16 @@ impl Server {
         Self { child, address, scratch }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
     /// A field of /proc/PID/status in KiB.
-    pub(super) fn resident_kib(&self, field: &str) -> u64 {
+    pub(crate) fn resident_kib(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(field)).expect("a field of Linux");
@@ -74,7 +80,7 @@ impl Server {
     }
 
     /// CPU time of its threads so far, in seconds (sched-stats: nanoseconds on a CPU).
-    pub(super) fn cpu_s(&self) -> f64 {
+    pub(crate) fn cpu_s(&self) -> f64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
         let stat =
             |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).expect("Linux tells");
@@ -83,8 +89,19 @@ impl Server {
         all as f64 / 1e9
     }
 
+    /// Kills it, and counts the messages that a start would find in its queue.
+    pub(crate) fn into_queued(mut self) -> u64 {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        on_executor(async {
+            let disk = disk_at(&self.path("data")).await;
+            let opened = open(&disk, &SystemClock::start(), &store_options()).await.expect("the store opens");
+            opened.messages
+        })
+    }
+
     /// The highest resident memory so far is forgotten (proc(5), clear_refs).
-    pub(super) fn forget_peak(&self) {
+    pub(crate) fn forget_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("our own process");
     }
 }
@@ -100,7 +117,7 @@ impl Drop for Server {
 const LINE_OCTETS: usize = 72;
 
 /// So many of them.
-pub(super) fn lines(count: usize) -> Vec<u8> {
+pub(crate) fn lines(count: usize) -> Vec<u8> {
     [&[b'x'; LINE_OCTETS - 2][..], b"\r\n"].concat().repeat(count)
 }
 
@@ -111,7 +128,12 @@ pub(crate) struct Client<S: Read> {
 
 impl Client<TcpStream> {
     pub(crate) fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(server.address).expect("a connection");
+        Self::connect_to(server.address)
+    }
+
+    /// Of whatever server.
+    pub(crate) fn connect_to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
         let mut client = Self::over(stream);
@@ -119,18 +141,18 @@ impl Client<TcpStream> {
         client
     }
 
-    pub(super) fn into_socket(self) -> TcpStream {
+    pub(crate) fn into_socket(self) -> TcpStream {
         self.into_inner()
     }
 }
 
 impl<S: Read + Write> Client<S> {
-    pub(super) fn over(stream: S) -> Self {
+    pub(crate) fn over(stream: S) -> Self {
         // A small buffer: thousands of clients are alive at a time.
         Self { reader: BufReader::with_capacity(512, stream) }
     }
 
-    pub(super) fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.reader.into_inner()
     }
 
