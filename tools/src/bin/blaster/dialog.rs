@@ -1,0 +1,499 @@
+//! One session's side of SMTP, without sockets: replies in, events and octets out.
+//!
+//! It is not the client machine of the server, which is careful where a load generator must not be: this one sends groups and chunks
+//! that nobody offered if it is told to, keeps no more of a message than where it is, and costs little. Whatever a server answers, the
+//! replies are counted off against the commands that were sent, so a session stays in step or fails.
+//!
+//! ```text
+//!   one by one   MAIL > RCPT > ... > DATA > content      pipelined   MAIL RCPT ... DATA > content
+//!   one by one   MAIL > RCPT > ... > BDAT content        pipelined   MAIL RCPT ... BDAT content, the next behind it
+//! ```
+//! Invariants: a task that was given to [`Dialog::send`] comes back once, by [`Event::Done`] or from [`Dialog::abandon`].
+//! A transaction that ended without its content is reset before the next one, and so is each that leaves behind others in flight.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use stratamx::smtp::reply::{ReceivedReply, ReplyParser};
+
+use crate::message::Message;
+use crate::outbox::Outbox;
+
+/// Name in EHLO.
+pub(crate) const HOSTNAME: &str = "blaster.test";
+
+/// Whether something is done that a server offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Toggle {
+    /// Always.
+    On,
+    /// Never.
+    Off,
+    /// Where it is offered.
+    Auto,
+}
+
+/// How content travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Content {
+    /// BDAT where CHUNKING is offered, else DATA.
+    Auto,
+    /// DATA.
+    Data,
+    /// BDAT.
+    Bdat,
+}
+
+/// Whether sessions are secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StartTls {
+    /// Never.
+    Off,
+    /// Where it is offered.
+    Opportunistic,
+    /// Or the session fails.
+    Require,
+}
+
+/// How all sessions speak.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    pub(crate) pipelining: Toggle,
+    pub(crate) content: Content,
+    pub(crate) starttls: StartTls,
+}
+
+/// What a server answered in place of taking a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Mail,
+    Rcpt,
+    Data,
+    Content,
+}
+
+/// A message on its way, and what its sender knows of it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) message: Message,
+    /// When it was meant to be sent.
+    pub(crate) intended: Duration,
+    /// When it is given up.
+    pub(crate) deadline: Duration,
+    /// When the first MAIL for it left; microseconds since 1970, and 0 before.
+    pub(crate) mail_unix_us: u64,
+    /// When the last MAIL for it left.
+    pub(crate) mail_at: Duration,
+}
+
+/// The answers to one try.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) task: Task,
+    /// Recipients that were refused, by their place.
+    pub(crate) refused: Vec<(usize, ReceivedReply)>,
+    /// What decided for all others; `None` where there are no others.
+    pub(crate) decided: Option<(Stage, ReceivedReply)>,
+}
+
+/// What the host has to know or do.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Idle,
+    /// [`Dialog::may_send`] for the first time.
+    Ready,
+    /// 220 to STARTTLS: have the handshake, then say [`Dialog::secured`].
+    Secure,
+    Done(Box<Done>),
+    /// The session is of no more use, for this reason.
+    Failed(String),
+    /// QUIT was answered.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Hello,
+    PlainHello,
+    StartTls,
+    Securing,
+    Open,
+    Quitting,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Offer {
+    pipelining: bool,
+    chunking: bool,
+    eight_bit: bool,
+    size: bool,
+    starttls: bool,
+}
+
+/// The reply that a transaction awaits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Await {
+    /// To RSET in front of it.
+    Prelude,
+    Mail,
+    Rcpt(usize),
+    Data,
+    Content,
+    /// To RSET behind it.
+    Reset,
+}
+
+#[derive(Debug)]
+struct Flight {
+    task: Task,
+    awaits: Await,
+    is_group: bool,
+    by_chunk: bool,
+    refused: Vec<(usize, ReceivedReply)>,
+    decided: Option<(Stage, ReceivedReply)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Dialog {
+    style: Style,
+    state: State,
+    is_secured: bool,
+    offer: Offer,
+    parser: ReplyParser,
+    flights: VecDeque<Flight>,
+    pub(crate) out: Outbox,
+}
+
+impl Dialog {
+    /// A connection was begun.
+    pub(crate) fn new(style: Style) -> Self {
+        Self {
+            style,
+            state: State::Greeting,
+            is_secured: false,
+            offer: Offer::default(),
+            parser: ReplyParser::default(),
+            flights: VecDeque::new(),
+            out: Outbox::default(),
+        }
+    }
+
+    /// Takes at most one reply from the head of `input`; how many octets to drop, and what came of it.
+    pub(crate) fn handle_input(&mut self, input: &[u8]) -> (usize, Event) {
+        match self.parser.parse(input) {
+            Ok(parsed) => {
+                let event = parsed.reply.map_or(Event::Idle, |reply| self.handle_reply(reply));
+                (parsed.consumed, event)
+            }
+            Err(error) => (input.len(), self.fail(format!("protocol error: {error}"))),
+        }
+    }
+
+    /// The handshake is done: EHLO again (RFC 3207 4.2).
+    pub(crate) fn secured(&mut self) {
+        (self.is_secured, self.offer) = (true, Offer::default());
+        self.say_hello();
+    }
+
+    /// Whether another task may be given to it, while it has so many in flight.
+    pub(crate) fn may_send(&self, window: usize) -> bool {
+        let in_flight = self.flights.len();
+        // Behind content by DATA only its reply tells where the next command begins.
+        let fits = in_flight == 0 || (in_flight < window && self.is_group() && self.by_chunk());
+        self.state == State::Open && fits
+    }
+
+    /// Transactions without an answer.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// It was not open for a transaction yet.
+    pub(crate) fn is_opening(&self) -> bool {
+        !matches!(self.state, State::Open | State::Quitting | State::Over)
+    }
+
+    /// The handshake was begun, and [`Self::secured`] is awaited.
+    pub(crate) fn is_securing(&self) -> bool {
+        self.state == State::Securing
+    }
+
+    /// QUIT was said.
+    pub(crate) fn is_quitting(&self) -> bool {
+        self.state == State::Quitting
+    }
+
+    /// Nothing is owed by the server: it may be silent as long as it likes.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == State::Open && self.flights.is_empty()
+    }
+
+    /// Begins a transaction. Only while [`Self::may_send`].
+    pub(crate) fn send(&mut self, task: Task) {
+        let (is_group, by_chunk) = (self.is_group(), self.by_chunk());
+        let has_prelude = !self.flights.is_empty();
+        let awaits = if has_prelude { Await::Prelude } else { Await::Mail };
+        let flight = Flight { task, awaits, is_group, by_chunk, refused: Vec::new(), decided: None };
+        if has_prelude {
+            self.out.push(b"RSET\r\n");
+        }
+        let mut lines = Vec::with_capacity(128);
+        flight.say_mail(self.offer, &mut lines);
+        if is_group {
+            (0..flight.task.message.recipients.len()).for_each(|place| flight.say_rcpt(place, &mut lines));
+            if !by_chunk {
+                lines.extend_from_slice(b"DATA\r\n");
+            }
+        }
+        self.out.push(&lines);
+        if is_group && by_chunk {
+            flight.say_chunk(&mut self.out);
+        }
+        self.flights.push_back(flight);
+    }
+
+    /// Takes leave. Only with nothing in flight.
+    pub(crate) fn quit(&mut self) {
+        self.out.push(b"QUIT\r\n");
+        self.state = State::Quitting;
+    }
+
+    /// The link is lost: the tasks that have no answer.
+    pub(crate) fn abandon(&mut self) -> Vec<Task> {
+        self.state = State::Over;
+        self.out.clear();
+        self.flights.drain(..).map(|flight| flight.task).collect()
+    }
+
+    fn is_group(&self) -> bool {
+        match self.style.pipelining {
+            Toggle::On => true,
+            Toggle::Off => false,
+            Toggle::Auto => self.offer.pipelining,
+        }
+    }
+
+    fn by_chunk(&self) -> bool {
+        match self.style.content {
+            Content::Auto => self.offer.chunking,
+            Content::Bdat => true,
+            Content::Data => false,
+        }
+    }
+
+    fn say_hello(&mut self) {
+        self.out.push(format!("EHLO {HOSTNAME}\r\n").as_bytes());
+        self.state = State::Hello;
+    }
+
+    fn fail(&mut self, why: String) -> Event {
+        self.state = State::Over;
+        Event::Failed(why)
+    }
+
+    fn handle_reply(&mut self, reply: ReceivedReply) -> Event {
+        match self.state {
+            State::Greeting if reply.is_positive() => {
+                self.say_hello();
+                Event::Idle
+            }
+            State::Greeting => self.fail(format!("greeting refused: {reply}")),
+            State::Hello if reply.is_positive() => {
+                self.offer = Offer::of(&reply);
+                self.open()
+            }
+            State::Hello if reply.is_permanent() => {
+                self.out.push(format!("HELO {HOSTNAME}\r\n").as_bytes());
+                self.state = State::PlainHello;
+                Event::Idle
+            }
+            State::PlainHello if reply.is_positive() => self.open(),
+            State::Hello | State::PlainHello => self.fail(format!("EHLO refused: {reply}")),
+            State::StartTls if reply.is_positive() => {
+                self.state = State::Securing;
+                Event::Secure
+            }
+            State::StartTls if self.style.starttls == StartTls::Require => {
+                self.fail(format!("STARTTLS refused: {reply}"))
+            }
+            State::StartTls => {
+                self.state = State::Open;
+                Event::Ready
+            }
+            State::Open if !self.flights.is_empty() => self.handle_answer(reply),
+            State::Quitting => {
+                self.state = State::Over;
+                Event::Closed
+            }
+            State::Open | State::Securing | State::Over => self.fail(format!("out of turn: {reply}")),
+        }
+    }
+
+    fn open(&mut self) -> Event {
+        let wanted = self.style.starttls != StartTls::Off && !self.is_secured;
+        if wanted && self.offer.starttls {
+            self.out.push(b"STARTTLS\r\n");
+            self.state = State::StartTls;
+            return Event::Idle;
+        }
+        if wanted && self.style.starttls == StartTls::Require {
+            return self.fail("STARTTLS is not offered".to_owned());
+        }
+        self.state = State::Open;
+        Event::Ready
+    }
+
+    /// The first flight takes its reply; what it says next leaves at once.
+    fn handle_answer(&mut self, reply: ReceivedReply) -> Event {
+        // RFC 5321 3.8: the server is going whatever was asked.
+        if reply.code == 421 {
+            return self.fail(format!("the server is closing: {reply}"));
+        }
+        // What leaves behind others has its own RSET in front.
+        let is_alone = self.flights.len() == 1;
+        let Some(flight) = self.flights.front_mut() else { return Event::Idle };
+        if flight.take(reply, is_alone, &mut self.out) {
+            return Event::Idle;
+        }
+        self.flights.pop_front().map_or(Event::Idle, |flight| {
+            let Flight { task, refused, decided, .. } = flight;
+            Event::Done(Box::new(Done { task, refused, decided }))
+        })
+    }
+}
+
+impl Offer {
+    /// The words behind the server's name; parameters are no keywords, and none of them has such a name.
+    fn of(reply: &ReceivedReply) -> Self {
+        let has =
+            |keyword: &str| reply.text.split(' ').skip(1).any(|word| word.eq_ignore_ascii_case(keyword));
+        Self {
+            pipelining: has("PIPELINING"),
+            chunking: has("CHUNKING"),
+            eight_bit: has("8BITMIME"),
+            size: has("SIZE"),
+            starttls: has("STARTTLS"),
+        }
+    }
+}
+
+impl Flight {
+    /// Takes the reply that it awaits; false when it is over.
+    fn take(&mut self, reply: ReceivedReply, is_alone: bool, out: &mut Outbox) -> bool {
+        let recipients = self.task.message.recipients.len();
+        match self.awaits {
+            Await::Prelude => self.awaits = Await::Mail,
+            Await::Mail => {
+                if !reply.is_positive() {
+                    self.decided = Some((Stage::Mail, reply));
+                    // One by one nothing else was said, and there is nothing to reset.
+                    return self.is_group && self.go_on(0, is_alone, out);
+                }
+                return self.go_on(0, is_alone, out);
+            }
+            Await::Rcpt(place) => {
+                if !reply.is_positive() {
+                    self.refused.push((place, reply));
+                }
+                return self.go_on(place + 1, is_alone, out);
+            }
+            Await::Data => {
+                let may_send = self.decided.is_none() && self.refused.len() < recipients;
+                if reply.code != 354 {
+                    if may_send {
+                        self.decided = Some((Stage::Data, reply));
+                    }
+                    return self.reset(is_alone, out);
+                }
+                if may_send {
+                    self.say_content(out);
+                } else {
+                    // It waits for content that is for nobody.
+                    out.push(b".\r\n");
+                }
+                self.awaits = Await::Content;
+            }
+            Await::Content => {
+                if self.decided.is_none() && self.refused.len() < recipients {
+                    self.decided = Some((Stage::Content, reply));
+                    return false;
+                }
+                return self.reset(is_alone, out);
+            }
+            Await::Reset => return false,
+        }
+        true
+    }
+
+    /// The next recipient, or what follows the last.
+    fn go_on(&mut self, place: usize, is_alone: bool, out: &mut Outbox) -> bool {
+        let recipients = self.task.message.recipients.len();
+        let mut lines = Vec::new();
+        if place < recipients {
+            self.awaits = Await::Rcpt(place);
+            if !self.is_group {
+                self.say_rcpt(place, &mut lines);
+            }
+        } else if !self.is_group && self.refused.len() == recipients {
+            return self.reset(is_alone, out);
+        } else {
+            self.awaits = if self.by_chunk { Await::Content } else { Await::Data };
+            match (self.is_group, self.by_chunk) {
+                (true, _) => {}
+                (false, true) => self.say_chunk(out),
+                (false, false) => lines.extend_from_slice(b"DATA\r\n"),
+            }
+        }
+        out.push(&lines);
+        true
+    }
+
+    /// What the server still knows of it is not the next one's.
+    fn reset(&mut self, is_alone: bool, out: &mut Outbox) -> bool {
+        if !is_alone {
+            return false;
+        }
+        out.push(b"RSET\r\n");
+        self.awaits = Await::Reset;
+        true
+    }
+
+    fn say_mail(&self, offer: Offer, lines: &mut Vec<u8>) {
+        let message = &self.task.message;
+        lines.extend_from_slice(b"MAIL FROM:<");
+        lines.extend_from_slice(message.reverse_path.as_bytes());
+        lines.extend_from_slice(b">");
+        if offer.size {
+            lines.extend_from_slice(format!(" SIZE={}", message.octets()).as_bytes());
+        }
+        if offer.eight_bit && message.has_8bit {
+            lines.extend_from_slice(b" BODY=8BITMIME");
+        }
+        lines.extend_from_slice(b"\r\n");
+    }
+
+    fn say_rcpt(&self, place: usize, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(b"RCPT TO:<");
+        lines.extend_from_slice(self.task.message.recipients[place].as_bytes());
+        lines.extend_from_slice(b">\r\n");
+    }
+
+    fn say_content(&self, out: &mut Outbox) {
+        let message = &self.task.message;
+        out.push(&message.head);
+        out.push_body(&message.body, true);
+        out.push(&message.tail);
+        out.push(b".\r\n");
+    }
+
+    fn say_chunk(&self, out: &mut Outbox) {
+        let message = &self.task.message;
+        out.push(format!("BDAT {} LAST\r\n", message.octets()).as_bytes());
+        out.push(&message.head);
+        out.push_body(&message.body, false);
+        out.push(&message.tail);
+    }
+}
