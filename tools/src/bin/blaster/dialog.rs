@@ -497,3 +497,6 @@ impl Flight {
         out.push(&message.tail);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,7 +227,10 @@ mod tests {
             assert_eq!(fingerprint.id.as_deref(), Some(message.id.as_str()));
             assert_eq!((fingerprint.octets, fingerprint.crc32), (message.octets(), message.crc32()));
             assert_eq!(message.has_8bit, !content.is_ascii());
-            assert_eq!(lines.last().copied(), Some(format!("-- run-{number}\r\n").as_bytes()));
+            // One octet of filler may be in front: it could be no line of its own.
+            assert!(
+                lines.last().is_some_and(|last| last.ends_with(format!("-- run-{number}\r\n").as_bytes()))
+            );
             eight_bit += usize::from(message.has_8bit);
         }
         assert_eq!(eight_bit, 8);
