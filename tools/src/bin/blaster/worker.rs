@@ -80,7 +80,7 @@ impl<'a> Worker<'a> {
             poll: Poll::new()?,
             timers: Timers::default(),
             misbehavers: faulty.collect(),
-            active: slots.len(),
+            active: slots.iter().filter(|slot| !slot.is_slow).count(),
             slots,
             idle: Vec::new(),
             arrives_at: None,

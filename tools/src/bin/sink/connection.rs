@@ -97,6 +97,8 @@ impl Connection {
             && !self.transport.is_handshaking()
         {
             self.session.machine.handle_secured(now);
+            // The first command may have come with the end of the handshake.
+            self.take(&[], now)?;
         }
         Ok(())
     }

@@ -100,40 +100,48 @@ impl Worker {
         }
     }
 
-    /// Hears all that woke, writes the record, and lets them speak.
+    /// Hears all that woke, writes the record, and lets them speak. A connection is closed when what it leaves behind is on record too:
+    /// whoever saw the end finds that.
     fn serve(&mut self, woken: &mut Vec<usize>, now: Duration) -> io::Result<()> {
-        let mut finished = Vec::new();
+        let (mut finished, mut over) = (Vec::new(), Vec::new());
         for index in &*woken {
             let Some(connection) = &mut self.connections[*index] else { continue };
-            let heard = connection.hear(&self.line, &mut self.scratch, now);
-            if heard.is_err() {
-                connection.session.end();
+            if let Err(error) = connection.hear(&self.line, &mut self.scratch, now) {
+                eprintln!("session {}: {error}", connection.number);
+                over.push(*index);
             }
             finished.append(&mut connection.session.finished);
-            if let Err(error) = heard {
-                eprintln!("session {}: {error}", connection.number);
-                self.leave(*index);
-            }
         }
         self.sink.record.write(finished)?;
-        let mut ended = Vec::new();
         for index in woken.drain(..) {
             let Some(connection) = &mut self.connections[index] else { continue };
-            let spoken = connection.speak(&self.line, now);
-            if let Err(error) = &spoken {
-                eprintln!("session {}: {error}", connection.number);
-            }
-            if spoken.unwrap_or(false) {
-                if let Some(at) = connection.wakes_at(&self.line, now) {
-                    self.timers.set(index, at);
+            match connection.speak(&self.line, now) {
+                Ok(true) => {
+                    if let Some(at) = connection.wakes_at(&self.line, now) {
+                        self.timers.set(index, at);
+                    }
                 }
-            } else {
-                connection.session.end();
-                ended.append(&mut connection.session.finished);
-                self.leave(index);
+                Ok(false) => over.push(index),
+                Err(error) => {
+                    eprintln!("session {}: {error}", connection.number);
+                    over.push(index);
+                }
             }
         }
-        self.sink.record.write(ended)
+        over.sort_unstable();
+        over.dedup();
+        let mut left = Vec::new();
+        for index in &over {
+            let Some(connection) = &mut self.connections[*index] else { continue };
+            connection.session.end();
+            left.append(&mut connection.session.finished);
+        }
+        self.sink.record.write(left)?;
+        for index in over {
+            self.connections[index] = None;
+            self.free.push(index);
+        }
+        Ok(())
     }
 
     fn admit(&mut self, woken: &mut Vec<usize>, now: Duration) {
@@ -160,11 +168,5 @@ impl Worker {
         let session = Session::new(Arc::clone(&self.sink), number, now)?;
         self.connections[index] = Some(Connection::new(transport, session, number, &self.line));
         Ok(index)
-    }
-
-    /// Its place may be another's from the next wake on.
-    fn leave(&mut self, index: usize) {
-        self.connections[index] = None;
-        self.free.push(index);
     }
 }
