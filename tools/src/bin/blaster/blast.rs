@@ -203,7 +203,7 @@ fn settings(arguments: &Arguments, load: &Load) -> Vec<Setting> {
         ("recipients", format!("{} a message", load.plan.recipients_per_message)),
         (
             "mailboxes",
-            format!("{} in {} domains, Zipf {}", arguments.mailboxes, arguments.domains, arguments.zipf),
+            format!("{} (Zipf {2}), domains {1}", arguments.mailboxes, arguments.domains, arguments.zipf),
         ),
         ("pipelining", format!("{:?}", load.style.pipelining).to_lowercase()),
         ("content", format!("{:?}", load.style.content).to_lowercase()),

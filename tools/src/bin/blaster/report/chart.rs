@@ -110,7 +110,7 @@ pub(crate) fn svg(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String 
             svg,
             "<path class=\"grid\" d=\"M{at:.1} {TOP}V{:.1}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{label}</text>",
             HEIGHT - BOTTOM,
-            HEIGHT - BOTTOM + 14.0
+            HEIGHT - BOTTOM + 16.0
         );
     }
     let _ = write!(

@@ -173,7 +173,7 @@ fn over_time(points: &[Point], seconds: f64, end: f64) -> (Vec<Series>, Vec<Seri
     // The last one is as long as the run was.
     let length = |point: &Point| seconds.min(end - start(point)).max(1e-3);
     let middle = |point: &Point| start(point) + length(point) / 2.0;
-    let is_whole = |point: &&Point| length(point) > seconds / 4.0 || points.len() == 1;
+    let is_whole = |point: &&Point| length(point) > seconds * 0.9 || points.len() == 1;
     let rate = |count: fn(&Point) -> u64| {
         points
             .iter()
