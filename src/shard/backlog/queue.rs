@@ -10,6 +10,7 @@
 //! and out with the caller. A queued message costs 64 octets at most in each of them (DESIGN.md 3).
 
 mod annotation;
+mod breaking;
 mod expiry;
 mod memory;
 mod notice;
@@ -25,6 +26,7 @@ use super::untried::Untried;
 use super::waiting::{Place, UnitSets, Waiting};
 use crate::limits::{IMPAIRED_RUN, POISON_TRIES};
 use crate::smtp::Moment;
+pub(in crate::shard) use breaking::Broken;
 use core::time::Duration;
 pub(in crate::shard) use expiry::{Ended, Walk};
 pub(in crate::shard) use operator::{Changed, Seen};
@@ -286,17 +288,7 @@ impl Queue {
     ) -> bool {
         let waiting = self.take_out(place.1.stamp);
         let stamp = waiting.entry.stamp;
-        let known = self.breaks.iter_mut().find(|(other, _)| *other == stamp);
-        let breaks = match known {
-            Some((_, breaks)) => {
-                *breaks += 1;
-                *breaks
-            }
-            None => {
-                self.breaks.push((stamp, 1));
-                1
-            }
-        };
+        let breaks = self.count_break(stamp);
         if breaks >= POISON_TRIES || waiting.asides() > 0 {
             self.forget_breaks(stamp);
             self.deferred.step_aside(waiting, now, retry_interval);

@@ -1,5 +1,8 @@
 //! A single-threaded executor whose order of tasks comes from a seed. Dropping it drops every task where it
 //! stands: that is the crash of a process.
+//!
+//! As with the real one a task runs at once where it is spawned, up to its first wait: whoever holds a borrow over
+//! `spawn` is found here, too.
 
 use super::clock::SimClock;
 use super::random::Random;
@@ -48,12 +51,22 @@ impl Task {
     fn new(future: impl Future<Output = ()> + 'static) -> Self {
         Self { future: Box::pin(future), flag: Arc::new(Flag(AtomicBool::new(true))) }
     }
+
+    /// A turn.
+    fn poll(&mut self) -> Poll<()> {
+        self.flag.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&self.flag));
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
 }
 
 impl Spawner {
-    /// Adds a task.
+    /// Adds a task, and gives it its first turn.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        self.0.borrow_mut().push(Task::new(future));
+        let mut task = Task::new(future);
+        if task.poll().is_pending() {
+            self.0.borrow_mut().push(task);
+        }
     }
 }
 
@@ -88,10 +101,7 @@ impl Executor {
             return self.clock.advance();
         }
         let chosen = self.choose(&ready);
-        let task = &mut self.tasks[chosen];
-        task.flag.0.store(false, Ordering::Relaxed);
-        let waker = Waker::from(Arc::clone(&task.flag));
-        if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+        if self.tasks[chosen].poll().is_ready() {
             drop(self.tasks.swap_remove(chosen));
         }
         true

@@ -24,10 +24,8 @@ struct Node {
 impl Node {
     fn start(directory: &Scratch, config: &Path) -> Self {
         let server = Server::start(config);
-        let line = server.process.seen.iter().find(|line| line.contains("the admin API listens")).unwrap();
-        let line: Value = serde_json::from_str(line).unwrap();
         let token = std::fs::read_to_string(directory.path("data/admin-token")).unwrap().trim().to_owned();
-        Self { server, api: line["address"].as_str().unwrap().parse().unwrap(), token }
+        Self { api: server.admin(), server, token }
     }
 
     /// A request with the token: the status, and the body.

@@ -156,6 +156,23 @@ impl Server {
         Self { process, address }
     }
 
+    /// Where its admin API listens.
+    pub fn admin(&self) -> SocketAddr {
+        let line = self.process.seen.iter().find(|line| line.contains("the admin API listens")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// `stratamx ARGUMENTS --json`, asked of this server, of which `directory` has the data.
+    pub fn told(&self, directory: &Scratch, arguments: &[&str]) -> serde_json::Value {
+        let token = fs::read_to_string(directory.path("data/admin-token")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx"));
+        command.args(arguments).args(["--json", "--url", &format!("http://{}", self.admin())]);
+        let output = command.env("STRATAMX_TOKEN", token.trim()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// SIGTERM and the end; everything it logged.
     pub fn stop(mut self) -> Vec<String> {
         self.process.signal("-TERM");

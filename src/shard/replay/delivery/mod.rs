@@ -14,7 +14,8 @@
 //! outcome in which the rest was not tried, and until the rest is offered nothing rides behind it (P3).
 //!
 //! A window's blame (H44): when the session breaks only the first message without an outcome may have broken it, and it is
-//! blamed only if it was alone all the time; else it is a suspect, to be tried alone.
+//! blamed only if it was alone all the time; else it is a suspect, to be tried alone. Before its data it is only asked whether the session ended
+//! for its sake, and only if it was the session's first: others tell (`backlog::queue::breaking`).
 
 mod body;
 mod carrying;
@@ -74,6 +75,8 @@ pub(super) struct Delivery<L, C, D: Disk> {
     next_chunk: Option<usize>,
     /// A job was told that the session broke.
     is_broken: bool,
+    /// A job had its outcome in it.
+    had_outcome: bool,
 }
 
 struct Underway<D: Disk> {
@@ -113,6 +116,8 @@ pub(super) enum Fault {
     Another,
     /// Perhaps this one's: it was not alone.
     Suspect,
+    /// It broke in the turn of this one, its first message, before the data: this one's, or the primary is down.
+    Early,
     /// It had data of this one and of no other, or broke over its client's name.
     Own,
 }
@@ -480,8 +485,10 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 (TransactionOutcome { recipients }, if is_own { Fault::Own } else { Fault::Another })
             }
             Progress::Begun { parts, alone, data } => {
+                let is_begun = is_first && alone && !self.had_outcome;
                 let fault = match (is_alive, is_first && data, alone) {
                     (true, ..) => Fault::None,
+                    (false, false, _) if is_begun => Fault::Early,
                     (false, false, _) => Fault::Another,
                     (false, true, false) => Fault::Suspect,
                     (false, true, true) => Fault::Own,
@@ -493,8 +500,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             // The data of a greylisted message went for nothing where it left with its envelope.
             Fault::None if outcome.is_put_off() || greylisted(&outcome).is_some() => self.window.collapse(),
             Fault::None => self.window.succeed(),
-            Fault::Another | Fault::Suspect | Fault::Own => {}
+            Fault::Another | Fault::Early | Fault::Suspect | Fault::Own => {}
         }
+        self.had_outcome = true;
         Done { job, result: Ok(outcome), fault }
     }
 

@@ -13,7 +13,7 @@ use super::session::key_of;
 use super::{Ended, Task};
 use crate::config::Domain;
 use crate::limits::PACED_RECIPIENT_PAUSE;
-use crate::shard::backlog::{Pass, Place, Queue, Settlement, Sign, stored_octets};
+use crate::shard::backlog::{Broken, Pass, Place, Queue, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
@@ -38,9 +38,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     ) -> Option<Ended> {
         let Done { job, result, fault } = done;
         let stamp = job.place.1.stamp;
-        // Who was alone on his connection was not alone in the lane.
-        let is_blameless = fault == Fault::Own && self.round.had_company();
-        let fault = if is_blameless { Fault::Suspect } else { fault };
+        let fault = self.blamed(fault);
         self.round.order.borrow_mut().leave(stamp);
         self.round.changed.notify_all();
         if result.is_err() || fault != Fault::None {
@@ -116,6 +114,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if is_canary { guard.answered() } else { guard.withdraw() }
         }
         greylisted
+    }
+
+    /// Who was alone on his connection was not alone in the lane.
+    fn blamed(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Own if self.round.had_company() => Fault::Suspect,
+            Fault::Early if self.round.had_company() => Fault::Another,
+            fault => fault,
+        }
     }
 
     /// What the replies mean from this primary: some of its 5xx are over in time. Its limits are heeded by all connections.
@@ -273,6 +280,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 queue.put_back(place);
                 return None;
             }
+            Fault::Early => return self.broke_early(&mut queue, job, &part, (has_rest, code), domain),
             // Also a 421 in reply to the dot, which large providers give for one message's sake.
             Fault::Own => {
                 self.suspect.set(Some(entry.stamp));
@@ -301,8 +309,22 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             queue.put_back(place);
             return None;
         }
+        self.put_off(&mut queue, place, &deferred, code, domain)
+    }
+
+    /// All of a message was put off.
+    fn put_off(
+        &self,
+        queue: &mut Queue,
+        place: Place,
+        deferred: &[String],
+        code: u16,
+        domain: &Domain,
+    ) -> Option<Ended> {
         let recipients: Vec<&str> = deferred.iter().map(String::as_str).collect();
-        queue.put_off(place, &recipients, now, retry_interval).then(|| self.all_is_put_off(code))
+        queue
+            .put_off(place, &recipients, self.shard.clock.now(), domain.retry_interval)
+            .then(|| self.all_is_put_off(code))
     }
 
     /// It is the primary, not a message.
@@ -319,6 +341,34 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             () if !verdict.unknown.is_empty() => offers.unknown(stamp),
             () if verdict.got_through() => offers.answered(stamp),
             () => offers.known(stamp),
+        }
+    }
+
+    /// The session ended in a message's turn, before its data.
+    fn broke_early(
+        &self,
+        queue: &mut Queue,
+        job: &Job<D>,
+        part: &Pass,
+        (has_rest, code): (bool, u16),
+        domain: &Domain,
+    ) -> Option<Ended> {
+        let is_answered = !has_rest && !part.deferred.is_empty() && code != CLOSING;
+        let has_others =
+            queue.has_untried(self.limit()) || self.round.order.borrow().waiting().next().is_some();
+        let mailboxes: Vec<&str> = job.mailboxes.iter().map(String::as_str).collect();
+        let (now, told) = (self.shard.clock.now(), (is_answered, has_others));
+        self.cautious.set(true);
+        match queue.broke_early(job.place, &mailboxes, told, now, domain.retry_interval) {
+            // How the session ended says the rest.
+            Broken::Primary if !is_answered => None,
+            Broken::Waits => None,
+            Broken::Suspected => {
+                let stamp = job.place.1.stamp.0;
+                tracing::info!(domain = %domain.name, stamp, "sessions end over a message: the next one tells whether it is the primary");
+                Some(Ended::Turned)
+            }
+            Broken::Primary => Some(self.all_is_put_off(code)),
         }
     }
 
@@ -374,6 +424,9 @@ fn decide(queue: &mut Queue, place: Place, verdict: &Verdict, wall_s: u32) {
     let held: Vec<u16> = held.map(|fact| fact.ordinal).collect();
     queue.hold(place, &held, wall_s);
 }
+
+/// The service closes the channel, whatever it was asked for (RFC 5321 3.8).
+const CLOSING: u16 = 421;
 
 /// What a transaction adds to the pass over its message.
 fn part_of<D: Disk>(job: &Job<D>, verdict: &Verdict) -> Pass {

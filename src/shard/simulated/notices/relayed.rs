@@ -51,11 +51,16 @@ fn a_crash_at_any_step_leaves_one_piece_of_good_news() {
     let (mut repeats, mut crashes) = (0, 0);
     for (seed, steps) in (0..160).map(|number| (number / 80, 1 + number % 80 * 2)) {
         let (disk, taken) = (SimDisk::new(seed, DISK_OCTETS), Rc::default());
-        let manner: Manner = Rc::new(refuses);
+        // From the first octet of each life: a lane greets it as soon as the node starts.
+        let manner: Manner = Rc::new(|turn| match turn.at {
+            At::Hello => Act::Says(
+                b"250-primary.test\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n",
+            ),
+            _ => refuses(turn),
+        });
         let early = Rc::new(Cell::new(false));
         let told = Rc::clone(&early);
         let story = async move |node: Node, now: Rc<Cell<bool>>| {
-            knows_no_dsn(&node);
             node.primary.up.set(false);
             node.bring("<a@example.org>", &["one NOTIFY=SUCCESS"], "x").await;
             node.authenticate(PROVEN).await;
@@ -69,7 +74,6 @@ fn a_crash_at_any_step_leaves_one_piece_of_good_news() {
         crashes += u32::from(!early.get());
         let settled = |node: &Node| node.ended() == bounced_and_delivered(0, 1) && node.has_brought_all();
         let after = live(&cut, seed + 1_000, u64::MAX, plan(1), &taken, manner, async move |node, _| {
-            knows_no_dsn(&node);
             node.wait_until(settled).await;
             assert_eq!(node.held(), 0);
         });

@@ -98,3 +98,51 @@ fn tls_that_is_lost_on_the_way() {
         }
     }
 }
+
+/// It ends each session in which r7 is asked for, for a while; then the rest is to be there.
+fn ends_sessions_over_one(act: Act) -> Manner {
+    let has_last = Cell::new(false);
+    Rc::new(move |turn| {
+        if turn.at != At::Recipient {
+            return Act::Regular;
+        }
+        has_last.set(has_last.get() || turn.recipient == "r30");
+        match turn.recipient {
+            "r7" if turn.since < 20 * MINUTE => act,
+            "r7" => {
+                assert!(has_last.get(), "the rest waited for it");
+                Act::Regular
+            }
+            _ => Act::Regular,
+        }
+    })
+}
+
+/// As Postfix does by access(5) for one sender, or by closing: the rest does not wait for it, and it comes when it is taken.
+#[test]
+fn h44_a_message_over_which_sessions_end_before_its_data_steps_aside() {
+    let aside = |number| number == 7;
+    let says = || ends_sessions_over_one(Act::Reply("421 4.3.2 not this one"));
+    Row { within: 2 * HOUR, aside, ..Row::new("421 over one", says) }.prove();
+    Row { within: 2 * HOUR, aside, ..Row::new("closes over one", || ends_sessions_over_one(Act::Close)) }
+        .prove();
+}
+
+/// That is down, and no message's fault: nothing steps aside, however long it lasts.
+#[test]
+fn p3_a_primary_that_ends_each_session_at_mail_gets_all_in_order_when_it_is_back() {
+    for act in [Act::Reply("421 4.3.2 shutting down"), Act::Close] {
+        let manner: fn() -> Manner = match act {
+            Act::Close => || ends_at_mail(Act::Close),
+            _ => || ends_at_mail(Act::Reply("421 4.3.2 shutting down")),
+        };
+        Row { within: HOUR + 12 * MINUTE, ..Row::new("ends at MAIL", manner) }.prove();
+    }
+}
+
+fn ends_at_mail(act: Act) -> Manner {
+    Rc::new(move |turn| match turn.at {
+        At::Sender if turn.since < HOUR => act,
+        _ => Act::Regular,
+    })
+}
