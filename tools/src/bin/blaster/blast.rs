@@ -12,15 +12,15 @@ use stratamx_tools::clock::unix_us;
 use stratamx_tools::draw::Zipf;
 use stratamx_tools::machine::{processors, raise_open_files};
 
-use crate::Problem;
 use crate::arguments::Arguments;
 use crate::body::Texts;
 use crate::dialog::{StartTls, Style};
 use crate::ledger::Ledger;
-use crate::load::{Load, Pace};
 use crate::message::Plan;
+use crate::problem::Problem;
 use crate::report::{self, Report, Setting};
 use crate::secrecy::Secrecy;
+use crate::shared::{Load, Pace};
 use crate::watch::Watch;
 
 /// Messages of a run that neither a number nor a time limits.

@@ -7,8 +7,8 @@ use std::path::Path;
 use stratamx_tools::fingerprint::Fingerprint;
 use stratamx_tools::record::{self, Acknowledged, Arrival};
 
-use crate::Problem;
 use crate::arguments::Arguments;
+use crate::problem::Problem;
 use crate::report;
 use crate::verify;
 

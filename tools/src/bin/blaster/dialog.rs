@@ -12,18 +12,15 @@
 //! A transaction that ended without its content is reset before the next one, and so is each that leaves behind others in flight.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use stratamx::smtp::reply::{ReceivedReply, ReplyParser};
 
-use crate::message::Message;
+use crate::flight::{Await, Flight};
 use crate::outbox::Outbox;
+use crate::task::{Done, Offer, Task};
 
-mod flight;
 #[cfg(test)]
 mod tests;
-
-use flight::{Await, Flight};
 
 /// Name in EHLO.
 pub(crate) const HOSTNAME: &str = "blaster.test";
@@ -69,39 +66,6 @@ pub(crate) struct Style {
     pub(crate) starttls: StartTls,
 }
 
-/// What a server answered in place of taking a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    Mail,
-    Rcpt,
-    Data,
-    Content,
-}
-
-/// A message on its way, and what its sender knows of it.
-#[derive(Debug)]
-pub(crate) struct Task {
-    pub(crate) message: Message,
-    /// When it was meant to be sent.
-    pub(crate) intended: Duration,
-    /// When it is given up.
-    pub(crate) deadline: Duration,
-    /// When the first MAIL for it left; microseconds since 1970, and 0 before.
-    pub(crate) mail_unix_us: u64,
-    /// When the last MAIL for it left.
-    pub(crate) mail_at: Duration,
-}
-
-/// The answers to one try.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) task: Task,
-    /// Recipients that were refused, by their place.
-    pub(crate) refused: Vec<(usize, ReceivedReply)>,
-    /// What decided for all others; `None` where there are no others.
-    pub(crate) decided: Option<(Stage, ReceivedReply)>,
-}
-
 /// What the host has to know or do.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -127,15 +91,6 @@ enum State {
     Open,
     Quitting,
     Over,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Offer {
-    pipelining: bool,
-    chunking: bool,
-    eight_bit: bool,
-    size: bool,
-    starttls: bool,
 }
 
 /// See the module.
@@ -345,20 +300,5 @@ impl Dialog {
             let Flight { task, refused, decided, .. } = flight;
             Event::Done(Box::new(Done { task, refused, decided }))
         })
-    }
-}
-
-impl Offer {
-    /// The words behind the server's name; parameters are no keywords, and none of them has such a name.
-    fn of(reply: &ReceivedReply) -> Self {
-        let has =
-            |keyword: &str| reply.text.split(' ').skip(1).any(|word| word.eq_ignore_ascii_case(keyword));
-        Self {
-            pipelining: has("PIPELINING"),
-            chunking: has("CHUNKING"),
-            eight_bit: has("8BITMIME"),
-            size: has("SIZE"),
-            starttls: has("STARTTLS"),
-        }
     }
 }

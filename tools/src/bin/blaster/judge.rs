@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use stratamx_tools::clock::unix_us;
 use stratamx_tools::record::{Acknowledged, to_line};
 
-use crate::dialog::{Done, Stage};
+use crate::task::{Done, Stage};
 use crate::worker::Worker;
 
 /// Kinds of errors that are told apart.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   arguments --> Load --> a Worker a thread (worker: event loop)          main thread (load: slices put together)
-//!                            Slot (slot)  a session: its tasks               Watch (watch): progress, HdrHistogram log
+//!                            Slot (slot, session)  its tasks                 Watch (watch): progress, HdrHistogram log
 //!                              Link (link)  a connection                     report: table, JSON, HTML
 //!                                Dialog (dialog)  SMTP, without sockets
 //!                                Outbox (outbox)  what is to be written, bodies only pointed at (body)
@@ -26,6 +26,7 @@ mod blast;
 mod body;
 mod check;
 mod dialog;
+mod flight;
 mod judge;
 mod ledger;
 mod link;
@@ -34,10 +35,14 @@ mod malformed;
 mod message;
 mod misbehaver;
 mod outbox;
+mod problem;
 mod report;
 mod secrecy;
+mod session;
+mod shared;
 mod slot;
 mod tally;
+mod task;
 mod verify;
 mod watch;
 mod worker;
@@ -48,13 +53,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::Arguments;
-
-/// Why nothing was done: usage (2), or the attempt failed (1).
-#[derive(Debug)]
-enum Problem {
-    Usage(String),
-    Failure(String),
-}
+use crate::problem::Problem;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

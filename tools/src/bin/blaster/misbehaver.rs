@@ -7,8 +7,8 @@ use mio::{Registry, Token};
 use stratamx_tools::transport::Transport;
 
 use crate::link::{connect, receive, send};
-use crate::load::Load;
 use crate::malformed::{Fault, KINDS, Kind, Verdict};
+use crate::shared::Load;
 use crate::tally::{Counts, Faults};
 
 /// From one connection to the next.

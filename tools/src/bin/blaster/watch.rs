@@ -11,8 +11,9 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::load::{Audience, Load};
+use crate::load::Audience;
 use crate::report::milliseconds;
+use crate::shared::Load;
 use crate::tally::{SLICE, Slice, histogram};
 
 /// Slices that the shown numbers are of: the last second, which is also the interval of the log.

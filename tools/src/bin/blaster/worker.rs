@@ -21,8 +21,8 @@ use stratamx_tools::machine::thread_cpu;
 use stratamx_tools::timers::Timers;
 
 use crate::arrivals::Arrivals;
-use crate::load::{Note, Pace, Shared};
 use crate::misbehaver::Misbehaver;
+use crate::shared::{Note, Pace, Shared};
 use crate::slot::Slot;
 use crate::tally::{Counts, SLICE, Slice};
 

@@ -1,5 +1,8 @@
 use super::*;
 use crate::body::Texts;
+use crate::message::Message;
+use crate::task::Stage;
+use std::time::Duration;
 
 const EHLO: &str = "250-sink.test\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-SIZE 100\r\n250 8BITMIME\r\n";
 

@@ -2,12 +2,12 @@
 
 use stratamx::smtp::reply::ReceivedReply;
 
-use super::{Offer, Stage, Task};
 use crate::outbox::Outbox;
+use crate::task::{Offer, Stage, Task};
 
 /// The reply that a transaction awaits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Await {
+pub(crate) enum Await {
     /// To RSET in front of it.
     Prelude,
     Mail,
@@ -19,18 +19,18 @@ pub(super) enum Await {
 }
 
 #[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) task: Task,
-    pub(super) awaits: Await,
-    pub(super) is_group: bool,
-    pub(super) by_chunk: bool,
-    pub(super) refused: Vec<(usize, ReceivedReply)>,
-    pub(super) decided: Option<(Stage, ReceivedReply)>,
+pub(crate) struct Flight {
+    pub(crate) task: Task,
+    pub(crate) awaits: Await,
+    pub(crate) is_group: bool,
+    pub(crate) by_chunk: bool,
+    pub(crate) refused: Vec<(usize, ReceivedReply)>,
+    pub(crate) decided: Option<(Stage, ReceivedReply)>,
 }
 
 impl Flight {
     /// Takes the reply that it awaits; false when it is over.
-    pub(super) fn take(&mut self, reply: ReceivedReply, is_alone: bool, out: &mut Outbox) -> bool {
+    pub(crate) fn take(&mut self, reply: ReceivedReply, is_alone: bool, out: &mut Outbox) -> bool {
         let recipients = self.task.message.recipients.len();
         match self.awaits {
             Await::Prelude => self.awaits = Await::Mail,
@@ -109,7 +109,7 @@ impl Flight {
         true
     }
 
-    pub(super) fn say_mail(&self, offer: Offer, lines: &mut Vec<u8>) {
+    pub(crate) fn say_mail(&self, offer: Offer, lines: &mut Vec<u8>) {
         let message = &self.task.message;
         lines.extend_from_slice(b"MAIL FROM:<");
         lines.extend_from_slice(message.reverse_path.as_bytes());
@@ -123,7 +123,7 @@ impl Flight {
         lines.extend_from_slice(b"\r\n");
     }
 
-    pub(super) fn say_rcpt(&self, place: usize, lines: &mut Vec<u8>) {
+    pub(crate) fn say_rcpt(&self, place: usize, lines: &mut Vec<u8>) {
         lines.extend_from_slice(b"RCPT TO:<");
         lines.extend_from_slice(self.task.message.recipients[place].as_bytes());
         lines.extend_from_slice(b">\r\n");
@@ -137,7 +137,7 @@ impl Flight {
         out.push(b".\r\n");
     }
 
-    pub(super) fn say_chunk(&self, out: &mut Outbox) {
+    pub(crate) fn say_chunk(&self, out: &mut Outbox) {
         let message = &self.task.message;
         out.push(format!("BDAT {} LAST\r\n", message.octets()).as_bytes());
         out.push(&message.head);
