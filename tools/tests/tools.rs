@@ -6,82 +6,15 @@
     reason = "tests use the machine as it is"
 )]
 
+mod bench;
+mod load;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
-use stratamx_tools::record::{Acknowledged, Arrival, read};
-
-/// A directory and a sink that go away with the test.
-struct Bench {
-    directory: PathBuf,
-    sink: Child,
-    address: String,
-}
-
-impl Bench {
-    fn new(name: &str, rules: &[&str]) -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx-sink"));
-        command.args(["--listen", "127.0.0.1:0", "--record", "record", "--keep", "keep"]);
-        for rule in rules {
-            command.args(["--rule", rule]);
-        }
-        let mut sink = command.current_dir(&directory).stdout(Stdio::piped()).spawn().unwrap();
-        let mut address = String::new();
-        BufReader::new(sink.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { directory, sink, address: address.trim().to_owned() }
-    }
-
-    fn blaster(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx-blaster"));
-        command.args(arguments).current_dir(&self.directory).output().unwrap()
-    }
-
-    /// Sends a load; the arguments follow the usual ones.
-    fn blast(&self, arguments: &[&str]) -> Output {
-        let usual = ["--to", &self.address, "--ledger", "ledger", "--patience", "5s"];
-        self.blaster(&[&usual, arguments].concat())
-    }
-
-    /// Checks the record against the ledger: exit status and JSON.
-    fn verify(&self, arguments: &[&str]) -> (i32, serde_json::Value) {
-        let usual = ["--verify", "record", "--ledger", "ledger", "--json"];
-        let output = self.blaster(&[&usual, arguments].concat());
-        (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
-    }
-
-    fn arrivals(&self) -> Vec<Arrival> {
-        read(&self.directory.join("record")).unwrap()
-    }
-
-    fn acknowledged(&self) -> Vec<Acknowledged> {
-        read(&self.directory.join("ledger")).unwrap()
-    }
-
-    /// Says each line, waits for a reply line to each, and gives the replies.
-    fn converse(&self, lines: &[&str]) -> Vec<String> {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        let mut replies = BufReader::new(stream.try_clone().unwrap()).lines();
-        let mut heard = vec![replies.next().unwrap().unwrap()];
-        for line in lines {
-            (&stream).write_all(format!("{line}\r\n").as_bytes()).unwrap();
-            heard.extend(replies.next().and_then(Result::ok));
-        }
-        heard
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = self.sink.kill();
-        let _ = self.sink.wait();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
+use bench::Bench;
 
 #[test]
 fn everything_that_was_acknowledged_is_on_record_in_order_and_unaltered() {

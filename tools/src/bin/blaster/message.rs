@@ -1,42 +1,89 @@
 //! What the blaster sends: every octet follows from the seed and the number of the message.
 //!
-//! The content is made to be hard on servers: lines from nothing to 998 octets, lines of dots, octets from 0x80
-//! up in every eighth message.
+//! ```text
+//!   head   X-Blaster-Id and the other fields, the empty line; every eighth message: a line with octets from 0x80 up
+//!   body   whole lines of a text that is made once (`body`)
+//!   tail   filler up to the octet, and a last line with the id again: a message that was put together from two is told
+//! ```
+//! Head and tail are made for each message, a few hundred octets; the body is only pointed at.
 
 use std::ops::RangeInclusive;
 
+use crc32fast::Hasher;
+use stratamx_tools::draw::{Random, Zipf};
 use stratamx_tools::fingerprint::ID_FIELD;
 
-/// Longest line without its CRLF (RFC 5321 4.5.3.1.6).
-const LINE_OCTETS_MAX: u64 = 998;
+use crate::body::{Body, LINE_OCTETS_MAX, Texts};
+
 /// Every n-th message has octets from 0x80 up.
 const EIGHT_BIT_EVERY: u64 = 8;
+/// `realistic`: half of the messages are smaller.
+const REALISTIC_MEDIAN: f64 = 4634.0;
+/// `realistic`: the deviation of the logarithm.
+const REALISTIC_DEVIATION: f64 = 2.256;
+/// `realistic` is cut there: what large providers take.
+const REALISTIC_MAX: f64 = 25.0 * 1024.0 * 1024.0;
+
+/// How large messages are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// Each size of a range is as likely.
+    Range(RangeInclusive<u64>),
+    /// Log-normal, with a median of 4.5 KiB and a deviation of 2.256: a quarter below 1 KiB, 90 % below 82 KiB, 99 % below
+    /// 0.9 MiB; the mean is near 55 KiB. Fitted by least squares to the cumulative sizes of a provider's mail that were published on
+    /// the FreeBSD net list in October 2002 (half below 4 KiB, 90 % below 64 KiB, 98 % below 1 MiB).
+    Realistic,
+}
 
 /// What the messages of a run have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) run: String,
     pub(crate) seed: u64,
-    pub(crate) size: RangeInclusive<u64>,
+    pub(crate) sizes: Sizes,
+    pub(crate) texts: Texts,
     pub(crate) recipient_domain: String,
     pub(crate) recipients_per_message: u64,
     /// Number of mailboxes that recipients are drawn from.
-    pub(crate) mailboxes: u64,
+    pub(crate) mailboxes: Zipf,
+    /// Mailboxes at least as many as recipients of a message.
+    pub(crate) pool: u64,
+    /// Domains; none: the recipient domain alone.
+    pub(crate) domains: Option<Zipf>,
 }
 
 /// One message, ready to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) reverse_path: String,
     pub(crate) recipients: Vec<String>,
-    /// Dot-stuffed, without the terminator.
-    pub(crate) stuffed: Vec<u8>,
-    /// Octets unstuffed.
-    pub(crate) octets: u64,
-    /// CRC32 unstuffed.
-    pub(crate) crc32: u32,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Body,
+    pub(crate) tail: Vec<u8>,
     pub(crate) has_8bit: bool,
+}
+
+impl Sizes {
+    /// No body is larger.
+    pub(crate) fn max(&self) -> u64 {
+        match self {
+            Self::Range(range) => *range.end(),
+            // The text is repeated for the few that are larger.
+            Self::Realistic => 1 << 20,
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is cut at both ends")]
+    fn draw(&self, random: &mut Random) -> u64 {
+        match self {
+            Self::Range(range) => random.within(range),
+            Self::Realistic => {
+                let size = REALISTIC_MEDIAN * (REALISTIC_DEVIATION * random.normal()).exp();
+                size.clamp(0.0, REALISTIC_MAX) as u64
+            }
+        }
+    }
 }
 
 impl Plan {
@@ -46,111 +93,88 @@ impl Plan {
         let id = format!("{}-{number}", self.run);
         let recipients = self.recipients(&mut random);
         let has_8bit = number % EIGHT_BIT_EVERY == EIGHT_BIT_EVERY - 1;
-        let size = random.within(&self.size);
-        let content = content(&id, &recipients, size, has_8bit, &mut random);
-        Message {
-            reverse_path: format!("{id}@blaster.test"),
-            id,
-            recipients,
-            stuffed: stuff(&content),
-            octets: content.len() as u64,
-            crc32: crc32fast::hash(&content),
-            has_8bit,
-        }
+        let head = head(&id, recipients.first().map_or("", String::as_str), has_8bit);
+        let size = usize::try_from(self.sizes.draw(&mut random)).unwrap_or(usize::MAX);
+        let last = last_line(&id);
+        // A message that has no room for a body has no tail either.
+        let room = size.saturating_sub(head.len() + last.len());
+        let body = self.texts.body(number, room);
+        let tail = if room > 0 { tail(room - body.octets(), last) } else { Vec::new() };
+        Message { reverse_path: format!("{id}@blaster.test"), id, recipients, head, body, tail, has_8bit }
     }
 
-    /// Distinct mailboxes; neighbours in the pool, so that messages share some of them.
+    /// Distinct mailboxes of one domain; neighbours in the pool, so that messages share some of them.
     fn recipients(&self, random: &mut Random) -> Vec<String> {
-        let pool = self.mailboxes.max(self.recipients_per_message);
-        let first = random.within(&(0..=pool - 1));
-        let mailbox = |offset| format!("user{}@{}", (first + offset) % pool, self.recipient_domain);
+        let first = self.mailboxes.draw(random);
+        let domain = match &self.domains {
+            Some(domains) => format!("d{:04}.{}", domains.draw(random) + 1, self.recipient_domain),
+            None => self.recipient_domain.clone(),
+        };
+        let mailbox = |offset| format!("user{}@{domain}", (first + offset) % self.pool);
         (0..self.recipients_per_message).map(mailbox).collect()
     }
 }
 
-/// A message of `size` octets, or a little more when the header alone is larger.
-fn content(id: &str, recipients: &[String], size: u64, has_8bit: bool, random: &mut Random) -> Vec<u8> {
-    let to = recipients.first().map_or("", String::as_str);
-    let encoding = if has_8bit { "8bit" } else { "7bit" };
-    let mut content = format!(
-        "{ID_FIELD}: {id}\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\nFrom: Blaster <{id}@blaster.test>\r\n\
-         To: <{to}>\r\nSubject: message {id}\r\nMessage-ID: <{id}@blaster.test>\r\nMIME-Version: 1.0\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-    )
-    .into_bytes();
-    if has_8bit {
-        content.extend_from_slice("Größe\r\n".as_bytes());
+impl Message {
+    /// Octets, unstuffed.
+    pub(crate) fn octets(&self) -> u64 {
+        (self.head.len() + self.body.octets() + self.tail.len()) as u64
     }
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    while content.len() + 2 <= size {
-        let room = (size - content.len() - 2) as u64;
-        let mut length = random.line_length().min(room);
-        // One octet left over could be no line of its own.
-        if room - length == 1 {
-            length = room;
-        }
-        append_line(&mut content, length, random);
+
+    /// CRC32, unstuffed.
+    pub(crate) fn crc32(&self) -> u32 {
+        let mut hasher = Hasher::new();
+        hasher.update(&self.head);
+        self.body.hash(&mut hasher);
+        hasher.update(&self.tail);
+        hasher.finalize()
     }
-    content
 }
 
-fn append_line(content: &mut Vec<u8>, length: u64, random: &mut Random) {
-    let dots = if random.next().is_multiple_of(8) { length.min(1 + random.next() % 3) } else { 0 };
-    content.extend((0..dots).map(|_| b'.'));
-    let letters = b"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .";
-    let mut left = length - dots;
-    while left > 0 {
-        let word = random.next().to_le_bytes();
-        let take = word.iter().take(usize::try_from(left).unwrap_or(word.len()));
-        content.extend(take.map(|octet| letters[usize::from(*octet) % letters.len()]));
-        left = left.saturating_sub(word.len() as u64);
+/// No line of it begins with a dot.
+fn head(id: &str, to: &str, has_8bit: bool) -> Vec<u8> {
+    let mut head = Vec::with_capacity(512);
+    let (encoding, line) = if has_8bit { ("8bit", "Größe\r\n") } else { ("7bit", "") };
+    for piece in [
+        ID_FIELD,
+        ": ",
+        id,
+        "\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\nFrom: Blaster <",
+        id,
+        "@blaster.test>\r\nTo: <",
+        to,
+        ">\r\nSubject: message ",
+        id,
+        "\r\nMessage-ID: <",
+        id,
+        "@blaster.test>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: ",
+        encoding,
+        "\r\n\r\n",
+        line,
+    ] {
+        head.extend_from_slice(piece.as_bytes());
     }
-    content.extend_from_slice(b"\r\n");
+    head
 }
 
-/// RFC 5321 4.5.2: a line that begins with a dot gets another one.
-fn stuff(content: &[u8]) -> Vec<u8> {
-    let mut stuffed = Vec::with_capacity(content.len() + content.len() / 64);
-    for line in content.split_inclusive(|octet| *octet == b'\n') {
-        if line.starts_with(b".") {
-            stuffed.push(b'.');
-        }
-        stuffed.extend_from_slice(line);
-    }
-    stuffed
+/// It begins with no dot, whatever the name of the run.
+fn last_line(id: &str) -> String {
+    format!("-- {id}\r\n")
 }
 
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, number: u64) -> Self {
-        let mut random = Self(seed);
-        let start = random.next() ^ number;
-        Self(start)
+/// Exactly `filler` octets and the last line.
+fn tail(mut filler: usize, last: String) -> Vec<u8> {
+    let mut tail = Vec::with_capacity(filler + last.len());
+    while filler >= 2 {
+        let length = (filler - 2).min(LINE_OCTETS_MAX);
+        tail.extend(core::iter::repeat_n(b'x', length));
+        tail.extend_from_slice(b"\r\n");
+        filler -= length + 2;
     }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn within(&mut self, range: &RangeInclusive<u64>) -> u64 {
-        range.start() + self.next() % (range.end() - range.start() + 1)
-    }
-
-    /// Mostly lines as people write them, some empty, some as long as they may be.
-    fn line_length(&mut self) -> u64 {
-        match self.next() % 16 {
-            0 => 0,
-            1 => self.within(&(1..=3)),
-            2 => self.within(&(200..=LINE_OCTETS_MAX - 1)),
-            _ => self.within(&(20..=78)),
-        }
-    }
+    // One octet could be no line of its own.
+    tail.extend(core::iter::repeat_n(b'x', filler));
+    tail.extend_from_slice(last.as_bytes());
+    tail
 }
 
 #[cfg(test)]
@@ -158,64 +182,104 @@ mod tests {
     use super::*;
     use stratamx_tools::fingerprint::Fingerprint;
 
-    fn plan(size: RangeInclusive<u64>) -> Plan {
+    fn plan(sizes: Sizes, domains: u64, zipf: f64) -> Plan {
         Plan {
             run: "run".to_owned(),
             seed: 7,
-            size,
+            texts: Texts::new(7, sizes.max()),
+            sizes,
             recipient_domain: "example.test".to_owned(),
             recipients_per_message: 3,
-            mailboxes: 10,
+            mailboxes: Zipf::new(10, zipf),
+            pool: 10,
+            domains: (domains > 1).then(|| Zipf::new(domains, zipf)),
         }
+    }
+
+    fn whole(message: &Message) -> Vec<u8> {
+        let body: Vec<u8> = message.body.pieces(false).flatten().copied().collect();
+        [&message.head[..], &body, &message.tail].concat()
     }
 
     #[test]
     fn the_seed_and_the_number_decide_everything() {
-        let plan = plan(1000..=20_000);
-        assert_eq!(plan.message(5), plan.message(5));
-        assert_ne!(plan.message(5).stuffed[300..], plan.message(6).stuffed[300..]);
-        assert_ne!(Plan { seed: 8, ..plan.clone() }.message(5).crc32, plan.message(5).crc32);
+        let plan = plan(Sizes::Range(2000..=20_000), 1, 0.0);
+        assert_eq!(whole(&plan.message(5)), whole(&plan.message(5)));
+        assert_ne!(plan.message(5).crc32(), plan.message(6).crc32());
+        let other = Plan { seed: 8, texts: Texts::new(8, 20_000), ..plan.clone() };
+        assert_ne!(other.message(5).crc32(), plan.message(5).crc32());
     }
 
     #[test]
     fn a_message_is_what_it_says_it_is() {
-        let plan = plan(2_000..=30_000);
-        let (mut dots, mut empty, mut long, mut eight_bit) = (0, 0, 0, 0);
+        let range = 2_000..=30_000;
+        let plan = plan(Sizes::Range(range.clone()), 1, 0.0);
+        let mut eight_bit = 0;
         for number in 0..64 {
             let message = plan.message(number);
-            assert!(plan.size.contains(&message.octets));
-            let lines: Vec<&[u8]> = message.stuffed.split_inclusive(|octet| *octet == b'\n').collect();
-            assert!(lines.iter().all(|line| line.ends_with(b"\r\n") && line.len() <= 1001));
-            assert!(lines.iter().all(|line| !line.starts_with(b".") || line.starts_with(b"..")));
-            let content: Vec<u8> =
-                lines.iter().flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect();
+            let content = whole(&message);
+            assert!(range.contains(&message.octets()));
+            let lines: Vec<&[u8]> = content.split_inclusive(|octet| *octet == b'\n').collect();
+            assert!(lines.iter().all(|line| line.ends_with(b"\r\n") && line.len() <= 1000));
+            let ours = [&message.head[..], &message.tail].concat();
+            assert!(ours.split(|octet| *octet == b'\n').all(|line| !line.starts_with(b".")), "never stuffed");
             let fingerprint = Fingerprint::of(&content);
             assert_eq!(fingerprint.id.as_deref(), Some(message.id.as_str()));
-            assert_eq!((fingerprint.octets, fingerprint.crc32), (message.octets, message.crc32));
+            assert_eq!((fingerprint.octets, fingerprint.crc32), (message.octets(), message.crc32()));
             assert_eq!(message.has_8bit, !content.is_ascii());
-            dots += lines.iter().filter(|line| line.starts_with(b"..")).count();
-            empty += lines.iter().filter(|line| **line == b"\r\n").count();
-            long += lines.iter().filter(|line| line.len() > 500).count();
+            // One octet of filler may be in front: it could be no line of its own.
+            assert!(
+                lines.last().is_some_and(|last| last.ends_with(format!("-- run-{number}\r\n").as_bytes()))
+            );
             eight_bit += usize::from(message.has_8bit);
         }
-        assert!(dots > 50 && empty > 100 && long > 50 && eight_bit == 8, "{dots} {empty} {long} {eight_bit}");
+        assert_eq!(eight_bit, 8);
     }
 
     #[test]
     fn sizes_are_met_to_the_octet() {
-        for size in 1_000..1_200 {
-            assert_eq!(plan(size..=size).message(7).octets, size);
+        for size in (1_000..3_200).chain([1_234_567]) {
+            assert_eq!(plan_of(size).message(7).octets(), size);
         }
-        assert!(plan(0..=0).message(1).octets < 500);
+        assert!(plan_of(0).message(1).octets() < 500);
+    }
+
+    fn plan_of(size: u64) -> Plan {
+        Plan { texts: Texts::new(7, 1_500), ..plan(Sizes::Range(size..=size), 1, 0.0) }
     }
 
     #[test]
-    fn recipients_are_distinct_mailboxes_of_the_pool() {
-        let message = plan(0..=0).message(3);
+    fn realistic_sizes_are_as_published() {
+        let mut random = Random::new(1, 0);
+        let mut sizes: Vec<u64> = (0..50_000).map(|_| Sizes::Realistic.draw(&mut random)).collect();
+        sizes.sort_unstable();
+        let quantile = |percent: usize| sizes[sizes.len() * percent / 100];
+        assert!((4_400..4_900).contains(&quantile(50)), "{}", quantile(50));
+        assert!((75_000..93_000).contains(&quantile(90)), "{}", quantile(90));
+        assert!(sizes.last().is_some_and(|size| *size <= 25 << 20));
+    }
+
+    #[test]
+    fn recipients_are_distinct_mailboxes_of_one_domain() {
+        let message = plan(Sizes::Range(0..=0), 1, 0.0).message(3);
         let mut recipients = message.recipients.clone();
         recipients.sort();
         recipients.dedup();
         assert_eq!(recipients.len(), 3);
         assert!(recipients.iter().all(|recipient| recipient.ends_with("@example.test")));
+    }
+
+    #[test]
+    fn popular_domains_get_more() {
+        let plan = plan(Sizes::Range(0..=0), 50, 1.1);
+        let count = |name: &str| {
+            (0..2000)
+                .filter(|number| {
+                    plan.message(*number).recipients[0].ends_with(&format!("@{name}.example.test"))
+                })
+                .count()
+        };
+        let (first, last) = (count("d0001"), count("d0050"));
+        assert!(first > 10 * last.max(1) && first < 1000, "{first} {last}");
     }
 }

@@ -1,6 +1,7 @@
 //! Where the sink writes: one line for each transaction, and the messages themselves.
 //!
-//! A line is flushed before the reply that it speaks of leaves, so whoever saw a 250 finds it in the record.
+//! A line is in the file before the reply that it speaks of leaves, so whoever saw a 250 finds it in the record. What one wake of a worker
+//! finished is written at once, and only then do the replies leave: many sessions cost one write.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -47,23 +48,29 @@ impl Record {
         Ok(Some(Kept { file: File::create(&path)?, path }))
     }
 
-    /// Numbers and writes a transaction. An accepted message that is kept gets its name; any other goes.
-    pub(crate) fn write(&self, mut arrival: Arrival, kept: Option<Kept>) -> io::Result<()> {
+    /// Numbers and writes transactions. An accepted message that is kept gets its name; any other goes.
+    pub(crate) fn write(&self, finished: Vec<Finished>) -> io::Result<()> {
+        if finished.is_empty() {
+            return Ok(());
+        }
         let mut lines = self.lock();
-        lines.sequence += 1;
-        arrival.sequence = lines.sequence;
-        match kept {
-            Some(kept) if arrival.accepted => {
-                let name = format!("{:08}.eml", arrival.sequence);
-                fs::rename(&kept.path, kept.path.with_file_name(name))?;
+        let mut text = Vec::new();
+        for Finished { mut arrival, kept } in finished {
+            lines.sequence += 1;
+            arrival.sequence = lines.sequence;
+            match kept {
+                Some(kept) if arrival.accepted => {
+                    let name = format!("{:08}.eml", arrival.sequence);
+                    fs::rename(&kept.path, kept.path.with_file_name(name))?;
+                }
+                Some(kept) => fs::remove_file(&kept.path)?,
+                None => {}
             }
-            Some(kept) => fs::remove_file(&kept.path)?,
-            None => {}
+            if lines.file.is_some() {
+                text.extend_from_slice(&to_line(&arrival));
+            }
         }
-        match &mut lines.file {
-            Some(file) => file.write_all(&to_line(&arrival)),
-            None => Ok(()),
-        }
+        lines.file.as_mut().map_or(Ok(()), |file| file.write_all(&text))
     }
 
     /// Keeps all sessions from writing for as long as the guard lives: no line is cut when the program ends.
@@ -74,6 +81,13 @@ impl Record {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A transaction that is over.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) arrival: Arrival,
+    pub(crate) kept: Option<Kept>,
 }
 
 /// A message that arrives.
