@@ -4,11 +4,15 @@
 //! that is on its way, so a deadline that only moves on costs nothing. A wake may come before its time is there; the slot looks at
 //! its own deadline then and sets it again.
 //!
-//! Invariant: for each slot whose deadline was set, a wake at or before it is in the heap.
+//! Invariants: for each slot whose deadline was set, a wake at or before it is in the heap; the heap is no larger than twice the slots and
+//! a constant, since wakes that an earlier one replaced are swept out.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
+
+/// Wakes that are nobody's and may lie in the heap, beside one a slot.
+const DEAD_WAKES_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,6 +31,10 @@ impl Timers {
         if deadline < self.armed[slot] {
             self.armed[slot] = deadline;
             self.wakes.push(Reverse((deadline, slot)));
+            if self.wakes.len() > 2 * self.armed.len() + DEAD_WAKES_MAX {
+                let armed = &self.armed;
+                self.wakes.retain(|Reverse((deadline, slot))| armed[*slot] == *deadline);
+            }
         }
     }
 
@@ -82,5 +90,18 @@ mod tests {
         assert_eq!(timers.due(MS * 20_000), None, "the wake at 10 was replaced");
         timers.set(7, MS * 11);
         assert_eq!(timers.due(MS * 11), Some(7));
+    }
+
+    #[test]
+    fn wakes_that_were_replaced_are_swept_out() {
+        let mut timers = Timers::default();
+        for round in 0..10_000 {
+            // Far away for one that waits, then near since something is to be done at once.
+            timers.set(0, MS * (1_000_000 - 2 * round));
+            timers.set(1, MS * (1_000_001 - 2 * round));
+            assert!(timers.wakes.len() <= 2 * 2 + DEAD_WAKES_MAX, "{}", timers.wakes.len());
+        }
+        let end = MS * 2_000_000;
+        assert_eq!((timers.due(end), timers.due(end), timers.due(end)), (Some(0), Some(1), None));
     }
 }

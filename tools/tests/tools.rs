@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod edge;
 mod load;
 
 use std::fs;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, value_parser};
@@ -147,10 +147,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", help_heading = "Results")]
     pub(crate) json: Option<PathBuf>,
     /// Write a page with plots: one file, nothing is fetched
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[arg(long, value_name = "FILE", conflicts_with = "verify", help_heading = "Results")]
     pub(crate) html: Option<PathBuf>,
     /// Write an HdrHistogram log (V2, deflated), a line a second; values in microseconds
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[arg(long, value_name = "FILE", conflicts_with = "verify", help_heading = "Results")]
     pub(crate) hdr_log: Option<PathBuf>,
 
     /// Send nothing; check the record of a primary against the ledgers
@@ -162,6 +162,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// JSON goes to this file, beside the text on standard output.
+    pub(crate) fn json_file(&self) -> Option<&Path> {
+        self.json.as_deref().filter(|_| !self.prints_json())
+    }
+
     /// JSON goes to standard output.
     pub(crate) fn prints_json(&self) -> bool {
         self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")

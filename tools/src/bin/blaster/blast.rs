@@ -1,6 +1,5 @@
 //! From the arguments to a load, and from what came of it to the reports that were asked for.
 
-use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::body::Texts;
 use crate::dialog::{StartTls, Style};
 use crate::ledger::Ledger;
 use crate::message::Plan;
-use crate::problem::Problem;
+use crate::problem::{Outcome, Problem, ResultFile, on};
 use crate::report::{self, Report, Setting};
 use crate::secrecy::Secrecy;
 use crate::shared::{Load, Pace};
@@ -29,46 +28,45 @@ const MESSAGES: u64 = 1000;
 const OTHER_FILES: u64 = 64;
 
 /// Sends the load. Good if every message was acknowledged for all of its recipients.
-pub(crate) fn blast(arguments: &Arguments) -> Result<(String, bool), Problem> {
+pub(crate) fn blast(arguments: &Arguments) -> Result<Outcome, Problem> {
     let run = arguments.run.clone().unwrap_or_else(|| format!("{:x}", unix_us()));
     let load = prepare(arguments, &run)?;
-    let ledger = match arguments.ledger.as_slice() {
-        [] => Ledger::open(None),
-        [path] => Ledger::open(Some(path)),
+    let path = match arguments.ledger.as_slice() {
+        [] => None,
+        [path] => Some(path.as_path()),
         _ => return Err(Problem::Usage("one --ledger can be written".to_owned())),
     };
-    let ledger = ledger.map_err(|error| Problem::Failure(format!("ledger: {error}")))?;
+    let ledger =
+        Ledger::open(path).map_err(|error| Problem::of(path.unwrap_or(Path::new("ledger")), &error))?;
+    let html = arguments.html.as_deref().map(ResultFile::create).transpose()?;
+    let json = arguments.json_file().map(ResultFile::create).transpose()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The second one ends the program where it is.
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop)).map_err(failure)?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failure)?;
     }
-    let mut watch = Watch::new(&load, arguments.hdr_log.as_deref()).map_err(failure)?;
+    let log = arguments.hdr_log.as_deref();
+    let on_log = |error| on(log.unwrap_or(Path::new("log")), &error);
+    let mut watch = Watch::new(&load, log).map_err(|error| Problem::Failure(on_log(error)))?;
     let totals = load.run(&ledger, &stop, &mut watch);
-    watch.finish().map_err(failure)?;
+    let logged = watch.finish().map_err(on_log);
     let totals = totals.map_err(failure)?;
-    let is_good = totals.counts.is_good() && !totals.is_interrupted;
+    let is_good = totals.counts.is_good() && !totals.is_interrupted && !totals.is_hopeless;
     let report =
         Report { run: &run, to: &arguments.to, totals: &totals, settings: settings(arguments, &load) };
-    if let Some(path) = &arguments.html {
-        write(path, &report::html::page(&report))?;
-    }
-    let json = report::json::load(&report);
-    match &arguments.json {
-        Some(_) if arguments.prints_json() => return Ok((json, is_good)),
-        Some(path) => write(path, &json)?,
-        None => {}
-    }
-    Ok((report::text::load(&report), is_good))
+    let text =
+        if arguments.prints_json() { report::json::load(&report) } else { report::text::load(&report) };
+    let written = [
+        logged,
+        html.map_or(Ok(()), |file| file.write(&report::html::page(&report))),
+        json.map_or(Ok(()), |file| file.write(&report::json::load(&report))),
+    ];
+    Ok(Outcome { text, unwritten: written.into_iter().filter_map(Result::err).collect(), is_good })
 }
 
 fn failure(error: std::io::Error) -> Problem {
     Problem::Failure(error.to_string())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Problem> {
-    fs::write(path, text).map_err(|error| Problem::Failure(format!("{}: {error}", path.display())))
 }
 
 fn prepare(arguments: &Arguments, run: &str) -> Result<Load, Problem> {

@@ -8,12 +8,13 @@ use stratamx_tools::fingerprint::Fingerprint;
 use stratamx_tools::record::{self, Acknowledged, Arrival};
 
 use crate::arguments::Arguments;
-use crate::problem::Problem;
+use crate::problem::{Outcome, Problem, ResultFile};
 use crate::report;
 use crate::verify;
 
 /// Checks records against ledgers.
-pub(crate) fn check(arguments: &Arguments) -> Result<(String, bool), Problem> {
+pub(crate) fn check(arguments: &Arguments) -> Result<Outcome, Problem> {
+    let json = arguments.json_file().map(ResultFile::create).transpose()?;
     let mut ledger: Vec<Acknowledged> = Vec::new();
     for path in &arguments.ledger {
         ledger.append(&mut record::read(path).map_err(|error| Problem::Failure(error.to_string()))?);
@@ -32,7 +33,12 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(String, bool), Problem> {
         }
     }
     let findings = verify::verify(&ledger, &arrivals);
-    Ok((report::text::findings(&findings, arguments.prints_json()), findings.is_sound()))
+    let written = json.map_or(Ok(()), |file| file.write(&report::text::findings(&findings, true)));
+    Ok(Outcome {
+        text: report::text::findings(&findings, arguments.prints_json()),
+        unwritten: written.err().into_iter().collect(),
+        is_good: findings.is_sound(),
+    })
 }
 
 /// Adds the record of a primary that came later: its sequences go on where the earlier ones end.

@@ -77,6 +77,8 @@ pub(crate) enum Event {
     Done(Box<Done>),
     /// The session is of no more use, for this reason.
     Failed(String),
+    /// No session with this server will ever be of use, for this reason.
+    Hopeless(String),
     /// QUIT was answered.
     Closed,
 }
@@ -254,6 +256,10 @@ impl Dialog {
                 self.state = State::Securing;
                 Event::Secure
             }
+            State::StartTls if self.style.starttls == StartTls::Require && reply.is_permanent() => {
+                self.state = State::Over;
+                Event::Hopeless(format!("STARTTLS refused: {reply}"))
+            }
             State::StartTls if self.style.starttls == StartTls::Require => {
                 self.fail(format!("STARTTLS refused: {reply}"))
             }
@@ -278,7 +284,8 @@ impl Dialog {
             return Event::Idle;
         }
         if wanted && self.style.starttls == StartTls::Require {
-            return self.fail("STARTTLS is not offered".to_owned());
+            self.state = State::Over;
+            return Event::Hopeless("STARTTLS is not offered, and required".to_owned());
         }
         self.state = State::Open;
         Event::Ready

@@ -69,6 +69,7 @@ impl Worker<'_> {
         let is_open = self.shared.load.pace.is_open();
         let latency = if is_open { now.saturating_sub(task.intended) } else { service };
         self.counts.acknowledged += 1;
+        self.counts.answered_at = now;
         self.counts.rejected += u64::from(!refused.is_empty());
         self.counts.octets += octets;
         self.slice.acknowledged += 1;
@@ -84,6 +85,7 @@ impl Worker<'_> {
             return;
         }
         self.counts.rejected += 1;
+        self.counts.answered_at = self.shared.clock.now();
         self.shared.done.fetch_add(1, Ordering::Relaxed);
         self.complain(&format!("{}: rejected: {why}", done.task.message.id));
     }

@@ -23,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) dialog: Dialog,
     pub(crate) input: Vec<u8>,
     pub(crate) is_connected: bool,
+    /// Its end, or an error, was told of: that is told once, and found by reading on.
+    pub(crate) is_ending: bool,
     /// Transactions that were begun on it.
     pub(crate) begun: u64,
     /// When something last happened on it.
@@ -66,11 +68,12 @@ pub(crate) fn explain(error: &io::Error) -> String {
     format!("no connection: {error}{help}")
 }
 
-/// Reads all that is there. False at the end of the stream.
+/// Reads all that is there. False at the end of the stream, which is to be looked for where it `is_ending`.
 pub(crate) fn receive(
     transport: &mut Transport,
     scratch: &mut [u8],
     input: &mut Vec<u8>,
+    is_ending: bool,
 ) -> io::Result<bool> {
     loop {
         match transport.read(scratch) {
@@ -80,8 +83,8 @@ pub(crate) fn receive(
             }
             Ok(octets) => {
                 input.extend_from_slice(&scratch[..octets]);
-                // What fits is all there was; anything that comes later is told.
-                if octets < scratch.len() && !transport.is_secured() {
+                // What fits is all there was; anything that comes later is told. An end that came with it was told already.
+                if octets < scratch.len() && !transport.is_secured() && !is_ending {
                     return Ok(true);
                 }
             }
@@ -115,8 +118,33 @@ impl Link {
             dialog: Dialog::new(style),
             input: Vec::new(),
             is_connected: false,
+            is_ending: false,
             begun: 0,
             heard: now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener};
+
+    /// A reply and the end behind it are told as one change: whoever reads the reply only waits for good.
+    #[test]
+    fn an_end_that_came_with_a_reply_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for is_ending in [true, false] {
+            let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut theirs, _) = listener.accept().unwrap();
+            theirs.write_all(b"220 a\r\n").unwrap();
+            theirs.shutdown(Shutdown::Write).unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut transport = Transport::new(TcpStream::from_std(ours));
+            let mut input = Vec::new();
+            let is_open = receive(&mut transport, &mut [0; 64], &mut input, is_ending).unwrap();
+            assert_eq!((&input[..], is_open), (&b"220 a\r\n"[..], !is_ending));
         }
     }
 }

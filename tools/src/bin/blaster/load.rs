@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ impl Load {
             arrived: AtomicU64::new(0),
             done: AtomicU64::new(0),
             stop: Arc::clone(stop),
+            hopeless: OnceLock::new(),
         };
         let (notes, heard) = channel();
         let mut totals = Totals {
@@ -59,6 +60,7 @@ impl Load {
             points: Vec::new(),
             cpu: Vec::new(),
             is_interrupted: false,
+            is_hopeless: false,
         };
         thread::scope(|scope| {
             let begin = |number| {
@@ -78,8 +80,11 @@ impl Load {
             }
             listened
         })?;
-        totals.elapsed = shared.clock.now();
-        totals.is_interrupted = shared.stop.load(Ordering::Relaxed);
+        // Leave-taking is no part of the load; what has no answer had until now to get one.
+        let is_answered = totals.counts.unfinished == 0 && !totals.counts.answered_at.is_zero();
+        totals.elapsed = if is_answered { totals.counts.answered_at } else { shared.clock.now() };
+        totals.is_hopeless = shared.hopeless.get().is_some();
+        totals.is_interrupted = shared.stop.load(Ordering::Relaxed) && !totals.is_hopeless;
         Ok(totals)
     }
 }

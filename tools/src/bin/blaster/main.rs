@@ -27,6 +27,7 @@ mod body;
 mod check;
 mod dialog;
 mod flight;
+mod free;
 mod judge;
 mod ledger;
 mod link;
@@ -53,22 +54,24 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::Arguments;
-use crate::problem::Problem;
+use crate::problem::{Outcome, Problem};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = if arguments.verify.is_empty() { blast::blast(&arguments) } else { check::check(&arguments) };
-    let problem = match done {
-        Ok((output, is_good)) => match io::stdout().write_all(output.as_bytes()) {
-            Ok(()) => return if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-            Err(error) => Problem::Failure(error.to_string()),
-        },
-        Err(problem) => problem,
+    let (complaints, status) = match done {
+        Ok(Outcome { text, mut unwritten, is_good }) => {
+            // First of all, what took so long to find out.
+            let printed = io::stdout().write_all(text.as_bytes());
+            unwritten.extend(printed.err().map(|error| error.to_string()));
+            let status = u8::from(!is_good || !unwritten.is_empty());
+            (unwritten, status)
+        }
+        Err(Problem::Usage(text)) => (vec![text], 2),
+        Err(Problem::Failure(text)) => (vec![text], 1),
     };
-    let (text, status) = match problem {
-        Problem::Usage(text) => (text, 2),
-        Problem::Failure(text) => (text, 1),
-    };
-    eprintln!("stratamx-blaster: {text}");
+    for complaint in complaints {
+        eprintln!("stratamx-blaster: {complaint}");
+    }
     ExitCode::from(status)
 }

@@ -101,7 +101,7 @@ impl Attempt {
                 Err(_) => return Some(End::Dropped),
             }
         }
-        let is_open = receive(&mut self.transport, &mut [0; 4096], &mut self.input).unwrap_or(false);
+        let is_open = receive(&mut self.transport, &mut [0; 4096], &mut self.input, true).unwrap_or(false);
         loop {
             let (consumed, verdict) = self.fault.handle_input(&self.input);
             self.input.drain(..consumed);

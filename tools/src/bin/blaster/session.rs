@@ -16,7 +16,10 @@ use mio::Token;
 use stratamx_tools::clock::unix_us;
 
 use crate::dialog::Event;
+use crate::free::Room;
 use crate::link::{Link, connect, explain, receive, send};
+use crate::shared::Shared;
+use crate::slot::Slot;
 use crate::tally::LATE;
 use crate::task::Task;
 use crate::worker::Worker;
@@ -56,7 +59,7 @@ impl Worker<'_> {
             }
         }
         let before = link.input.len();
-        let is_open = receive(&mut link.transport, &mut self.scratch, &mut link.input)
+        let is_open = receive(&mut link.transport, &mut self.scratch, &mut link.input, link.is_ending)
             .map_err(|error| format!("the connection was lost: {error}"))?;
         if link.input.len() > before {
             link.heard = now;
@@ -72,9 +75,13 @@ impl Worker<'_> {
             match event {
                 Event::Idle if consumed == 0 => break,
                 Event::Idle | Event::Ready => {}
-                Event::Secure => self.secure(link)?,
+                Event::Secure => self.secure(link, taken)?,
                 Event::Done(done) => self.judge(index, *done),
                 Event::Failed(why) => return Err(why),
+                Event::Hopeless(why) => {
+                    self.end_all(&why);
+                    return Err(why);
+                }
                 Event::Closed => return Ok(false),
             }
         }
@@ -91,8 +98,19 @@ impl Worker<'_> {
         self.await_it(link, now)
     }
 
+    /// Ends the run of all workers: it can come to nothing.
+    fn end_all(&self, why: &str) {
+        if self.shared.hopeless.set(why.to_owned()).is_ok() {
+            self.complain(&format!("the run was ended: {why}"));
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Starts the handshake; what came in plain text behind the 220 is not the server's (RFC 3207 6).
-    fn secure(&self, link: &mut Link) -> Result<(), String> {
+    fn secure(&self, link: &mut Link, taken: usize) -> Result<(), String> {
+        if link.input.len() > taken {
+            return Err("octets in plain text behind the 220 to STARTTLS".to_owned());
+        }
         let begin = self.shared.load.secrecy.as_ref().map(crate::secrecy::Secrecy::begin);
         let tls = begin.transpose().map_err(|error| format!("no TLS: {error}"))?;
         link.transport.secure(tls.ok_or_else(|| "no TLS was prepared".to_owned())?);
@@ -102,7 +120,7 @@ impl Worker<'_> {
     /// Gives the session what it may have in flight, and its leave when its time is over.
     fn fill(&mut self, index: usize, link: &mut Link, now: Duration) {
         let load = self.shared.load;
-        let most = if load.messages_per_session == 0 { u64::MAX } else { load.messages_per_session };
+        let most = load.messages_of_a_session();
         while link.begun < most && link.dialog.may_send(load.window) {
             self.revive(index, now);
             if self.slots[index].pending.is_empty() {
@@ -170,6 +188,7 @@ impl Worker<'_> {
     /// The connection is gone; what it carried has a setback, and so has what waited for one that never opened.
     fn lose(&mut self, index: usize, mut link: Link, why: Option<String>, now: Duration) {
         let was_opening = link.dialog.is_opening() || (why.is_some() && link.begun == 0);
+        self.slots[index].opens_at = now + RETRY_PAUSE;
         let mut tasks = link.dialog.abandon();
         drop(link);
         if was_opening {
@@ -186,6 +205,10 @@ impl Worker<'_> {
 
     /// Begins a connection if there is something to send.
     fn open(&mut self, index: usize, now: Duration) {
+        // What a slow sender loses is not tried again: the pause between tries is one between its connections.
+        if self.slots[index].is_slow && now < self.slots[index].opens_at {
+            return;
+        }
         self.revive(index, now);
         if self.slots[index].pending.is_empty() {
             self.take_work(index, 0, now);
@@ -201,6 +224,7 @@ impl Worker<'_> {
             Ok(transport) => self.slots[index].link = Some(Link::new(transport, load.style, now)),
             Err(error) => {
                 let why = explain(&error);
+                self.slots[index].opens_at = now + RETRY_PAUSE;
                 self.note_error(why.clone());
                 let tasks: Vec<Task> = self.slots[index].pending.drain(..).collect();
                 for task in tasks {
@@ -219,6 +243,7 @@ impl Worker<'_> {
         }
         if now >= task.deadline {
             self.counts.given_up += 1;
+            self.counts.answered_at = now;
             self.shared.done.fetch_add(1, Ordering::Relaxed);
             self.complain(&format!("{}: given up: {why}", task.message.id));
             return;
@@ -250,7 +275,7 @@ impl Worker<'_> {
             return;
         }
         let intended = if self.arrivals.is_none() || slot.is_slow {
-            self.may_begin(now)
+            self.may_begin(self.slots[index].is_slow, now)
         } else {
             self.queue.pop_front()
         };
@@ -262,10 +287,6 @@ impl Worker<'_> {
         let Some(intended) = intended else { return };
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         if self.arrivals.is_none() {
-            if number >= self.shared.load.messages {
-                self.slots[index].is_out_of_work = true;
-                return;
-            }
             self.counts.offered += u64::from(!self.slots[index].is_slow);
         }
         self.counts.late += u64::from(now > intended + LATE);
@@ -279,10 +300,12 @@ impl Worker<'_> {
         self.slots[index].pending.push_back(task);
     }
 
-    /// Whether a message may be begun now that nobody scheduled.
-    fn may_begin(&self, now: Duration) -> Option<Duration> {
-        let is_over =
-            now >= self.shared.load.duration || (self.arrivals.is_some() && self.arrives_at.is_none());
+    /// Whether a message may be begun now that nobody scheduled. Those of slow senders are beside the number that was asked for.
+    fn may_begin(&self, is_slow: bool, now: Duration) -> Option<Duration> {
+        let Shared { load, arrived, .. } = self.shared;
+        let is_over = now >= load.duration
+            || (self.arrivals.is_some() && self.arrives_at.is_none())
+            || (!is_slow && arrived.fetch_add(1, Ordering::Relaxed) >= load.messages);
         (!is_over).then_some(now)
     }
 
@@ -291,23 +314,34 @@ impl Worker<'_> {
         let slot = &self.slots[index];
         let overdue_at = slot.link.as_ref().and_then(|link| self.overdue_at(link));
         let revives_at = slot.again.front().map(|(at, _)| *at);
+        let opens_at = (slot.is_slow && slot.link.is_none() && !slot.is_out_of_work).then_some(slot.opens_at);
         let is_empty = slot.pending.is_empty() && slot.again.is_empty();
-        let has_nothing = is_empty && slot.link.as_ref().is_none_or(|link| link.dialog.is_idle());
-        for at in [overdue_at, revives_at].into_iter().flatten() {
+        let room = self.room(slot);
+        for at in [overdue_at, revives_at, opens_at].into_iter().flatten() {
             self.timers.set(index, at.max(now));
         }
         let slot = &mut self.slots[index];
         if slot.is_out_of_work && is_empty && slot.link.is_none() && !slot.is_over {
             slot.is_over = true;
             self.active -= usize::from(!slot.is_slow);
-        } else if self.arrivals.is_some()
-            && !slot.is_slow
-            && has_nothing
-            && !slot.is_out_of_work
-            && !slot.is_idle
-        {
-            slot.is_idle = true;
-            self.idle.push(index);
+        }
+        self.free.set(index, room);
+    }
+
+    /// Whether an arrival could be given to the slot: only where [`Self::take_work`] would take it.
+    fn room(&self, slot: &Slot) -> Room {
+        let load = self.shared.load;
+        if self.arrivals.is_none() || slot.is_slow || slot.is_out_of_work || !slot.pending.is_empty() {
+            return Room::Full;
+        }
+        let in_flight = slot.link.as_ref().map_or(0, |link| link.dialog.in_flight());
+        let may_send = slot.link.as_ref().is_none_or(|link| {
+            link.dialog.may_send(load.window) && link.begun < load.messages_of_a_session()
+        });
+        match in_flight + slot.again.len() {
+            0 if may_send => Room::Idle,
+            tasks if may_send && tasks < load.window => Room::Window,
+            _ => Room::Full,
         }
     }
 }

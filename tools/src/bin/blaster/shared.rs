@@ -1,8 +1,8 @@
 //! What a load is, and what its workers have in common.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use stratamx_tools::clock::Clock;
@@ -67,12 +67,15 @@ pub(crate) struct Shared<'a> {
     pub(crate) clock: Clock,
     /// Number of the next message.
     pub(crate) next: AtomicU64,
-    /// Arrivals of the open loop.
+    /// Messages of the load that were meant to be sent: of the open loop those that arrived, of the closed one those that were begun.
+    /// Sessions that ask for more than there are count on.
     pub(crate) arrived: AtomicU64,
     /// Messages that are done with.
     pub(crate) done: AtomicU64,
     /// The run is to end now.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Why, where it can come to nothing.
+    pub(crate) hopeless: OnceLock<String>,
 }
 
 /// What a worker tells while it works.
@@ -84,6 +87,13 @@ pub(crate) enum Note {
     Over(usize),
     /// A line for people.
     Complaint(String),
+}
+
+impl Load {
+    /// Transactions that a session begins at most.
+    pub(crate) fn messages_of_a_session(&self) -> u64 {
+        if self.messages_per_session == 0 { u64::MAX } else { self.messages_per_session }
+    }
 }
 
 impl Pace {

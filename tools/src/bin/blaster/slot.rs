@@ -18,8 +18,8 @@ pub(crate) struct Slot {
     pub(crate) pending: VecDeque<Task>,
     pub(crate) again: VecDeque<(Duration, Task)>,
     pub(crate) drips_at: Duration,
-    /// It waits for an arrival.
-    pub(crate) is_idle: bool,
+    /// A slow sender begins no connection before.
+    pub(crate) opens_at: Duration,
     /// There will be no work that it could take.
     pub(crate) is_out_of_work: bool,
     pub(crate) is_over: bool,

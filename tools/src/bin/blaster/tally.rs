@@ -47,6 +47,8 @@ pub(crate) struct Counts {
     pub(crate) connections: u64,
     pub(crate) secured: u64,
     pub(crate) octets: u64,
+    /// When the last message was done with.
+    pub(crate) answered_at: Duration,
     /// What was answered in place of 2xx, and how often.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) faults: BTreeMap<&'static str, Faults>,
@@ -83,6 +85,7 @@ pub(crate) struct Point {
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
     pub(crate) counts: Counts,
+    /// Up to the last final answer, or to the end where one is missing.
     pub(crate) elapsed: Duration,
     pub(crate) latency: Histogram<u64>,
     pub(crate) service: Option<Histogram<u64>>,
@@ -91,6 +94,8 @@ pub(crate) struct Totals {
     pub(crate) cpu: Vec<Duration>,
     /// Sessions were ended before their work was done.
     pub(crate) is_interrupted: bool,
+    /// The run ended itself, since it could come to nothing.
+    pub(crate) is_hopeless: bool,
 }
 
 /// A histogram of microseconds, three digits.
@@ -118,6 +123,7 @@ impl Counts {
         ] {
             *ours += theirs;
         }
+        self.answered_at = self.answered_at.max(other.answered_at);
         for (what, count) in &other.errors {
             *self.errors.entry(what.clone()).or_default() += count;
         }

@@ -3,7 +3,8 @@
 //! What is read at one wake is dealt with as a whole: the ledger gets its lines by one write, and nobody waits for another thread.
 //!
 //! Invariants: the worker is over when each session that carries the load has nothing to do and never will; those of senders who drip or break
-//! the rules end with it. An arrival that is due is in the queue, dropped, or with a session before the worker waits again.
+//! the rules end with it. An arrival that is due is in the queue, dropped, or with a session before the worker waits again; while a
+//! session is free none is dropped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,8 +22,9 @@ use stratamx_tools::machine::thread_cpu;
 use stratamx_tools::timers::Timers;
 
 use crate::arrivals::Arrivals;
+use crate::free::{Free, Room};
 use crate::misbehaver::Misbehaver;
-use crate::shared::{Note, Pace, Shared};
+use crate::shared::{Load, Note, Pace, Shared};
 use crate::slot::Slot;
 use crate::tally::{Counts, SLICE, Slice};
 
@@ -39,9 +41,12 @@ pub(crate) struct Worker<'a> {
     pub(crate) timers: Timers,
     pub(crate) slots: Vec<Slot>,
     misbehavers: Vec<Misbehaver>,
+    /// Slots that carry the load and begin later than the run.
+    unbegun: Vec<usize>,
     /// Slots that carry the load and are not over.
     pub(crate) active: usize,
-    pub(crate) idle: Vec<usize>,
+    /// Who could take an arrival.
+    pub(crate) free: Free,
     pub(crate) arrivals: Option<Arrivals>,
     /// The next arrival; none: there are no more.
     pub(crate) arrives_at: Option<Duration>,
@@ -80,9 +85,10 @@ impl<'a> Worker<'a> {
             poll: Poll::new()?,
             timers: Timers::default(),
             misbehavers: faulty.collect(),
+            unbegun: unbegun(&slots),
             active: slots.iter().filter(|slot| !slot.is_slow).count(),
             slots,
-            idle: Vec::new(),
+            free: Free::default(),
             arrives_at: None,
             arrivals,
             queue: VecDeque::new(),
@@ -109,6 +115,11 @@ impl<'a> Worker<'a> {
                 _ => {}
             }
             for event in &events {
+                if (event.is_read_closed() || event.is_error())
+                    && let Some(Slot { link: Some(link), .. }) = self.slots.get_mut(event.token().0)
+                {
+                    link.is_ending = true;
+                }
                 self.wake(event.token().0);
             }
             let now = self.shared.clock.now();
@@ -116,6 +127,7 @@ impl<'a> Worker<'a> {
                 self.wake(index);
             }
             self.take_arrivals()?;
+            self.end_unbegun(now);
             self.shared.ledger.write(&self.ledger_lines)?;
             self.ledger_lines.clear();
             self.hand_over(now);
@@ -130,7 +142,10 @@ impl<'a> Worker<'a> {
             self.timers.set(index, at);
         }
         if let Some(arrivals) = &mut self.arrivals {
-            self.arrives_at = Some(arrivals.next());
+            self.arrives_at = next_arrival(arrivals, self.shared.load);
+            for index in (0..self.slots.len()).filter(|index| !self.slots[*index].is_slow) {
+                self.free.set(index, Room::Idle);
+            }
             let alarm =
                 timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
             self.poll.registry().register(
@@ -164,25 +179,29 @@ impl<'a> Worker<'a> {
         let Some(arrivals) = &mut self.arrivals else { return Ok(()) };
         let load = self.shared.load;
         let bound = if let Pace::Open { queue, .. } = load.pace { queue } else { 0 };
+        let bound = part(bound, self.number, load.threads);
+        if self.shared.arrived.load(Ordering::Relaxed) >= load.messages {
+            self.arrives_at = None;
+        }
         while let Some(at) = self.arrives_at.filter(|at| *at <= self.shared.clock.now()) {
-            if at >= load.duration || self.shared.arrived.fetch_add(1, Ordering::Relaxed) >= load.messages {
+            if self.shared.arrived.fetch_add(1, Ordering::Relaxed) >= load.messages {
                 self.arrives_at = None;
                 break;
             }
             self.counts.offered += 1;
-            if self.queue.len() < bound {
+            // Who is free takes one without a place in the queue.
+            if self.queue.len() < bound + self.free.len() {
                 self.queue.push_back(at);
             } else {
                 self.counts.dropped += 1;
                 self.shared.done.fetch_add(1, Ordering::Relaxed);
             }
-            self.arrives_at = Some(arrivals.next());
+            self.arrives_at = next_arrival(arrivals, load);
         }
         let is_ending = self.arrives_at.is_none();
         while (is_ending || !self.queue.is_empty())
-            && let Some(index) = self.idle.pop()
+            && let Some(index) = self.free.take()
         {
-            self.slots[index].is_idle = false;
             self.drive(index);
         }
         let (Some(at), Some(alarm)) = (self.arrives_at, &self.alarm) else { return Ok(()) };
@@ -191,6 +210,22 @@ impl<'a> Worker<'a> {
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
         timerfd_settime(alarm, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value })?;
         Ok(())
+    }
+
+    /// Ends sessions of the closed loop whose time to begin will come when there is nothing left to send.
+    fn end_unbegun(&mut self, now: Duration) {
+        let load = self.shared.load;
+        let is_out = self.shared.arrived.load(Ordering::Relaxed) >= load.messages || now >= load.duration;
+        if !is_out || self.arrivals.is_some() {
+            return;
+        }
+        while let Some(slot) = self.unbegun.pop() {
+            let slot = &mut self.slots[slot];
+            if slot.starts_at > now && !slot.is_over {
+                slot.is_over = true;
+                self.active -= 1;
+            }
+        }
     }
 
     fn slice_end(&self) -> Duration {
@@ -222,6 +257,20 @@ impl<'a> Worker<'a> {
     }
 }
 
+fn next_arrival(arrivals: &mut Arrivals, load: &Load) -> Option<Duration> {
+    Some(arrivals.next()).filter(|at| *at < load.duration)
+}
+
+/// What one of several has of a number that they share.
+fn part(all: usize, number: usize, threads: usize) -> usize {
+    all / threads + usize::from(number < all % threads)
+}
+
+fn unbegun(slots: &[Slot]) -> Vec<usize> {
+    let begins_later = |index: &usize| !slots[*index].is_slow && !slots[*index].starts_at.is_zero();
+    (0..slots.len()).filter(begins_later).collect()
+}
+
 /// In a ramp of the closed loop sessions come one after the other; in the open loop the rate does.
 fn starts_at(ramp: Duration, session: usize, sessions: usize, pace: Pace) -> Duration {
     if pace.is_open() || session >= sessions {
@@ -229,4 +278,18 @@ fn starts_at(ramp: Duration, session: usize, sessions: usize, pace: Pace) -> Dur
     }
     let share = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     ramp.saturating_mul(share(session)) / share(sessions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_shared_out_over_the_threads() {
+        for (all, threads) in [(0, 3), (2, 3), (10, 3), (10_000, 7)] {
+            let parts: Vec<usize> = (0..threads).map(|number| part(all, number, threads)).collect();
+            assert_eq!(parts.iter().sum::<usize>(), all);
+            assert!(parts.iter().max().unwrap() - parts.iter().min().unwrap() <= 1, "{parts:?}");
+        }
+    }
 }

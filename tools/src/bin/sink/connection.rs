@@ -125,7 +125,8 @@ impl Connection {
         }
         let has_heard_all = self.is_ended && self.incoming.octets() == 0 && self.session.is_settled();
         Ok(match self.session.flow {
-            Flow::Continue => !has_heard_all,
+            // A client that ended its side only still reads: what was said leaves first.
+            Flow::Continue => !(has_heard_all && is_all_said),
             Flow::Hang => !self.is_ended,
             Flow::Close => !is_all_said,
             Flow::Refused => {
@@ -202,6 +203,7 @@ impl Connection {
     /// The 220 has left: what was sent in plain text behind STARTTLS is nobody's (RFC 3207 6).
     fn secure(&mut self, line: &Line) -> io::Result<()> {
         self.input.clear();
+        self.incoming = Delayed::default();
         let config = line.tls.clone().ok_or_else(|| io::Error::other("STARTTLS without a certificate"))?;
         let tls = ServerConnection::new(config).map_err(io::Error::other)?;
         self.transport.secure(tls.into());

@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     scratch: Vec<u8>,
+    /// The connection that was first to read at the last wake.
+    first: usize,
 }
 
 impl Door {
@@ -70,6 +72,7 @@ impl Worker {
             connections: Vec::new(),
             free: Vec::new(),
             scratch: vec![0; READ_OCTETS],
+            first: 0,
         };
         Ok((worker, door))
     }
@@ -95,6 +98,10 @@ impl Worker {
             }
             while let Some(index) = self.timers.due(now) {
                 woken.push(index);
+            }
+            if self.line.total.is_some() {
+                take_turns(&mut woken, self.first);
+                self.first = woken.first().copied().unwrap_or(self.first);
             }
             self.serve(&mut woken, now)?;
         }
@@ -168,5 +175,30 @@ impl Worker {
         let session = Session::new(Arc::clone(&self.sink), number, now)?;
         self.connections[index] = Some(Connection::new(transport, session, number, &self.line));
         Ok(index)
+    }
+}
+
+/// The one behind the last one that was first is first now: what all share may be used up by it.
+fn take_turns(woken: &mut [usize], last: usize) {
+    woken.sort_unstable();
+    let next = woken.partition_point(|index| *index <= last);
+    woken.rotate_left(next);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_wake_get_their_turn_at_what_they_share() {
+        let (mut last, mut firsts) = (0, Vec::new());
+        for _ in 0..6 {
+            let mut woken = [2, 0, 5];
+            take_turns(&mut woken, last);
+            last = woken[0];
+            firsts.push(last);
+        }
+        assert_eq!(firsts, [2, 5, 0, 2, 5, 0]);
+        take_turns(&mut [], 3);
     }
 }

@@ -196,7 +196,7 @@ fn tls_is_begun_where_it_is_wanted_and_ehlo_said_again() {
     dialog.secured();
     assert_eq!(said(&mut dialog), ["EHLO blaster.test"]);
     assert!(matches!(hear(&mut dialog, "250 a"), Event::Ready));
-    assert!(matches!(secure(StartTls::Require, "250 a").1, Event::Failed(_)));
+    assert!(matches!(secure(StartTls::Require, "250 a").1, Event::Hopeless(_)));
     assert!(matches!(secure(StartTls::Opportunistic, "250 a").1, Event::Ready));
     assert!(matches!(secure(StartTls::Off, offer).1, Event::Ready));
 }
@@ -210,4 +210,22 @@ fn replies_that_nobody_asked_for_end_the_session_and_tasks_come_back() {
     assert!(matches!(hear(&mut dialog, "421 going"), Event::Failed(_)));
     assert_eq!(dialog.abandon().len(), 1);
     assert!(!dialog.may_send(1) && dialog.out.is_empty());
+}
+
+#[test]
+fn only_a_final_no_to_required_tls_is_hopeless() {
+    let style = Style { starttls: StartTls::Require, ..style(Toggle::Auto, Content::Data) };
+    for (reply, is_hopeless) in [("454 4.7.0 Not now", false), ("502 5.5.1 Never", true)] {
+        let mut dialog = Dialog::new(style);
+        hear(&mut dialog, "220 sink.test");
+        hear(&mut dialog, "250-sink.test\r\n250 STARTTLS");
+        match hear(&mut dialog, reply) {
+            Event::Hopeless(why) => assert!(is_hopeless && why.contains("502"), "{why}"),
+            Event::Failed(why) => assert!(!is_hopeless && why.contains("454"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut dialog = Dialog::new(style);
+    hear(&mut dialog, "220 sink.test");
+    assert!(matches!(hear(&mut dialog, EHLO), Event::Hopeless(why) if why.contains("not offered")));
 }

@@ -98,6 +98,7 @@ pub(crate) mod tests {
             points: (0..10).map(point).collect(),
             cpu: vec![Duration::from_millis(100), Duration::from_millis(1900)],
             is_interrupted: false,
+            is_hopeless: false,
         }
     }
 
