@@ -3,8 +3,10 @@
 //! A bound is part of the promise P7: each says what happens when it is reached. Constants that depend on
 //! each other are asserted at compile time at the end of this file.
 
+mod asking;
 mod greylisting;
 
+pub use asking::*;
 use core::time::Duration;
 pub use greylisting::*;
 
@@ -558,8 +560,6 @@ pub const DEFERRED_GAP_MAX: Duration = Duration::from_secs(4 * 3600);
 pub const DEFERRED_GAP_MIN: Duration = Duration::from_secs(300);
 /// Messages to distinct recipients deferred in a row that make a primary impaired.
 pub const IMPAIRED_RUN: usize = 3;
-/// Sessions that may fail over one message before it steps aside.
-pub const POISON_TRIES: u32 = 3;
 /// Recipients of a damaged record that the log names.
 pub const DAMAGED_RECIPIENTS_SHOWN: usize = 20;
 /// Longest sleep while the frontier holds a lane back.

@@ -1,5 +1,5 @@
 //! What each message goes through, part by part: the command, the mail data, the session, the record; and all of it at the real server through
-//! sockets. Beside each is how one writes it first. In front, a proof by a counting allocator that a warm session takes mail without an allocation.
+//! sockets. Beside each is how one writes it first. In front, a proof by a counting allocator that a warm session takes mail in the memory that it has.
 //!
 //! The counting is in the times of all, also of the baselines: two additions an allocation.
 

@@ -28,7 +28,7 @@ import time
 sys.dont_write_bytecode = True
 import servers  # noqa: E402
 from group import wait_for  # noqa: E402
-from primary import start_primary  # noqa: E402
+from primary import primary  # noqa: E402
 
 FLUSH_AGAIN_S = 5
 DRAIN_TIMEOUT_S = 900
@@ -100,16 +100,11 @@ def play(server, options):
         wait_for(lambda: server.queued() == options.messages, f"{options.messages} messages in the queue", 60)
         queued = weight(server.spool())
         record = server.directory / "record.jsonl"
-        sink, line = start_primary(options, record, server.primary)
-        cpu_s = server.group.cpu_s()
-        try:
+        with primary(options, record, server.primary):
+            cpu_s = server.group.cpu_s()
             drained(server, record, options)
             cpu_s = server.group.cpu_s() - cpu_s
             time.sleep(1)
-        finally:
-            sink.send_signal(signal.SIGTERM)
-            sink.wait(30)
-            line.close()
         return judged(record, ledger, options) | {
             "drain_cpu_ms": round(cpu_s * 1e3 / options.messages, 3),
             "taken_per_s": round(taken_per_s),

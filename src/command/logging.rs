@@ -2,13 +2,12 @@
 //!
 //! A core puts its lines into memory that a thread empties: a terminal that stands still never stops it, and a line costs it neither a
 //! system call nor a wake-up while others are waiting already. What is there leaves together, [`GATHERING`] behind its first line. A reader that is
-//! slower than the server loses lines, which are counted and told. `RUST_LOG` filters as usual; the default is `info`.
+//! slower than the server loses lines, which are counted and told; at the end one that stands still is waited for in bounded time. `RUST_LOG` filters as usual; the default is `info`.
 
 use core::mem;
 use core::time::Duration;
 use std::io::{self, IsTerminal, Write, stderr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 /// How long the first line waits for others.
@@ -16,16 +15,18 @@ const GATHERING: Duration = Duration::from_millis(5);
 /// Octets that wait for the reader at most.
 const WAITING_OCTETS_MAX: usize = 4 << 20;
 
+/// How long the end waits for the reader.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Writes what is left when it is dropped.
 #[derive(Debug)]
 pub(super) struct Log {
     lines: Arc<Lines>,
-    writer: Option<JoinHandle<()>>,
 }
 
 /// Lines on their way.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     waiting: Mutex<Waiting>,
     changed: Condvar,
 }
@@ -36,6 +37,7 @@ struct Waiting {
     /// Lines that found no room.
     lost: u64,
     is_ending: bool,
+    has_ended: bool,
 }
 
 /// Starts the log. Lines are written until what it returns is dropped.
@@ -59,19 +61,19 @@ impl Log {
         let lines = Arc::<Lines>::default();
         let taken = Arc::clone(&lines);
         let writer = std::thread::Builder::new().name("log".to_owned());
-        let writer = writer.spawn(move || taken.write_to(output)).expect("a thread can be started");
-        Self { lines, writer: Some(writer) }
+        writer.spawn(move || taken.write_to(output)).expect("a thread can be started");
+        Self { lines }
+    }
+
+    /// For who ends the process otherwise.
+    pub(super) fn lines(&self) -> Arc<Lines> {
+        Arc::clone(&self.lines)
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.lines.lock().is_ending = true;
-        self.lines.changed.notify_one();
-        if let Some(writer) = self.writer.take() {
-            // Whatever it panicked of, there is nobody left to tell.
-            let _ = writer.join();
-        }
+        self.lines.end(END_PATIENCE);
     }
 }
 
@@ -79,6 +81,14 @@ impl Lines {
     /// Nobody panics while he holds it, but where memory ends: what is there is whole.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing comes any more: waits until all is written, for as long as `patience` has it.
+    pub(super) fn end(&self, patience: Duration) {
+        let mut waiting = self.lock();
+        waiting.is_ending = true;
+        self.changed.notify_all();
+        drop(self.changed.wait_timeout_while(waiting, patience, |waiting| !waiting.has_ended));
     }
 
     /// Until it ends and nothing is left. A reader that is gone loses what it did not read.
@@ -100,6 +110,8 @@ impl Lines {
                 tracing::warn!(lost, "the log is not read as fast as it is written: lines are lost");
             }
             if is_ending && lost == 0 {
+                self.lock().has_ended = true;
+                self.changed.notify_all();
                 return;
             }
         }
@@ -118,7 +130,7 @@ impl Write for &Lines {
         waiting.octets.extend_from_slice(line);
         drop(waiting);
         if is_first {
-            self.changed.notify_one();
+            self.changed.notify_all();
         }
         Ok(line.len())
     }
@@ -190,6 +202,9 @@ mod tests {
         let waiting = log.lines.lock();
         assert_eq!((waiting.octets.len(), waiting.lost), (WAITING_OCTETS_MAX, 7));
         drop(waiting);
+        // Neither does the end wait for it for ever.
+        log.lines.end(Duration::from_millis(1));
+        assert!(!log.lines.lock().has_ended);
         go_on.send(()).unwrap();
         assert_eq!(written.recv().unwrap().len(), WAITING_OCTETS_MAX);
         go_on.send(()).unwrap();

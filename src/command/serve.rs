@@ -23,6 +23,7 @@ use crate::shard::mesh::{self, Mesh, Note};
 use crate::shard::node::{self, Common};
 use async_channel::{Receiver, Sender};
 use core::net::SocketAddr;
+use core::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -98,8 +99,8 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
             return Exit::Usage;
         }
     };
-    let _log = logging::start();
-    end_with_a_panic();
+    let log = logging::start();
+    end_with_a_panic(log.lines());
     // Before anything starts: a signal that comes early is not lost.
     let signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,
@@ -116,13 +117,18 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     }
 }
 
+/// How long a process that panicked waits for the reader of its log.
+const LAST_LINES_PATIENCE: Duration = Duration::from_millis(200);
+
 /// A shard that panicked must not leave a process that looks alive: clients would connect to its socket and
 /// others wait for its notes. Everything promised is durable; whoever supervises us starts us again.
-fn end_with_a_panic() {
+fn end_with_a_panic(lines: Arc<logging::Lines>) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         if !is_contained() {
+            // What was told just before it says why.
+            lines.end(LAST_LINES_PATIENCE);
             std::process::abort();
         }
     }));

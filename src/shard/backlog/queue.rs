@@ -26,6 +26,7 @@ use super::untried::Untried;
 use super::waiting::{Place, UnitSets, Waiting};
 use crate::limits::{IMPAIRED_RUN, POISON_TRIES};
 use crate::smtp::Moment;
+use breaking::Breaks;
 pub(in crate::shard) use breaking::Broken;
 use core::time::Duration;
 pub(in crate::shard) use expiry::{Ended, Walk};
@@ -51,7 +52,7 @@ pub(in crate::shard) struct Queue {
     /// Units that are decided, of messages that have others which are not (H43).
     decided: UnitSets,
     /// How many sessions broke over a message that never stepped aside.
-    breaks: Vec<(Stamp, u32)>,
+    breaks: Vec<(Stamp, Breaks)>,
     /// Of messages that are offered in several transactions.
     passes: Vec<(Stamp, Pass)>,
     /// Suspects in a row that make the primary impaired; doubles while nothing gets through.
@@ -288,7 +289,7 @@ impl Queue {
     ) -> bool {
         let waiting = self.take_out(place.1.stamp);
         let stamp = waiting.entry.stamp;
-        let breaks = self.count_break(stamp);
+        let breaks = self.count_break(stamp, |breaks| &mut breaks.own);
         if breaks >= POISON_TRIES || waiting.asides() > 0 {
             self.forget_breaks(stamp);
             self.deferred.step_aside(waiting, now, retry_interval);
@@ -303,6 +304,8 @@ impl Queue {
         let waiting = self.take_out(place.1.stamp);
         if waiting.asides() > 0 {
             self.deferred.put_back(waiting);
+            // The next session begins with it: whether such sessions end for its sake is only told of the first.
+            self.deferred_turn = false;
         } else {
             self.untried.insert(waiting);
         }

@@ -10,11 +10,23 @@ use crate::limits::POISON_TRIES;
 use crate::shard::backlog::Place;
 use crate::smtp::Moment;
 use core::time::Duration;
+use storage::position::Stamp;
+
+/// How many sessions broke over a message that never stepped aside.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Breaks {
+    /// With its data, and nobody else's, on its way.
+    pub(super) own: u32,
+    /// Before that: a primary that is down ends sessions so, which must not count for the message's own sake (P3).
+    pub(super) early: u32,
+}
 
 /// What became of a message over which a session ended early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::shard) enum Broken {
-    /// It waits, in order or aside: nothing is known yet.
+    /// It steps aside again.
+    Aside,
+    /// It waits, in order: nothing is known yet.
     Waits,
     /// Others are to be tried at once.
     Suspected,
@@ -34,11 +46,11 @@ impl Queue {
         retry_interval: Duration,
     ) -> Broken {
         let stamp = place.1.stamp;
-        let breaks = self.count_break(stamp);
+        let breaks = self.count_break(stamp, |breaks| &mut breaks.early);
         let out = self.out.iter().find(|out| out.entry.stamp == stamp).expect(OUT);
         if out.asides() > 0 {
             self.step_aside(place, now, retry_interval);
-            return Broken::Waits;
+            return Broken::Aside;
         }
         if !has_others || (breaks < POISON_TRIES && !is_answered) {
             self.put_back(place);
@@ -47,18 +59,15 @@ impl Queue {
         if self.put_off(place, recipients, now, retry_interval) { Broken::Primary } else { Broken::Suspected }
     }
 
-    /// One more session broke over it; how many did.
-    pub(super) fn count_break(&mut self, stamp: super::Stamp) -> u32 {
-        match self.breaks.iter_mut().find(|(other, _)| *other == stamp) {
-            Some((_, breaks)) => {
-                *breaks = breaks.saturating_add(1);
-                *breaks
-            }
-            None => {
-                self.breaks.push((stamp, 1));
-                1
-            }
-        }
+    /// One more session broke over it, in the way that `counted` picks; how many did.
+    pub(super) fn count_break(&mut self, stamp: Stamp, counted: fn(&mut Breaks) -> &mut u32) -> u32 {
+        let place = self.breaks.iter().position(|(other, _)| *other == stamp).unwrap_or_else(|| {
+            self.breaks.push((stamp, Breaks::default()));
+            self.breaks.len() - 1
+        });
+        let count = counted(&mut self.breaks[place].1);
+        *count = count.saturating_add(1);
+        *count
     }
 }
 
@@ -94,6 +103,42 @@ mod tests {
     }
 
     #[test]
+    fn p3_sessions_that_ended_before_its_data_do_not_count_for_its_own_sake() {
+        let mut queue = queue_of(1..=2);
+        for _ in 0..POISON_TRIES {
+            let place = next(&mut queue, Moment::ZERO);
+            broke(&mut queue, place);
+            queue.restore_suspects();
+        }
+        for _ in 1..POISON_TRIES {
+            let place = next(&mut queue, Moment::ZERO);
+            assert_eq!(place.1.stamp.0, 1);
+            assert!(!queue.bring_back(place, Moment::ZERO, MINUTE), "it has not had its tries");
+        }
+        let place = next(&mut queue, Moment::ZERO);
+        assert!(queue.bring_back(place, Moment::ZERO, MINUTE));
+    }
+
+    #[test]
+    fn one_that_stepped_aside_and_ends_a_session_is_first_in_the_next() {
+        let mut queue = queue_of(1..=9);
+        let place = next(&mut queue, Moment::ZERO);
+        queue.step_aside(place, Moment::ZERO, MINUTE);
+        let due = 2 * MINUTE;
+        let mut place = next(&mut queue, due);
+        if place.1.stamp.0 != 1 {
+            queue.finish(&place.1);
+            place = next(&mut queue, due);
+        }
+        assert_eq!(place.1.stamp.0, 1);
+        queue.put_back(place);
+        let place = next(&mut queue, due);
+        assert_eq!(place.1.stamp.0, 1);
+        assert_eq!(queue.broke_early(place, &["1"], (false, true), due, MINUTE), Broken::Aside);
+        assert!(next(&mut queue, due).1.stamp.0 > 1, "it waits its time");
+    }
+
+    #[test]
     fn three_that_end_sessions_are_the_primary_and_stay_in_order() {
         let mut queue = queue_of(1..=9);
         let mut seen = Vec::new();
@@ -102,6 +147,7 @@ mod tests {
             seen.push(place.1.stamp.0);
             match broke(&mut queue, place) {
                 Broken::Primary => break,
+                Broken::Aside => panic!("nobody stepped aside"),
                 Broken::Waits => queue.restore_suspects(),
                 Broken::Suspected => {}
             }

@@ -16,7 +16,7 @@ impl Queue {
             + self.decided.memory_octets()
             + self.held_units.memory_octets()
             + self.out.capacity() * size_of::<Waiting>()
-            + self.breaks.capacity() * size_of::<(Stamp, u32)>()
+            + self.breaks.capacity() * size_of::<(Stamp, super::Breaks)>()
             + self.passes.capacity() * size_of::<(Stamp, Pass)>()
             + self.distinct.iter().map(|recipient| recipient.capacity() + 64).sum::<usize>()
     }

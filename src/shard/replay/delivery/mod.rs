@@ -15,7 +15,7 @@
 //!
 //! A window's blame (H44): when the session breaks only the first message without an outcome may have broken it, and it is
 //! blamed only if it was alone all the time; else it is a suspect, to be tried alone. Before its data it is only asked whether the session ended
-//! for its sake, and only if it was the session's first: others tell (`backlog::queue::breaking`).
+//! for its sake, and only if nothing was taken in it: others tell (`backlog::queue::breaking`).
 
 mod body;
 mod carrying;
@@ -75,8 +75,8 @@ pub(super) struct Delivery<L, C, D: Disk> {
     next_chunk: Option<usize>,
     /// A job was told that the session broke.
     is_broken: bool,
-    /// A job had its outcome in it.
-    had_outcome: bool,
+    /// Something was taken in it.
+    had_taken: bool,
 }
 
 struct Underway<D: Disk> {
@@ -485,7 +485,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 (TransactionOutcome { recipients }, if is_own { Fault::Own } else { Fault::Another })
             }
             Progress::Begun { parts, alone, data } => {
-                let is_begun = is_first && alone && !self.had_outcome;
+                let is_begun = is_first && alone && !self.had_taken;
                 let fault = match (is_alive, is_first && data, alone) {
                     (true, ..) => Fault::None,
                     (false, false, _) if is_begun => Fault::Early,
@@ -502,7 +502,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             Fault::None => self.window.succeed(),
             Fault::Another | Fault::Early | Fault::Suspect | Fault::Own => {}
         }
-        self.had_outcome = true;
+        // Of those that were put off one may be in front each time: they say nothing of who comes behind.
+        let took = |to: &RecipientOutcome| matches!(to, RecipientOutcome::Delivered(_));
+        self.had_taken |= outcome.recipients.iter().any(took);
         Done { job, result: Ok(outcome), fault }
     }
 

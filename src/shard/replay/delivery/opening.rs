@@ -104,7 +104,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             jobs: VecDeque::new(),
             next_chunk: None,
             is_broken: false,
-            had_outcome: false,
+            had_taken: false,
         };
         match delivery.greet_and_secure().await {
             Ok(()) => {

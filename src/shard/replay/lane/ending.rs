@@ -12,7 +12,7 @@ use super::super::settle;
 use super::session::key_of;
 use super::{Ended, Task};
 use crate::config::Domain;
-use crate::limits::PACED_RECIPIENT_PAUSE;
+use crate::limits::{PACED_RECIPIENT_PAUSE, SESSIONS_ASKING_MAX};
 use crate::shard::backlog::{Broken, Pass, Place, Queue, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
@@ -359,13 +359,22 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let mailboxes: Vec<&str> = job.mailboxes.iter().map(String::as_str).collect();
         let (now, told) = (self.shard.clock.now(), (is_answered, has_others));
         self.cautious.set(true);
-        match queue.broke_early(job.place, &mailboxes, told, now, domain.retry_interval) {
+        let stamp = job.place.1.stamp;
+        let broken = queue.broke_early(job.place, &mailboxes, told, now, domain.retry_interval);
+        if matches!(broken, Broken::Aside | Broken::Suspected) && self.suspect.get() == Some(stamp) {
+            // It was one of several in flight before that: what comes next need not go alone for its sake.
+            self.suspect.set(None);
+        }
+        match broken {
             // How the session ended says the rest.
             Broken::Primary if !is_answered => None,
-            Broken::Waits => None,
+            Broken::Aside | Broken::Waits => None,
+            // So many sessions at once are enough: the next try looks further.
+            Broken::Suspected if self.questions.replace(self.questions.get() + 1) >= SESSIONS_ASKING_MAX => {
+                None
+            }
             Broken::Suspected => {
-                let stamp = job.place.1.stamp.0;
-                tracing::info!(domain = %domain.name, stamp, "sessions end over a message: the next one tells whether it is the primary");
+                tracing::info!(domain = %domain.name, stamp = stamp.0, "sessions end over a message: the next one tells whether it is the primary");
                 Some(Ended::Turned)
             }
             Broken::Primary => Some(self.all_is_put_off(code)),

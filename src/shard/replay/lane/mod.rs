@@ -60,6 +60,8 @@ struct Task<D: Disk, C: Clock, N: Dialer, S: Spawn> {
     greylisted: Cell<bool>,
     /// The message over which a session broke that had others in flight: it is tried alone (H44).
     suspect: Cell<Option<Stamp>>,
+    /// Sessions of this try that were made only to ask whether a message or the primary ends sessions.
+    questions: Cell<u32>,
     /// The last session broke, or everything was put off: one message at a time until one gets through.
     cautious: Cell<bool>,
     /// Seals are asked for again from then on.
@@ -123,6 +125,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         answered,
         greylisted,
         suspect,
+        questions: Cell::new(0),
         cautious,
         seals_from,
         chains_from,
@@ -204,6 +207,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         for was in [&self.progressed, &self.answered, &self.greylisted] {
             was.set(false);
         }
+        self.questions.set(0);
         self.lane.next_try.set(None);
         let ended = self.hand_over(snapshot, domain).await;
         match ended {

@@ -128,6 +128,21 @@ fn h44_a_message_over_which_sessions_end_before_its_data_steps_aside() {
         .prove();
 }
 
+/// One in front of it is put off each time, which says nothing of it; and what comes behind it is many.
+#[test]
+fn h44_it_steps_aside_also_behind_a_mailbox_that_is_full() {
+    let aside = |number| matches!(number, 6 | 7);
+    let manner = || {
+        let ends = ends_sessions_over_one(Act::Reply("421 4.3.2 not this one"));
+        let manner: Manner = Rc::new(move |turn| match (turn.at, turn.recipient) {
+            (At::Recipient, "r6") if turn.since < 20 * MINUTE => Act::Reply("452 4.2.2 over quota"),
+            _ => ends(turn),
+        });
+        manner
+    };
+    Row { within: 2 * HOUR, aside, ..Row::new("421 over one behind a full mailbox", manner) }.prove();
+}
+
 /// That is down, and no message's fault: nothing steps aside, however long it lasts.
 #[test]
 fn p3_a_primary_that_ends_each_session_at_mail_gets_all_in_order_when_it_is_back() {
