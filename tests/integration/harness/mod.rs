@@ -63,6 +63,12 @@ impl Process {
         panic!("{} never said {text:?}; it said {:#?}", self.name, self.tail());
     }
 
+    /// The first line with `text`, also one that was passed over by waiting for another.
+    pub fn wait_for_any(&mut self, text: &str) -> String {
+        let said = self.seen.iter().find(|line| line.contains(text)).cloned();
+        said.unwrap_or_else(|| self.wait_for(text))
+    }
+
     /// Waits for the end of the process; its exit status.
     pub fn wait(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
