@@ -90,7 +90,7 @@ pub(crate) struct Arguments {
     /// Domain of the recipients
     #[arg(long, default_value = "example.test", help_heading = "What")]
     pub(crate) recipient_domain: String,
-    /// Domains that the recipients are drawn from: d0001.<recipient-domain> and so on; 1: that domain itself
+    /// Domains that the recipients are drawn from: d0001 and so on below the recipient domain; 1: that domain itself
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..), help_heading = "What")]
     pub(crate) domains: u64,
     /// Mailboxes that the recipients are drawn from
