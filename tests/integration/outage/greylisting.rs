@@ -62,7 +62,8 @@ fn a_greylisted_backlog_comes_again_in_order_when_postgrey_said_and_with_few_err
         let lines = log.lines().filter(|line| line.contains(said));
         lines.filter(|line| !line.contains("recipient=no-such-user-")).count()
     };
-    assert_eq!((of_mail("action=greylist, reason=new"), of_mail("action=pass")), (120, 120), "{log}");
+    // Each once: postgrey calls a first try early, too, where a second began since it came.
+    assert_eq!((of_mail("action=greylist, "), of_mail("action=pass, ")), (120, 120), "{log}");
     assert!(!log.contains("too many errors"), "{log}");
 }
 
