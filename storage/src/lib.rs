@@ -55,7 +55,7 @@
 //! - **Group commit without a setting.** While a write and its sync are in flight the next batch fills; it leaves when
 //!   they complete. If it then has fewer than half of their records it waits once, as long as they took and 1 ms at most
 //!   (`log::gathering`): under load a commit costs the processor as much as ten messages, and batches of five became larger for
-//!   a third less CPU a message. One sender never waits but for his sync.
+//!   about a quarter less CPU a message. One sender never waits but for his sync.
 //! - **Every commit is padded to whole blocks.** Rewriting a half-filled tail block could tear what was promised. The
 //!   price is at most a block a commit, and only while there is little to do.
 //! - **A segment is preallocated and made whole before its first record**: header, size and name are durable, so a commit
