@@ -124,7 +124,7 @@
 //! - **Only who was alone is blamed** (H44): a session that breaks with several in flight makes its first message without an outcome a
 //!   suspect, tried alone until it has passed or broken three more; the others go back to their places.
 //! - **A session that ends before a message's data** asks whether it is the message or the primary (`backlog::queue::breaking`), and the next message
-//!   tells: behind three sessions that it was the first in, that one has a session at once. If it gets through the other steps aside, else all stay in
+//!   tells: behind three sessions that ended in its turn before anything was taken, that one has a session at once. If it gets through the other steps aside, else all stay in
 //!   order: a primary that says 421 to each MAIL is down, and Postfix that says so to one sender does not stop a domain.
 //! - **A session speaks for one client at a time** (`smtp::client::naming`). XCLIENT rides behind the message before, so another client each time
 //!   costs three round trips; where the primary takes no second one (Postfix gives leave by the address that it has been told) the lane makes the

@@ -14,7 +14,6 @@ use tracing_subscriber::EnvFilter;
 const GATHERING: Duration = Duration::from_millis(5);
 /// Octets that wait for the reader at most.
 const WAITING_OCTETS_MAX: usize = 4 << 20;
-
 /// How long the end waits for the reader.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -95,9 +94,9 @@ impl Lines {
     fn write_to(&self, mut output: impl Write) {
         let mut octets = Vec::new();
         loop {
-            let has_some = |waiting: &mut Waiting| !waiting.is_ending && waiting.octets.is_empty();
+            let has_none = |waiting: &mut Waiting| !waiting.is_ending && waiting.octets.is_empty();
             let waiting =
-                self.changed.wait_while(self.lock(), has_some).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait_while(self.lock(), has_none).unwrap_or_else(PoisonError::into_inner);
             let not_ending = |waiting: &mut Waiting| !waiting.is_ending;
             let gathered = self.changed.wait_timeout_while(waiting, GATHERING, not_ending);
             let mut waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;

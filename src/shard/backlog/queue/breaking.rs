@@ -1,7 +1,7 @@
 //! Messages over which the primary ends the session before their data (H44), as Postfix does by a 421 for one sender (access(5)).
 //!
 //! Is it the message, or is the primary down? That is told by the others, as with what is put off: behind [`POISON_TRIES`] sessions that ended in
-//! its turn, each with it as their first message, it is a suspect, and the next message is tried at once in a session of its own. If that one gets
+//! its turn before anything was taken, it is a suspect, and the next message is tried at once in a session of its own. If that one gets
 //! through, suspects step aside. If not, all are in order again, and each pause looks at further ones. So a primary that ends each session at MAIL
 //! keeps the order of its mail however long it does, and is asked for the first message first when it is back.
 

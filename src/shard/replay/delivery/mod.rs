@@ -116,7 +116,7 @@ pub(super) enum Fault {
     Another,
     /// Perhaps this one's: it was not alone.
     Suspect,
-    /// It broke in the turn of this one, its first message, before the data: this one's, or the primary is down.
+    /// It broke in the turn of this one, before its data, and had taken nothing: this one's, or the primary is down.
     Early,
     /// It had data of this one and of no other, or broke over its client's name.
     Own,
