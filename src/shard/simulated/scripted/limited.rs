@@ -86,11 +86,11 @@ fn what_a_primary_limits_is_kept_to_in_order_and_without_a_pause() {
 }
 
 /// It takes one recipient a transaction, and puts some off that come first in their messages: their neighbours do not wait for them.
-fn limited_and_full() -> Manner {
+fn limited_and_full(full: &'static [&'static str]) -> Manner {
     let said = Cell::new(0);
-    let neighbours = Cell::new(0);
+    let neighbours = Cell::new(0_usize);
     Rc::new(move |turn| {
-        let is_full = matches!(turn.recipient, "r5" | "r10");
+        let is_full = full.contains(&turn.recipient);
         match turn.at {
             At::Hello => {
                 Act::Says(b"250-primary.test\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 RCPTDOMAINMAX=1\r\n")
@@ -105,8 +105,12 @@ fn limited_and_full() -> Manner {
                 if is_full && turn.since < 30 * MINUTE {
                     return Act::Reply("452 4.2.2 over quota");
                 }
-                neighbours.set(neighbours.get() + u32::from(turn.recipient == "second"));
-                assert!(!is_full || neighbours.get() >= 2, "{} before its neighbours", turn.recipient);
+                neighbours.set(neighbours.get() + usize::from(turn.recipient == "second"));
+                assert!(
+                    !is_full || neighbours.get() >= full.len(),
+                    "{} before its neighbours",
+                    turn.recipient
+                );
                 Act::Regular
             }
             _ => Act::Regular,
@@ -116,12 +120,19 @@ fn limited_and_full() -> Manner {
 
 #[test]
 fn who_is_put_off_does_not_keep_the_rest_of_a_message_from_its_turn() {
-    Row {
+    let row = |name, manner: fn() -> Manner| Row {
         within: HOUR,
         never: &[Health::Frozen, Health::Impaired, Health::Down],
-        ..Row::new("LIMITS, and full mailboxes", limited_and_full)
+        ..Row::new(name, manner)
+    };
+    let four = row("LIMITS, and four full mailboxes", || limited_and_full(&["r5", "r10", "r15", "r20"]));
+    for connections in [1, 5] {
+        for seed in 1..=3 {
+            Story::told(&four, seed, connections, false).assert_as_expected(&four);
+        }
     }
-    .prove();
+    // Behind a crash that leaves nothing but full mailboxes three would be an impaired primary, rightly.
+    row("LIMITS, and full mailboxes", || limited_and_full(&["r5", "r10"])).prove();
 }
 
 /// It knows nobody for a while, and takes two recipients a transaction: who is one too many is refused as any.
