@@ -78,8 +78,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             lane.settlements.owe();
             self.spawn.spawn(async move {
                 notice::pay(shard, Rc::clone(&lane), debt).await;
-                lane.settlements.written(1);
-                lane.settled.notify_all();
+                lane.settled(1);
             });
         }
         if fault == Fault::Another && delivery.is_alive() {

@@ -337,6 +337,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             queue.put_back(place);
         }
         assert_eq!(order.in_flight(), 0, "what is in flight has an outcome before its connection is closed");
+        self.lane.usage.passage.set_handing_over(self.lane.settlements.outstanding());
         self.lane.guard.borrow_mut().session_ended();
         match ended {
             Ended::Done => {

@@ -13,7 +13,7 @@ use crate::bridge::Snapshot;
 use crate::bridge::folded;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP};
-use crate::shard::backlog::{Key, Place, stored_octets};
+use crate::shard::backlog::{Due, Key, Place, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::replay::connect;
 use crate::shard::replay::delivery::{Delivery, Job, Unusable, Use};
@@ -144,17 +144,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             return Some(Ended::Done);
         }
         self.hurry();
-        if has_more || self.round.order.borrow().in_flight() > 0 {
-            // Somebody had his share, another connection has what comes first, or a record of another shard with a smaller
-            // stamp is not durable yet (H12).
-            let now = self.shard.clock.now();
+        let now = self.shard.clock.now();
+        let is_due = || self.lane.queue.borrow().due(now, self.limit()) == Due::Now;
+        let is_full = !self.may_repeat_more() && is_due();
+        if has_more || self.round.order.borrow().in_flight() > 0 || is_full {
+            // Somebody had his share, another connection has what comes first, as much is outstanding as may be, or a record of
+            // another shard with a smaller stamp is not durable yet (H12).
             let paced = self.round.paced.take().map_or(Duration::MAX, |due| due.saturating_sub(now));
             or(self.shard.clock.sleep(paced.min(*held_back)), news).await;
             *held_back = (*held_back * 2).min(FRONTIER_PAUSE_MAX);
-            return None;
-        }
-        if !self.may_repeat_more() {
-            news.await;
             return None;
         }
         self.drained(delivery, member.snapshot, member.domain).await
@@ -162,6 +160,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
 
     /// What ends all connections is seen by whoever looks first.
     fn look_around(&self, member: &Member<'_>) {
+        self.lane.usage.passage.set_handing_over(self.outstanding());
         // With another configuration the domain may have other primaries, or be gone (H14).
         if self.shard.is_shutting_down() || !Arc::ptr_eq(member.snapshot, &self.shard.snapshot.borrow()) {
             self.round.end_all(Ended::Interrupted);
@@ -194,10 +193,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             || self.round.order.borrow().waiting().next().is_some()
     }
 
-    /// P4: what is in flight on all connections and what is not settled.
-    fn may_repeat_more(&self) -> bool {
+    /// What is in flight on all connections and what is not settled.
+    pub(super) fn outstanding(&self) -> u32 {
         let in_flight = u32::try_from(self.round.order.borrow().in_flight()).unwrap_or(u32::MAX);
-        self.lane.settlements.outstanding().saturating_add(in_flight) < OUTSTANDING_MAX
+        self.lane.settlements.outstanding().saturating_add(in_flight)
+    }
+
+    /// P4: beside that, and what is carried through, there is room.
+    fn may_repeat_more(&self) -> bool {
+        self.lane.usage.passage.has_room(self.outstanding(), OUTSTANDING_MAX)
     }
 
     /// Whether one more may be offered now, as far as it is not about that one.
@@ -225,11 +229,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if !self.may_offer() {
                 return Pushed::Nothing;
             }
-            let job = match self.pick(member.id) {
-                Some((_, Some(job))) => Some(job),
-                Some((stamp, None)) => self.read(stamp, member.domain).await,
+            let (stamp, job) = match self.pick(member.id) {
+                Some(picked) => picked,
                 None if self.take_next(member.domain).await => continue,
                 None => return Pushed::Nothing,
+            };
+            if !self.lane.usage.passage.may_hand_over(self.outstanding(), OUTSTANDING_MAX) {
+                // Another one was carried through to its end this moment.
+                self.take_back(self.lane.queue.borrow().out(stamp).0);
+                return Pushed::Nothing;
+            }
+            let job = match job {
+                Some(job) => Some(job),
+                None => self.read(stamp, member.domain).await,
             };
             let Some(job) = job else {
                 self.lane.guard.borrow_mut().withdraw();
