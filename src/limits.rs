@@ -5,10 +5,12 @@
 
 mod asking;
 mod greylisting;
+mod notices;
 
 pub use asking::*;
 use core::time::Duration;
 pub use greylisting::*;
+pub use notices::*;
 
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
 /// parameters add to it. Longer: `500 5.5.2`, the line is skipped.
@@ -501,7 +503,7 @@ pub const NOTICES_OWING_MAX: usize = 256;
 pub const NOTICE_TRIES: u32 = 3;
 /// How long a notice is tried; then it ends, and nobody is told.
 pub const NOTICE_RETENTION: Duration = Duration::from_secs(5 * 86_400);
-/// Connections that notices leave by, at a time.
+/// Connections that notices leave by, at a time, but for those that wait for a reply to their data beyond [`NOTICE_PATIENCE`].
 pub const NOTICE_SESSIONS_MAX: u32 = 8;
 /// How long a message may wait for what SPF and DKIM say of it before its reverse-path counts as unproven.
 pub const AUTHENTICATION_WAIT: Duration = Duration::from_secs(60);

@@ -60,6 +60,8 @@ pub(super) struct Delivery<L, C, D: Disk> {
     protocol: Protocol,
     /// Until when greeting, EHLO and TLS must be done; or a probe.
     opening: Option<Moment>,
+    /// Until when data of what was pushed has to be on its way.
+    patience: Option<Moment>,
     /// How it was to be secured.
     security: Security,
     /// How it is.
@@ -217,6 +219,16 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.begin_more();
     }
 
+    /// By then data of what is pushed next is on its way, or the session is over.
+    pub(super) fn hurry(&mut self, until: Moment) {
+        self.patience = Some(until);
+    }
+
+    /// The session is over, whatever it waits for: what is in flight has that outcome.
+    pub(super) fn give_up(&mut self) {
+        self.opening = Some(self.clock.now());
+    }
+
     /// Goes on until the oldest message has an outcome; `None`: the newest waited for its client's name and has begun, so that
     /// there may be room behind it.
     ///
@@ -331,7 +343,14 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             return Step::Again;
         }
         self.queue_commands();
-        let deadline = self.opening.or(self.session.poll_timeout());
+        let is_away = matches!(
+            self.jobs.front().map(|first| &first.progress),
+            Some(Progress::Begun { data: true, .. })
+        );
+        let patience = self.patience.filter(|_| !is_away);
+        let of_session = self.session.poll_timeout();
+        let deadline =
+            self.opening.or(of_session.map(|own| patience.map_or(own, |patience| patience.min(own))));
         let news = if self.wire.unsent() > 0 {
             self.wire.write(deadline).await
         } else if self.next_chunk.is_some() && !self.wire.is_deaf() {
@@ -349,7 +368,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 Step::Again
             }
             News::Ended => Step::Event(self.session.handle_disconnect()),
-            News::Late if self.opening.is_some() => Step::Event(self.session.handle_disconnect()),
+            News::Late if self.opening.is_some() || patience.is_some_and(|until| until <= now) => {
+                Step::Event(self.session.handle_disconnect())
+            }
             News::Late => Step::Event(self.session.handle_timeout(now)),
             News::Read | News::Nothing => Step::Again,
         }

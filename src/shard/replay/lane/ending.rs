@@ -48,7 +48,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ok(outcome) => self.as_meant(&job, outcome),
             Err(error) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
-                self.unreadable(job.place, &job.looking, error, domain).await;
+                self.unreadable(job.place, (&job.looking, error, true), domain).await;
                 return Some(Ended::Cut);
             }
         };
@@ -250,6 +250,11 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (code, has_rest) = (verdict.code, !verdict.untried.is_empty());
         let part = part_of(job, &verdict);
         self.heard(entry.stamp, &verdict);
+        let untried = job.ordinals.iter().zip(&job.mailboxes);
+        let untried = untried.filter(|(ordinal, _)| verdict.untried.contains(ordinal));
+        // What did not leave is nobody's share of a rate: it is counted when it does.
+        let keys: Vec<_> = untried.map(|(_, mailbox)| key_of(mailbox)).collect();
+        self.lane.pacing.borrow_mut().withdraw(&keys);
         let greylisted = greylisted.filter(|_| verdict.unknown.is_empty());
         let is_over = !verdict.is_open() && !queue.has_pass(entry.stamp);
         if !verdict.facts.is_empty() {
@@ -381,12 +386,24 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// A record that cannot be read costs itself, never the lane.
-    pub(super) async fn unreadable(&self, place: Place, looking: &Guard, error: ReadError, domain: &Domain) {
+    /// One that may heal steps aside behind several tries. `has_begun`: a part of it had left.
+    pub(super) async fn unreadable(
+        &self,
+        place: Place,
+        (looking, error, has_begun): (&Guard, ReadError, bool),
+        domain: &Domain,
+    ) {
         let (directory, entry) = place;
         let (domain_name, segment, offset) = (&domain.name, entry.segment.0, entry.offset().0);
+        let now = self.shard.clock.now();
+        if error.may_heal() && has_begun {
+            // It is first again, as one over which a session broke: three times.
+            let is_aside = self.lane.queue.borrow_mut().bring_back(place, now, domain.retry_interval);
+            tracing::error!(domain = domain_name, %error, %directory, segment, offset, is_aside, "a part of a record cannot be read; it is read again");
+            return;
+        }
         if !matches!(error, ReadError::Damaged(_)) {
             tracing::error!(domain = domain_name, %error, %directory, segment, offset, "a record cannot be read; it steps aside");
-            let now = self.shard.clock.now();
             self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
             return;
         }

@@ -225,7 +225,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ended::Frozen if self.lane.guard.borrow().is_frozen() => self.witness(snapshot, Sign::Frozen),
             // An operator thawed it meanwhile.
             Ended::Failed | Ended::Frozen => {}
-            Ended::Limited | Ended::PutOff => self.witness(snapshot, Sign::PutOff),
+            Ended::Limited | Ended::PutOff => {
+                self.witness(snapshot, Sign::PutOff);
+                if self.progressed.get() {
+                    // It took something before: what failed until then is over.
+                    self.failures.set(0);
+                }
+            }
         }
         self.cautious.set(true);
         // Whoever comes back is met with one connection.

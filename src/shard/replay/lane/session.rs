@@ -12,7 +12,9 @@ use super::{Ended, Pushed, Task};
 use crate::bridge::Snapshot;
 use crate::bridge::folded;
 use crate::config::Domain;
-use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP};
+use crate::limits::{
+    FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP, RECORD_READ_PAUSE, RECORD_READ_TRIES,
+};
 use crate::shard::backlog::{Due, Key, Place, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::replay::connect;
@@ -24,8 +26,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::error::ReadError;
 use storage::format::index_file::IndexEntry;
 use storage::position::Stamp;
+use storage::reader::{OctetsOf, StoredFrame};
 
 /// Which connection it is.
 pub(super) struct Member<'a> {
@@ -34,6 +38,15 @@ pub(super) struct Member<'a> {
     id: ConnectionId,
     /// It is beside another one, and has a place that others may need more.
     is_further: bool,
+}
+
+/// A message whose turn it is.
+struct Picked<D: Disk> {
+    stamp: Stamp,
+    /// None: it has to be read again.
+    job: Option<Job<D>>,
+    /// Those whose share it was counted to.
+    keys: Vec<Key>,
 }
 
 impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
@@ -229,30 +242,32 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if !self.may_offer() {
                 return Pushed::Nothing;
             }
-            let (stamp, job) = match self.pick(member.id) {
+            if !self.lane.usage.passage.may_hand_over(self.outstanding() + 1, OUTSTANDING_MAX) {
+                // Another one was carried through to its end this moment.
+                return Pushed::Nothing;
+            }
+            let picked = self.pick(member.id);
+            self.lane.usage.passage.set_handing_over(self.outstanding());
+            let Picked { stamp, job, keys } = match picked {
                 Some(picked) => picked,
                 None if self.take_next(member.domain).await => continue,
                 None => return Pushed::Nothing,
             };
-            if !self.lane.usage.passage.may_hand_over(self.outstanding(), OUTSTANDING_MAX) {
-                // Another one was carried through to its end this moment.
-                self.take_back(self.lane.queue.borrow().out(stamp).0);
-                return Pushed::Nothing;
-            }
             let job = match job {
                 Some(job) => Some(job),
                 None => self.read(stamp, member.domain).await,
             };
             let Some(job) = job else {
                 self.lane.guard.borrow_mut().withdraw();
+                self.lane.pacing.borrow_mut().withdraw(&keys);
                 continue;
             };
             if !delivery.takes(&job) {
-                self.take_back(job.place);
+                self.take_back(job.place, &keys);
                 return Pushed::OfAnother;
             }
             if !self.is_told(&job.place.1).await {
-                self.take_back(job.place);
+                self.take_back(job.place, &keys);
                 return Pushed::Nothing;
             }
             delivery.push(job);
@@ -272,18 +287,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// What was picked does not leave.
-    fn take_back(&self, place: Place) {
+    fn take_back(&self, place: Place, keys: &[Key]) {
         self.round.order.borrow_mut().leave(place.1.stamp);
         self.lane.guard.borrow_mut().withdraw();
+        self.lane.pacing.borrow_mut().withdraw(keys);
         self.lane.queue.borrow_mut().put_back(place);
         self.round.changed.notify_all();
     }
 
     /// The next message by its ticket. The guard is told that it is offered.
-    fn pick(&self, id: ConnectionId) -> Option<(Stamp, Option<Job<D>>)> {
+    fn pick(&self, id: ConnectionId) -> Option<Picked<D>> {
         let (now, queued) = (self.shard.clock.now(), self.lane.queue.borrow().first_untried());
         let mut pacing = self.lane.pacing.borrow_mut();
-        let mut first_due = None;
+        let (mut first_due, mut charged) = (None, Vec::new());
         let picked = self.round.order.borrow_mut().pick(id, queued, |keys| {
             let due = pacing.due(keys, now);
             if due > now {
@@ -291,13 +307,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return false;
             }
             pacing.offer(keys, now);
+            charged = keys.to_vec();
             true
         });
         self.round.paced.set(first_due);
-        if picked.is_some() {
-            self.lane.guard.borrow_mut().offer();
-        }
-        picked
+        let (stamp, job) = picked?;
+        self.lane.guard.borrow_mut().offer();
+        Some(Picked { stamp, job, keys: charged })
     }
 
     /// Takes a message from the queue and reads it; false if there is none, or no room for one.
@@ -326,7 +342,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let looking = self.shard.looking.guard();
         let (place, _) = self.lane.queue.borrow().out(stamp);
         let ordinals = self.lane.queue.borrow().units_in_turn(&place.1);
-        let job = match self.reader.read_entry(place.0, &place.1).await {
+        let job = match self.read_patiently(place).await {
             Ok(frame) => Job::new(place, ordinals, looking, frame),
             Err(error) => Err(Unusable { error, looking }),
         };
@@ -336,12 +352,27 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 Some(job)
             }
             Err(Unusable { error, looking }) => {
-                self.unreadable(place, &looking, error, domain).await;
+                self.unreadable(place, (&looking, error, false), domain).await;
                 self.round.order.borrow_mut().leave(stamp);
                 self.round.changed.notify_all();
                 None
             }
         }
+    }
+
+    /// A disk that fails once does not cost a message its place: it is read again.
+    async fn read_patiently(&self, place: Place) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
+        for _ in 1..RECORD_READ_TRIES {
+            match self.reader.read_entry(place.0, &place.1).await {
+                Err(error) if error.may_heal() && !self.shard.is_shutting_down() => {
+                    let (domain, stamp) = (&self.lane.domain, place.1.stamp.0);
+                    tracing::warn!(%error, %domain, stamp, "a record cannot be read; it is read again");
+                    self.shard.clock.sleep(RECORD_READ_PAUSE).await;
+                }
+                read => return read,
+            }
+        }
+        self.reader.read_entry(place.0, &place.1).await
     }
 
     /// Opens one more connection while there is work that could go on it.
