@@ -22,6 +22,8 @@ mod carrying;
 mod job;
 mod naming;
 mod opening;
+mod patience;
+mod probing;
 mod wire;
 
 use super::addressee::{Part, extensions, goes_without_smtputf8, merged, parts};
@@ -29,7 +31,7 @@ use super::greylisting::greylisted;
 use super::profile::{Profile, Shown};
 use crate::bridge::Fingerprint;
 use crate::config::Protocol;
-use crate::limits::{PROBE_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
+use crate::limits::{QUIT_TIMEOUT, REPLAY_OCTETS};
 use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
 use crate::smtp::Moment;
@@ -219,16 +221,6 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.begin_more();
     }
 
-    /// By then data of what is pushed next is on its way, or the session is over.
-    pub(super) fn hurry(&mut self, until: Moment) {
-        self.patience = Some(until);
-    }
-
-    /// The session is over, whatever it waits for: what is in flight has that outcome.
-    pub(super) fn give_up(&mut self) {
-        self.opening = Some(self.clock.now());
-    }
-
     /// Goes on until the oldest message has an outcome; `None`: the newest waited for its client's name and has begun, so that
     /// there may be room behind it.
     ///
@@ -269,48 +261,6 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         }
     }
 
-    /// Asks by MAIL FROM:<> and RCPT, without data, in as many transactions as the host's LIMITS make of it (RFC 9422). An outcome is
-    /// `NotTried` for who was accepted. There is one for each who was asked for, in their order: not for the last ones where the session
-    /// takes no further MAIL. None at all if the session broke, or cannot say what is asked.
-    pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
-        if !self.is_alive() || !self.speaks_for_us() {
-            return None;
-        }
-        let is_sayable = recipients.iter().all(|mailbox| mailbox.is_ascii());
-        if !is_sayable && !self.session.capabilities().smtputf8 {
-            return None;
-        }
-        // Whoever is asked whether he is well has not the time of RFC 5321 4.5.3.2 (H49), in however many parts.
-        self.opening = Some(self.clock.now() + PROBE_TIMEOUT);
-        let outcomes = self.ask_in_parts(recipients).await;
-        self.opening = None;
-        outcomes
-    }
-
-    async fn ask_in_parts(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
-        let most = self.session.capabilities().recipients_max.map_or(usize::MAX, |most| most as usize);
-        let mut outcomes = Vec::with_capacity(recipients.len());
-        for recipients in recipients.chunks(most.max(1)) {
-            if !outcomes.is_empty() && self.session.is_used_up() {
-                break;
-            }
-            let envelope = Envelope {
-                reverse_path: "",
-                recipients,
-                octets: 0,
-                has_8bit: false,
-                extensions: Extensions::default(),
-            };
-            self.session.probe(&envelope, self.clock.now());
-            let ClientEvent::TransactionDone(outcome) = self.next_event().await else { return None };
-            if !self.is_alive() {
-                return None;
-            }
-            outcomes.extend(outcome.recipients);
-        }
-        Some(outcomes)
-    }
-
     /// QUIT, and a moment for the answer (RFC 5321 4.1.1.10), as far as the session is alive.
     ///
     /// # Panics
@@ -343,14 +293,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             return Step::Again;
         }
         self.queue_commands();
-        let is_away = matches!(
-            self.jobs.front().map(|first| &first.progress),
-            Some(Progress::Begun { data: true, .. })
-        );
-        let patience = self.patience.filter(|_| !is_away);
-        let of_session = self.session.poll_timeout();
-        let deadline =
-            self.opening.or(of_session.map(|own| patience.map_or(own, |patience| patience.min(own))));
+        let deadline = self.deadline();
         let news = if self.wire.unsent() > 0 {
             self.wire.write(deadline).await
         } else if self.next_chunk.is_some() && !self.wire.is_deaf() {
@@ -368,9 +311,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 Step::Again
             }
             News::Ended => Step::Event(self.session.handle_disconnect()),
-            News::Late if self.opening.is_some() || patience.is_some_and(|until| until <= now) => {
-                Step::Event(self.session.handle_disconnect())
-            }
+            News::Late if self.is_out_of_time(now) => Step::Event(self.session.handle_disconnect()),
             News::Late => Step::Event(self.session.handle_timeout(now)),
             News::Read | News::Nothing => Step::Again,
         }

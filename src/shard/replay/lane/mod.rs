@@ -15,6 +15,7 @@ mod acquainted;
 mod ending;
 mod guarded;
 mod order;
+mod reading;
 mod round;
 mod sealing;
 mod session;

@@ -12,13 +12,11 @@ use super::{Ended, Pushed, Task};
 use crate::bridge::Snapshot;
 use crate::bridge::folded;
 use crate::config::Domain;
-use crate::limits::{
-    FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP, RECORD_READ_PAUSE, RECORD_READ_TRIES,
-};
+use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP};
 use crate::shard::backlog::{Due, Key, Place, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::replay::connect;
-use crate::shard::replay::delivery::{Delivery, Job, Unusable, Use};
+use crate::shard::replay::delivery::{Delivery, Job, Use};
 use crate::shard::replay::settle;
 use core::time::Duration;
 use futures_lite::future::{or, yield_now};
@@ -26,10 +24,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
-use storage::error::ReadError;
 use storage::format::index_file::IndexEntry;
 use storage::position::Stamp;
-use storage::reader::{OctetsOf, StoredFrame};
 
 /// Which connection it is.
 pub(super) struct Member<'a> {
@@ -335,44 +331,6 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.round.order.borrow_mut().read(entry.stamp, recipients, keys, job, octets);
         self.round.changed.notify_all();
         true
-    }
-
-    /// Reads a message that has a ticket; one that cannot be read is settled, and its ticket is gone.
-    async fn read(&self, stamp: Stamp, domain: &Domain) -> Option<Job<D>> {
-        let looking = self.shard.looking.guard();
-        let (place, _) = self.lane.queue.borrow().out(stamp);
-        let ordinals = self.lane.queue.borrow().units_in_turn(&place.1);
-        let job = match self.read_patiently(place).await {
-            Ok(frame) => Job::new(place, ordinals, looking, frame),
-            Err(error) => Err(Unusable { error, looking }),
-        };
-        match job {
-            Ok(mut job) => {
-                self.dress(&mut job).await;
-                Some(job)
-            }
-            Err(Unusable { error, looking }) => {
-                self.unreadable(place, (&looking, error, false), domain).await;
-                self.round.order.borrow_mut().leave(stamp);
-                self.round.changed.notify_all();
-                None
-            }
-        }
-    }
-
-    /// A disk that fails once does not cost a message its place: it is read again.
-    async fn read_patiently(&self, place: Place) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
-        for _ in 1..RECORD_READ_TRIES {
-            match self.reader.read_entry(place.0, &place.1).await {
-                Err(error) if error.may_heal() && !self.shard.is_shutting_down() => {
-                    let (domain, stamp) = (&self.lane.domain, place.1.stamp.0);
-                    tracing::warn!(%error, %domain, stamp, "a record cannot be read; it is read again");
-                    self.shard.clock.sleep(RECORD_READ_PAUSE).await;
-                }
-                read => return read,
-            }
-        }
-        self.reader.read_entry(place.0, &place.1).await
     }
 
     /// Opens one more connection while there is work that could go on it.
