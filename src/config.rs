@@ -12,12 +12,15 @@
 mod admin;
 mod arc;
 pub mod cidr;
+mod domain;
 mod edge;
 mod effective;
 pub mod host;
 mod notices;
 pub mod parse;
+mod policy;
 mod primaries;
+mod provisioned;
 mod reader;
 mod recipients;
 pub mod unit;
@@ -71,7 +74,8 @@ pub struct Config {
     pub dns: Dns,
     /// The admin API.
     pub admin: Admin,
-    /// Protected domains, at least one, in the order of the file.
+    /// Protected domains: in the order of the file, then those that came through the API. Of a file without the admin API
+    /// at least one.
     pub domains: Vec<Domain>,
 }
 

@@ -29,7 +29,7 @@
 //! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
 //! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of files, which looks at
-//!   certificates and lists of recipients and keeps what primaries said about them and who they are, and the admin thread ([`control::admin`]). Tokio current-thread runtimes; of
+//!   certificates and lists of recipients and keeps what primaries said about them and who they are, and the admin thread ([`control::admin`]) with its database's ([`control::store`]). Tokio current-thread runtimes; of
 //!   mail they see header sections, after the 250, and what an operator exports.
 //! - They meet in [`bridge`]: bounded channels and immutable snapshots. Shards meet in [`shard::mesh`].
 //! - The protocol machines ([`smtp`]), the policies and the formats are sans-IO: bytes and `now` in, events and
@@ -236,6 +236,19 @@
 //!   their own, durable before the answer, and reach lanes and sessions as a cell that both look at before each message. A redirect is for mail that waits:
 //!   nothing is carried through to whoever stands in for a primary, nothing is learned from him, and he is met with canaries. The test message in front of it
 //!   is no record: it is nobody's mail, and P2 does not count it.
+//! - **What the API provisions is a database with a thread of its own, and a mirror in memory** ([`control::store`], [`control::provisioning`]):
+//!   mail relies on the mirror, which is the file's `Domain`s and more of them, read by the same parser from the same keys. SQLite can be
+//!   locked, slow or full: then a change is refused (503), and nothing else happens. A change is durable, then mirrored, then in force on all
+//!   shards by the same note as a reload, then answered; it is made to its end also when its client has gone. A database that cannot be read stops
+//!   the start: its domains would be refused for good, where nobody answering has senders come again. Its steps only add (H13).
+//! - **The file comes first**: what it has is pinned, an API that changed it would be undone by the next reload. The API names no files of the server.
+//! - **Nobody does what cannot be written down**: the audit log's entry is there before a change, or a look at a message's content, is begun.
+//!   A token is random, so its SHA-256 is enough; it is told once, and an answer that has one is not kept for an Idempotency-Key.
+//! - **Outages and alerts are looked for, not sent by the shards** ([`control::alert`]): every five seconds the admin thread asks for the rows that the operator sees
+//!   too. It costs the shards no code and a bounded time, and a shard that does not answer is an alert itself. Rules, the life of an outage and what is told of it
+//!   when are pure; a happening and its line for each contact are one transaction, so a kill tells nothing twice and forgets nothing. That a
+//!   server is back is told by its outage, with the ledger, and only to whom its being down was told. It runs also without a listener.
+//! - **What is served is what is described**: one list of routes (`control::admin::routes`) makes router and OpenAPI document.
 //! - **One HTTP stack**: hyper, under axum for the API and under hyper-util's client for the commands; instant-acme and webhooks build on
 //!   the same, a client with a stack of its own would double it. MTA-STS policies are fetched by hyper over tokio-rustls, one request a
 //!   connection, so that nothing follows a redirect or keeps a connection; the API has no TLS of its own yet.
@@ -263,10 +276,9 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Reports of TLS (RFC 8460); of the admin side
-//! TLS, several tokens and their roles, domains that are made through the API, metrics, OpenAPI. Their
-//! configuration keys are refused with a message that says so, their commands are not there.
-//! A refused message is held until an operator releases or drops it; no alert tells that its retention is about to end.
+//! Reports of TLS (RFC 8460); TLS of the admin side, whose configuration key is refused with a message that says so.
+//! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. No alert tells of certificates,
+//! and none of MX records that no longer name us. An outage's ledger has counts, and no hash over the messages.
 
 pub mod auth;
 pub mod bridge;

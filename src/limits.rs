@@ -3,10 +3,12 @@
 //! A bound is part of the promise P7: each says what happens when it is reached. Constants that depend on
 //! each other are asserted at compile time at the end of this file.
 
+mod admin;
 mod asking;
 mod greylisting;
 mod notices;
 
+pub use admin::*;
 pub use asking::*;
 use core::time::Duration;
 pub use greylisting::*;
@@ -419,26 +421,6 @@ pub const SPF_NAMES_MAX: usize = 10;
 /// Terms of SPF whose answer is empty (RFC 7208 4.6.4).
 pub const SPF_VOID_LOOKUPS_MAX: usize = 2;
 
-/// Connections to the admin API at a time; further ones wait to be taken.
-pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// From a connection to the admin API, or the end of its last request, to the end of a request's header.
-pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest life of a connection to the admin API, however slowly its client reads.
-pub const ADMIN_CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
-/// Work on one request to the admin API, its body included; longer: 503. A message that is exported goes on after that.
-pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Octets of a request's body; more: 413.
-pub const ADMIN_BODY_OCTETS_MAX: usize = 16 * 1024;
-/// Octets of a request's header section; more: 431.
-pub const ADMIN_HEADER_OCTETS_MAX: usize = 16 * 1024;
-/// Octets of a file with a token, and of a token that a request brings.
-pub const ADMIN_TOKEN_OCTETS_MAX: usize = 1024;
-/// Characters of a token at least: one that is made has more.
-pub const ADMIN_TOKEN_CHARACTERS_MIN: usize = 20;
-/// Longest wait of the operator's command for an answer.
-pub const ADMIN_CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Octets of an answer that the operator's command takes; an export is written as it comes.
-pub const ADMIN_ANSWER_OCTETS_MAX: usize = 64 << 20;
 /// Questions of the admin thread that wait for a shard; then the admin thread waits, and the request is answered 503.
 pub const OPERATOR_QUEUE: usize = 16;
 /// Domains that a shard is asked about at a time.

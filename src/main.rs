@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use stratamx::command::Exit;
+use stratamx::command::alert::{self, Alerts, Contacts, Outages};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
-use stratamx::command::{check, demo, domain, queue, serve, status};
+use stratamx::command::token::{self, Token};
+use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status};
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
 #[derive(Parser)]
@@ -18,8 +22,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// What needs somebody, and what happened
+    Alert {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: Alerts,
+    },
     /// Validate the configuration and print the effective one
     Check(Configuration),
+    /// What a shell completes by: source <(stratamx completions bash)
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Who is told of alerts: by e-mail, webhook or short message
+    Contact {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: Contacts,
+    },
     /// An outage from end to end in less than a minute: load, kill -9, restart, return, verdict
     Demo,
     /// What is protected, and how it goes
@@ -28,6 +51,18 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: Domain,
+    },
+    /// The manual page; for a directory one for each command
+    Man {
+        /// Where they are written
+        directory: Option<PathBuf>,
+    },
+    /// Outages of mail servers, and what became of mail
+    Outage {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: Outages,
     },
     /// What waits, and what is done to it
     Queue {
@@ -55,10 +90,19 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Who may ask the admin API, and for what
+    Token {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: Token,
+    },
 }
 
 #[derive(Subcommand)]
 enum Domain {
+    /// Protect a domain, at once
+    Add(provision::New),
     /// All domains: where their mail goes, and how it goes
     List {
         /// For scripts
@@ -72,11 +116,31 @@ enum Domain {
         #[command(flatten)]
         window: domain::Window,
     },
+    /// Import recipients, for recipients=list
+    Import(provision::Import),
+    /// The recipients that were imported
+    Recipients {
+        /// The domain
+        name: String,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// End the maintenance early
     Release {
         /// The domain
         name: String,
     },
+    /// Stop protecting a domain that was added; its mail stays
+    Remove {
+        /// The domain
+        name: String,
+        /// Also while mail of it is queued or held: that waits until the domain is back
+        #[arg(long)]
+        keep_mail: bool,
+    },
+    /// Change a domain that was added
+    Set(provision::Changes),
     /// One domain: its configuration in force, its counts, what went wrong last
     Show {
         /// The domain
@@ -115,23 +179,34 @@ impl From<Server> for Remote {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Alert { server, command } => alert::alerts(server.into(), &command),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
+        Command::Contact { server, command } => alert::contacts(server.into(), &command),
         Command::Demo => demo::run(),
-        Command::Domain { server, command: Domain::Hold { name, window } } => {
-            domain::hold(server.into(), &name, &window)
-        }
-        Command::Domain { server, command: Domain::Release { name } } => {
-            domain::release(server.into(), &name)
-        }
-        Command::Domain { server, command: Domain::List { json } } => domain::list(server.into(), json),
-        Command::Domain { server, command: Domain::Show { name, json } } => {
-            domain::show(server.into(), &name, json)
-        }
+        Command::Completions { shell } => manual::completions(Arguments::command(), shell),
+        Command::Domain { server, command } => run_domain(server.into(), command),
+        Command::Man { directory } => manual::man(Arguments::command(), directory.as_deref()),
+        Command::Outage { server, command } => alert::outages(server.into(), &command),
         Command::Queue { server, command } => queue::run(server.into(), command),
         Command::Serve { configuration: Configuration { config }, without_shard } => {
             serve::run(config.as_deref(), &without_shard)
         }
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
+        Command::Token { server, command } => token::run(server.into(), command),
     }
     .into()
+}
+
+fn run_domain(remote: Remote, command: Domain) -> Exit {
+    match command {
+        Domain::Add(new) => provision::add(remote, &new),
+        Domain::Hold { name, window } => domain::hold(remote, &name, &window),
+        Domain::Import(import) => provision::import(remote, &import),
+        Domain::List { json } => domain::list(remote, json),
+        Domain::Recipients { name, json } => provision::recipients(remote, &name, json),
+        Domain::Release { name } => domain::release(remote, &name),
+        Domain::Remove { name, keep_mail } => provision::remove(remote, &name, keep_mail),
+        Domain::Set(changes) => provision::set(remote, &changes),
+        Domain::Show { name, json } => domain::show(remote, &name, json),
+    }
 }

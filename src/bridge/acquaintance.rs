@@ -116,7 +116,7 @@ pub struct Stranger {
 }
 
 /// That the primary is another, for the operator.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 pub struct Change {
     /// Since when, in seconds since 1970.
     pub since_s: u32,

@@ -14,9 +14,10 @@ use core::fmt;
 use core::time::Duration;
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// How a domain's primaries are doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It takes mail.
@@ -34,6 +35,7 @@ pub enum State {
     /// An operator stopped the lane.
     Held,
     /// Nothing was tried since the start.
+    #[default]
     Unknown,
 }
 
@@ -53,7 +55,7 @@ impl fmt::Display for State {
 }
 
 /// One domain, as its owner knows it. Counts are (message, recipient) units since the store was made, over all starts.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct DomainStatus {
     /// The domain.
     pub name: String,
@@ -104,7 +106,7 @@ pub struct DomainStatus {
 }
 
 /// Units that primaries took, those that were carried through among them, since the process began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct Transports {
     /// Through TLS, with whoever had the key.
     pub encrypted: u64,
@@ -117,7 +119,7 @@ pub struct Transports {
 }
 
 /// A try that failed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Failure {
     /// When, in seconds since 1970.
     pub at_s: u32,
@@ -126,7 +128,7 @@ pub struct Failure {
 }
 
 /// What one shard counted since it started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct SinceStart {
     /// Connections taken.
     pub connections: u64,
@@ -150,7 +152,7 @@ pub struct ShardStatus {
 }
 
 /// Where a message is, or one of its units.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, ToSchema)]
 pub enum MessageState {
     /// It waits for its turn.
     #[serde(rename = "queued")]
@@ -193,7 +195,7 @@ impl MessageState {
 }
 
 /// A recipient and where it stands.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Recipient {
     /// The mailbox.
     pub address: String,
@@ -202,7 +204,7 @@ pub struct Recipient {
 }
 
 /// A message's units in one domain.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Message {
     /// Its queue id; none where its record cannot be read.
     pub id: Option<String>,
@@ -234,7 +236,7 @@ pub struct Message {
 }
 
 /// All that is told of one message but its content.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct MessageDetail {
     /// As in a list.
     #[serde(flatten)]
@@ -447,7 +449,7 @@ pub struct Replayed {
 }
 
 /// What an operator's word has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct Thawed {
     /// The bounce guard had stopped the lane.
     pub was_frozen: bool,

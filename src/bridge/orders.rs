@@ -12,6 +12,7 @@ use crate::config::Primary;
 use core::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::sync::{Arc, PoisonError, RwLock};
+use utoipa::ToSchema;
 
 /// What is ordered about one domain; shared by all who work for it.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ impl Orders {
 }
 
 /// See the module.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Standing {
     /// Nothing is handed over meanwhile.
@@ -44,7 +45,7 @@ pub struct Standing {
 }
 
 /// A time in which nothing is handed over.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Maintenance {
     /// Its first second, since 1970.
@@ -58,11 +59,12 @@ pub struct Maintenance {
 }
 
 /// Where mail goes in place of the primaries.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// In order; at least one.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    #[schema(value_type = Vec<String>, min_items = 1)]
     pub to: Vec<Primary>,
     /// Since when, in seconds since 1970.
     pub since_s: u64,

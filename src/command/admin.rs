@@ -1,12 +1,15 @@
 //! The admin API of a server: its address and its token, and the thread once the shards run.
 
 use crate::bridge::operator::{self, Request, Shards};
-use crate::bridge::{Current, Snapshot};
+use crate::bridge::{Current, Lookup, Snapshot};
 use crate::config::Config;
-use crate::control::admin::AdminThread;
 use crate::control::admin::token::{self, Token};
+use crate::control::admin::{AdminThread, Parts, Reload};
 use crate::control::orders::OrderBook;
+use crate::control::provisioning::Provisioned;
+use crate::control::store::Store;
 use async_channel::Receiver;
+use rustls::RootCertStore;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -16,7 +19,10 @@ pub(super) struct Admin {
     current: Arc<Current>,
     token: Arc<Token>,
     orders: Arc<OrderBook>,
-    listening: Option<(TcpListener, Shards)>,
+    provisioned: (Store, Arc<Provisioned>),
+    reload: Reload,
+    listener: Option<TcpListener>,
+    shards: Option<Shards>,
     thread: Option<AdminThread>,
 }
 
@@ -30,32 +36,49 @@ impl Admin {
         config: &Config,
         snapshot: Arc<Snapshot>,
         orders: OrderBook,
+        (provisioned, reload): ((Store, Arc<Provisioned>), Reload),
         shards: u16,
     ) -> Result<(Self, Vec<Receiver<Request>>), String> {
         let (asking, asked) = operator::channels(shards);
         let (current, orders) = (Arc::new(Current::new(snapshot)), Arc::new(orders));
         let Some(address) = config.admin.listen else {
-            // Nobody ever asks.
+            // Nobody can ask; outages are watched all the same.
             let token = Arc::new(Token::new("")?);
-            return Ok((Self { current, token, orders, listening: None, thread: None }, asked));
+            let shards = Some(asking);
+            let admin =
+                Self { current, token, orders, provisioned, reload, listener: None, shards, thread: None };
+            return Ok((admin, asked));
         };
         let token = Arc::new(Token::new(&read_or_make(config)?)?);
         let listener = TcpListener::bind(address).map_err(|error| {
             format!("admin.listen: cannot listen on {address}: {error}; another address, or \"\" for none")
         })?;
-        Ok((Self { current, token, orders, listening: Some((listener, asking)), thread: None }, asked))
+        let (listener, shards) = (Some(listener), Some(asking));
+        Ok((Self { current, token, orders, provisioned, reload, listener, shards, thread: None }, asked))
     }
 
     /// Serves, now that the shards answer.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(super) fn start(&mut self) -> Result<(), String> {
-        let Some((listener, shards)) = self.listening.take() else { return Ok(()) };
-        let (current, token) = (Arc::clone(&self.current), Arc::clone(&self.token));
-        let thread = AdminThread::start(listener, shards, current, token, Arc::clone(&self.orders));
-        let thread = thread.map_err(|error| format!("the admin thread: {error}"))?;
-        tracing::info!(address = %thread.address, "the admin API listens");
+    pub(super) fn start(&mut self, lookup: Lookup, roots: Arc<RootCertStore>) -> Result<(), String> {
+        let Some(shards) = self.shards.take() else { return Ok(()) };
+        let (store, provisioned) = self.provisioned.clone();
+        let parts = Parts {
+            shards,
+            current: Arc::clone(&self.current),
+            token: Arc::clone(&self.token),
+            orders: Arc::clone(&self.orders),
+            store,
+            provisioned,
+            reload: self.reload.clone(),
+            lookup,
+            roots,
+        };
+        let thread = AdminThread::start(self.listener.take(), parts)?;
+        if let Some(address) = thread.address {
+            tracing::info!(%address, "the admin API listens");
+        }
         self.thread = Some(thread);
         Ok(())
     }
@@ -65,7 +88,7 @@ impl Admin {
     /// # Errors
     /// A sentence for the operator; nothing has changed then.
     pub(super) fn read_token(&self, config: &Config) -> Result<Option<String>, String> {
-        let is_needed = self.thread.is_some();
+        let is_needed = self.thread.as_ref().is_some_and(|thread| thread.address.is_some());
         if is_needed { read_or_make(config).map(Some) } else { Ok(None) }
     }
 

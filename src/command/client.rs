@@ -94,6 +94,16 @@ impl Client {
         self.whole("POST", path, body)
     }
 
+    /// The same by another method; an answer without a body is null.
+    pub(super) fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        self.whole(method, path, body)
+    }
+
+    /// Hands octets in.
+    pub(super) fn send(&self, method: &str, path: &str, kind: &str, body: Bytes) -> Result<Value, String> {
+        self.runtime.block_on(async { value(self.ask(method, path, Some((kind, body))).await?).await })
+    }
+
     /// Hands what a path answers to `out`, as it comes.
     pub(super) fn copy(&self, path: &str, out: &mut dyn Write) -> Result<(), String> {
         self.runtime.block_on(async {
@@ -115,25 +125,22 @@ impl Client {
     }
 
     fn whole(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        self.runtime.block_on(async {
-            let response = self.ask(method, path, body).await?;
-            let octets = collect(response).await?;
-            serde_json::from_slice(&octets).map_err(|error| format!("the answer is not JSON: {error}"))
-        })
+        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+        self.runtime.block_on(async { value(self.ask(method, path, body).await?).await })
     }
 
     async fn ask(
         &self,
         method: &str,
         path: &str,
-        body: Option<&Value>,
+        body: Option<(&str, Bytes)>,
     ) -> Result<Response<Incoming>, String> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = &body {
+            request = request.header(CONTENT_TYPE, *kind);
         }
-        let octets = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let octets = body.map(|(_, octets)| octets).unwrap_or_default();
         let request = request.body(Full::new(octets)).map_err(|error| error.to_string())?;
         let response =
             timeout(ADMIN_CLIENT_TIMEOUT, self.http.request(request)).await.map_err(|_| self.late())?;
@@ -156,6 +163,14 @@ impl Client {
     fn late(&self) -> String {
         format!("{} did not answer within {} s", self.base, ADMIN_CLIENT_TIMEOUT.as_secs())
     }
+}
+
+async fn value(response: Response<Incoming>) -> Result<Value, String> {
+    let octets = collect(response).await?;
+    if octets.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&octets).map_err(|error| format!("the answer is not JSON: {error}"))
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, String> {

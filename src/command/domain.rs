@@ -125,7 +125,7 @@ fn changed(change: &Value) -> Option<String> {
     Some(format!("since {since}, met last at {last}: {what}; copies of what it takes are kept for a day"))
 }
 
-fn moment(seconds: &Value) -> String {
+pub(super) fn moment(seconds: &Value) -> String {
     let instant = seconds.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
     instant.map(|instant| instant.to_string()).unwrap_or_default()
 }
@@ -149,6 +149,11 @@ pub fn list(remote: Remote, json: bool) -> Exit {
         vec![
             text(&domain["name"]),
             text(&domain["status"]["state"]),
+            match domain["origin"].as_str() {
+                Some("file") => "pinned".to_owned(),
+                Some(origin) => origin.to_owned(),
+                None => "-".to_owned(),
+            },
             if configuration.is_null() {
                 "not configured".to_owned()
             } else {
@@ -160,7 +165,7 @@ pub fn list(remote: Remote, json: bool) -> Exit {
         ]
     });
     let rows: Vec<_> = rows.collect();
-    print(&table(&["DOMAIN", "STATE", "PRIMARY", "RECIPIENTS", ">BACKLOG", ">HELD"], &rows))
+    print(&table(&["DOMAIN", "STATE", "ORIGIN", "PRIMARY", "RECIPIENTS", ">BACKLOG", ">HELD"], &rows))
 }
 
 /// `domain show NAME`.
@@ -177,11 +182,16 @@ pub fn show(remote: Remote, name: &str, json: bool) -> Exit {
     if json { print_json(&answer) } else { print(&shown(&answer)) }
 }
 
-fn shown(domain: &Value) -> String {
+pub(super) fn shown(domain: &Value) -> String {
     let status = &domain["status"];
     let mut rows =
         vec![("name".to_owned(), text(&domain["name"])), ("state".to_owned(), text(&status["state"]))];
     let seconds = |value: &Value| value.as_u64().map(age).unwrap_or_default();
+    if let Some(origin) = domain["origin"].as_str() {
+        let file = "the configuration file: pinned, change it there".to_owned();
+        let api = || format!("the API, changed last at {}", moment(&domain["changed_s"]));
+        rows.push(("comes from".to_owned(), if origin == "file" { file } else { api() }));
+    }
     rows.extend(orders(&domain["orders"]));
     rows.extend(changed(&status["primary_changed"]).map(|how| ("primary changed".to_owned(), how)));
     if let Some(reason) = status["last_failure"]["reason"].as_str() {
@@ -232,7 +242,7 @@ fn shown(domain: &Value) -> String {
 }
 
 /// A value without its quotes; a list with commas.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -3,18 +3,23 @@
 //! Data goes to standard output, everything else to standard error. A command ends with an [`Exit`].
 
 mod admin;
+pub mod alert;
 pub mod check;
 pub mod client;
 pub mod demo;
 pub mod domain;
 mod keys;
 mod logging;
+mod machine;
+pub mod manual;
 mod opened;
+pub mod provision;
 pub mod queue;
 mod seals;
 pub mod serve;
 pub mod status;
 mod tls;
+pub mod token;
 
 use crate::config::{Config, Source};
 use std::path::Path;

@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// A sentence for the operator that names the file.
 pub(super) fn load(config: &Config) -> Result<HashMap<ArcSeal, Arc<SealKey>>, String> {
     let mut keys = HashMap::new();
-    for seal in config.domains.iter().filter_map(|domain| domain.arc.as_ref()) {
+    // That of all is for domains of the API too.
+    let own = config.domains.iter().filter_map(|domain| domain.arc.as_ref());
+    for seal in own.chain(&config.delivery.arc) {
         if keys.contains_key(seal) {
             continue;
         }

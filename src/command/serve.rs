@@ -1,31 +1,33 @@
 //! `stratamx serve`: opens the store, starts the planes, waits for signals.
 //!
 //! SIGTERM and SIGINT: sessions are told 421, everything appended is made durable, the process ends within 10 s.
-//! SIGHUP: the configuration is read again; all but both listens, data_dir, cores and segment_size take effect.
+//! SIGHUP: the configuration is read again; all but both listens, data_dir, cores and segment_size take effect. What the API
+//! provisions is put in force the same way, without a look at the file.
 
 use super::admin::Admin;
+use super::machine::{cpus, end_with_a_panic, events, fit_descriptors};
 use super::tls::Tls;
 use super::{Exit, logging, opened};
-use crate::auth::contained::is_contained;
 use crate::bridge::SealKey;
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
-use crate::config::{ArcSeal, Config, Cores, Source};
+use crate::config::{ArcSeal, Config, Source};
 use crate::control::acquaintances::Acquaintances;
 use crate::control::files::FilesThread;
 use crate::control::lookup;
 use crate::control::mta_sts::Policies;
 use crate::control::orders::OrderBook;
+use crate::control::provisioning::{Applied, Provisioned};
 use crate::control::recipients::{self, Keeper, Loaded};
-use crate::limits::{DELIVERY_DESCRIPTORS_A_SHARD, DESCRIPTORS_RESERVED, JOURNAL_SEGMENT_OCTETS};
+use crate::control::store::{Store, StoreThread};
+use crate::control::trust;
+use crate::limits::JOURNAL_SEGMENT_OCTETS;
 use crate::shard::executor::{self, Found, ShardHandle, ShardStart, StartError, Summary};
 use crate::shard::mesh::{self, Mesh, Note};
 use crate::shard::node::{self, Common};
 use async_channel::{Receiver, Sender};
 use core::net::SocketAddr;
-use core::time::Duration;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity};
+use futures_lite::future::{block_on, or};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::HashMap;
@@ -54,6 +56,11 @@ pub struct Server {
     recipients: Arc<Recipients>,
     keeper: Arc<Keeper>,
     files_thread: Option<FilesThread>,
+    /// What came through the API, and where it is told that a new snapshot is needed.
+    provisioned: Arc<Provisioned>,
+    wanted: Receiver<Applied>,
+    reloads: Receiver<Sender<Result<(), String>>>,
+    store_thread: Option<StoreThread>,
     admin: Option<Admin>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
@@ -61,6 +68,16 @@ pub struct Server {
     seals: Seals,
     tls: Tls,
     _lock: DirectoryLock,
+}
+
+/// What the main thread waits for.
+enum Event {
+    /// A signal.
+    Signal(i32),
+    /// Something was provisioned.
+    Provisioned(Applied),
+    /// The API asks for what SIGHUP does.
+    Reload(Sender<Result<(), String>>),
 }
 
 /// Runs the command.
@@ -117,44 +134,6 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     }
 }
 
-/// How long a process that panicked waits for the reader of its log.
-const LAST_LINES_PATIENCE: Duration = Duration::from_millis(200);
-
-/// A shard that panicked must not leave a process that looks alive: clients would connect to its socket and
-/// others wait for its notes. Everything promised is durable; whoever supervises us starts us again.
-fn end_with_a_panic(lines: Arc<logging::Lines>) {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        if !is_contained() {
-            // What was told just before it says why.
-            lines.end(LAST_LINES_PATIENCE);
-            std::process::abort();
-        }
-    }));
-}
-
-/// Takes as many descriptors as the process may have, and bounds connections by what logs and deliveries leave.
-fn fit_descriptors(config: &mut Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.or(limit.current).unwrap_or(u64::MAX);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-    {
-        tracing::warn!(%error, "the limit on descriptors stays as it is");
-    }
-    let deliveries = cpus(config.cores).len() as u64 * DELIVERY_DESCRIPTORS_A_SHARD;
-    let left = most - (DESCRIPTORS_RESERVED + deliveries).min(most / 2);
-    if left < u64::from(config.smtp.max_connections) {
-        let bound = u32::try_from(left).unwrap_or(u32::MAX);
-        tracing::warn!(
-            max_connections = bound,
-            descriptors = most,
-            "max_connections is bounded by the limit on descriptors"
-        );
-        config.smtp.max_connections = bound;
-    }
-}
-
 fn fail(error: &str) -> Exit {
     eprintln!("stratamx: {error}");
     Exit::Failed
@@ -194,6 +173,9 @@ impl Server {
         let acquaintances = Acquaintances::restored(Arc::clone(&usage), &config.data_dir);
         let files_thread = FilesThread::start(Arc::clone(&keeper), acquaintances, policies, tls.watches());
         let files_thread = files_thread.map_err(|error| error.to_string())?;
+        let (store, store_thread) = Store::open(&config.data_dir)?;
+        let (provisioned, wanted) = Provisioned::open(store.clone(), Arc::clone(&recipients), &config)?;
+        let (reload, reloads) = async_channel::bounded(1);
         let meshes = mesh::mesh(shards);
         let senders = meshes.first().map(|mesh| mesh.senders.clone()).unwrap_or_default();
         let mut server = Self {
@@ -207,16 +189,23 @@ impl Server {
             recipients,
             keeper,
             files_thread: Some(files_thread),
+            provisioned,
+            wanted,
+            reloads,
+            store_thread: Some(store_thread),
             admin: None,
             keys,
             seals,
             tls,
             _lock: lock,
         };
+        server.trust_provisioned();
         let orders = OrderBook::open(&server.config.data_dir, Arc::clone(&server.usage))?;
-        let (mut admin, asked) = Admin::prepare(&server.config, server.snapshot(), orders, shards)?;
+        let provisioned = ((store, Arc::clone(&server.provisioned)), reload);
+        let (mut admin, asked) =
+            Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
-        admin.start()?;
+        admin.start(server.lookup.clone(), trust::web_roots(&server.config))?;
         server.admin = Some(admin);
         Ok(server)
     }
@@ -260,7 +249,8 @@ impl Server {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        let snapshot = Snapshot::new(self.config.clone(), Arc::clone(&self.usage));
+        let config = self.provisioned.merged(&self.config);
+        let snapshot = Snapshot::new(config, Arc::clone(&self.usage));
         let snapshot = snapshot.with_recipients(&self.recipients).with_tls(Arc::clone(&self.tls.config));
         Arc::new(snapshot.with_client_tls(Arc::clone(&self.tls.client)).with_seals(&self.seals))
     }
@@ -278,12 +268,30 @@ impl Server {
         error.to_string()
     }
 
-    /// Works off signals until the end.
-    fn run(mut self, mut signals: Signals) -> Exit {
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => self.reload(),
-                _ => break,
+    /// Works off signals, and what is provisioned, until the end.
+    fn run(mut self, signals: Signals) -> Exit {
+        let events = match events(signals) {
+            Ok(events) => events,
+            Err(error) => return fail(&format!("signals cannot be waited for: {error}")),
+        };
+        let (wanted, reloads) = (self.wanted.clone(), self.reloads.clone());
+        let signal = async || events.recv().await.map(Event::Signal);
+        let provisioned = async || wanted.recv().await.map(Event::Provisioned);
+        let reload = async || reloads.recv().await.map(Event::Reload);
+        while let Ok(event) = block_on(or(signal(), or(provisioned(), reload()))) {
+            match event {
+                Event::Signal(SIGHUP) => drop(self.reload()),
+                Event::Signal(_) => break,
+                Event::Reload(answer) => {
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(self.reload());
+                }
+                Event::Provisioned(applied) => {
+                    self.trust_provisioned();
+                    let snapshot = self.snapshot();
+                    self.put_in_force(&snapshot, None);
+                    drop(applied);
+                }
             }
         }
         let summary = self.stop();
@@ -311,8 +319,14 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a shard ended badly"),
             }
         }
+        // Who waits for what he provisioned is told that the end comes first.
+        self.wanted.close();
+        self.reloads.close();
         if let Some(admin) = &mut self.admin {
             admin.stop();
+        }
+        if let Some(thread) = self.store_thread.take() {
+            thread.stop();
         }
         // Behind the last shard, which may have learned something.
         if let Some(thread) = self.files_thread.take() {
@@ -328,62 +342,56 @@ impl Server {
         }
     }
 
-    fn reload(&mut self) {
-        let new = match self.source.load() {
-            Ok(new) => new,
-            Err(error) => {
-                tracing::error!(%error, "SIGHUP: the configuration in force stays");
-                return;
-            }
-        };
-        let added = super::keys::load(&new.storage).and_then(|keys| {
-            self.keys.extend(&keys).map_err(|error| format!("storage.key_file: mail is {error}"))
-        });
-        if let Err(error) = added {
-            tracing::error!(error, "SIGHUP: the configuration in force stays");
-            return;
+    /// Takes up whom domains of the API need to be trusted. Without them their mail waits, as after an outage of their policies.
+    fn trust_provisioned(&mut self) {
+        match self.tls.trust_for(&self.provisioned.merged(&self.config)) {
+            Ok(true) => self.lookup.use_trust(self.tls.trust.clone()),
+            Ok(false) => {}
+            Err(error) => tracing::error!(error, "a domain that was provisioned: its mail waits"),
         }
-        let lists = match recipients::load(&new) {
-            Ok(lists) => lists,
-            Err(error) => {
-                tracing::error!(error, "SIGHUP: recipient_list: the configuration in force stays");
-                return;
-            }
-        };
-        let seals = match super::seals::load(&new) {
-            Ok(seals) => seals,
-            Err(error) => {
-                tracing::error!(error, "SIGHUP: the configuration in force stays");
-                return;
-            }
-        };
+    }
+
+    /// Reads the file again; what is wrong with it is logged, and told to whoever asked. The one in force stays then.
+    fn reload(&mut self) -> Result<(), String> {
+        let reloaded = self.try_reload();
+        if let Err(error) = &reloaded {
+            tracing::error!(error, "reload: the configuration in force stays");
+        }
+        reloaded
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let new = self.source.load().map_err(|error| error.to_string())?;
+        let keys = super::keys::load(&new.storage)?;
+        self.keys.extend(&keys).map_err(|error| format!("storage.key_file: mail is {error}"))?;
+        let lists = recipients::load(&new).map_err(|error| format!("recipient_list: {error}"))?;
+        let seals = super::seals::load(&new)?;
         let new = keep_fixed(&self.config, new);
-        let token = match self.admin.as_ref().map_or(Ok(None), |admin| admin.read_token(&new)) {
-            Ok(token) => token,
-            Err(error) => {
-                tracing::error!(error, "SIGHUP: the configuration in force stays");
-                return;
-            }
-        };
-        if let Err(error) = self.tls.reload(&new) {
-            tracing::error!(error, "SIGHUP: the configuration in force stays");
-            return;
-        }
+        let token = self.admin.as_ref().map_or(Ok(None), |admin| admin.read_token(&new))?;
+        self.tls.reload(&new)?;
         self.keeper.use_lists(lists);
         self.seals = seals;
+        self.provisioned.use_configuration(&new);
         self.config = new;
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
         self.lookup.use_trust(self.tls.trust.clone());
+        self.trust_provisioned();
         let snapshot = self.snapshot();
+        self.put_in_force(&snapshot, token.as_deref());
+        tracing::info!(domains = snapshot.config.domains.len(), "configuration reloaded");
+        Ok(())
+    }
+
+    /// Tells everybody; on return all use it.
+    fn put_in_force(&self, snapshot: &Arc<Snapshot>, token: Option<&str>) {
         let (taken, all) = async_channel::bounded(1);
         if let Some(admin) = &self.admin {
-            admin.reload(Arc::clone(&snapshot), token.as_deref());
+            admin.reload(Arc::clone(snapshot), token);
         }
-        self.tell(&Note::Configuration(snapshot, taken));
+        self.tell(&Note::Configuration(Arc::clone(snapshot), taken));
         // Nothing is ever sent: the wait ends when the last shard has dropped its note.
         let _ = all.recv_blocking();
-        tracing::info!(domains = self.config.domains.len(), "SIGHUP: configuration reloaded");
     }
 }
 
@@ -397,7 +405,7 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
         ("storage.segment_size", old.storage.segment_size_bytes != new.storage.segment_size_bytes),
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
-        tracing::error!(key, "SIGHUP: this change needs a restart; the old value stays");
+        tracing::error!(key, "reload: this change needs a restart; the old value stays");
     }
     new.admin.listen = old.admin.listen;
     new.smtp.listen.clone_from(&old.smtp.listen);
@@ -405,21 +413,6 @@ fn keep_fixed(old: &Config, mut new: Config) -> Config {
     new.cores = old.cores;
     new.storage.segment_size_bytes = old.storage.segment_size_bytes;
     new
-}
-
-/// The cores to run on, one a shard: of those that this process may use, as far as they go.
-fn cpus(cores: Cores) -> Vec<Option<usize>> {
-    let allowed: Vec<usize> = match sched_getaffinity(None) {
-        Ok(set) => (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
-        Err(_) => (0..std::thread::available_parallelism().map_or(1, core::num::NonZero::get)).collect(),
-    };
-    let wanted = match cores {
-        Cores::All => allowed.len(),
-        Cores::Count(count) => usize::try_from(count).unwrap_or(allowed.len()),
-    };
-    // More shards than cores share them as the system sees fit.
-    let pinned = wanted <= allowed.len();
-    (0..wanted).map(|shard| allowed.get(shard).copied().filter(|_| pinned)).collect()
 }
 
 /// Says where the server is, and how to send a first message.

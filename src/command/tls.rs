@@ -60,6 +60,19 @@ impl Tls {
         vec![(SENDERS, Arc::clone(&self.watch)), (PRIMARIES, Arc::clone(&self.client_watch))]
     }
 
+    /// Trusts whom these domains need, where they are others than before: whether they are.
+    ///
+    /// # Errors
+    /// A sentence for the operator; nothing is changed then.
+    pub(super) fn trust_for(&mut self, config: &Config) -> Result<bool, String> {
+        if *self.trust.policies_of == trust::policies_of(config) {
+            return Ok(false);
+        }
+        let trust = trust::read(config)?;
+        (self.client, self.trust) = (client(&self.own, &trust), trust);
+        Ok(true)
+    }
+
     /// Shows what another configuration says; sessions that are secured go on as they are.
     ///
     /// # Errors

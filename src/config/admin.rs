@@ -1,9 +1,12 @@
 //! The `[admin]` table: where the admin API is, and the first administrator's token.
 
 use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::path::{Path, PathBuf};
 
+use super::policy::read_duration;
 use super::reader::{ConfigError, Table};
+use crate::limits;
 
 /// The port where nothing else is said.
 const PORT: u16 = 8025;
@@ -17,11 +20,14 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// The file with the first administrator's token; `None`: one is made in the data directory.
     pub token_file: Option<PathBuf>,
+    /// How long a mail server is down before contacts are told.
+    pub alert_after: Duration,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))), token_file: None }
+        let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
+        Self { listen, token_file: None, alert_after: Duration::from_secs(60) }
     }
 }
 
@@ -34,7 +40,10 @@ impl Admin {
 }
 
 pub(super) fn read(table: &Table) -> Result<Admin, ConfigError> {
-    table.expect_keys(&["listen", "token_file"], &[("tls", "the admin API speaks plain HTTP")])?;
+    table.expect_keys(
+        &["listen", "token_file", "alert_after"],
+        &[("tls", "the admin API speaks plain HTTP")],
+    )?;
     let default = Admin::default();
     Ok(Admin {
         listen: match table.value("listen") {
@@ -52,6 +61,12 @@ pub(super) fn read(table: &Table) -> Result<Admin, ConfigError> {
             Some(value) => Some(value.string()?).filter(|path| !path.is_empty()).map(PathBuf::from),
             None => default.token_file,
         },
+        alert_after: read_duration(
+            table,
+            "alert_after",
+            Duration::ZERO..=limits::ALERT_AFTER_MAX,
+            default.alert_after,
+        )?,
     })
 }
 

@@ -58,6 +58,7 @@ impl fmt::Display for Effective<'_> {
         let listen = admin.listen.map(|address| address.to_string()).unwrap_or_default();
         writeln!(out, "\n[admin]\nlisten = {}", quoted(listen))?;
         writeln!(out, "token_file = {}", quoted(file(admin.token_file.as_deref())))?;
+        writeln!(out, "alert_after = {}", quoted(format_duration(admin.alert_after)))?;
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
             match &domain.primaries {
@@ -192,6 +193,7 @@ mod tests {
             [admin]
             listen = "[::1]:0"
             token_file = 'a "token"'
+            alert_after = "90s"
             [[domain]]
             name = "one.test"
             primary = ["mail", "[2001:db8::1]:26", "192.0.2.1"]

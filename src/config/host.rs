@@ -129,6 +129,18 @@ impl fmt::Display for Primary {
     }
 }
 
+impl fmt::Display for Primaries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchangers => formatter.write_str("mx"),
+            Self::Hosts(hosts) => {
+                let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+                formatter.write_str(&hosts.join(", "))
+            }
+        }
+    }
+}
+
 /// Checks a mail domain and lower-cases it.
 pub(super) fn parse_domain(text: &str) -> Result<String, NameError> {
     labels(text, false)

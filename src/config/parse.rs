@@ -1,20 +1,17 @@
 //! From TOML text to a [`Config`]: what each key means, its bounds, its default, and which keys are not built yet.
 
 use core::ops::RangeInclusive;
-use core::time::Duration;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::domain::read_domain;
 use super::host::{parse_domain, parse_mailbox};
+use super::policy::{POLICY_KEYS, read_policy, read_size};
 use super::reader::{ConfigError, Document, Table, Value};
-use super::recipients;
-use super::unit::{format_duration, format_size, parse_duration, parse_size};
-use super::{
-    Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, NOTICES_DOMAIN, OnExpiry, OnReject, PrimaryTls,
-    Quota, Smtp, Storage, WhenUp, machine_name,
-};
-use super::{admin, arc, edge, notices, primaries};
+use super::recipients::Origin;
+use super::{Admin, Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, Smtp, Storage, machine_name};
+use super::{admin, edge};
 use crate::limits;
 
 /// The port of DNS.
@@ -46,7 +43,8 @@ fn read_root(root: &Table) -> Result<Config, ConfigError> {
         &[],
     )?;
     let delivery = read_delivery(&root.table("delivery")?)?;
-    let domains = read_domains(root, &delivery)?;
+    let admin = admin::read(&root.table("admin")?)?;
+    let domains = read_domains(root, &delivery, &admin)?;
     Ok(Config {
         hostname: match root.value("hostname") {
             Some(value) => parse_domain(value.string()?).map_err(|error| value.error(error))?,
@@ -67,7 +65,7 @@ fn read_root(root: &Table) -> Result<Config, ConfigError> {
         storage: read_storage(&root.table("storage")?)?,
         delivery,
         dns: read_dns(&root.table("dns")?)?,
-        admin: admin::read(&root.table("admin")?)?,
+        admin,
         domains,
     })
 }
@@ -158,94 +156,6 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
     Ok(Delivery { expiry_clock, client_certificate, tls_roots, mta_sts_port, ..policy })
 }
 
-/// See [`read_policy`].
-const POLICY_KEYS: [&str; 11] = [
-    "arc",
-    "retry_interval",
-    "retention",
-    "on_expiry",
-    "held_retention",
-    "safety_net",
-    "on_reject",
-    "max_connections",
-    "authenticate",
-    "tls",
-    "smarthost",
-];
-
-/// The keys that `[delivery]` and each `[[domain]]` share.
-fn read_policy(table: &Table, default: &Delivery) -> Result<Delivery, ConfigError> {
-    let tls = [
-        ("opportunistic", PrimaryTls::Opportunistic),
-        ("require", PrimaryTls::Require),
-        ("none", PrimaryTls::None),
-        ("mta-sts", PrimaryTls::MtaSts),
-        ("dane", PrimaryTls::Dane),
-    ];
-    let kept = limits::RETENTION_MIN..=limits::RETENTION_MAX;
-    let probed = limits::RETRY_INTERVAL_MIN..=limits::RETRY_INTERVAL_MAX;
-    Ok(Delivery {
-        retry_interval: read_duration(table, "retry_interval", probed, default.retry_interval)?,
-        retention: read_duration(table, "retention", kept.clone(), default.retention)?,
-        on_expiry: match table.value("on_expiry") {
-            Some(value) => value.choice(
-                &[("bounce", OnExpiry::Bounce), ("hold", OnExpiry::Hold), ("discard", OnExpiry::Discard)],
-                &[],
-            )?,
-            None => default.on_expiry,
-        },
-        held_retention: read_duration(table, "held_retention", kept, default.held_retention)?,
-        safety_net: read_duration(
-            table,
-            "safety_net",
-            Duration::ZERO..=limits::SAFETY_NET_MAX,
-            default.safety_net,
-        )?,
-        on_reject: match table.value("on_reject") {
-            Some(value) => value.choice(
-                &[("bounce", OnReject::Bounce), ("hold", OnReject::Hold), ("discard", OnReject::Discard)],
-                &[],
-            )?,
-            None => default.on_reject,
-        },
-        max_connections: match table.value("max_connections") {
-            Some(value) => value.integer(1..=limits::DOMAIN_CONNECTIONS_MAX)?,
-            None => default.max_connections,
-        },
-        authenticate: match table.value("authenticate") {
-            Some(value) => value.boolean()?,
-            None => default.authenticate,
-        },
-        tls: match table.value("tls") {
-            Some(value) => value.choice(&tls, &[])?,
-            None => default.tls,
-        },
-        client_certificate: default.client_certificate.clone(),
-        tls_roots: default.tls_roots.clone(),
-        mta_sts_port: default.mta_sts_port,
-        expiry_clock: default.expiry_clock,
-        smarthost: notices::read_smarthost(table, default)?,
-        arc: arc::read_arc(table, default.arc.as_ref())?,
-    })
-}
-
-fn read_duration(
-    table: &Table,
-    key: &str,
-    bounds: RangeInclusive<Duration>,
-    default: Duration,
-) -> Result<Duration, ConfigError> {
-    let Some(value) = table.value(key) else {
-        return Ok(default);
-    };
-    let duration = parse_duration(value.string()?).map_err(|error| value.error(error))?;
-    if bounds.contains(&duration) {
-        return Ok(duration);
-    }
-    let (shortest, longest) = (format_duration(*bounds.start()), format_duration(*bounds.end()));
-    Err(value.error(format!("is not within {shortest} and {longest}")))
-}
-
 fn read_dns(table: &Table) -> Result<Dns, ConfigError> {
     table.expect_keys(&["nameservers", "trust_anchor"], &[])?;
     let nameservers = match table.value("nameservers") {
@@ -255,15 +165,20 @@ fn read_dns(table: &Table) -> Result<Dns, ConfigError> {
     Ok(Dns { nameservers, trust_anchor: edge::read_file(table, "trust_anchor")? })
 }
 
-fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, ConfigError> {
+fn read_domains(root: &Table, delivery: &Delivery, admin: &Admin) -> Result<Vec<Domain>, ConfigError> {
     let Some(tables) = root.value("domain") else {
-        return Err(root.missing("domain", "is missing: at least one [[domain]] is needed"));
+        if admin.listen.is_some() {
+            // They come through the API.
+            return Ok(Vec::new());
+        }
+        let reason = "is missing: without [admin] listen at least one [[domain]] is needed";
+        return Err(root.missing("domain", reason));
     };
     let mut domains = Vec::new();
     let mut names = HashSet::new();
     for value in tables.list(1..=limits::DOMAINS_MAX)? {
         let table = value.table()?;
-        let domain = read_domain(&table, delivery)?;
+        let domain = read_domain(&table, delivery, Origin::File)?;
         if !names.insert(domain.name.clone()) {
             return Err(table.required("name")?.error("is there twice"));
         }
@@ -272,60 +187,14 @@ fn read_domains(root: &Table, delivery: &Delivery) -> Result<Vec<Domain>, Config
     Ok(domains)
 }
 
-fn read_domain(table: &Table, delivery: &Delivery) -> Result<Domain, ConfigError> {
-    let own = ["name", "primary", "protocol", "when_up", "quota", "etrn_from"];
-    let keys = [&own[..], &recipients::KEYS, &POLICY_KEYS].concat();
-    table.expect_keys(&keys, &[])?;
-    let name = table.required("name")?;
-    let when_up = match table.value("when_up") {
-        Some(value) => value
-            .choice(&[("proxy", WhenUp::Proxy), ("relay", WhenUp::Relay), ("defer", WhenUp::Defer)], &[])?,
-        None => WhenUp::default(),
-    };
-    let policy = read_policy(table, delivery)?;
-    let text = parse_domain(name.string()?).map_err(|error| name.error(error))?;
-    if text == NOTICES_DOMAIN {
-        return Err(name.error("is the domain that notices are kept under"));
-    }
-    Ok(Domain {
-        name: text,
-        primaries: primaries::read(table)?,
-        recipients: recipients::read(table)?,
-        when_up,
-        retry_interval: policy.retry_interval,
-        retention: policy.retention,
-        on_expiry: policy.on_expiry,
-        held_retention: policy.held_retention,
-        safety_net: policy.safety_net,
-        on_reject: policy.on_reject,
-        max_connections: policy.max_connections,
-        tls: policy.tls,
-        authenticate: policy.authenticate,
-        quota: read_quota(&table.table("quota")?)?,
-        etrn_from: edge::read_networks(table, "etrn_from")?,
-        smarthost: policy.smarthost,
-        arc: policy.arc,
-    })
-}
-
-fn read_quota(table: &Table) -> Result<Quota, ConfigError> {
-    table.expect_keys(&["messages", "bytes"], &[])?;
-    Ok(Quota {
-        messages: match table.value("messages") {
-            Some(value) => value.integer(0..=limits::QUOTA_MESSAGES_MAX)?,
-            None => 0,
-        },
-        octets: read_size(table, "bytes", 0..=limits::QUOTA_OCTETS_MAX, 0)?,
-    })
-}
-
 fn read_postmaster(root: &Table, domains: &[Domain]) -> Result<String, ConfigError> {
     let Some(value) = root.value("postmaster") else {
         let first = domains.first().map_or("localhost", |domain| &domain.name);
         return Ok(format!("postmaster@{first}"));
     };
     let (local, domain) = parse_mailbox(value.string()?).map_err(|error| value.error(error))?;
-    if !domains.iter().any(|protected| protected.name == domain) {
+    // Without a pinned domain it is in one that comes through the API.
+    if !domains.is_empty() && !domains.iter().any(|protected| protected.name == domain) {
         return Err(
             value.error("is not built yet outside of the protected domains; name an address in one of them")
         );
@@ -355,27 +224,12 @@ fn read_addresses(
     Ok(addresses)
 }
 
-fn read_size(
-    table: &Table,
-    key: &str,
-    bounds: RangeInclusive<u64>,
-    default: u64,
-) -> Result<u64, ConfigError> {
-    let Some(value) = table.value(key) else {
-        return Ok(default);
-    };
-    let size = parse_size(value.text_or_number()?).map_err(|error| value.error(error))?;
-    if bounds.contains(&size) {
-        return Ok(size);
-    }
-    let (least, most) = (format_size(*bounds.start()), format_size(*bounds.end()));
-    Err(value.error(format!("is not within {least} and {most}")))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{OnExpiry, OnReject, Quota};
     use super::*;
     use crate::config::Primaries;
+    use core::time::Duration;
 
     /// A domain to end a text with, so that it is complete.
     const DOMAIN: &str = "[[domain]]\nname = \"one.test\"\nprimary = [\"192.0.2.1\"]\n";
@@ -553,7 +407,16 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_at_its_table() {
-        assert_eq!(error(""), "t:1: domain: is missing: at least one [[domain]] is needed");
+        let none = "[admin]\nlisten = \"\"";
+        assert_eq!(
+            error(none),
+            "t:1: domain: is missing: without [admin] listen at least one [[domain]] is needed"
+        );
+        assert_eq!(
+            Config::parse("", "t").map(|config| config.domains),
+            Ok(Vec::new()),
+            "the API brings them"
+        );
         assert_eq!(error("cores = 1\n[[domain]]\nname = \"a.test\""), "t:2: domain[0].primary: is missing");
         assert_eq!(
             error(&format!("{DOMAIN}[[domain]]\nprimary = [\"a\"]")),

@@ -50,6 +50,15 @@ impl RecipientPolicy {
     }
 }
 
+/// Where a domain is configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// In the file: pinned.
+    File,
+    /// By the API.
+    Api,
+}
+
 /// The keys that [`read`] reads.
 pub(super) const KEYS: [&str; 4] =
     ["recipients", "recipient_list", "subaddress_delimiter", "unknown_during_outage"];
@@ -79,7 +88,7 @@ const UNKNOWN: [(&str, UnknownDuringOutage); 3] = [
 ];
 
 /// The policy of a domain.
-pub(super) fn read(table: &Table) -> Result<RecipientPolicy, ConfigError> {
+pub(super) fn read(table: &Table, origin: Origin) -> Result<RecipientPolicy, ConfigError> {
     let default = RecipientPolicy::default();
     let recipients = match table.value("recipients") {
         Some(value) => value.choice(&POLICIES, &[])?,
@@ -88,7 +97,7 @@ pub(super) fn read(table: &Table) -> Result<RecipientPolicy, ConfigError> {
     let list = match table.value("recipient_list") {
         Some(value) if value.string()?.is_empty() => return Err(value.error("is no file")),
         Some(value) => Some(PathBuf::from(value.string()?)),
-        None if recipients == Recipients::List => {
+        None if recipients == Recipients::List && origin == Origin::File => {
             return Err(table.missing("recipient_list", "is missing: recipients = \"list\" needs a file"));
         }
         None => None,

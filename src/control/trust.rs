@@ -33,13 +33,31 @@ pub fn read(config: &Config) -> Result<Trust, String> {
     if let Some(path) = &config.delivery.tls_roots {
         add(&mut roots, path).map_err(|error| format!("delivery.tls_roots: {}: {error}", path.display()))?;
     }
-    let asking = config.domains.iter().filter(|domain| domain.tls.asks_for_policy());
-    let policies_of: HashSet<String> = asking.map(|domain| domain.name.clone()).collect();
+    let policies_of = policies_of(config);
     if roots.is_empty() && !policies_of.is_empty() {
         return Err(NO_AUTHORITY.to_owned());
     }
     let (roots, mta_sts_port) = (Arc::new(roots), config.delivery.mta_sts_port);
     Ok(Trust { trust_anchor, roots, mta_sts_port, policies_of: Arc::new(policies_of) })
+}
+
+/// The domains whose MTA-STS policies are asked for.
+#[must_use]
+pub fn policies_of(config: &Config) -> HashSet<String> {
+    let asking = config.domains.iter().filter(|domain| domain.tls.asks_for_policy());
+    asking.map(|domain| domain.name.clone()).collect()
+}
+
+/// Who vouches for web servers that are told of alerts: the system's authorities, and those of `delivery.tls_roots`.
+#[must_use]
+pub fn web_roots(config: &Config) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &config.delivery.tls_roots {
+        // Whoever needs it for mail was told when it could not be read.
+        let _ = add(&mut roots, path);
+    }
+    Arc::new(roots)
 }
 
 /// Without any, no policy could be fetched, and mail would go as if there were none.

@@ -10,7 +10,7 @@ use crate::bridge::Snapshot;
 use crate::config::{Quota, canonical_domain};
 use crate::limits::FAIR_SHARE_FROM_PERCENT;
 use crate::smtp::path::{ForwardPath, Mailbox};
-use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, NOT_PROTECTED_550, Reply};
+use crate::smtp::reply::{CONFIGURATION_ERROR_451, INSUFFICIENT_STORAGE_452, NOT_PROTECTED_550, Reply};
 use crate::smtp::server::RecipientVerdict;
 use std::borrow::Cow;
 
@@ -49,7 +49,13 @@ pub(super) fn recipient<'a>(
         }
     };
     let Some(domain) = snapshot.domain(&name) else {
-        return RecipientVerdict::Refuse(NOT_PROTECTED_550);
+        // RFC 5321 4.5.1: postmaster is never unknown; his address is missing, and the operator can mend that.
+        let is_postmaster = name == postmaster_domain(snapshot);
+        return RecipientVerdict::Refuse(if is_postmaster {
+            CONFIGURATION_ERROR_451
+        } else {
+            NOT_PROTECTED_550
+        });
     };
     let usage = snapshot.usage_of(&name);
     let room = Room {
@@ -62,11 +68,14 @@ pub(super) fn recipient<'a>(
     if room.is_left(domain.quota) { verdict } else { RecipientVerdict::Refuse(INSUFFICIENT_STORAGE_452) }
 }
 
-/// The configuration has it in lower case, at a protected domain.
+/// The configuration has it in lower case, at a protected domain as soon as there is any.
 fn to_postmaster(snapshot: &Snapshot) -> (RecipientVerdict<'_>, String) {
     let postmaster = &*snapshot.config.postmaster;
-    let domain = postmaster.rsplit_once('@').map_or("", |(_, domain)| domain);
-    (RecipientVerdict::AcceptAs(Cow::Borrowed(postmaster)), domain.to_owned())
+    (RecipientVerdict::AcceptAs(Cow::Borrowed(postmaster)), postmaster_domain(snapshot).to_owned())
+}
+
+fn postmaster_domain(snapshot: &Snapshot) -> &str {
+    snapshot.config.postmaster.rsplit_once('@').map_or("", |(_, domain)| domain)
 }
 
 /// What a domain has stored beside all others. Senders that come at once see the same, so a quota may be passed by as

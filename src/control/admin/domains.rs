@@ -1,24 +1,41 @@
-//! `GET domains` and `GET domains/NAME`: the configuration in force, and how it goes.
+//! `domains`: the configuration in force, and how it goes.
 
 use super::problem::Problem;
+use super::settings::Settings;
 use super::{Api, UNKNOWN_DOMAIN, answered, status};
 use crate::bridge::operator::DomainStatus;
 use crate::bridge::{Snapshot, Standing};
 use crate::config::{Domain, Primaries, canonical_domain};
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::header::ETAG;
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Domains {
     domains: Vec<Shown>,
 }
 
-/// One domain; `configuration` is null where it is not configured and has mail from before (H14).
-#[derive(Debug, Serialize)]
+/// One domain.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Shown {
     name: String,
+    /// `file`: pinned, not to be changed here; `api`: provisioned; null: not configured, with mail from before (H14)
+    origin: Option<&'static str>,
+    /// What was provisioned of it
+    #[schema(value_type = Option<Settings>)]
+    settings: Option<Map<String, Value>>,
+    /// Another one for each change of what is provisioned; its ETag
+    revision: Option<u64>,
+    /// When it was provisioned, in seconds since 1970
+    created_s: Option<i64>,
+    /// When that changed last
+    changed_s: Option<i64>,
+    /// What holds for it, its own keys and the defaults
     configuration: Option<Configuration>,
     status: DomainStatus,
     /// What an operator has ordered about it.
@@ -26,7 +43,7 @@ pub(super) struct Shown {
 }
 
 /// What holds for a domain, its own keys and the defaults.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Configuration {
     primary: Vec<String>,
     recipients: String,
@@ -48,7 +65,7 @@ struct Configuration {
     unknown_during_outage: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Quota {
     messages: u32,
     bytes: u64,
@@ -82,22 +99,36 @@ impl Configuration {
     }
 }
 
+/// All domains
+#[utoipa::path(get, path = "/api/v1/domains", tag = "domains", responses((status = 200, body = Domains)))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Domains>, Problem> {
     let snapshot = api.current.get();
     let all = answered(&api, status::domains(&api, &status::names(&snapshot))).await?;
-    Ok(Json(Domains { domains: all.into_iter().map(|status| shown(&snapshot, status)).collect() }))
+    Ok(Json(Domains { domains: all.into_iter().map(|status| shown(&api, &snapshot, status)).collect() }))
 }
 
-pub(super) async fn show(
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Shown>, Problem> {
-    let snapshot = api.current.get();
-    let unknown = || Problem::not_found(UNKNOWN_DOMAIN);
-    let known = known(&snapshot, &canonical_domain(&name).unwrap_or_default())?;
-    let status =
-        answered(&api, status::domains(&api, &[known])).await?.into_iter().next().ok_or_else(unknown)?;
-    Ok(Json(shown(&snapshot, status)))
+/// One domain
+#[utoipa::path(
+    get, path = "/api/v1/domains/{name}", tag = "domains", params(("name" = String, Path, description = "The domain")),
+    responses((status = 200, body = Shown, headers(("ETag", description = "Of what is provisioned"))))
+)]
+pub(super) async fn show(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let known = known(&api.current.get(), &canonical_domain(&name).unwrap_or_default())?;
+    one(&api, &known).await
+}
+
+/// One domain as it is now, with its ETag.
+pub(super) async fn one(api: &Api, name: &Arc<str>) -> Result<Response, Problem> {
+    let statuses = answered(api, status::domains(api, &[Arc::clone(name)])).await?;
+    let status = statuses.into_iter().next().ok_or_else(|| Problem::not_found(UNKNOWN_DOMAIN))?;
+    let shown = shown(api, &api.current.get(), status);
+    let tag = shown.revision.map(|revision| (ETAG, etag(revision)));
+    Ok((AppendHeaders(tag), Json(shown)).into_response())
+}
+
+/// The entity tag of what is provisioned (RFC 9110 8.8.3).
+pub(super) fn etag(revision: u64) -> String {
+    format!("\"{revision}\"")
 }
 
 /// A domain that is configured, or that has or had mail (H14).
@@ -106,8 +137,25 @@ pub(super) fn known(snapshot: &Snapshot, wanted: &str) -> Result<Arc<str>, Probl
     known.ok_or_else(|| Problem::not_found(UNKNOWN_DOMAIN))
 }
 
-fn shown(snapshot: &Snapshot, status: DomainStatus) -> Shown {
+fn shown(api: &Api, snapshot: &Snapshot, status: DomainStatus) -> Shown {
     let configuration = snapshot.domain(&status.name).map(Configuration::of);
     let orders = Standing::clone(&snapshot.usage_of(&status.name).orders.get());
-    Shown { name: status.name.clone(), configuration, status, orders }
+    let is_pinned = api.provisioned.is_pinned(&status.name);
+    let entry = api.provisioned.entry(&status.name).filter(|_| !is_pinned);
+    let origin = match (is_pinned, &entry) {
+        (true, _) => Some("file"),
+        (false, Some(_)) => Some("api"),
+        (false, None) => None,
+    };
+    Shown {
+        name: status.name.clone(),
+        origin,
+        revision: entry.as_ref().map(|entry| entry.revision),
+        created_s: entry.as_ref().map(|entry| entry.created_s),
+        changed_s: entry.as_ref().map(|entry| entry.changed_s),
+        settings: entry.map(|entry| entry.settings),
+        configuration,
+        status,
+        orders,
+    }
 }

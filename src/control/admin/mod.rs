@@ -10,43 +10,55 @@
 //! - Errors are problem details (RFC 9457): [`problem`].
 //! - A change is answered when it is durable; a request that ends by a 503 may have been done all the same.
 //!
-//! | request | what |
-//! |---|---|
-//! | `GET /api/v1/status` | all domains, disk, throughput since the start |
-//! | `GET /api/v1/domains`, `GET /api/v1/domains/NAME` | the configuration in force, and the status |
-//! | `POST /api/v1/domains/NAME/hold`, `.../release` | maintenance: nothing is handed over for a time; it ends early |
-//! | `POST /api/v1/domains/NAME/redirect`, `.../direct` | mail goes to other hosts, behind a test message; no more |
-//! | `GET /api/v1/queue?domain=&state=&after=&limit=` | a page of messages, in the order of acceptance |
-//! | `GET /api/v1/queue/ID` | one message: envelope, units, trace field; never content |
-//! | `GET /api/v1/queue/ID/export` | the message itself |
-//! | `POST /api/v1/queue/ID/ACTION` | `bounce`, `hold`, `release`, `discard`, `delete` |
-//! | `POST /api/v1/queue/ACTION` | the same to those of a domain and state; or `flush`, `thaw` |
-//! | `POST /api/v1/queue/replay` | delivered mail whose copies are kept is queued once more, or would be |
+//! - A token has scopes ([`caller`]): the first administrator's may do everything.
+//! - A change, and a look at the content of a message, is in the audit log before it is done ([`record`]); one with an `Idempotency-Key` is
+//!   done once.
+//! - What is served is described: `GET /api/openapi.json` is made of the same list of routes ([`routes`]).
+//! - A slow, locked or full database costs changes (503), never a look at the queue, and never mail ([`super::store`]).
 
+mod actions;
+mod alerts;
+mod audit;
+mod caller;
+mod configuration;
 mod domains;
 mod orders;
+mod outages;
 mod problem;
+mod provision;
 mod queue;
+mod recipients;
+mod record;
 mod replay;
+mod report;
+mod routes;
 mod serve;
+mod settings;
 mod status;
+#[cfg(test)]
+mod tests;
 pub mod token;
+mod tokens;
 
+use super::alert::{self, Watch};
 use super::orders::OrderBook;
-use crate::bridge::Current;
+use super::provisioning::Provisioned;
+use super::store::{Store, token as given};
 use crate::bridge::operator::{Shards, Unanswered};
-use crate::limits::ADMIN_REQUEST_TIMEOUT;
+use crate::bridge::{Current, Lookup};
+use crate::limits::{ADMIN_IMPORTS_MAX, ADMIN_REQUEST_TIMEOUT};
 use async_channel::Sender;
-use axum::Router;
-use axum::routing::{get, post};
+use caller::Callers;
 use core::net::SocketAddr;
 use core::time::Duration;
 use problem::Problem;
+use rustls::RootCertStore;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use token::Token;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// The detail of a 404.
@@ -57,8 +69,13 @@ const UNKNOWN_DOMAIN: &str = "this domain is not protected, and has no mail here
 struct Api {
     shards: Shards,
     current: Arc<Current>,
-    token: Arc<Token>,
+    callers: Callers,
     orders: Arc<OrderBook>,
+    store: Store,
+    provisioned: Arc<Provisioned>,
+    watch: Arc<Watch>,
+    reload: Reload,
+    imports: Semaphore,
     started: Instant,
     /// Longest work on one request.
     patience: Duration,
@@ -69,34 +86,76 @@ struct Api {
 pub struct AdminThread {
     stop: Sender<()>,
     handle: JoinHandle<()>,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens, if it does.
+    pub address: Option<SocketAddr>,
 }
 
+/// What the API works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where the shards are asked.
+    pub shards: Shards,
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// What tells the first administrator's token.
+    pub token: Arc<Token>,
+    /// What an operator has ordered.
+    pub orders: Arc<OrderBook>,
+    /// The database.
+    pub store: Store,
+    /// Domains that come through the API.
+    pub provisioned: Arc<Provisioned>,
+    /// Has the configuration file read again.
+    pub reload: Reload,
+    /// What asks for names.
+    pub lookup: Lookup,
+    /// Who vouches for the web servers that are told of alerts.
+    pub roots: Arc<RootCertStore>,
+}
+
+/// Asks for a reload: what is wrong with the file, if anything is, comes back.
+pub type Reload = Sender<Sender<Result<(), String>>>;
+
 impl AdminThread {
-    /// Starts it on a listener that is bound.
+    /// Starts it on a listener that is bound; without one it only watches. Blocks while tokens are read.
     ///
     /// # Errors
-    /// The system's, if no thread or runtime can be had.
-    pub fn start(
-        listener: TcpListener,
-        shards: Shards,
-        current: Arc<Current>,
-        token: Arc<Token>,
-        orders: Arc<OrderBook>,
-    ) -> io::Result<Self> {
+    /// A sentence for the operator.
+    pub fn start(listener: Option<TcpListener>, parts: Parts) -> Result<Self, String> {
+        let Parts { shards, current, token, orders, store, provisioned, reload, lookup, roots } = parts;
+        let rows = store.run_blocking(|connection| given::all(connection));
+        let callers = Callers::new(token, rows.map_err(|error| error.to_string())?);
+        let failed = |error: io::Error| format!("the admin thread: {error}");
         let (stop, stopped) = async_channel::bounded(1);
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
+        listener.as_ref().map_or(Ok(()), |listener| listener.set_nonblocking(true)).map_err(failed)?;
+        let watch = Watch::open(shards.clone(), Arc::clone(&current), store.clone(), lookup, roots)?;
+        let watch = Arc::new(watch);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let task = move || {
             runtime.block_on(async move {
-                let patience = ADMIN_REQUEST_TIMEOUT;
-                let api = Arc::new(Api { shards, current, token, orders, started: Instant::now(), patience });
-                serve::run(listener, router(api), stopped).await;
+                let api = Api {
+                    shards,
+                    current,
+                    callers,
+                    orders,
+                    store,
+                    provisioned,
+                    watch: Arc::clone(&watch),
+                    reload,
+                    imports: Semaphore::new(ADMIN_IMPORTS_MAX),
+                    started: Instant::now(),
+                    patience: ADMIN_REQUEST_TIMEOUT,
+                };
+                tokio::spawn(alert::run(watch));
+                match listener {
+                    Some(listener) => serve::run(listener, routes::router(&Arc::new(api)), stopped).await,
+                    // Nothing is ever sent: it ends when the sender is dropped.
+                    None => drop(stopped.recv().await),
+                }
             });
         };
-        let handle = Builder::new().name("admin".to_owned()).spawn(task)?;
+        let handle = Builder::new().name("admin".to_owned()).spawn(task).map_err(failed)?;
         Ok(Self { stop, handle, address })
     }
 
@@ -107,33 +166,6 @@ impl AdminThread {
             tracing::error!("the admin thread ended badly");
         }
     }
-}
-
-fn router(api: Arc<Api>) -> Router {
-    let routes = Router::new()
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz))
-        .route("/api/v1/status", get(status::status))
-        .route("/api/v1/domains", get(domains::list))
-        .route("/api/v1/domains/{name}", get(domains::show))
-        .route("/api/v1/domains/{name}/hold", post(orders::hold))
-        .route("/api/v1/domains/{name}/release", post(orders::release))
-        .route("/api/v1/domains/{name}/redirect", post(orders::redirect))
-        .route("/api/v1/domains/{name}/direct", post(orders::direct))
-        .route("/api/v1/queue", get(queue::list))
-        .route("/api/v1/queue/replay", post(replay::replay))
-        .route("/api/v1/queue/{name}", get(queue::show).post(queue::act_on_many))
-        .route("/api/v1/queue/{id}/export", get(queue::export))
-        .route("/api/v1/queue/{id}/{action}", post(queue::act_on_one));
-    guarded(routes, &api).with_state(api)
-}
-
-/// The same for every path, known or not.
-fn guarded(routes: Router<Arc<Api>>, api: &Arc<Api>) -> Router<Arc<Api>> {
-    routes
-        .fallback(async || Problem::not_found("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::method())
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(api), serve::guard))
 }
 
 /// The answers of all shards to a question, in bounded time.

@@ -11,11 +11,12 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Nothing is handed over from `from_s` (now, if it is left out) to `until_s`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Hold {
+pub(super) struct Hold {
     from_s: Option<u64>,
     until_s: u64,
     #[serde(default)]
@@ -25,9 +26,9 @@ struct Hold {
 }
 
 /// Mail goes to these hosts, once the first of them that serves us has taken a test message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Away {
+pub(super) struct Away {
     to: Vec<String>,
     /// Whom the test message is for; postmaster of the domain if it is left out.
     test_recipient: Option<String>,
@@ -39,7 +40,7 @@ struct Away {
 }
 
 /// What is in force now; `test` is what became of a test message.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Ordered {
     name: String,
     orders: Standing,
@@ -49,6 +50,11 @@ pub(super) struct Ordered {
 
 type Answer = Result<Json<Ordered>, Problem>;
 
+/// Maintenance: nothing is handed over for a time
+#[utoipa::path(
+    post, path = "/api/v1/domains/{name}/hold", tag = "domains", request_body = Hold,
+    params(("name" = String, Path, description = "The domain")), responses((status = 200, body = Ordered))
+)]
 pub(super) async fn hold(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Answer {
     let domain = known(&api, &name)?;
     let Hold { from_s, until_s, by, reason } = body(request).await?;
@@ -65,12 +71,22 @@ pub(super) async fn hold(State(api): State<Arc<Api>>, Path(name): Path<String>, 
     order(&api, domain, false, None, |standing| standing.maintenance = Some(window)).await
 }
 
+/// Ends the maintenance early
+#[utoipa::path(
+    post, path = "/api/v1/domains/{name}/release", tag = "domains",
+    params(("name" = String, Path, description = "The domain")), responses((status = 200, body = Ordered))
+)]
 pub(super) async fn release(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer {
     let domain = known(&api, &name)?;
     tracing::info!(%domain, "its maintenance is ended by an operator");
     order(&api, domain, false, None, |standing| standing.maintenance = None).await
 }
 
+/// Mail goes to other hosts, behind a test message
+#[utoipa::path(
+    post, path = "/api/v1/domains/{name}/redirect", tag = "domains", request_body = Away,
+    params(("name" = String, Path, description = "The domain")), responses((status = 200, body = Ordered), (status = 409, description = "The test message was not taken"))
+)]
 pub(super) async fn redirect(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
@@ -114,6 +130,11 @@ pub(super) async fn redirect(
     order(&api, domain, true, test, |standing| standing.redirect = Some(redirect)).await
 }
 
+/// Ends the redirect
+#[utoipa::path(
+    post, path = "/api/v1/domains/{name}/direct", tag = "domains",
+    params(("name" = String, Path, description = "The domain")), responses((status = 200, body = Ordered))
+)]
 pub(super) async fn direct(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Answer {
     let domain = known(&api, &name)?;
     tracing::warn!(%domain, "its redirect is ended by an operator");

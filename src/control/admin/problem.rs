@@ -1,8 +1,11 @@
 //! Errors as problem details (RFC 9457).
 
+use crate::control::provisioning::Refused;
+use crate::control::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An error that a client is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,11 +14,13 @@ pub(super) struct Problem {
     detail: String,
 }
 
-/// RFC 9457 3.1; no `type` means `about:blank`, whose title is that of the status.
-#[derive(Serialize)]
-struct Details<'a> {
+/// What went wrong (RFC 9457 3.1); no `type` means `about:blank`, whose title is that of the status.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Details<'a> {
     title: &'a str,
     status: u16,
+    /// A sentence for people
     detail: &'a str,
 }
 
@@ -32,6 +37,11 @@ impl Problem {
     /// 401: no token, or one that is not known.
     pub(super) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "a bearer token that this server knows is needed")
+    }
+
+    /// 403: a token without the scope.
+    pub(super) fn forbidden(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
     }
 
     /// 404.
@@ -54,6 +64,16 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
     }
 
+    /// 415.
+    pub(super) fn media_type(detail: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    /// 422: it can be read, and cannot be.
+    pub(super) fn unprocessable(detail: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
     /// 500: our fault.
     pub(super) fn internal() -> Self {
         Self::new(
@@ -62,9 +82,39 @@ impl Problem {
         )
     }
 
+    /// What the framework says by its status alone.
+    pub(super) fn of_framework(status: StatusCode) -> Self {
+        Self::new(status, "the request cannot be read as this path wants it")
+    }
+
     /// 503: later perhaps.
     pub(super) fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        let status = match refused {
+            Refused::Unknown => StatusCode::NOT_FOUND,
+            Refused::Changed => StatusCode::PRECONDITION_FAILED,
+            Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refused::TooManyRecipients => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::Pinned
+            | Refused::Exists
+            | Refused::TooMany
+            | Refused::NoRecipients
+            | Refused::HasMail(_) => StatusCode::CONFLICT,
+            Refused::Store(_) | Refused::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, &detail)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(&error.to_string())
     }
 }
 

@@ -1,10 +1,9 @@
-//! `queue`: pages of messages, one message, and what is done to them.
+//! `queue`: pages of messages, one message, its content.
 
 use super::problem::Problem;
-use super::{Api, UNKNOWN_DOMAIN, answered};
+use super::{Api, answered};
 use crate::bridge::operator::{
-    Action, Cursor, Done, ExportPart, Filter, Message, MessageDetail, MessageState, Page, Request as Asked,
-    Selection, Thawed,
+    Cursor, ExportPart, Filter, Message, MessageDetail, MessageState, Page, Request as Asked,
 };
 use crate::config::canonical_domain;
 use crate::limits::{ADMIN_BODY_OCTETS_MAX, OPERATOR_EXPORT_PARTS, OPERATOR_PAGE_MAX};
@@ -19,71 +18,40 @@ use futures_lite::stream::unfold;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// What a list is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// Of this domain; else of all
     domain: Option<String>,
+    /// `queued`, `deferred`, `held` or `in-flight`
     state: Option<String>,
+    /// The `next` of the page before
     after: Option<String>,
+    /// So many at most
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
 }
 
 /// A page; `next` is the `after` of the one behind it, null at the end.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Messages {
     messages: Vec<Message>,
     next: Option<String>,
 }
 
 /// The same message in each of its domains.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Details {
     messages: Vec<MessageDetail>,
 }
 
-/// What was done; `next` is the `after` to go on with, null when all was done.
-#[derive(Debug, Serialize)]
-pub(super) struct Outcome {
-    messages: u64,
-    units: u64,
-    unproven: u64,
-    busy: u64,
-    next: Option<String>,
-}
+pub(super) type Queried<T> = Result<Query<T>, QueryRejection>;
 
-/// How many messages were made due.
-#[derive(Debug, Serialize)]
-struct Flushed {
-    messages: u64,
-}
-
-/// The domain of a flush or a thaw.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Whole {
-    domain: String,
-}
-
-/// Which messages of a domain something is done to.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Many {
-    domain: String,
-    state: Option<String>,
-    after: Option<String>,
-}
-
-/// In which domain something is done to one message; in all of its own without it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct In {
-    domain: Option<String>,
-}
-
-type Queried<T> = Result<Query<T>, QueryRejection>;
-
+/// A page of messages, in the order of acceptance
+#[utoipa::path(get, path = "/api/v1/queue", tag = "queue", params(Wanted), responses((status = 200, body = Messages)))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     wanted: Queried<Wanted>,
@@ -119,6 +87,11 @@ fn merged(pages: Vec<Page>, limit: usize) -> (Vec<Message>, Option<Cursor>) {
     (messages, until)
 }
 
+/// One message: envelope, units, trace field; never content
+#[utoipa::path(
+    get, path = "/api/v1/queue/{id}", tag = "queue", params(("id" = String, Path, description = "Queue id")),
+    responses((status = 200, body = Details))
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
@@ -133,16 +106,17 @@ async fn details(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
     if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
 }
 
-/// What becomes of a bounce that nobody may be sent (P5).
-const UNPROVEN: &str = "nothing proves that its sender is the one whom it names, or no notice can be made: it is held; \
-                        release, discard or delete it";
-
-fn no_such_message() -> Problem {
+pub(super) fn no_such_message() -> Problem {
     Problem::not_found(
         "nothing of a message with this queue id is queued or held; the log tells how it ended",
     )
 }
 
+/// The message itself, as it would be handed over
+#[utoipa::path(
+    get, path = "/api/v1/queue/{id}/export", tag = "queue", params(("id" = String, Path, description = "Queue id")),
+    responses((status = 200, content_type = "message/rfc822", body = Vec<u8>))
+)]
 pub(super) async fn export(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let details = details(&api, &id).await?;
     let domain: Arc<str> =
@@ -180,112 +154,7 @@ async fn next_part((first, parts): Exporting) -> Option<(Result<Vec<u8>, String>
     }
 }
 
-pub(super) async fn act_on_one(
-    State(api): State<Arc<Api>>,
-    Path((id, word)): Path<(String, String)>,
-    within: Queried<In>,
-) -> Result<Json<Outcome>, Problem> {
-    let action = action_of(&word)?;
-    let domain = query(within)?.domain.map(|name| domain_of(&name)).transpose()?;
-    let done = act(&api, action, &Selection::Id(id, domain)).await?;
-    if done.found == 0 {
-        return Err(no_such_message());
-    }
-    if done.messages == 0 {
-        return Err(Problem::conflict(if done.unproven > 0 {
-            UNPROVEN
-        } else if done.busy > 0 {
-            "the message is being sent; try again"
-        } else if action == Action::Release {
-            "nothing of the message is held"
-        } else {
-            "there is nothing to do: all of the message is held already, or has ended"
-        }));
-    }
-    Ok(Json(outcome(done)))
-}
-
-pub(super) async fn act_on_many(
-    State(api): State<Arc<Api>>,
-    Path(word): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    if word == "flush" {
-        let domain = domain_of(&body::<Whole>(request).await?.domain)?;
-        known(&api, &domain)?;
-        let counts =
-            answered(&api, api.shards.ask(|answer| Asked::Flush(Arc::clone(&domain), answer))).await?;
-        return Ok(Json(Flushed { messages: counts.iter().sum() }).into_response());
-    }
-    if word == "thaw" {
-        let domain = domain_of(&body::<Whole>(request).await?.domain)?;
-        known(&api, &domain)?;
-        let was = answered(&api, api.shards.ask(|answer| Asked::Thaw(Arc::clone(&domain), answer))).await?;
-        let (was_frozen, was_changed) =
-            (was.iter().any(|was| was.was_frozen), was.iter().any(|was| was.was_changed));
-        return Ok(Json(Thawed { was_frozen, was_changed }).into_response());
-    }
-    let action = action_of(&word)?;
-    let Many { domain, state, after } = body(request).await?;
-    let state = match (action, state.as_deref()) {
-        (Action::Hold, None) => None,
-        (Action::Release, None | Some("held")) => Some(MessageState::Held),
-        (Action::Hold, Some(word @ ("queued" | "deferred"))) => Some(state_of(word)?),
-        (Action::Bounce | Action::Discard | Action::Delete, Some("all")) => None,
-        (
-            Action::Bounce | Action::Discard | Action::Delete,
-            Some(word @ ("queued" | "deferred" | "held")),
-        ) => Some(state_of(word)?),
-        _ => {
-            return Err(Problem::bad_request(
-                "this is not done to messages in this state; bounce, discard and delete want one, or \"all\"",
-            ));
-        }
-    };
-    let after = cursor_of(after.as_deref())?;
-    let domain = domain_of(&domain)?;
-    known(&api, &domain)?;
-    let filter = Filter { domain: Some(domain), state, after, limit: 0 };
-    Ok(Json(outcome(act(&api, action, &Selection::All(filter)).await?)).into_response())
-}
-
-/// A name that was mistyped is not a domain with nothing to do.
-pub(super) fn known(api: &Api, domain: &str) -> Result<(), Problem> {
-    let snapshot = api.current.get();
-    let has_mail = || snapshot.usage.known(domain).is_some_and(|usage| usage.messages() > 0);
-    let is_known = snapshot.domain(domain).is_some() || has_mail();
-    if is_known { Ok(()) } else { Err(Problem::not_found(UNKNOWN_DOMAIN)) }
-}
-
-async fn act(api: &Api, action: Action, selection: &Selection) -> Result<Done, Problem> {
-    let answers =
-        answered(api, api.shards.ask(|answer| Asked::Act(action, selection.clone(), answer))).await?;
-    let mut sum = Done::default();
-    for done in answers {
-        sum.messages += done.messages;
-        sum.units += done.units;
-        sum.busy += done.busy;
-        sum.unproven += done.unproven;
-        sum.found += done.found;
-        sum.more = sum.more.or(done.more);
-    }
-    Ok(sum)
-}
-
-fn outcome(done: Done) -> Outcome {
-    let Done { messages, units, unproven, busy, more, .. } = done;
-    Outcome { messages, units, unproven, busy, next: more.map(|more| more.to_string()) }
-}
-
-fn action_of(word: &str) -> Result<Action, Problem> {
-    let all = [Action::Bounce, Action::Hold, Action::Release, Action::Discard, Action::Delete];
-    let action = all.into_iter().find(|action| action.word() == word);
-    action.ok_or_else(|| {
-        Problem::not_found("no such action; there are bounce, hold, release, discard and delete")
-    })
-}
-
-fn state_of(word: &str) -> Result<MessageState, Problem> {
+pub(super) fn state_of(word: &str) -> Result<MessageState, Problem> {
     let state = MessageState::parse(word);
     state.ok_or_else(|| Problem::bad_request("state is one of queued, deferred, held, in-flight"))
 }
@@ -295,12 +164,12 @@ pub(super) fn domain_of(name: &str) -> Result<Arc<str>, Problem> {
     domain.ok_or_else(|| Problem::bad_request("this is not the name of a domain"))
 }
 
-fn cursor_of(text: Option<&str>) -> Result<Cursor, Problem> {
+pub(super) fn cursor_of(text: Option<&str>) -> Result<Cursor, Problem> {
     let Some(text) = text else { return Ok(Cursor::default()) };
     Cursor::parse(text).ok_or_else(|| Problem::bad_request("after is the next of an answer before"))
 }
 
-fn query<T>(query: Queried<T>) -> Result<T, Problem> {
+pub(super) fn query<T>(query: Queried<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::bad_request(&error.body_text()))
 }
 

@@ -1,17 +1,20 @@
 //! `queue replay`: delivered mail whose copies are kept is queued once more, a page a request.
 
+use super::actions::known;
 use super::problem::Problem;
-use super::queue::{body, domain_of, known};
+use super::queue::{body, domain_of};
 use super::{Api, answered};
 use crate::bridge::operator::{Copies, Copy, Delivered, Replayed, Request as Asked};
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// What of a domain; instants in seconds since 1970.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ReplayWanted)]
 pub(super) struct Wanted {
     domain: String,
     since_s: u32,
@@ -25,7 +28,8 @@ pub(super) struct Wanted {
 }
 
 /// What was done, or would be; `next` is the `after` to go on with, null when all was done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReplayDone)]
 pub(super) struct Done {
     messages: u64,
     units: u64,
@@ -35,6 +39,8 @@ pub(super) struct Done {
     next: Option<u64>,
 }
 
+/// Queues delivered mail once more whose copies are kept, a page a request
+#[utoipa::path(post, path = "/api/v1/queue/replay", tag = "queue", request_body = Wanted, responses((status = 200, body = Done)))]
 pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Done>, Problem> {
     let Wanted { domain, since_s, until_s, recipient, dry_run, again, after } = body(request).await?;
     let domain = domain_of(&domain)?;

@@ -10,9 +10,10 @@ use axum::extract::State;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// What `GET status` answers; CONTRACT names `domains` and its fields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Status {
     domains: Vec<DomainStatus>,
     hostname: String,
@@ -22,23 +23,27 @@ pub(super) struct Status {
     disk: Disk,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Disk {
     free_bytes: u64,
     /// With less, new mail is refused.
     min_free_bytes: u64,
 }
 
-/// The process runs and answers.
+/// Whether the process runs and answers
+#[utoipa::path(get, path = "/healthz", tag = "server", security(()), responses((status = 200, body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// All shards answer.
+/// Whether all shards answer
+#[utoipa::path(get, path = "/readyz", tag = "server", security(()), responses((status = 200, body = String)))]
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
     answered(&api, api.shards.ask(Request::Status)).await.map(|_| "ready\n")
 }
 
+/// All domains, disk, throughput since the start
+#[utoipa::path(get, path = "/api/v1/status", tag = "server", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, Problem> {
     let snapshot = api.current.get();
     let shards = answered(&api, api.shards.ask(Request::Status)).await?;

@@ -85,14 +85,23 @@ pub fn read_or_make(path: &Path) -> Result<(String, bool), String> {
     }
 }
 
-fn make(path: &Path) -> Result<String, String> {
-    let failed = |what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
+/// A new token.
+///
+/// # Errors
+/// No random octets can be had.
+pub(super) fn random() -> Result<String, String> {
     let mut random = [0; RANDOM_OCTETS];
-    SystemRandom::new().fill(&mut random).map_err(|_| failed(&"no random octets can be had"))?;
+    SystemRandom::new().fill(&mut random).map_err(|_| "no random octets can be had".to_owned())?;
     let mut token = String::from(PREFIX);
     for octet in random {
         token.push_str(&format!("{octet:02x}"));
     }
+    Ok(token)
+}
+
+fn make(path: &Path) -> Result<String, String> {
+    let failed = |what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
+    let token = random().map_err(|error| failed(&error))?;
     let directory = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| failed(&"not a file"))?;
     keep(directory, name, format!("{token}\n").as_bytes()).map_err(|error| failed(&error))?;

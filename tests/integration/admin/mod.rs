@@ -1,7 +1,9 @@
 //! The admin API and the commands over it, with the real server: who may ask, what is told, what is done to mail, and
 //! that none of it costs mail anything.
 
+mod alerts;
 mod orders;
+mod provisioning;
 mod replay;
 
 use super::harness::client::Client;

@@ -1,0 +1,256 @@
+//! Which conditions hold: a pure function of what was seen.
+//!
+//! Each has a sentence for the operator that says what happens to mail meanwhile, and what he can do.
+
+use super::outage::Outage;
+use super::{Condition, Kind, Severity};
+use crate::bridge::operator::{DomainStatus, State};
+use crate::limits::{EXPIRY_WARNING, SPOOL_CRITICAL_PERCENT, SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT};
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+/// The disk with what is queued on it, in octets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Spool {
+    /// What is queued and held.
+    pub queued: u64,
+    /// What is free.
+    pub free: u64,
+    /// With less free, new mail is refused.
+    pub min_free: u64,
+    /// By how much `free` fell in an hour, if it did.
+    pub shrinks_an_hour: u64,
+}
+
+impl Spool {
+    /// How much of the room for mail is used, in percent.
+    #[must_use]
+    pub fn percent(self) -> u64 {
+        let room = self.free.saturating_sub(self.min_free);
+        match self.queued.saturating_add(room) {
+            0 => 100,
+            all => u64::try_from(u128::from(self.queued) * 100 / u128::from(all)).unwrap_or(100),
+        }
+    }
+
+    /// When new mail will be refused, if it goes on like this.
+    #[must_use]
+    pub fn full_in(self) -> Option<Duration> {
+        let room = self.free.saturating_sub(self.min_free);
+        let seconds = (u128::from(room) * 3600).checked_div(self.shrinks_an_hour.into())?;
+        u64::try_from(seconds).ok().map(Duration::from_secs)
+    }
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// All domains' rows.
+    pub domains: &'a [DomainStatus],
+    /// How long their mail is kept, by domain; missing: not configured.
+    pub retention: &'a BTreeMap<String, Duration>,
+    /// Outages that are under way, by domain.
+    pub outages: &'a BTreeMap<String, Outage>,
+    /// None: a shard does not answer, and nothing else is known.
+    pub spool: Option<Spool>,
+}
+
+/// All that hold.
+#[must_use]
+pub fn conditions(seen: &Seen<'_>) -> Vec<Condition> {
+    let Some(spool) = seen.spool else {
+        let text = "A part of the server does not answer: mail may not be taken. Look at its log; a restart loses nothing.";
+        return vec![condition(Kind::Storage, "", Severity::Critical, text.to_owned())];
+    };
+    let own = seen.domains.iter().flat_map(|domain| of_domain(domain, seen));
+    own.chain(of_spool(spool)).collect()
+}
+
+fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
+    let name = domain.name.as_str();
+    let mut all = Vec::new();
+    let reason = domain.last_failure.as_ref().map_or("", |failure| failure.reason.as_str());
+    match domain.state {
+        State::Down => {
+            let since = seen.outages.get(name).map_or(0, |outage| outage.began_s);
+            let text = format!(
+                "The mail server of {name} cannot be reached since {}: {reason}. {} messages wait here; they are handed over in order \
+                 when it is back, without anything to do.",
+                instant(since),
+                domain.messages
+            );
+            all.push(condition(Kind::PrimaryDown, name, Severity::Critical, text));
+        }
+        State::Impaired => {
+            let text = format!(
+                "The mail server of {name} answers and puts everything off: {reason}. {} messages wait here. Is its disk full, or its directory \
+                 down?",
+                domain.messages
+            );
+            all.push(condition(Kind::PrimaryImpaired, name, Severity::Warning, text));
+        }
+        State::Frozen => {
+            let text = format!(
+                "The mail server of {name} is back and refuses recipients that it used to take: {reason}. Nothing is handed over, so that nothing \
+                 bounces; {} messages wait. It goes on by itself when they are taken again; stratamx queue thaw, bounce, discard or redirect \
+                 {name} are the other ways out.",
+                domain.messages
+            );
+            all.push(condition(Kind::Frozen, name, Severity::Critical, text));
+        }
+        _ => {}
+    }
+    if let Some(change) = &domain.primary_changed {
+        let text = format!(
+            "The mail server of {name} is another than before ({}). It gets mail carefully, and copies of all that it takes are kept for a day: \
+             stratamx queue thaw {name} if it is right, queue replay {name} if it was not.",
+            change.what
+        );
+        all.push(condition(Kind::PrimaryChanged, name, Severity::Warning, text));
+    }
+    if let Some(left) = expires_in(domain, seen.retention.get(name)) {
+        let text = format!(
+            "The oldest mail of {name} has waited for {} and expires in {}. A longer retention keeps it: stratamx domain set {name} retention=60d.",
+            span(domain.oldest_s),
+            span(left.as_secs())
+        );
+        all.push(condition(Kind::Expiry, name, Severity::Critical, text));
+    }
+    all
+}
+
+/// What is left to the oldest message, where that is little.
+fn expires_in(domain: &DomainStatus, retention: Option<&Duration>) -> Option<Duration> {
+    let retention = *retention?;
+    if domain.backlog == 0 || domain.oldest_s == 0 {
+        return None;
+    }
+    let left = retention.saturating_sub(Duration::from_secs(domain.oldest_s));
+    // What is kept for a short time only is always near its end: its last tenth counts.
+    (left <= EXPIRY_WARNING.min(retention / 10)).then_some(left)
+}
+
+fn of_spool(spool: Spool) -> Option<Condition> {
+    let percent = spool.percent();
+    let severity = match percent {
+        SPOOL_FULL_PERCENT.. => Severity::Critical,
+        SPOOL_CRITICAL_PERCENT.. => Severity::Warning,
+        SPOOL_WARNING_PERCENT.. => Severity::Information,
+        _ => return None,
+    };
+    let forecast = match spool.full_in() {
+        Some(time) => format!("; at the pace of the last hour it is full in {}", span(time.as_secs())),
+        None => String::new(),
+    };
+    let text = format!(
+        "{percent} % of the room for mail is used{forecast}. When it is full senders are asked to come again (452), and nothing is lost. A larger disk, \
+         or a mail server that is back, makes room."
+    );
+    Some(condition(Kind::Spool, "", severity, text))
+}
+
+fn condition(kind: Kind, domain: &str, severity: Severity, text: String) -> Condition {
+    Condition { kind, domain: domain.to_owned(), severity, text }
+}
+
+/// Seconds since 1970 for people, in UTC.
+#[must_use]
+pub fn instant(at_s: u64) -> String {
+    let at = i64::try_from(at_s).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default()
+}
+
+/// A time in its two largest units.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::operator::Failure;
+
+    fn row(state: State) -> DomainStatus {
+        let last_failure = Some(Failure { at_s: 1_795_388_400, reason: "no connection".to_owned() });
+        DomainStatus {
+            name: "a.test".to_owned(),
+            state,
+            messages: 7,
+            last_failure,
+            ..DomainStatus::default()
+        }
+    }
+
+    fn told(domains: &[DomainStatus], spool: Option<Spool>) -> Vec<(Kind, Severity, String)> {
+        let retention = BTreeMap::from([("a.test".to_owned(), Duration::from_secs(30 * 86_400))]);
+        let seen = Seen { domains, retention: &retention, outages: &BTreeMap::new(), spool };
+        let all = conditions(&seen).into_iter();
+        all.map(|condition| (condition.kind, condition.severity, condition.text)).collect()
+    }
+
+    const ROOM: Spool = Spool { queued: 0, free: 1 << 30, min_free: 1 << 20, shrinks_an_hour: 0 };
+
+    #[test]
+    fn a_state_that_needs_somebody_is_a_condition_and_no_other_is() {
+        for (state, expected) in [
+            (State::Up, None),
+            (State::Suspect, None),
+            (State::Recovering, None),
+            (State::Held, None),
+            (State::Unknown, None),
+            (State::Down, Some(Kind::PrimaryDown)),
+            (State::Impaired, Some(Kind::PrimaryImpaired)),
+            (State::Frozen, Some(Kind::Frozen)),
+        ] {
+            let kinds: Vec<Kind> = told(&[row(state)], Some(ROOM)).into_iter().map(|one| one.0).collect();
+            assert_eq!(kinds, expected.into_iter().collect::<Vec<_>>(), "{state}");
+        }
+        let text = told(&[row(State::Frozen)], Some(ROOM)).remove(0).2;
+        assert!(text.contains("7 messages wait") && text.contains("queue thaw"), "{text}");
+    }
+
+    #[test]
+    fn the_spool_is_told_by_its_three_marks_with_a_forecast() {
+        let spool = |queued, shrinks_an_hour| Spool {
+            queued,
+            free: 100 - queued + 10,
+            min_free: 10,
+            shrinks_an_hour,
+        };
+        for (queued, expected) in [
+            (49, None),
+            (50, Some(Severity::Information)),
+            (80, Some(Severity::Warning)),
+            (95, Some(Severity::Critical)),
+            (100, Some(Severity::Critical)),
+        ] {
+            let told = told(&[], Some(spool(queued, 10)));
+            assert_eq!(told.first().map(|one| one.1), expected, "{queued}");
+        }
+        assert!(told(&[], Some(spool(80, 10)))[0].2.contains("full in 2 h 0 min"));
+        assert!(!told(&[], Some(spool(80, 0)))[0].2.contains("full in"));
+        let gone = told(&[row(State::Down)], None);
+        assert_eq!(
+            gone.iter().map(|one| one.0).collect::<Vec<_>>(),
+            [Kind::Storage],
+            "nothing else is known"
+        );
+    }
+
+    #[test]
+    fn mail_that_is_about_to_expire_is_told_three_days_before() {
+        let aged = |days: u64, backlog| DomainStatus { oldest_s: days * 86_400, backlog, ..row(State::Up) };
+        assert!(told(&[aged(26, 1)], Some(ROOM)).is_empty());
+        let told_late = told(&[aged(28, 1)], Some(ROOM));
+        assert_eq!((told_late[0].0, told_late[0].1), (Kind::Expiry, Severity::Critical));
+        assert!(told_late[0].2.contains("expires in 2 d 0 h"), "{}", told_late[0].2);
+        assert!(told(&[aged(28, 0)], Some(ROOM)).is_empty(), "nothing waits");
+    }
+}

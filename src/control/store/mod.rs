@@ -1,0 +1,249 @@
+//! The control plane's database: `control.sqlite` in the data directory, one SQLite file with one thread.
+//!
+//! It keeps what the API provisions and what happened: domains, their recipients, tokens, the audit log. Mail is never in
+//! it, and no mail and no question about names waits for it: what mail needs is mirrored in memory ([`super::provisioning`]) and
+//! stays in force whatever becomes of the file while the process runs.
+//!
+//! - Work is a closure over the connection; each is one transaction or a single statement, durable when it is answered (WAL,
+//!   `synchronous = FULL`).
+//! - Another program's lock is waited for [`STORE_LOCK_PATIENCE`], then the work fails ([`StoreError::Locked`]); behind a full queue it
+//!   fails at once ([`StoreError::Busy`]). Work that panics fails alone: its transaction is rolled back.
+//! - A start that cannot read the file, or finds it damaged, does not go on: mail of provisioned domains would be refused for
+//!   good, and senders who find nobody come again. Of an older copy the domains hold that are in it (H14).
+//! - A file that a newer version wrote is read as long as that version says so ([`schema`], H13).
+
+pub mod alert;
+pub mod answer;
+pub mod audit;
+pub mod domain;
+pub mod recipient;
+mod schema;
+pub mod token;
+
+use crate::auth::contained::contain;
+use crate::limits::{STORE_LOCK_PATIENCE, STORE_QUEUE};
+use async_channel::{Receiver, Sender, TrySendError};
+use rusqlite::ErrorCode;
+pub use rusqlite::{Connection, Result as SqlResult, Transaction};
+use rustix::fs::{Mode, OFlags, open};
+use std::path::Path;
+use std::thread::{Builder, JoinHandle};
+
+/// The file in the data directory.
+pub const NAME: &str = "control.sqlite";
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Where work is handed in.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: Sender<Job>,
+}
+
+/// The thread; it ends when this is stopped, behind all work that was handed in.
+#[derive(Debug)]
+pub struct StoreThread {
+    jobs: Sender<Job>,
+    handle: JoinHandle<()>,
+}
+
+/// Why work was not done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Too much other work waits.
+    #[error("the database is busy; try again")]
+    Busy,
+    /// Another program has it locked.
+    #[error("another program has the database locked; try again")]
+    Locked,
+    /// The thread has ended, or the work panicked.
+    #[error("the database's work failed; the log tells more")]
+    Lost,
+    /// What SQLite says.
+    #[error("the database: {0}")]
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the file, makes or migrates it, and starts the thread. Blocks.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn open(directory: &Path) -> Result<(Self, StoreThread), String> {
+        let path = directory.join(NAME);
+        let failed = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
+        // Ours alone; SQLite gives its other files the same permissions.
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        drop(open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&error))?);
+        let mut connection = Connection::open(&path).map_err(|error| failed(&error))?;
+        schema::prepare(&mut connection, STORE_LOCK_PATIENCE).map_err(|error| failed(&error))?;
+        let (jobs, waiting) = async_channel::bounded(STORE_QUEUE);
+        let thread = Builder::new().name("store".to_owned()).spawn(move || work(connection, &waiting));
+        let handle = thread.map_err(|error| failed(&error))?;
+        Ok((Self { jobs: jobs.clone() }, StoreThread { jobs, handle }))
+    }
+
+    /// Does it in the database's thread.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; nothing is changed then, but behind [`StoreError::Lost`], which does not tell.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> SqlResult<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answered = self.hand_in(work)?;
+        answered.recv().await.map_err(|_| StoreError::Lost)?
+    }
+
+    /// The same for who may block.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> SqlResult<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answered = self.hand_in(work)?;
+        answered.recv_blocking().map_err(|_| StoreError::Lost)?
+    }
+
+    fn hand_in<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> SqlResult<T> + Send + 'static,
+    ) -> Result<Receiver<Result<T, StoreError>>, StoreError> {
+        let (answer, answered) = async_channel::bounded(1);
+        let job: Job = Box::new(move |connection| {
+            // Whoever asked may have given up.
+            let _ = answer.try_send(work(connection).map_err(StoreError::from));
+        });
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Closed(_) => StoreError::Lost,
+        })?;
+        Ok(answered)
+    }
+}
+
+impl StoreThread {
+    /// Ends it behind all work that was handed in.
+    pub fn stop(self) {
+        self.jobs.close();
+        if self.handle.join().is_err() {
+            tracing::error!("the database's thread ended badly");
+        }
+    }
+}
+
+fn work(mut connection: Connection, waiting: &Receiver<Job>) {
+    while let Ok(job) = waiting.recv_blocking() {
+        if contain(|| job(&mut connection)).is_none() {
+            tracing::error!("work of the database panicked; what it had begun is rolled back");
+        }
+    }
+    if let Err((_, error)) = connection.close() {
+        tracing::error!(%error, "the database was not closed well; the next start goes on from its log");
+    }
+}
+
+/// Now, in seconds since 1970.
+#[must_use]
+pub fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A directory of its own, removed at the end.
+    #[derive(Debug)]
+    pub(crate) struct Directory(pub(crate) PathBuf);
+
+    impl Directory {
+        pub(crate) fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("stratamx-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).expect("a directory");
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn count(connection: &mut Connection) -> SqlResult<i64> {
+        connection.query_row("SELECT count(*) FROM setting", [], |row| row.get(0))
+    }
+
+    #[test]
+    fn work_that_panics_fails_alone_and_leaves_nothing() {
+        let directory = Directory::new("store-panic");
+        let (store, thread) = Store::open(&directory.0).expect("it opens");
+        let panicked: Result<(), StoreError> = store.run_blocking(|connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("INSERT INTO setting VALUES ('a', 'b')", [])?;
+            panic!("half done")
+        });
+        assert_eq!(panicked, Err(StoreError::Lost));
+        assert_eq!(store.run_blocking(count), Ok(0));
+        thread.stop();
+        assert_eq!(store.run_blocking(count), Err(StoreError::Lost));
+    }
+
+    #[test]
+    fn what_is_handed_in_is_done_before_the_end_and_is_there_at_the_next_start() {
+        let directory = Directory::new("store-end");
+        let (store, thread) = Store::open(&directory.0).expect("it opens");
+        let insert = |connection: &mut Connection| {
+            connection.execute("INSERT INTO setting VALUES ('a', 'b')", []).map(drop)
+        };
+        let answered = store.hand_in(insert).expect("there is room");
+        thread.stop();
+        assert_eq!(answered.recv_blocking(), Ok(Ok(())));
+        let (store, thread) = Store::open(&directory.0).expect("it opens");
+        assert_eq!(store.run_blocking(count), Ok(1));
+        thread.stop();
+        let mode = rustix::fs::stat(directory.0.join(NAME)).expect("it is there").st_mode;
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_full_queue_and_a_lock_are_told_apart_and_neither_is_waited_for() {
+        let directory = Directory::new("store-busy");
+        let (store, thread) = Store::open(&directory.0).expect("it opens");
+        let (go, gone) = async_channel::bounded::<()>(1);
+        let (began, begun) = async_channel::bounded::<()>(1);
+        let first = store.hand_in(move |_| {
+            began.send_blocking(()).expect("it is heard");
+            Ok(gone.recv_blocking().is_err())
+        });
+        begun.recv_blocking().expect("it began");
+        let waiting: Vec<_> = (0..STORE_QUEUE).map(|_| store.hand_in(count).expect("room")).collect();
+        assert_eq!(store.run_blocking(count), Err(StoreError::Busy));
+        drop(go);
+        assert_eq!(first.expect("room").recv_blocking(), Ok(Ok(true)));
+        assert!(waiting.iter().all(|one| one.recv_blocking() == Ok(Ok(0))));
+        let other = Connection::open(directory.0.join(NAME)).expect("it opens");
+        other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+        let locked = store.run_blocking(|connection| {
+            connection.busy_timeout(core::time::Duration::ZERO)?;
+            connection.execute("INSERT INTO setting VALUES ('a', 'b')", []).map(drop)
+        });
+        assert_eq!(locked, Err(StoreError::Locked));
+        assert_eq!(store.run_blocking(count), Ok(0), "whoever reads needs no lock");
+        thread.stop();
+    }
+}
