@@ -104,7 +104,7 @@ fn a_primary_that_takes_a_little_at_a_time_is_not_left_alone_for_longer_each_tim
         // Fifteen tries a quarter of a minute apart, and once what a mailbox waits that is put off alone. With pauses that double it would
         // be an hour.
         within: 10 * MINUTE,
-        aside: |number| number > MESSAGES - 4,
+        aside: |_| true,
         // Else what rides with MAIL is refused, too, and the session has too many errors before it is plain that all is put off.
         withheld: &["CHUNKING", "PIPELINING"],
         ..Row::new("two at a time", manner)
