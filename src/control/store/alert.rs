@@ -282,7 +282,7 @@ pub fn acknowledge(connection: &Connection, id: i64, by: &str) -> Result<Option<
 pub fn contacts(connection: &Connection) -> Result<Vec<Contact>> {
     let mut statement =
         connection.prepare("SELECT id, name, sink, domain, severity, created_s FROM contact ORDER BY id")?;
-    let rows = statement.query_map([], |row| contact(row))?;
+    let rows = statement.query_map([], contact)?;
     rows.filter_map(Result::transpose).collect()
 }
 

@@ -160,6 +160,8 @@ pub(super) fn in_memory() -> Connection {
 mod tests {
     use super::super::tests::Directory;
     use super::*;
+    use rustix::fs::{Mode, OFlags, fstat, open};
+    use rustix::io::pwrite;
 
     #[test]
     fn a_newer_file_is_worked_with_as_long_as_it_says_so() {
@@ -190,10 +192,13 @@ mod tests {
             connection.execute(sql, [format!("domain{number}.test")]).expect("new");
         }
         connection.close().expect("closed");
-        let mut octets = std::fs::read(&path).expect("it is there");
         // All but the first page, which has the tables' names.
-        octets[4096..].fill(0xA5);
-        std::fs::write(&path, octets).expect("damaged");
+        let file = open(&path, OFlags::RDWR, Mode::empty()).expect("it is there");
+        let length = u64::try_from(fstat(&file).expect("it is there").st_size).expect("a size");
+        for offset in (4096..length).step_by(4096) {
+            pwrite(&file, &[0xA5; 4096], offset).expect("damaged");
+        }
+        drop(file);
         let mut connection = Connection::open(&path).expect("it opens");
         assert!(prepare(&mut connection, Duration::ZERO).is_err());
     }

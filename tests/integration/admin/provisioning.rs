@@ -41,8 +41,8 @@ fn a_domain_that_is_added_is_protected_at_once_over_a_kill_and_until_it_is_remov
     bring(&node.server, "a@added.test");
     let row = |node: &Node| {
         let all = node.get("/api/v1/status");
-        let rows = all["domains"].as_array().unwrap().iter();
-        rows.filter(|row| row["name"] == "added.test").cloned().next().unwrap_or(Value::Null)
+        let mut rows = all["domains"].as_array().unwrap().iter();
+        rows.find(|row| row["name"] == "added.test").cloned().unwrap_or(Value::Null)
     };
     let end = Instant::now() + PATIENCE;
     while row(&node)["delivered"] != 1 {
