@@ -247,6 +247,9 @@
 //!   too. It costs the shards no code and a bounded time, and a shard that does not answer is an alert itself. Rules, the life of an outage and what is told of it
 //!   when are pure; a happening and its line for each contact are one transaction, so a kill tells nothing twice and forgets nothing. That a
 //!   server is back is told by its outage, with the ledger, and only to whom its being down was told. It runs also without a listener.
+//! - **The watch runs by the clock that never steps**, from the wall time of its start: no alert opens, ends or comes again by a step. A line is marked as tried, durably,
+//!   before it leaves: a database that can be read and not written would send it every five seconds. A server is back when it has taken mail for a minute, since one that
+//!   takes a probe and fails behind it would be back at each probe; who sees nothing ends nothing.
 //! - **What is served is what is described**: one list of routes (`control::admin::routes`) makes router and OpenAPI document.
 //! - **One HTTP stack**: hyper, under axum for the API and under hyper-util's client for the commands; instant-acme and webhooks build on
 //!   the same, a client with a stack of its own would double it. MTA-STS policies are fetched by hyper over tokio-rustls, one request a

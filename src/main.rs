@@ -109,6 +109,17 @@ enum Domain {
         #[arg(long)]
         json: bool,
     },
+    /// What senders will find of a domain, and how to mend what is wrong: MX records, certificate, policies, the mail server
+    Doctor {
+        /// The domain
+        name: String,
+        /// Send a test message to this address, through the domain's mail server
+        #[arg(long, value_name = "ADDRESS")]
+        test_recipient: Option<String>,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// Maintenance: hand nothing over for a time, and take mail all the same
     Hold {
         /// The domain
@@ -200,6 +211,9 @@ fn main() -> ExitCode {
 fn run_domain(remote: Remote, command: Domain) -> Exit {
     match command {
         Domain::Add(new) => provision::add(remote, &new),
+        Domain::Doctor { name, test_recipient, json } => {
+            provision::doctor(remote, &name, test_recipient.as_deref(), json)
+        }
         Domain::Hold { name, window } => domain::hold(remote, &name, &window),
         Domain::Import(import) => provision::import(remote, &import),
         Domain::List { json } => domain::list(remote, json),

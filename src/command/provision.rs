@@ -1,9 +1,10 @@
-//! `stratamx domain add|set|remove|import|recipients`: what is protected beside what the file pins.
+//! `stratamx domain add|set|remove|import|recipients|doctor`: what is protected beside what the file pins.
 
 use super::Exit;
 use super::client::{Client, Remote, escaped, fail, print, print_json};
 use super::domain::{shown, text};
-use crate::config::read;
+use crate::config::open_list;
+use crate::limits::ADMIN_IMPORT_OCTETS_MAX;
 use clap::Args;
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
@@ -71,6 +72,10 @@ fn settings(keys: &[(String, Value)]) -> Map<String, Value> {
         match key.split_once('.') {
             Some((table, key)) => {
                 let entry = all.entry(table).or_insert_with(|| json!({}));
+                // `quota=3 quota.messages=5`: the later one counts.
+                if !entry.is_object() {
+                    *entry = json!({});
+                }
                 entry[key] = value.clone();
             }
             None => drop(all.insert(key.clone(), value.clone())),
@@ -149,13 +154,47 @@ pub fn import(remote: Remote, import: &Import) -> Exit {
     })
 }
 
+/// All of it, or nothing: a list that was cut would refuse whoever stands behind the cut.
 fn octets(file: &Path) -> std::io::Result<Vec<u8>> {
-    if file != Path::new("-") {
-        return read(file);
-    }
+    let most = ADMIN_IMPORT_OCTETS_MAX as u64 + 1;
     let mut octets = Vec::new();
-    std::io::stdin().read_to_end(&mut octets)?;
+    if file == Path::new("-") {
+        std::io::stdin().take(most).read_to_end(&mut octets)?;
+    } else {
+        open_list(file)?.take(most).read_to_end(&mut octets)?;
+    }
+    if octets.len() > ADMIN_IMPORT_OCTETS_MAX {
+        return Err(std::io::Error::other("it is larger than 32 MiB: import it in parts, with --add"));
+    }
     Ok(octets)
+}
+
+/// `domain doctor NAME`: exit status 1 where mail would be lost or refused.
+#[must_use]
+pub fn doctor(remote: Remote, name: &str, test_recipient: Option<&str>, json: bool) -> Exit {
+    let client = match Client::open(remote) {
+        Ok(client) => client,
+        Err(exit) => return exit,
+    };
+    let query = test_recipient.map(|to| format!("?test_recipient={}", escaped(to))).unwrap_or_default();
+    let examined = match client.post(&format!("{}/doctor{query}", path(name)), None) {
+        Ok(examined) => examined,
+        Err(error) => return fail(&error),
+    };
+    let told = if json { print_json(&examined) } else { print(&findings(&examined)) };
+    if told == Exit::Done && examined["verdict"] == "error" { Exit::Failed } else { told }
+}
+
+fn findings(examined: &Value) -> String {
+    let mut out = String::new();
+    for finding in examined["findings"].as_array().into_iter().flatten() {
+        let verdict = finding["verdict"].as_str().unwrap_or_default();
+        out.push_str(&format!("{verdict:<8} {:<13} {}\n", text(&finding["check"]), text(&finding["text"])));
+        if let Some(mend) = finding["mend"].as_str() {
+            out.push_str(&format!("{:<23}{mend}\n", ""));
+        }
+    }
+    out
 }
 
 /// `domain recipients NAME`: all that were imported, one a line.

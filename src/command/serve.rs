@@ -322,6 +322,7 @@ impl Server {
         // Who waits for what he provisioned is told that the end comes first.
         self.wanted.close();
         self.reloads.close();
+        while self.wanted.try_recv().is_ok() || self.reloads.try_recv().is_ok() {}
         if let Some(admin) = &mut self.admin {
             admin.stop();
         }
@@ -368,15 +369,18 @@ impl Server {
         let seals = super::seals::load(&new)?;
         let new = keep_fixed(&self.config, new);
         let token = self.admin.as_ref().map_or(Ok(None), |admin| admin.read_token(&new))?;
-        self.tls.reload(&new)?;
+        self.tls.reload(&self.provisioned.merged(&new))?;
+        // First, so that a change that is under way touches no list of the file.
+        self.provisioned.pin(&new);
         self.keeper.use_lists(lists);
         self.seals = seals;
-        self.provisioned.use_configuration(&new);
+        if let Err(error) = self.provisioned.use_configuration(&new) {
+            tracing::error!(error, "a domain that was provisioned: anybody is taken until the next reload");
+        }
         self.config = new;
         fit_descriptors(&mut self.config);
         self.lookup.use_nameservers(self.config.dns.nameservers.clone());
         self.lookup.use_trust(self.tls.trust.clone());
-        self.trust_provisioned();
         let snapshot = self.snapshot();
         self.put_in_force(&snapshot, token.as_deref());
         tracing::info!(domains = snapshot.config.domains.len(), "configuration reloaded");

@@ -24,6 +24,9 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "postmaster = {}", quoted(postmaster))?;
         writeln!(out, "data_dir = {}", quoted(data_dir.display()))?;
         writeln!(out, "cores = {cores}")?;
+        if domains.is_empty() {
+            writeln!(out, "domain = []")?;
+        }
         writeln!(out, "\n[smtp]\nlisten = {}", quoted_list(&smtp.listen))?;
         writeln!(out, "max_message_size = {}", quoted(format_size(smtp.max_message_size_bytes)))?;
         writeln!(out, "max_recipients = {}", smtp.max_recipients)?;
@@ -228,7 +231,8 @@ mod tests {
         single.smtp.tls = vec![CertificateFiles { cert: "cert.pem".into(), key: "key.pem".into() }];
         let mut closed = Config::embedded();
         closed.admin.listen = None;
-        for config in [Config::embedded(), single, closed, Config::parse(ODD, "odd.toml").unwrap()] {
+        let bare = Config::parse("domain = []", "t").unwrap();
+        for config in [Config::embedded(), bare, single, closed, Config::parse(ODD, "odd.toml").unwrap()] {
             let text = config.effective().to_string();
             assert_eq!(Config::parse(&text, "effective"), Ok(config), "{text}");
         }

@@ -167,16 +167,14 @@ fn read_dns(table: &Table) -> Result<Dns, ConfigError> {
 
 fn read_domains(root: &Table, delivery: &Delivery, admin: &Admin) -> Result<Vec<Domain>, ConfigError> {
     let Some(tables) = root.value("domain") else {
-        if admin.listen.is_some() {
-            // They come through the API.
-            return Ok(Vec::new());
-        }
-        let reason = "is missing: without [admin] listen at least one [[domain]] is needed";
+        // A file that is cut short, or just being written, is no configuration: its domains would be refused for good.
+        let reason = "is missing: at least one [[domain]], or domain = [] where all come through the API";
         return Err(root.missing("domain", reason));
     };
+    let least = usize::from(admin.listen.is_none());
     let mut domains = Vec::new();
     let mut names = HashSet::new();
-    for value in tables.list(1..=limits::DOMAINS_MAX)? {
+    for value in tables.list(least..=limits::DOMAINS_MAX)? {
         let table = value.table()?;
         let domain = read_domain(&table, delivery, Origin::File)?;
         if !names.insert(domain.name.clone()) {
@@ -407,16 +405,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_at_its_table() {
-        let none = "[admin]\nlisten = \"\"";
         assert_eq!(
-            error(none),
-            "t:1: domain: is missing: without [admin] listen at least one [[domain]] is needed"
+            error(""),
+            "t:1: domain: is missing: at least one [[domain]], or domain = [] where all come through the API"
         );
-        assert_eq!(
-            Config::parse("", "t").map(|config| config.domains),
-            Ok(Vec::new()),
-            "the API brings them"
-        );
+        assert_eq!(Config::parse("domain = []", "t").map(|config| config.domains), Ok(Vec::new()));
+        assert!(error("domain = []\n[admin]\nlisten = \"\"").starts_with("t:1: domain: "));
         assert_eq!(error("cores = 1\n[[domain]]\nname = \"a.test\""), "t:2: domain[0].primary: is missing");
         assert_eq!(
             error(&format!("{DOMAIN}[[domain]]\nprimary = [\"a\"]")),

@@ -10,6 +10,7 @@ mod answers;
 mod authentication;
 pub mod certificate;
 mod dnssec;
+mod doctor;
 mod file;
 pub mod files;
 mod known_file;

@@ -6,11 +6,14 @@
 //!
 //! - A domain of the file is *pinned*: it hides one of the same name here, and no request changes it.
 //! - Settings are kept as they were given. What they leave out follows `[delivery]`, also when that changes.
+//! - Lists are put in force by the database's thread alone, in the order of its commits, and never over one of the file.
 //! - A list of recipients refuses mail for good: a domain is switched to one only when it has addresses, and its last one cannot go.
-//! - Settings that this version cannot read (an update was rolled back, H13) leave a domain protected, with defaults and its primaries:
-//!   refusing its mail would lose it.
+//! - Settings that this version cannot read (an update was rolled back, H13) leave a domain protected, with defaults and its primaries,
+//!   or its MX records where those cannot be read: refusing its mail would lose it.
 
 use super::store::{Store, StoreError, Transaction, domain, recipient};
+use super::trust;
+use crate::auth::contained::Contained;
 use crate::bridge::{RecipientList, RecipientListBuilder, Recipients};
 use crate::config::{Config, ConfigError, Delivery, Domain, Recipients as Policy};
 use crate::limits::{DOMAINS_PROVISIONED_MAX, RECIPIENTS_PROVISIONED_MAX};
@@ -33,12 +36,17 @@ pub struct Provisioned {
     changed: Sender<Applied>,
 }
 
+/// Who is postmaster where no file says so, and no domain is pinned.
+const NOBODY: &str = "postmaster@localhost";
+
 /// Dropped when what had changed is in force on all shards.
 pub type Applied = Sender<()>;
 
 #[derive(Debug, Default)]
 struct Mirror {
     delivery: Option<Delivery>,
+    /// Whether anybody vouches for the web servers of policies.
+    has_authorities: bool,
     pinned: HashSet<String>,
     domains: BTreeMap<String, Entry>,
 }
@@ -123,26 +131,35 @@ impl Provisioned {
             store.run_blocking(|connection| domain::all(connection)).map_err(|error| error.to_string())?;
         let mut domains = BTreeMap::new();
         for row in rows {
-            let settings: Settings = serde_json::from_str(&row.settings)
-                .map_err(|error| format!("{}: what the database has of it: {error}", row.name))?;
+            let settings: Settings = serde_json::from_str(&row.settings).unwrap_or_default();
             let domain = lenient(&row.name, &settings, &config.delivery)?;
             let (revision, created_s, changed_s) = (row.revision, row.created_s, row.changed_s);
             domains.insert(row.name, Entry { settings, revision, created_s, changed_s, domain });
         }
         // One waits for another: there is one turn.
         let (changed, wanted) = async_channel::bounded(1);
-        let mirror = Mutex::new(Mirror { delivery: None, pinned: HashSet::new(), domains });
+        let mirror = Mutex::new(Mirror { domains, ..Mirror::default() });
         let provisioned =
             Arc::new(Self { store, recipients, mirror, turn: tokio::sync::Mutex::default(), changed });
-        provisioned.use_configuration(config);
+        provisioned.pin(config);
+        provisioned.use_configuration(config)?;
         Ok((provisioned, wanted))
     }
 
-    /// Another file is in force from the next snapshot on. Blocks.
-    pub fn use_configuration(&self, config: &Config) {
+    /// The file has these domains from now on: no list of theirs is touched any more.
+    pub fn pin(&self, config: &Config) {
+        self.mirror().pinned = config.domains.iter().map(|domain| domain.name.clone()).collect();
+    }
+
+    /// Another file is in force from the next snapshot on, whose domains are pinned and whose lists are in force. Blocks.
+    ///
+    /// # Errors
+    /// A sentence for the operator: lists that cannot be read are not in force.
+    pub fn use_configuration(self: &Arc<Self>, config: &Config) -> Result<(), String> {
+        let has_authorities = !trust::web_roots(config).is_empty();
         let listed: Vec<String> = {
             let mut mirror = self.mirror();
-            mirror.pinned = config.domains.iter().map(|domain| domain.name.clone()).collect();
+            mirror.has_authorities = has_authorities;
             if mirror.delivery.as_ref() != Some(&config.delivery) {
                 for (name, entry) in &mut mirror.domains {
                     match lenient(name, &entry.settings, &config.delivery) {
@@ -155,16 +172,29 @@ impl Provisioned {
             for name in mirror.domains.keys().filter(|name| mirror.pinned.contains(*name)) {
                 tracing::warn!(domain = name, "the file has it too: what was provisioned is not in force");
             }
-            let listed = mirror.domains.values().map(|entry| &entry.domain);
-            let listed = listed.filter(|domain| is_listed(domain) && !mirror.pinned.contains(&domain.name));
+            let listed =
+                mirror.domains.values().map(|entry| &entry.domain).filter(|domain| is_listed(domain));
+            // One that is in force is what the database has.
+            let listed = listed.filter(|domain| self.recipients.domain(&domain.name).list().is_empty());
             listed.map(|domain| domain.name.clone()).collect()
         };
         for name in listed {
-            let of = name.clone();
-            match self.store.run_blocking(move |connection| Ok(list(&connection.transaction()?, &of)?.0)) {
-                Ok(list) => self.recipients.domain(&name).use_list(list),
-                Err(error) => tracing::error!(domain = name, %error, "its recipients cannot be read"),
-            }
+            let (own, of) = (Arc::clone(self), name.clone());
+            let read = self.store.run_blocking(move |connection| {
+                let (list, _) = list(&connection.transaction()?, &of)?;
+                own.install(&of, list);
+                Ok(())
+            });
+            read.map_err(|error| format!("{name}: its recipients cannot be read: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a list in force, unless the file has the domain. Only the database's thread does, so an older one is never put over a newer.
+    fn install(&self, name: &str, list: Arc<RecipientList>) {
+        let mirror = self.mirror();
+        if !mirror.pinned.contains(name) {
+            self.recipients.domain(name).use_list(list);
         }
     }
 
@@ -172,12 +202,11 @@ impl Provisioned {
     #[must_use]
     pub fn merged(&self, config: &Config) -> Config {
         let mut merged = config.clone();
+        let pinned: HashSet<&str> = config.domains.iter().map(|domain| domain.name.as_str()).collect();
         let mirror = self.mirror();
-        let own = mirror.domains.values().filter(|entry| !mirror.pinned.contains(&entry.domain.name));
+        let own = mirror.domains.values().filter(|entry| !pinned.contains(entry.domain.name.as_str()));
         merged.domains.extend(own.map(|entry| entry.domain.clone()));
-        let postmaster_domain = merged.postmaster.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let is_protected = merged.domains.iter().any(|domain| domain.name == postmaster_domain);
-        if let Some(first) = merged.domains.first().filter(|_| !is_protected) {
+        if let Some(first) = merged.domains.first().filter(|_| config.postmaster == NOBODY) {
             // RFC 5321 4.5.1: somebody has to be postmaster, as with domains of the file alone.
             merged.postmaster = format!("postmaster@{}", first.name);
         }
@@ -201,8 +230,17 @@ impl Provisioned {
     /// # Errors
     /// What is wrong.
     pub fn check(&self, name: &str, settings: &Settings) -> Result<Domain, Refused> {
-        let delivery = self.mirror().delivery.clone().unwrap_or_default();
-        parse(name, settings, &delivery).map_err(Refused::Invalid)
+        let (delivery, has_authorities) = {
+            let mirror = self.mirror();
+            (mirror.delivery.clone().unwrap_or_default(), mirror.has_authorities)
+        };
+        let domain = parse(name, settings, &delivery).map_err(Refused::Invalid)?;
+        if domain.tls.asks_for_policy() && !has_authorities {
+            // Without any, each policy would look like none.
+            let error = "tls: mta-sts and dane need certificate authorities: the system has none, and delivery.tls_roots names none";
+            return Err(Refused::Invalid(error.to_owned()));
+        }
+        Ok(domain)
     }
 
     /// Changes a domain as `change` says, which sees what there is: durable and in force on return.
@@ -215,12 +253,13 @@ impl Provisioned {
         change: impl FnOnce(Option<&Entry>) -> Result<Change, Refused> + Send + 'static,
     ) -> Result<Option<Entry>, Refused> {
         let own = Arc::clone(self);
-        let work = tokio::spawn(async move { own.change_in_turn(name, change).await });
-        work.await.unwrap_or(Err(Refused::Store(StoreError::Lost)))
+        let work = Contained::new(async move { own.change_in_turn(name, change).await });
+        let done = tokio::spawn(work).await.ok().flatten();
+        done.unwrap_or(Err(Refused::Store(StoreError::Lost)))
     }
 
     async fn change_in_turn(
-        &self,
+        self: &Arc<Self>,
         name: String,
         change: impl FnOnce(Option<&Entry>) -> Result<Change, Refused>,
     ) -> Result<Option<Entry>, Refused> {
@@ -239,7 +278,7 @@ impl Provisioned {
                 self.mirror().domains.insert(name.clone(), entry.clone());
                 self.apply().await?;
                 if !is_listed(&entry.domain) {
-                    self.recipients.domain(&name).use_list(Arc::default());
+                    self.forget_list(name).await?;
                 }
                 Ok(Some(entry))
             }
@@ -253,16 +292,31 @@ impl Provisioned {
                 removed.await?;
                 self.mirror().domains.remove(&name);
                 self.apply().await?;
-                self.recipients.domain(&name).use_list(Arc::default());
+                self.forget_list(name).await?;
                 Ok(None)
             }
         }
     }
 
+    /// Nobody looks at it any more.
+    async fn forget_list(self: &Arc<Self>, name: String) -> Result<(), Refused> {
+        let own = Arc::clone(self);
+        let forgotten = self.store.run(move |_| {
+            own.install(&name, Arc::default());
+            Ok(())
+        });
+        Ok(forgotten.await?)
+    }
+
     /// Makes it durable; where recipients are a list, it is in force before anybody asks for it.
-    async fn keep(&self, name: String, settings: Settings, domain: Domain) -> Result<Entry, Refused> {
+    async fn keep(
+        self: &Arc<Self>,
+        name: String,
+        settings: Settings,
+        domain: Domain,
+    ) -> Result<Entry, Refused> {
         let text = Value::Object(settings.clone()).to_string();
-        let (of, is_listed) = (name.clone(), is_listed(&domain));
+        let (own, of, is_listed) = (Arc::clone(self), name, is_listed(&domain));
         let kept = self.store.run(move |connection| {
             let transaction = connection.transaction()?;
             let list = if is_listed { Some(list(&transaction, &of)?) } else { None };
@@ -271,12 +325,12 @@ impl Provisioned {
             }
             let row = domain::put(&transaction, &of, &text)?;
             transaction.commit()?;
-            Ok(Some((row, list)))
+            if let Some((list, _)) = list {
+                own.install(&of, list);
+            }
+            Ok(Some(row))
         });
-        let (row, list) = kept.await?.ok_or(Refused::NoRecipients)?;
-        if let Some((list, _)) = list {
-            self.recipients.domain(&name).use_list(list);
-        }
+        let row = kept.await?.ok_or(Refused::NoRecipients)?;
         let (revision, created_s, changed_s) = (row.revision, row.created_s, row.changed_s);
         Ok(Entry { settings, revision, created_s, changed_s, domain })
     }
@@ -292,31 +346,31 @@ impl Provisioned {
         work: impl FnOnce(&Transaction<'_>, &str) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Refused> {
         let own = Arc::clone(self);
-        let changed = tokio::spawn(async move {
+        let changed = Contained::new(async move {
             let _turn = own.turn.lock().await;
             let entry = own.entry(&name).ok_or(Refused::Unknown)?;
-            let (of, is_listed) = (name.clone(), is_listed(&entry.domain));
+            let (installing, is_listed) = (Arc::clone(&own), is_listed(&entry.domain));
             let changed = own.store.run(move |connection| {
                 let transaction = connection.transaction()?;
-                let result = work(&transaction, &of)?;
-                let count = recipient::count(&transaction, &of)?;
+                let result = work(&transaction, &name)?;
+                let count = recipient::count(&transaction, &name)?;
                 if count > RECIPIENTS_PROVISIONED_MAX as u64 {
                     return Ok(Err(Refused::TooManyRecipients));
                 }
-                let list = if is_listed { Some(list(&transaction, &of)?) } else { None };
+                let list = if is_listed { Some(list(&transaction, &name)?) } else { None };
                 if list.as_ref().is_some_and(|(_, addresses)| *addresses == 0) {
                     return Ok(Err(Refused::NoRecipients));
                 }
                 transaction.commit()?;
-                Ok(Ok((result, count, list)))
+                if let Some((list, _)) = list {
+                    installing.install(&name, list);
+                }
+                Ok(Ok((result, count)))
             });
-            let (result, count, list) = changed.await??;
-            if let Some((list, _)) = list.filter(|_| !own.is_pinned(&name)) {
-                own.recipients.domain(&name).use_list(list);
-            }
-            Ok((result, count))
+            changed.await?
         });
-        changed.await.unwrap_or(Err(Refused::Store(StoreError::Lost)))
+        let done = tokio::spawn(changed).await.ok().flatten();
+        done.unwrap_or(Err(Refused::Store(StoreError::Lost)))
     }
 
     /// Waits until a snapshot with the mirror as it is now is in force.
@@ -351,6 +405,9 @@ fn list(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<(Arc<Reci
 
 /// A domain's own keys with the defaults; what is wrong with them.
 fn parse(name: &str, settings: &Settings, delivery: &Delivery) -> Result<Domain, String> {
+    if settings.contains_key("name") {
+        return Err("name: stands in the path, and does not change".to_owned());
+    }
     let mut whole = settings.clone();
     whole.insert("name".to_owned(), name.into());
     if let Some((key, _)) = whole.iter().find(|(_, value)| value.is_null()) {
@@ -376,141 +433,12 @@ fn lenient(name: &str, settings: &Settings, delivery: &Delivery) -> Result<Domai
     );
     let essential = settings.iter().filter(|(key, _)| ["primary", "protocol"].contains(&key.as_str()));
     let essential = essential.map(|(key, value)| (key.clone(), value.clone())).collect();
-    parse(name, &essential, delivery).map_err(|error| format!("{name}: what the database has of it: {error}"))
+    parse(name, &essential, delivery).or_else(|error| {
+        tracing::error!(domain = name, error, "nor where its mail goes: its MX records say that until then");
+        let published = Settings::from_iter([("primary".to_owned(), Value::from("mx"))]);
+        parse(name, &published, delivery).map_err(|error| format!("{name}: {error}"))
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::store::tests::Directory;
-    use super::super::store::{Connection, StoreThread};
-    use super::*;
-    use serde_json::json;
-
-    fn opened(directory: &Directory, config: &Config) -> (Arc<Provisioned>, Receiver<Applied>, StoreThread) {
-        let (store, thread) = Store::open(&directory.0).expect("it opens");
-        let (provisioned, wanted) =
-            Provisioned::open(store, Arc::default(), config).expect("what is kept can be read");
-        (provisioned, wanted, thread)
-    }
-
-    fn settings(value: Value) -> Settings {
-        value.as_object().expect("an object").clone()
-    }
-
-    /// Runs changes while somebody puts them in force.
-    fn run<T>(wanted: &Receiver<Applied>, test: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let wanted = wanted.clone();
-        runtime.block_on(async {
-            tokio::spawn(async move { while wanted.recv().await.is_ok() {} });
-            test.await
-        })
-    }
-
-    async fn put(own: &Arc<Provisioned>, name: &str, value: Value) -> Result<Option<Entry>, Refused> {
-        let settings = settings(value);
-        own.change(name.to_owned(), |_| Ok(Change::Put(settings))).await
-    }
-
-    #[test]
-    fn a_domain_is_kept_and_in_force_and_follows_the_defaults() {
-        let directory = Directory::new("provisioned");
-        let mut config = Config::embedded();
-        let (own, wanted, thread) = opened(&directory, &config);
-        run(&wanted, async {
-            let body = json!({ "primary": ["192.0.2.1"], "max_connections": 3 });
-            let entry = put(&own, "a.test", body.clone()).await.expect("taken").expect("there");
-            assert_eq!(
-                (entry.domain.max_connections, entry.domain.retention),
-                (3, config.delivery.retention)
-            );
-            assert_eq!(put(&own, "example.test", body).await.map(drop), Err(Refused::Pinned));
-            for (wrong, expected) in [
-                (json!({}), "primary: is missing"),
-                (json!({ "primary": ["192.0.2.1"], "colour": "red" }), "colour: unknown key"),
-                (json!({ "primary": ["192.0.2.1"], "retention": null }), "retention: null is no value"),
-                (json!({ "primary": ["192.0.2.1"], "arc": { "key": "/etc/shadow" } }), "arc: "),
-            ] {
-                match put(&own, "b.test", wrong).await {
-                    Err(Refused::Invalid(error)) => assert!(error.starts_with(expected), "{error}"),
-                    other => panic!("{other:?}"),
-                }
-            }
-        });
-        let names = |config: &Config| {
-            own.merged(config).domains.iter().map(|domain| domain.name.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(names(&config), ["example.test", "a.test"]);
-        config.delivery.retention /= 2;
-        own.use_configuration(&config);
-        assert_eq!(own.merged(&config).domains[1].retention, config.delivery.retention);
-        thread.stop();
-        config.domains[0].name = "a.test".to_owned();
-        let (own, _wanted, thread) = opened(&directory, &config);
-        assert_eq!(own.merged(&config).domains.len(), 1, "the file has it");
-        assert!(own.entry("a.test").is_some() && own.is_pinned("a.test"));
-        config.domains.clear();
-        config.postmaster = "postmaster@localhost".to_owned();
-        own.use_configuration(&config);
-        assert_eq!(own.merged(&config).postmaster, "postmaster@a.test");
-        thread.stop();
-    }
-
-    #[test]
-    fn a_list_never_refuses_everybody() {
-        let directory = Directory::new("provisioned-list");
-        let config = Config::embedded();
-        let (own, wanted, thread) = opened(&directory, &config);
-        let listed = || json!({ "primary": ["192.0.2.1"], "recipients": "list" });
-        run(&wanted, async {
-            assert_eq!(put(&own, "a.test", listed()).await.map(drop), Err(Refused::NoRecipients));
-            assert!(own.entry("a.test").is_none(), "nothing was kept");
-            put(&own, "a.test", json!({ "primary": ["192.0.2.1"] })).await.expect("taken");
-            let add = |transaction: &Transaction<'_>, of: &str| {
-                recipient::add(transaction, of, &["one@a.test".to_owned(), "two@a.test".to_owned()])
-            };
-            assert_eq!(own.change_recipients("a.test".to_owned(), add).await, Ok((2, 2)));
-            put(&own, "a.test", listed()).await.expect("taken");
-            assert!(own.recipients.domain("a.test").list().contains("two"));
-            let clear = own.change_recipients("a.test".to_owned(), recipient::clear);
-            assert_eq!(clear.await, Err(Refused::NoRecipients));
-            let removed = own.change_recipients("a.test".to_owned(), |transaction, of| {
-                recipient::remove(transaction, of, "two@a.test")
-            });
-            assert_eq!(removed.await, Ok((true, 1)));
-        });
-        let list = own.recipients.domain("a.test").list();
-        assert!(list.contains("one") && !list.contains("two"));
-        thread.stop();
-        let (own, wanted, thread) = opened(&directory, &config);
-        assert!(own.recipients.domain("a.test").list().contains("one"), "it is read at the start");
-        run(&wanted, async {
-            own.change("a.test".to_owned(), |_| Ok(Change::Remove)).await.expect("removed");
-        });
-        assert!(own.recipients.domain("a.test").list().is_empty());
-        let left =
-            own.store.run_blocking(|connection: &mut Connection| recipient::count(connection, "a.test"));
-        assert_eq!(left, Ok(0), "its recipients went with it");
-        thread.stop();
-    }
-
-    #[test]
-    fn h13_settings_of_a_newer_version_leave_the_domain_protected() {
-        let directory = Directory::new("provisioned-newer");
-        let config = Config::embedded();
-        let (store, thread) = Store::open(&directory.0).expect("it opens");
-        let kept = store.run_blocking(|connection| {
-            let transaction = connection.transaction()?;
-            let newer = "{\"primary\":[\"192.0.2.1:26\"],\"colour\":\"red\",\"max_connections\":2}";
-            domain::put(&transaction, "a.test", newer)?;
-            transaction.commit()
-        });
-        assert_eq!(kept, Ok(()));
-        thread.stop();
-        let (own, _wanted, thread) = opened(&directory, &config);
-        let merged = own.merged(&config);
-        assert_eq!(merged.domains[1].primaries.to_string(), "192.0.2.1:26");
-        assert_eq!(own.entry("a.test").expect("there").settings["colour"], "red", "it is not lost");
-        thread.stop();
-    }
-}
+mod tests;

@@ -35,7 +35,7 @@ pub const TOKEN_NAME_OCTETS_MAX: usize = 64;
 /// Recipients of one domain that are imported. More: 413.
 pub const RECIPIENTS_PROVISIONED_MAX: usize = 1_000_000;
 /// Largest import of recipients in octets. More: 413.
-pub const ADMIN_IMPORT_OCTETS_MAX: usize = 64 << 20;
+pub const ADMIN_IMPORT_OCTETS_MAX: usize = 32 << 20;
 /// Imports at a time: each is in memory once. More: 503.
 pub const ADMIN_IMPORTS_MAX: usize = 1;
 /// Octets of a request's body that the audit log keeps; of a longer one it keeps the length.
@@ -62,12 +62,24 @@ pub const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Samples that an outage keeps for its plots; one more, and every second one goes.
 pub const OUTAGE_SAMPLES_MAX: usize = 240;
+/// Characters that are kept of what a server said.
+pub const OUTAGE_REASON_CHARACTERS_MAX: usize = 300;
+/// Outages that one look writes, of those that go on; the others have their turn at the next.
+pub const OUTAGES_KEPT_A_LOOK: usize = 32;
+/// Events that one transaction keeps.
+pub const EVENTS_KEPT_A_LOOK: usize = 200;
+/// Events that wait for the database; more: the oldest go, and the log has them.
+pub const EVENTS_UNKEPT_MAX: usize = 20_000;
+/// Events that are kept. More: the oldest go.
+pub const EVENTS_MAX: u64 = 200_000;
 /// Between two writes of an outage that goes on: what its plot may miss behind a crash.
-pub const OUTAGE_KEPT_INTERVAL: Duration = Duration::from_secs(60);
+pub const OUTAGE_KEPT_INTERVAL: Duration = Duration::from_secs(600);
 /// How long outages and events are kept.
 pub const EVENT_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Mail that expires sooner is told.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(3 * 86_400);
+/// A disk that is full sooner than this is told, whatever fills it.
+pub const SPOOL_FORECAST: Duration = Duration::from_secs(86_400);
 /// Marks of the room for mail that is used.
 pub const SPOOL_WARNING_PERCENT: u64 = 50;
 /// See [`SPOOL_WARNING_PERCENT`].
@@ -88,16 +100,18 @@ pub const ALERT_CALM: Duration = Duration::from_secs(3600);
 pub const ALERT_DIGEST: Duration = Duration::from_secs(10);
 /// Lines of one message; more are counted.
 pub const ALERT_LINES_MAX: usize = 50;
+/// Hosts of a domain's MX records that are looked at when it is examined.
+pub const DOCTOR_HOSTS_MAX: usize = 16;
 /// Contacts that are told. More: 409.
 pub const CONTACTS_MAX: usize = 256;
-/// Messages that wait for a sink. More: the oldest go, and the log says so.
-pub const OUTBOX_MAX: u64 = 10_000;
+/// Lines that wait for a contact. More: the oldest go, and the log says so.
+pub const OUTBOX_MAX: u64 = 2_000;
 /// Messages that are sent at a time.
 pub const OUTBOX_SENT_MAX: usize = 16;
-/// How long one is tried.
-pub const OUTBOX_AGE: Duration = Duration::from_secs(3 * 86_400);
+/// How often a line is tried: for about three days.
+pub const OUTBOX_TRIES_MAX: u32 = 80;
 /// One try of a sink.
-pub const SINK_TIMEOUT: Duration = Duration::from_secs(60);
+pub const SINK_TIMEOUT: Duration = Duration::from_secs(25);
 /// Octets of an answer of a sink that are looked at.
 pub const SINK_ANSWER_OCTETS_MAX: usize = 16 * 1024;
 /// Characters of a short message: three parts of GSM 03.38.

@@ -12,6 +12,8 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -26,8 +28,7 @@ pub(super) struct WantedAlerts {
     open: bool,
     /// Those before this one
     before: Option<i64>,
-    /// So many at most
-    #[param(minimum = 1, maximum = 1000)]
+    /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 
@@ -39,8 +40,7 @@ pub(super) struct WantedEvents {
     domain: Option<String>,
     /// Those before this one
     before: Option<i64>,
-    /// So many at most
-    #[param(minimum = 1, maximum = 1000)]
+    /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 
@@ -300,7 +300,12 @@ fn check(sink: &Sink) -> Result<(), String> {
                 Err("to: not a mail address".to_owned())
             }
         }
-        Sink::Webhook { url, secret } => is_web(url).and_then(|()| is_set("secret", secret)),
+        Sink::Webhook { url, secret } => {
+            is_web(url)?;
+            is_set("secret", secret)?;
+            let is_key = secret.strip_prefix("whsec_").is_none_or(|rest| STANDARD.decode(rest).is_ok());
+            if is_key { Ok(()) } else { Err("secret: behind whsec_ stands Base64".to_owned()) }
+        }
         Sink::Sms { account, auth_token, from, to, base_url } => {
             for (name, text) in [("account", account), ("auth_token", auth_token), ("from", from), ("to", to)]
             {
@@ -317,6 +322,11 @@ fn check(sink: &Sink) -> Result<(), String> {
                 return Err(
                     "media_type: one of application/json, application/x-www-form-urlencoded, text/plain"
                         .to_owned(),
+                );
+            }
+            if media_type.is_empty() && !body.is_empty() {
+                return Err(
+                    "media_type: a body needs one, so that {text} is escaped as it wants it".to_owned()
                 );
             }
             let has_text = url.contains("{text}") || body.contains("{text}");

@@ -17,8 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) struct Wanted {
     /// Entries before this one
     before: Option<i64>,
-    /// So many at most
-    #[param(minimum = 1, maximum = 1000)]
+    /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 

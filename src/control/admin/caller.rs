@@ -137,7 +137,9 @@ impl Callers {
     /// Those that were given out, by number.
     pub(super) fn given(&self) -> Vec<Row> {
         let given = self.given.read().unwrap_or_else(PoisonError::into_inner);
-        let mut rows: Vec<Row> = given.values().cloned().collect();
+        let now = now_s();
+        let in_force = given.values().filter(|row| row.expires_s.is_none_or(|end| end > now));
+        let mut rows: Vec<Row> = in_force.cloned().collect();
         rows.sort_by_key(|row| row.id);
         rows
     }

@@ -38,6 +38,9 @@ pub(super) async fn show(State(api): State<Arc<Api>>) -> impl IntoResponse {
 pub(super) async fn check(request: Request) -> Result<Json<Checked>, Problem> {
     let octets = to_bytes(request.into_body(), ADMIN_BODY_OCTETS_MAX).await;
     let octets = octets.map_err(|_| Problem::too_large())?;
+    if octets.is_empty() {
+        return Err(Problem::bad_request("the body is the text of a configuration"));
+    }
     let text = core::str::from_utf8(&octets).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     Ok(Json(match Config::parse(text, "configuration") {
         Ok(config) => {

@@ -6,8 +6,8 @@ use super::orders::is_recipient;
 use super::problem::Problem;
 use super::queue::{Queried, query};
 use super::{answered, status};
-use crate::bridge::LookupError;
 use crate::bridge::operator::{DomainStatus, Request as Asked};
+use crate::bridge::{LookupError, Snapshot};
 use crate::config::{Domain, Primaries, canonical_domain};
 use crate::control::doctor::{Facts, Finding, Host, Verdict, examine};
 use crate::control::store::alert as rows;
@@ -60,21 +60,22 @@ pub(super) async fn examined(
         None => None,
     };
     let contacts = api.store.run(|connection| rows::contacts(connection)).await?;
-    let contacts = contacts.iter().filter(|contact| contact.domain.is_empty() || contact.domain == *name).count();
-    let facts = looked_up(&api, &domain, &status, contacts, test).await;
+    let contacts =
+        contacts.iter().filter(|contact| contact.domain.is_empty() || contact.domain == *name).count();
+    let facts = looked_up((&api, &snapshot), &domain, &status, contacts, test).await;
     let findings = examine(&facts);
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown);
     Ok(Json(Examined { domain: name.to_string(), verdict, findings }))
 }
 
 async fn looked_up<'a>(
-    api: &'a Api,
+    (api, snapshot): (&'a Api, &'a Snapshot),
     domain: &'a Domain,
     status: &'a DomainStatus,
     contacts: usize,
     test: Option<Result<String, String>>,
 ) -> Facts<'a> {
-    let snapshot = api.current.get();
+    let hostname = snapshot.config.hostname.as_str();
     let told = |error: LookupError| error.to_string();
     let exchangers = match api.lookup.exchangers(&domain.name).await {
         Ok(mut exchangers) => {
@@ -91,13 +92,13 @@ async fn looked_up<'a>(
     let secure = api.lookup.secure_exchangers(&domain.name).await;
     let policy = api.lookup.policy(&domain.name).await;
     Facts {
-        hostname: &api.hostname,
-        ours: api.lookup.addresses(&api.hostname).await.map_err(told),
+        hostname,
+        ours: api.lookup.addresses(hostname).await.map_err(told),
         domain,
         exchangers,
         is_secure: secure.ok().map(|secure| secure.is_secure),
         policy: policy.map(|policy| policy.map(|policy| (*policy).clone())).map_err(told),
-        has_tlsa: api.lookup.tlsa(&api.hostname, 25).await.map(|tlsa| tlsa.is_some()).map_err(told),
+        has_tlsa: api.lookup.tlsa(hostname, 25).await.map(|tlsa| tlsa.is_some()).map_err(told),
         has_certificate: !snapshot.config.smtp.tls.is_empty(),
         status,
         is_trusted: snapshot.usage_of(&domain.name).passage.is_trusted(),
@@ -111,7 +112,9 @@ async fn tested(api: &Api, domain: &Domain, recipient: String) -> Result<Result<
     let hosts = match &domain.primaries {
         Primaries::Hosts(hosts) => hosts.clone(),
         Primaries::Exchangers => {
-            return Err(Problem::conflict("with primary = \"mx\" no test message is sent yet; name its hosts for the test"));
+            return Err(Problem::conflict(
+                "with primary = \"mx\" no test message is sent yet; name its hosts for the test",
+            ));
         }
     };
     let name: Arc<str> = domain.name.as_str().into();

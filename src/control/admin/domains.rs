@@ -22,6 +22,7 @@ pub(super) struct Domains {
 
 /// One domain.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Domain)]
 pub(super) struct Shown {
     name: String,
     /// `file`: pinned, not to be changed here; `api`: provisioned; null: not configured, with mail from before (H14)

@@ -21,6 +21,7 @@ mod alerts;
 mod audit;
 mod caller;
 mod configuration;
+mod doctor;
 mod domains;
 mod orders;
 mod outages;
@@ -74,8 +75,9 @@ struct Api {
     store: Store,
     provisioned: Arc<Provisioned>,
     watch: Arc<Watch>,
+    lookup: Lookup,
     reload: Reload,
-    imports: Semaphore,
+    imports: Arc<Semaphore>,
     started: Instant,
     /// Longest work on one request.
     patience: Duration,
@@ -129,7 +131,7 @@ impl AdminThread {
         let (stop, stopped) = async_channel::bounded(1);
         let address = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
         listener.as_ref().map_or(Ok(()), |listener| listener.set_nonblocking(true)).map_err(failed)?;
-        let watch = Watch::open(shards.clone(), Arc::clone(&current), store.clone(), lookup, roots)?;
+        let watch = Watch::open(shards.clone(), Arc::clone(&current), store.clone(), lookup.clone(), roots)?;
         let watch = Arc::new(watch);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let task = move || {
@@ -142,8 +144,9 @@ impl AdminThread {
                     store,
                     provisioned,
                     watch: Arc::clone(&watch),
+                    lookup,
                     reload,
-                    imports: Semaphore::new(ADMIN_IMPORTS_MAX),
+                    imports: Arc::new(Semaphore::new(ADMIN_IMPORTS_MAX)),
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,
                 };

@@ -103,11 +103,7 @@ pub(super) async fn redirect(
     };
     let to = to.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let recipient = test_recipient.unwrap_or_else(|| format!("postmaster@{domain}"));
-    let is_mailbox = recipient.is_ascii()
-        && recipient.len() <= ORDER_TEXT_OCTETS_MAX
-        && recipient.contains('@')
-        && !recipient.contains(|octet: char| octet.is_control() || "<> ".contains(octet));
-    if !is_mailbox {
+    if !is_recipient(&recipient) {
         return Err(Problem::bad_request("test_recipient is no mail address"));
     }
     let asked =
@@ -163,6 +159,14 @@ async fn order(
 fn known(api: &Api, name: &str) -> Result<Arc<str>, Problem> {
     let wanted = canonical_domain(name).unwrap_or_default();
     domains::known(&api.current.get(), &wanted)
+}
+
+/// Whether a test message may be for it.
+pub(super) fn is_recipient(text: &str) -> bool {
+    text.is_ascii()
+        && text.len() <= ORDER_TEXT_OCTETS_MAX
+        && text.contains('@')
+        && !text.contains(|octet: char| octet.is_control() || "<> ".contains(octet))
 }
 
 fn is_short(texts: &[&String]) -> Result<(), Problem> {

@@ -23,13 +23,13 @@ pub(super) struct Wanted {
     domain: Option<String>,
     /// Those before this one
     before: Option<i64>,
-    /// So many at most
-    #[param(minimum = 1, maximum = 1000)]
+    /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 
 /// An outage of a domain's mail server; instants in seconds since 1970.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Outage)]
 pub(super) struct Shown {
     id: i64,
     domain: String,
@@ -56,6 +56,7 @@ pub(super) struct Outages {
 
 /// One outage, with what waited at which time.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OutageDetail)]
 pub(super) struct Detail {
     #[serde(flatten)]
     outage: Shown,

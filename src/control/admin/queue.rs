@@ -30,8 +30,7 @@ pub(super) struct Wanted {
     state: Option<String>,
     /// The `next` of the page before
     after: Option<String>,
-    /// So many at most
-    #[param(minimum = 1, maximum = 100)]
+    /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 

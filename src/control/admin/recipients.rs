@@ -6,7 +6,8 @@
 use super::Api;
 use super::problem::Problem;
 use super::queue::domain_of;
-use crate::bridge::RecipientListBuilder;
+use crate::auth::contained::contain;
+use crate::bridge::{RecipientListBuilder, folded};
 use crate::control::provisioning::Refused;
 use crate::control::store::recipient;
 use crate::limits::{
@@ -18,7 +19,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use core::fmt;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
@@ -28,8 +32,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) struct Wanted {
     /// Addresses behind this one
     after: Option<String>,
-    /// So many at most
-    #[param(minimum = 1, maximum = 1000)]
+    /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 
@@ -49,19 +52,6 @@ pub(super) struct Imported {
     added: u64,
     /// Addresses now
     total: u64,
-}
-
-/// Addresses to import.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Import {
-    /// A list
-    List(Vec<String>),
-    /// An object with a list
-    Object {
-        /// The addresses
-        recipients: Vec<String>,
-    },
 }
 
 /// A page of recipients
@@ -92,7 +82,7 @@ pub(super) async fn list(
     put, path = "/api/v1/domains/{name}/recipients", tag = "recipients",
     params(("name" = String, Path, description = "The domain")),
     request_body(description = "A list, or the first column of CSV, or an address a line", content(
-        (Import = "application/json"), (String = "text/csv"), (String = "text/plain"))),
+        (Vec<String> = "application/json"), (String = "text/csv"), (String = "text/plain"))),
     responses((status = 200, body = Imported), (status = 409, description = "Nobody would be left on a list that decides"))
 )]
 pub(super) async fn replace(
@@ -108,7 +98,7 @@ pub(super) async fn replace(
     post, path = "/api/v1/domains/{name}/recipients", tag = "recipients",
     params(("name" = String, Path, description = "The domain")),
     request_body(description = "A list, or the first column of CSV, or an address a line", content(
-        (Import = "application/json"), (String = "text/csv"), (String = "text/plain"))),
+        (Vec<String> = "application/json"), (String = "text/csv"), (String = "text/plain"))),
     responses((status = 200, body = Imported))
 )]
 pub(super) async fn add(
@@ -130,8 +120,21 @@ pub(super) async fn remove(
     Path((name, address)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let name = domain_of(&name)?;
-    let work =
-        move |transaction: &rusqlite::Transaction<'_>, of: &str| recipient::remove(transaction, of, &address);
+    let address = if address.contains('@') { address } else { format!("{address}@{name}") };
+    // All ways in which this mailbox is written, as the list knows only one.
+    let local_part = |address: &str| address.rsplit_once('@').map(|(own, _)| folded(own).into_owned());
+    let work = move |transaction: &rusqlite::Transaction<'_>, of: &str| {
+        let (wanted, mut found) = (local_part(&address), Vec::new());
+        recipient::each(transaction, of, |one| {
+            if local_part(one) == wanted {
+                found.push(one.to_owned());
+            }
+        })?;
+        for one in &found {
+            recipient::remove(transaction, of, one)?;
+        }
+        Ok(!found.is_empty())
+    };
     let (was_there, _) = api.provisioned.change_recipients(name.to_string(), work).await?;
     if was_there {
         Ok(StatusCode::NO_CONTENT)
@@ -143,9 +146,9 @@ pub(super) async fn remove(
 async fn import(api: &Api, name: &str, request: Request, replaces: bool) -> Result<Json<Imported>, Problem> {
     let name = domain_of(name)?;
     api.provisioned.entry(&name).ok_or(Refused::Unknown)?;
-    let _place = api
-        .imports
-        .try_acquire()
+    // It goes along with the addresses, so that no second import is in memory while they are.
+    let place = Arc::clone(&api.imports)
+        .try_acquire_owned()
         .map_err(|_| Problem::unavailable("another import is under way; try again when it has ended"))?;
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = Kind::of(kind.unwrap_or("application/json"))?;
@@ -153,9 +156,10 @@ async fn import(api: &Api, name: &str, request: Request, replaces: bool) -> Resu
     let octets = octets.map_err(|_| Problem::too_large())?;
     let of = Arc::clone(&name);
     // A million addresses take a while: nobody else waits for that.
-    let read = tokio::task::spawn_blocking(move || addresses(&octets, kind, &of)).await;
-    let addresses = read.map_err(|_| Problem::internal())??;
+    let read = tokio::task::spawn_blocking(move || contain(|| addresses(&octets, kind, &of))).await;
+    let addresses = read.ok().flatten().ok_or_else(Problem::internal)??;
     let work = move |transaction: &rusqlite::Transaction<'_>, of: &str| {
+        let _place = place;
         if replaces {
             recipient::clear(transaction, of)?;
         }
@@ -185,62 +189,103 @@ impl Kind {
     }
 }
 
-/// Looks at each, so that no list is in force whose half was left out.
+/// Looks at each as it is read, so that no list is in force whose half was left out, and none in memory that is too long.
 fn addresses(octets: &Bytes, kind: Kind, domain: &str) -> Result<Vec<String>, Problem> {
-    let found = match kind {
+    let mut taken = Taken { domain, builder: RecipientListBuilder::default(), all: Vec::new() };
+    match kind {
         Kind::Json => {
-            let import: Import = serde_json::from_slice(octets).map_err(|_| {
-                Problem::bad_request("the body is a list of texts, or {\"recipients\": [...]}")
-            })?;
-            let (Import::List(all) | Import::Object { recipients: all }) = import;
-            all.into_iter().zip(1..).map(|(address, number)| (number, address)).collect()
+            let mut reader = serde_json::Deserializer::from_slice(octets);
+            let read =
+                reader.deserialize_seq(Each(&mut taken)).and_then(|found| reader.end().map(|()| found));
+            read.map_err(|_| Problem::bad_request("the body is a list of texts"))??;
         }
-        Kind::Csv => first_column(octets)?,
+        Kind::Csv => first_column(octets, &mut taken)?,
         Kind::Text => {
             let text =
                 core::str::from_utf8(octets).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-            text.lines().zip(1..).map(|(line, number)| (number, line.to_owned())).collect()
+            for (line, number) in text.lines().zip(1..) {
+                if !line.trim_start().starts_with('#') {
+                    taken.take(line, number)?;
+                }
+            }
         }
-    };
-    let mut builder = RecipientListBuilder::default();
-    let mut all = Vec::with_capacity(found.len());
-    for (number, text) in found {
-        let text = text.trim_start_matches('\u{feff}').trim();
-        if text.is_empty() || (kind != Kind::Json && text.starts_with('#')) {
-            continue;
-        }
-        if all.len() == RECIPIENTS_PROVISIONED_MAX {
-            return Err(Refused::TooManyRecipients.into());
-        }
-        let address = if text.contains('@') { text.to_owned() } else { format!("{text}@{domain}") };
-        let is_short = address.len() <= RECIPIENT_LIST_LINE_OCTETS_MAX;
-        let added = if is_short {
-            builder.add(&address, domain).map_err(|error| error.to_string())
-        } else {
-            Err("is too long for an address".to_owned())
-        };
-        let shown: String = text.chars().take(100).collect();
-        added.map_err(|error| Problem::unprocessable(&format!("line {number}: {shown:?} {error}")))?;
-        all.push(address);
     }
-    Ok(all)
+    Ok(taken.all)
 }
 
-/// The first column; a first line without an address in it names the columns.
-fn first_column(octets: &[u8]) -> Result<Vec<(u64, String)>, Problem> {
+/// What was read of an import.
+struct Taken<'a> {
+    domain: &'a str,
+    builder: RecipientListBuilder,
+    all: Vec<String>,
+}
+
+impl Taken<'_> {
+    fn take(&mut self, text: &str, number: u64) -> Result<(), Problem> {
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.all.len() == RECIPIENTS_PROVISIONED_MAX {
+            return Err(Refused::TooManyRecipients.into());
+        }
+        let bad = |what: &str| {
+            let shown: String = text.chars().take(100).collect();
+            Problem::unprocessable(&format!("line {number}: {shown:?} {what}"))
+        };
+        let address = if text.contains('@') { text.to_owned() } else { format!("{text}@{}", self.domain) };
+        if address.len() > RECIPIENT_LIST_LINE_OCTETS_MAX {
+            return Err(bad("is too long for an address"));
+        }
+        self.builder.add(&address, self.domain).map_err(|error| bad(&error.to_string()))?;
+        self.all.push(address);
+        Ok(())
+    }
+}
+
+/// The texts of a JSON list, one after the other.
+struct Each<'a, 'b>(&'a mut Taken<'b>);
+
+impl<'de> Visitor<'de> for Each<'_, '_> {
+    type Value = Result<(), Problem>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+        let mut number = 0;
+        let mut refused = Ok(());
+        while let Some(text) = all.next_element::<Cow<'_, str>>()? {
+            number += 1;
+            if refused.is_ok() {
+                refused = self.0.take(&text, number);
+            }
+        }
+        Ok(refused)
+    }
+}
+
+/// The first column; a first line that names the columns is left out.
+fn first_column(octets: &[u8], taken: &mut Taken<'_>) -> Result<(), Problem> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(octets);
-    let mut all = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| Problem::unprocessable(&format!("the CSV: {error}")))?;
+    let mut record = csv::StringRecord::new();
+    let failed = |error: csv::Error| Problem::unprocessable(&format!("the CSV: {error}"));
+    while reader.read_record(&mut record).map_err(failed)? {
         let line = record.position().map_or(0, csv::Position::line);
         let first = record.get(0).unwrap_or_default();
-        let is_heading = all.is_empty() && line == 1 && !first.contains('@');
+        let word = first.trim_start_matches('\u{feff}').to_ascii_lowercase();
+        let is_heading =
+            line == 1 && HEADINGS.iter().any(|heading| word.contains(heading)) && !word.contains('@');
         if !is_heading {
-            all.push((line, first.to_owned()));
+            taken.take(first, line)?;
         }
     }
-    Ok(all)
+    Ok(())
 }
+
+/// Words of which one stands above a column of addresses.
+const HEADINGS: [&str; 4] = ["mail", "address", "recipient", "user"];
 
 #[cfg(test)]
 mod tests {
@@ -261,7 +306,15 @@ mod tests {
         );
         assert_eq!(read("one@a.test\n\"\"\"b, c\"\"@a.test\",x\n", Kind::Csv), both_quoted);
         assert_eq!(read("[\"one@a.test\", \"\\\"b, c\\\"@a.test\"]", Kind::Json), both_quoted);
-        assert_eq!(read("{\"recipients\": [\"one\"]}", Kind::Json), Ok(vec!["one@a.test".to_owned()]));
+        assert_eq!(
+            read(
+                "ann
+bob
+",
+                Kind::Csv
+            ),
+            Ok(vec!["ann@a.test".to_owned(), "bob@a.test".to_owned()])
+        );
         assert_eq!(read("\u{feff}one\n# two\n\n  \"b, c\"@a.test \n", Kind::Text), both_quoted);
         assert_ne!(both, both_quoted);
     }

@@ -8,10 +8,12 @@
 use super::Api;
 use super::caller::Caller;
 use super::problem::Problem;
+use crate::auth::contained::Contained;
 use crate::control::store::answer::{self, Given, Known};
 use crate::control::store::audit;
 use crate::limits::{
-    ADMIN_BODY_OCTETS_MAX, AUDIT_BODY_OCTETS_MAX, IDEMPOTENCY_ANSWER_OCTETS_MAX, IDEMPOTENCY_KEY_OCTETS_MAX,
+    ADMIN_ANSWER_OCTETS_MAX, ADMIN_BODY_OCTETS_MAX, AUDIT_BODY_OCTETS_MAX, IDEMPOTENCY_ANSWER_OCTETS_MAX,
+    IDEMPOTENCY_KEY_OCTETS_MAX,
 };
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -33,6 +35,22 @@ const SECRETS: [&str; 4] = ["password", "secret", "token", "key"];
 
 /// A request whose body is small.
 pub(super) async fn recorded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    to_its_end(record(api, request, next)).await
+}
+
+/// Work that goes on when its client has gone, or waits no longer: what was begun is written down with how it ended, and its key has
+/// its answer. A panic costs the request.
+async fn to_its_end(work: impl Future<Output = Response> + Send + 'static) -> Response {
+    match tokio::spawn(Contained::new(work)).await {
+        Ok(Some(response)) => response,
+        Ok(None) | Err(_) => {
+            tracing::error!("a change by the admin API panicked");
+            Problem::internal().into_response()
+        }
+    }
+}
+
+async fn record(api: Arc<Api>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, ADMIN_BODY_OCTETS_MAX).await else {
         return Problem::too_large().into_response();
@@ -53,7 +71,7 @@ pub(super) async fn recorded(State(api): State<Arc<Api>>, request: Request, next
 pub(super) async fn recorded_import(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let told = format!("{} octets", length.unwrap_or("unknown"));
-    written(&api, request, told, next).await
+    to_its_end(async move { written(&api, request, told, next).await }).await
 }
 
 async fn written(api: &Api, request: Request, told: String, next: Next) -> Response {
@@ -67,7 +85,9 @@ async fn written(api: &Api, request: Request, told: String, next: Next) -> Respo
                 .into_response();
         }
     };
-    let response = next.run(request).await;
+    // Here too, so that the end of one that panics is written down.
+    let response = Contained::new(next.run(request)).await;
+    let response = response.unwrap_or_else(|| Problem::internal().into_response());
     let status = response.status().as_u16();
     if let Err(error) = api.store.run(move |connection| audit::end(connection, id, status)).await {
         tracing::warn!(entry = id, status, %error, "the audit log does not have how a request was answered");
@@ -109,12 +129,13 @@ async fn once(
 
 async fn keep(api: &Api, caller: &str, key: &str, response: Response) -> Response {
     let (parts, body) = response.into_parts();
-    let Ok(body) = to_bytes(body, IDEMPOTENCY_ANSWER_OCTETS_MAX).await else {
+    let Ok(body) = to_bytes(body, ADMIN_ANSWER_OCTETS_MAX).await else {
         return Problem::internal().into_response();
     };
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let given = Given { status: parts.status.as_u16(), kind: kind.to_owned(), body: body.to_vec() };
-    let given = Some(given).filter(|_| !parts.status.is_server_error());
+    let is_small = body.len() <= IDEMPOTENCY_ANSWER_OCTETS_MAX;
+    let given = Some(given).filter(|_| is_small && !parts.status.is_server_error());
     let (caller, key) = (caller.to_owned(), key.to_owned());
     let kept = api.store.run(move |connection| {
         let transaction = connection.transaction()?;
@@ -185,7 +206,10 @@ fn conceal(value: &mut Value) {
         Value::Object(entries) => {
             for (key, value) in entries {
                 let key = key.to_ascii_lowercase();
-                if SECRETS.iter().any(|secret| key == *secret || key.ends_with(&format!("_{secret}"))) {
+                if key == "sink" {
+                    conceal_all(value);
+                } else if SECRETS.iter().any(|secret| key == *secret || key.ends_with(&format!("_{secret}")))
+                {
                     *value = Value::from("not written down");
                 } else {
                     conceal(value);
@@ -194,6 +218,15 @@ fn conceal(value: &mut Value) {
         }
         Value::Array(all) => all.iter_mut().for_each(conceal),
         _ => {}
+    }
+}
+
+/// Of whom is told only the kind and to whom: an address of a web server is a key to it.
+fn conceal_all(sink: &mut Value) {
+    for (key, value) in sink.as_object_mut().into_iter().flatten() {
+        if !["kind", "to", "from", "media_type"].contains(&key.as_str()) {
+            *value = Value::from("not written down");
+        }
     }
 }
 
@@ -216,5 +249,8 @@ mod tests {
         assert_eq!(body(&json!({ "a": "x".repeat(5000) })), "5008 octets");
         assert_eq!(told(&Bytes::from_static(b"password=x")), "10 octets");
         assert_eq!(told(&Bytes::new()), "");
+        let sink =
+            json!({ "sink": { "kind": "webhook", "url": "https://hooks.example/T0/secret", "to": "x" } });
+        assert!(!body(&sink).contains("T0") && body(&sink).contains("webhook"), "{}", body(&sink));
     }
 }

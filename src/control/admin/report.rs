@@ -53,11 +53,14 @@ pub(super) fn page(hostname: &str, outage: &Outage) -> String {
 }
 
 fn verdict(outage: &Outage, ledger: &Ledger) -> String {
-    let (class, text) = match (ledger.is_balanced, outage.ended_s.is_some(), ledger.counts.waiting) {
+    let counts = &ledger.counts;
+    let gone = counts.damaged + counts.expired + counts.discarded;
+    let (class, text) = match (ledger.is_balanced, outage.ended_s.is_some(), gone, counts.waiting) {
         (false, ..) => ("bad", "The counts do not add up".to_owned()),
-        (true, true, 0) => ("good", "Nothing was lost".to_owned()),
-        (true, true, held) => ("good", format!("Nothing was lost; {held} held for the operator")),
-        (true, false, waiting) => ("good", format!("Nothing is lost; {waiting} waiting")),
+        (true, _, 1.., _) => ("bad", format!("{gone} neither delivered nor returned: see below")),
+        (true, true, 0, 0) => ("good", "Nothing was lost".to_owned()),
+        (true, true, 0, held) => ("good", format!("Nothing was lost; {held} waiting or held")),
+        (true, false, 0, waiting) => ("good", format!("Nothing is lost; {waiting} waiting")),
     };
     format!("<p class=\"verdict {class}\">{text}</p>")
 }
@@ -113,7 +116,7 @@ fn rates(samples: &[Sample]) -> Vec<(u64, u64)> {
     pairs
         .map(|pair| {
             let [one, next] = pair else { return (0, 0) };
-            let seconds = (next.at_s - one.at_s).max(1);
+            let seconds = next.at_s.saturating_sub(one.at_s).max(1);
             (next.at_s, next.delivered.saturating_sub(one.delivered) * 60 / seconds)
         })
         .collect()
@@ -124,12 +127,13 @@ fn plot(points: &[(u64, u64)], back_s: Option<u64>) -> String {
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return "<p class=\"dim\">Too short for a plot.</p>".to_owned();
     };
-    if first.0 == last.0 {
+    if first.0 >= last.0 {
         return "<p class=\"dim\">Too short for a plot.</p>".to_owned();
     }
     let most = points.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
     let across = |at: u64| {
-        LEFT + (at.saturating_sub(first.0)) as f64 / (last.0 - first.0) as f64 * (WIDTH - LEFT - 4.0)
+        LEFT + (at.saturating_sub(first.0)) as f64 / last.0.saturating_sub(first.0) as f64
+            * (WIDTH - LEFT - 4.0)
     };
     let up = |value: u64| (HEIGHT - BELOW) - value as f64 / most as f64 * (HEIGHT - BELOW - 8.0);
     let curve: Vec<String> =
@@ -161,7 +165,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::alert::outage::Counts;
+    use crate::control::alert::outage::{Counts, Through};
 
     fn outage(samples: Vec<Sample>) -> Outage {
         Outage {
@@ -172,6 +176,9 @@ mod tests {
             ended_s: Some(1_795_392_060),
             first: Counts { waiting: 1, ..Counts::default() },
             last: Counts { accepted: 9, delivered: 10, ..Counts::default() },
+            through: Through::default(),
+            serving_since_s: None,
+            is_told: true,
             peak: 10,
             samples,
             step_s: 1,
@@ -197,6 +204,9 @@ mod tests {
             Outage { last: Counts { accepted: 9, delivered: 9, ..Counts::default() }, ..outage(Vec::new()) };
         let page = super::page("mx2", &lost);
         assert!(page.contains("do not add up") && page.contains("Too short for a plot"), "{page}");
+        let last = Counts { accepted: 9, delivered: 9, damaged: 1, ..Counts::default() };
+        let page = super::page("mx2", &Outage { last, ..outage(Vec::new()) });
+        assert!(page.contains("1 neither delivered") && page.contains("Damaged on disk"), "{page}");
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, configuration, domains, orders, outages, provision, queue, recipients,
-    record, replay, serve, status, tokens,
+    Api, actions, alerts, audit, configuration, doctor, domains, orders, outages, provision, queue,
+    recipients, record, replay, serve, status, tokens,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -79,6 +79,7 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(actions::delete_many))
         .routes(routes!(actions::act_on_one))
         .routes(routes!(alerts::acknowledge))
+        .routes(routes!(doctor::examined))
         .route_layer(recorded());
     let provision = OpenApiRouter::new()
         .routes(routes!(provision::create))

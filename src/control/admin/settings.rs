@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 
 /// A domain's own keys, as under `[[domain]]` of the configuration file; what is left out is as under `[delivery]`.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes; what comes is read by the configuration's own parser")]
 pub(super) struct Settings {
     /// `["mail.example.com:25", ...]` in order, or `"mx"`: the domain's own MX records

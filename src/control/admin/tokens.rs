@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 /// A token that was given out.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub(super) struct Given {
     id: i64,
     name: String,
@@ -38,6 +39,7 @@ pub(super) struct Tokens {
 /// What a token is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewToken)]
 pub(super) struct Wanted {
     /// What it is for
     #[schema(min_length = 1, max_length = 64)]
@@ -50,6 +52,7 @@ pub(super) struct Wanted {
 
 /// A new token; it is not told again.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MadeToken)]
 pub(super) struct Made {
     #[serde(flatten)]
     given: Given,

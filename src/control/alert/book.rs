@@ -1,13 +1,16 @@
 //! What is told of conditions, and when: a pure state machine.
 //!
-//! - A condition is told when it has held for a while (its kind says how long), and over when it has been gone for a minute.
-//! - While it holds and nobody has acknowledged it, it is told again every six hours; at once when it matters more than before.
-//! - One that came and went three times in an hour is *flapping*: that is told once, then nothing until it was calm for an hour.
+//! - A condition is told when it has held for a while (its kind says how long), and over when it has been gone for a minute. A look that could
+//!   see nothing ends nothing.
+//! - While it holds and nobody has acknowledged it, it is told again every six hours; at once, and whoever acknowledged it, when it matters
+//!   more than what was told.
+//! - One that came and went three times in an hour is *flapping*: that is told once. The next time that it opens within the hour it is told only
+//!   when it has held for an hour.
 
-use super::{Condition, Kind};
+use super::{Condition, Kind, Severity};
 use crate::limits::{ALERT_CALM, ALERT_FLAPS, ALERT_OVER_AFTER, ALERT_REPEAT};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an alert is told by.
 pub type Key = (Kind, String);
@@ -25,6 +28,8 @@ pub enum Told {
     Flapping,
     /// It holds no more.
     Over,
+    /// The same of one that comes and goes: kept, and told to nobody.
+    OverQuietly,
 }
 
 impl Told {
@@ -36,7 +41,7 @@ impl Told {
             Self::Worse => "worse",
             Self::Repeated => "repeated",
             Self::Flapping => "flapping",
-            Self::Over => "over",
+            Self::Over | Self::OverQuietly => "over",
         }
     }
 }
@@ -50,10 +55,14 @@ pub struct Open {
     pub since_s: u64,
     /// When it was told last; none: not yet.
     pub told_s: Option<u64>,
+    /// How much it mattered when it was told.
+    pub told_severity: Severity,
     /// Somebody looks after it.
     pub is_acknowledged: bool,
     /// When it was seen last.
     pub seen_s: u64,
+    /// It came and went before, and is told only if it stays.
+    pub is_quiet: bool,
 }
 
 /// See the module.
@@ -62,6 +71,17 @@ pub struct Book {
     open: BTreeMap<Key, Open>,
     /// When each was told to have opened, of the last hour.
     openings: BTreeMap<Key, Vec<u64>>,
+}
+
+/// What a look has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// What holds.
+    pub conditions: Vec<Condition>,
+    /// Nothing could be seen but that.
+    pub is_blind: bool,
+    /// What goes on though it does not hold at this moment: a server whose outage has no end yet.
+    pub lasting: BTreeSet<Key>,
 }
 
 /// How long a condition holds before it is told; that a server is down, as long as the operator says.
@@ -83,25 +103,32 @@ impl Book {
     }
 
     /// One look: what is to be told, with what it is about.
-    pub fn step(&mut self, now_s: u64, conditions: Vec<Condition>, down_for: Duration) -> Vec<(Told, Open)> {
+    pub fn step(&mut self, now_s: u64, seen: Look, down_for: Duration) -> Vec<(Told, Open)> {
         let mut told = Vec::new();
-        for condition in conditions {
+        for condition in seen.conditions {
             let key = (condition.kind, condition.domain.clone());
             let open = self.open.entry(key.clone()).or_insert_with(|| Open {
                 condition: condition.clone(),
                 since_s: now_s,
                 told_s: None,
+                told_severity: Severity::Information,
                 is_acknowledged: false,
                 seen_s: now_s,
+                is_quiet: false,
             });
-            let is_worse = condition.severity > open.condition.severity;
             open.condition = condition;
             open.seen_s = now_s;
             let openings = self.openings.entry(key).or_default();
-            let holds_s = holds_before(open.condition.kind, down_for).as_secs();
-            if let Some(what) = due(open, openings, now_s, (holds_s, is_worse)) {
+            if let Some(what) = due(open, openings, now_s, down_for) {
                 open.told_s = Some(now_s);
+                open.told_severity = open.condition.severity;
+                open.is_acknowledged &= what != Told::Worse;
                 told.push((what, open.clone()));
+            }
+        }
+        for (key, open) in &mut self.open {
+            if (seen.is_blind && key.0 != Kind::Storage) || seen.lasting.contains(key) {
+                open.seen_s = now_s;
             }
         }
         self.close(now_s, &mut told);
@@ -116,8 +143,8 @@ impl Book {
                 return true;
             }
             let is_flapping = openings.get(key).is_some_and(|all| all.len() > ALERT_FLAPS);
-            if open.told_s.is_some() && !is_flapping {
-                told.push((Told::Over, open.clone()));
+            if open.told_s.is_some() {
+                told.push((if is_flapping { Told::OverQuietly } else { Told::Over }, open.clone()));
             }
             false
         });
@@ -136,19 +163,25 @@ impl Book {
     }
 }
 
-fn due(open: &Open, openings: &mut Vec<u64>, now_s: u64, (holds_s, is_worse): (u64, bool)) -> Option<Told> {
+fn due(open: &mut Open, openings: &mut Vec<u64>, now_s: u64, down_for: Duration) -> Option<Told> {
+    let held_s = now_s.saturating_sub(open.since_s);
     match open.told_s {
-        None if now_s < open.since_s + holds_s => None,
+        None if held_s < holds_before(open.condition.kind, down_for).as_secs() => None,
+        // It came and went, and now it stays.
+        None if open.is_quiet => (held_s >= ALERT_CALM.as_secs()).then_some(Told::Opened),
         None => {
             openings.retain(|at_s| now_s < at_s + ALERT_CALM.as_secs());
             openings.push(now_s);
             match openings.len() {
                 count if count <= ALERT_FLAPS => Some(Told::Opened),
                 count if count == ALERT_FLAPS + 1 => Some(Told::Flapping),
-                _ => None,
+                _ => {
+                    open.is_quiet = true;
+                    None
+                }
             }
         }
-        Some(_) if is_worse => Some(Told::Worse),
+        Some(_) if open.condition.severity > open.told_severity => Some(Told::Worse),
         Some(told_s) => {
             let is_due = !open.is_acknowledged && now_s >= told_s + ALERT_REPEAT.as_secs();
             is_due.then_some(Told::Repeated)
@@ -158,12 +191,15 @@ fn due(open: &Open, openings: &mut Vec<u64>, now_s: u64, (holds_s, is_worse): (u
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
     use super::*;
 
     fn down(severity: Severity) -> Vec<Condition> {
         let text = "down".to_owned();
         vec![Condition { kind: Kind::PrimaryDown, domain: "a.test".to_owned(), severity, text }]
+    }
+
+    fn look(conditions: &[Condition]) -> Look {
+        Look { conditions: conditions.to_vec(), ..Look::default() }
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -177,7 +213,7 @@ mod tests {
         let times = (from..to).step_by(5);
         times
             .flat_map(|at| {
-                words(book.step(at, conditions.to_vec(), MINUTE)).into_iter().map(move |word| (at, word))
+                words(book.step(at, look(conditions), MINUTE)).into_iter().map(move |word| (at, word))
             })
             .collect()
     }
@@ -189,7 +225,7 @@ mod tests {
         assert_eq!(looks(&mut book, 1_000, 1_055, &condition), []);
         assert_eq!(looks(&mut book, 1_055, 1_200, &condition), [(1_060, "opened")]);
         assert_eq!(looks(&mut book, 1_200, 22_700, &condition), [(1_060 + 21_600, "repeated")]);
-        assert_eq!(words(book.step(22_700, down(Severity::Critical), MINUTE)), ["worse"]);
+        assert_eq!(words(book.step(22_700, look(&down(Severity::Critical)), MINUTE)), ["worse"]);
         assert!(book.acknowledge(&(Kind::PrimaryDown, "a.test".to_owned())));
         assert_eq!(looks(&mut book, 22_705, 90_000, &down(Severity::Critical)), []);
         assert_eq!(looks(&mut book, 90_000, 90_200, &[]), [(90_055, "over")]);
@@ -217,10 +253,40 @@ mod tests {
             told.extend(looks(&mut book, at + 150, at + 300, &[]));
         }
         let words: Vec<_> = told.iter().map(|(_, word)| *word).collect();
-        assert_eq!(words, ["opened", "over", "opened", "over", "opened", "over", "flapping"]);
+        // The last "over" is kept, and told to nobody.
+        assert_eq!(words, ["opened", "over", "opened", "over", "opened", "over", "flapping", "over"]);
+        let stays = looks(&mut book.clone(), 1_800, 9_000, &down(Severity::Critical));
+        assert_eq!(stays, [(1_800 + 3_600, "opened")], "what came and went and then stays is told");
         assert_eq!(looks(&mut book, 1_800, 9_000, &[]), []);
         let calm = looks(&mut book, 9_000, 9_200, &down(Severity::Critical));
         assert_eq!(calm, [(9_060, "opened")], "after an hour it is told again");
+    }
+
+    #[test]
+    fn who_sees_nothing_ends_nothing_and_an_outage_without_an_end_goes_on() {
+        let mut book = Book::default();
+        looks(&mut book, 0, 100, &down(Severity::Critical));
+        for at in (100..1_000).step_by(5) {
+            let blind = Look { is_blind: true, ..Look::default() };
+            assert!(book.step(at, blind, MINUTE).is_empty());
+        }
+        let key = (Kind::PrimaryDown, "a.test".to_owned());
+        for at in (1_000..2_000).step_by(5) {
+            let lasting = Look { lasting: BTreeSet::from([key.clone()]), ..Look::default() };
+            assert!(book.step(at, lasting, MINUTE).is_empty());
+        }
+        assert_eq!(looks(&mut book, 2_000, 2_100, &[]), [(2_055, "over")]);
+    }
+
+    #[test]
+    fn what_wavers_at_a_mark_is_told_once() {
+        let mut book = Book::default();
+        looks(&mut book, 0, 100, &down(Severity::Warning));
+        assert_eq!(looks(&mut book, 100, 105, &down(Severity::Critical)), [(100, "worse")]);
+        for at in (105..2_000).step_by(10) {
+            assert_eq!(looks(&mut book, at, at + 5, &down(Severity::Warning)), []);
+            assert_eq!(looks(&mut book, at + 5, at + 10, &down(Severity::Critical)), []);
+        }
     }
 
     #[test]

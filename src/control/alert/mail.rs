@@ -9,13 +9,14 @@ use crate::config::{Host, Primary, SMTP_PORT, canonical_domain};
 use core::net::IpAddr;
 use core::time::Duration;
 use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp::client::{CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use tokio::time::timeout;
 
 /// One try of one host.
-const HOST_TIMEOUT: Duration = Duration::from_secs(20);
+const HOST_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// From where, and through whom.
 pub(super) struct Own<'a> {
@@ -42,13 +43,22 @@ pub(super) async fn send(own: &Own<'_>, to: &str, message: &Message) -> Result<(
         .to(Mailbox::new(None, recipient.clone()))
         .subject(&message.subject)
         .header(ContentType::TEXT_PLAIN)
+        .message_id(None)
+        // RFC 3834 5: nobody's vacation answers it.
+        .raw_header(HeaderValue::new(
+            HeaderName::new_from_ascii_str("Auto-Submitted"),
+            "auto-generated".to_owned(),
+        ))
         .body(message.text.clone())
         .map_err(|error| failed(&error))?;
     let mut last = "nobody takes its mail".to_owned();
     for (host, address, port) in hosts(own, recipient.domain()).await? {
-        match through(own.hostname, &host, address, port, mail.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error) => last = format!("{host} at {address}: {error}"),
+        let tried = timeout(HOST_TIMEOUT, through(own.hostname, &host, address, port, mail.clone())).await;
+        match tried {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => last = format!("{host} at {address}: {error}"),
+            // It takes connections and says nothing: the next one may.
+            Err(_) => last = format!("{host} at {address}: no answer in time"),
         }
     }
     Err(last)

@@ -18,6 +18,7 @@ mod mail;
 pub mod outage;
 pub mod rules;
 mod sms;
+mod state;
 mod watch;
 mod webhook;
 

@@ -1,11 +1,12 @@
 //! An outage of a domain's mail server, from the first failure to the last message handed over, and its ledger: pure.
 //!
-//! It begins when the server is down, returns when it takes mail again, and ends when nothing waits any more. The ledger is of (message,
+//! It begins when the server is down, returns when it has taken mail for a minute, and ends when everything due was handed over (what it
+//! defers by itself may still wait), or nothing waits and nobody asks it any more. The ledger is of (message,
 //! recipient) units, by the counts of the store, which outlive restarts:
 //! `waiting at the beginning + accepted = delivered + bounced + discarded + expired + deleted + damaged + waiting at the end`.
 
 use crate::bridge::operator::{DomainStatus, State, Transports};
-use crate::limits::OUTAGE_SAMPLES_MAX;
+use crate::limits::{ALERT_OVER_AFTER, OUTAGE_REASON_CHARACTERS_MAX, OUTAGE_SAMPLES_MAX};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -36,6 +37,17 @@ pub struct Counts {
     pub verified: u64,
 }
 
+/// Units that were handed over, through what; added up over restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Through {
+    /// TLS.
+    pub encrypted: u64,
+    /// Nothing.
+    pub plain: u64,
+    /// TLS, with whom TLSA records or a policy describe.
+    pub verified: u64,
+}
+
 impl Counts {
     fn of(status: &DomainStatus) -> Self {
         let Transports { encrypted, plain, verified_dane, verified_mta_sts } = status.transports;
@@ -54,9 +66,8 @@ impl Counts {
         }
     }
 
-    /// What came between two times; counts of the process began anew where they are lower.
-    fn since(self, before: Self) -> Self {
-        let anew = |now: u64, then: u64| if now < then { now } else { now - then };
+    /// What came between two times.
+    fn since(self, before: Self, through: Through) -> Self {
         Self {
             waiting: self.waiting,
             accepted: self.accepted.saturating_sub(before.accepted),
@@ -66,9 +77,9 @@ impl Counts {
             expired: self.expired.saturating_sub(before.expired),
             deleted: self.deleted.saturating_sub(before.deleted),
             damaged: self.damaged.saturating_sub(before.damaged),
-            encrypted: anew(self.encrypted, before.encrypted),
-            plain: anew(self.plain, before.plain),
-            verified: anew(self.verified, before.verified),
+            encrypted: through.encrypted,
+            plain: through.plain,
+            verified: through.verified,
         }
     }
 
@@ -105,6 +116,15 @@ pub struct Outage {
     pub first: Counts,
     /// See `first`.
     pub last: Counts,
+    /// Of what was handed over, through what.
+    #[serde(default)]
+    pub through: Through,
+    /// Since when it takes mail again, while that is not told yet.
+    #[serde(default)]
+    pub serving_since_s: Option<u64>,
+    /// Contacts were told of it.
+    #[serde(default)]
+    pub is_told: bool,
     /// Most units that waited at a time.
     pub peak: u64,
     /// At most [`OUTAGE_SAMPLES_MAX`], ever further apart.
@@ -134,8 +154,10 @@ pub enum Event {
     Returned,
     /// It is down again, before all was handed over.
     LostAgain,
-    /// Nothing waits any more.
+    /// Everything due was handed over, or nothing waits any more.
     Ended,
+    /// The domain is not protected any more.
+    Left,
 }
 
 impl Event {
@@ -147,21 +169,41 @@ impl Event {
             Self::Returned => "primary-returned",
             Self::LostAgain => "primary-lost-again",
             Self::Ended => "outage-ended",
+            Self::Left => "outage-left",
         }
     }
 }
 
-/// One look at a domain: the outage that is under way behind it, and what happened.
+/// One look at a domain: the outage that is under way behind it, and what happened. While mail goes `elsewhere` nothing tells of its own server.
 #[must_use]
-pub fn step(before: Option<Outage>, status: &DomainStatus, now_s: u64) -> (Option<Outage>, Option<Event>) {
+pub fn step(
+    before: Option<Outage>,
+    status: &DomainStatus,
+    elsewhere: bool,
+    now_s: u64,
+) -> (Option<Outage>, Option<Event>) {
     match before {
-        None if status.state == State::Down => (Some(begin(status, now_s)), Some(Event::Began)),
+        None if status.state == State::Down && !is_left_alone(status) => {
+            (Some(begin(status, now_s)), Some(Event::Began))
+        }
         None => (None, None),
         Some(mut outage) => {
-            let event = outage.look(status, now_s);
+            let event = outage.look(status, elsewhere, now_s);
             (Some(outage), event)
         }
     }
+}
+
+/// It was down when it was asked last, and there is nothing to ask it for.
+#[must_use]
+pub fn is_left_alone(status: &DomainStatus) -> bool {
+    status.state == State::Down && status.messages == 0 && status.next_try_s.is_none()
+}
+
+/// What a server says may be long.
+#[must_use]
+pub fn shortened(reason: &str) -> String {
+    reason.chars().take(OUTAGE_REASON_CHARACTERS_MAX).collect()
 }
 
 fn begin(status: &DomainStatus, now_s: u64) -> Outage {
@@ -170,11 +212,14 @@ fn begin(status: &DomainStatus, now_s: u64) -> Outage {
     let mut outage = Outage {
         domain: status.name.clone(),
         began_s: failure.map_or(now_s, |failure| u64::from(failure.at_s).min(now_s)),
-        reason: failure.map(|failure| failure.reason.clone()).unwrap_or_default(),
+        reason: failure.map(|failure| shortened(&failure.reason)).unwrap_or_default(),
         returned_s: None,
         ended_s: None,
         first: counts,
         last: counts,
+        through: Through::default(),
+        serving_since_s: None,
+        is_told: false,
         peak: 0,
         samples: Vec::new(),
         step_s: 1,
@@ -184,28 +229,49 @@ fn begin(status: &DomainStatus, now_s: u64) -> Outage {
 }
 
 impl Outage {
-    fn look(&mut self, status: &DomainStatus, now_s: u64) -> Option<Event> {
-        self.last = Counts::of(status);
-        let waits = status.backlog > 0;
-        let event = match (status.state, self.returned_s) {
-            (State::Down, Some(_)) => {
-                self.returned_s = None;
-                Some(Event::LostAgain)
-            }
-            // A small backlog is gone before anybody looks.
-            (State::Up, returned) if !waits => {
-                self.returned_s = returned.or(Some(now_s));
+    fn look(&mut self, status: &DomainStatus, elsewhere: bool, now_s: u64) -> Option<Event> {
+        let (last, now) = (self.last, Counts::of(status));
+        // Counts of the process begin anew with it.
+        let grown = |now: u64, then: u64| if now < then { now } else { now - then };
+        self.through.encrypted += grown(now.encrypted, last.encrypted);
+        self.through.plain += grown(now.plain, last.plain);
+        self.through.verified += grown(now.verified, last.verified);
+        self.last = now;
+        let event = if elsewhere { None } else { self.event(status, now_s) };
+        self.sample(now_s);
+        event
+    }
+
+    fn event(&mut self, status: &DomainStatus, now_s: u64) -> Option<Event> {
+        match status.state {
+            State::Up => {
+                self.returned_s = self.returned_s.or(self.serving_since_s).or(Some(now_s));
                 self.ended_s = Some(now_s);
                 Some(Event::Ended)
             }
-            (State::Up | State::Recovering, None) => {
-                self.returned_s = Some(now_s);
-                Some(Event::Returned)
+            _ if is_left_alone(status) => {
+                self.ended_s = Some(now_s);
+                Some(Event::Ended)
+            }
+            State::Down => {
+                self.serving_since_s = None;
+                self.returned_s.take().map(|_| Event::LostAgain)
+            }
+            State::Recovering if self.returned_s.is_none() => {
+                let since_s = *self.serving_since_s.get_or_insert(now_s);
+                let holds = now_s >= since_s.saturating_add(ALERT_OVER_AFTER.as_secs());
+                holds.then(|| {
+                    self.returned_s = Some(since_s);
+                    Event::Returned
+                })
             }
             _ => None,
-        };
-        self.sample(now_s);
-        event
+        }
+    }
+
+    /// The domain is not protected any more.
+    pub fn leave(&mut self, now_s: u64) {
+        self.ended_s = Some(now_s);
     }
 
     fn sample(&mut self, now_s: u64) {
@@ -214,8 +280,10 @@ impl Outage {
         if !is_due && self.ended_s.is_none() {
             return;
         }
-        let delivered = self.last.since(self.first).delivered;
-        self.samples.push(Sample { at_s: now_s, waiting: self.last.waiting, delivered });
+        let delivered = self.last.delivered.saturating_sub(self.first.delivered);
+        // Time never goes back in a plot, whatever the clock did.
+        let at_s = self.samples.last().map_or(now_s, |last| now_s.max(last.at_s));
+        self.samples.push(Sample { at_s, waiting: self.last.waiting, delivered });
         if self.samples.len() > OUTAGE_SAMPLES_MAX {
             let mut place = 0;
             self.samples.retain(|_| {
@@ -229,7 +297,7 @@ impl Outage {
     /// What became of mail until now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let counts = self.last.since(self.first);
+        let counts = self.last.since(self.first, self.through);
         let waiting_before = self.first.waiting;
         let is_balanced = waiting_before + counts.accepted == counts.ended() + counts.waiting;
         Ledger { waiting_before, counts, is_balanced }
@@ -248,43 +316,94 @@ mod tests {
             accepted,
             delivered,
             backlog: accepted - delivered,
+            messages: accepted - delivered,
             last_failure: Some(Failure { at_s: 90, reason: "refused".to_owned() }),
             ..DomainStatus::default()
         }
     }
 
+    fn looks(
+        outage: Option<Outage>,
+        all: &[(DomainStatus, u64)],
+    ) -> (Option<Outage>, Vec<(u64, &'static str)>) {
+        let (mut outage, mut events) = (outage, Vec::new());
+        for (status, at_s) in all {
+            let (after, event) = step(outage, status, false, *at_s);
+            outage = after;
+            events.extend(event.map(|event| (*at_s, event.word())));
+        }
+        (outage, events)
+    }
+
     #[test]
-    fn an_outage_lasts_until_nothing_waits_and_its_ledger_balances() {
-        let (outage, event) = step(None, &row(State::Suspect, 5, 5), 100);
-        assert_eq!((&outage, event), (&None, None), "one failure is none");
-        let (outage, event) = step(outage, &row(State::Down, 7, 5), 110);
-        assert_eq!(event, Some(Event::Began));
-        assert_eq!(outage.as_ref().map(|outage| outage.began_s), Some(90), "it began with the first failure");
-        let (outage, event) = step(outage, &row(State::Down, 20, 5), 200);
-        assert_eq!(event, None);
-        let (outage, event) = step(outage, &row(State::Recovering, 20, 6), 300);
-        assert_eq!(event, Some(Event::Returned));
-        let (outage, event) = step(outage, &row(State::Down, 20, 9), 310);
-        assert_eq!(event, Some(Event::LostAgain));
-        let (outage, _) = step(outage, &row(State::Recovering, 20, 9), 400);
-        let (outage, event) = step(outage, &row(State::Up, 21, 20), 410);
-        assert_eq!(event, None, "one still waits");
-        let (outage, event) = step(outage, &row(State::Up, 21, 21), 420);
-        assert_eq!(event, Some(Event::Ended));
+    fn an_outage_lasts_until_all_is_handed_over_and_its_ledger_balances() {
+        let (outage, events) = looks(
+            None,
+            &[
+                (row(State::Suspect, 5, 5), 100),
+                (row(State::Down, 7, 5), 110),
+                (row(State::Down, 20, 5), 200),
+                (row(State::Recovering, 20, 6), 300),
+                (row(State::Recovering, 20, 8), 360),
+                (row(State::Down, 20, 9), 370),
+                (row(State::Recovering, 20, 9), 400),
+                (row(State::Recovering, 21, 20), 410),
+                (row(State::Up, 22, 21), 420),
+            ],
+        );
+        let expected = [
+            (110, "outage-began"),
+            (360, "primary-returned"),
+            (370, "primary-lost-again"),
+            (420, "outage-ended"),
+        ];
+        assert_eq!(events, expected);
         let outage = outage.expect("it is told");
+        assert_eq!(outage.began_s, 90, "it began with the first failure");
         assert_eq!((outage.returned_s, outage.ended_s, outage.peak), (Some(400), Some(420), 15));
         let ledger = outage.ledger();
-        assert_eq!((ledger.waiting_before, ledger.counts.accepted, ledger.counts.delivered), (2, 14, 16));
-        assert!(ledger.is_balanced);
+        assert_eq!((ledger.waiting_before, ledger.counts.accepted, ledger.counts.delivered), (2, 15, 16));
+        assert!(ledger.is_balanced && ledger.counts.waiting == 1);
         let lost = Outage { last: Counts { delivered: 20, ..outage.last }, ..outage };
         assert!(!lost.ledger().is_balanced, "a unit that is nowhere is seen");
     }
 
     #[test]
+    fn a_server_that_takes_a_probe_and_fails_behind_it_is_not_back() {
+        let flaps = (0..100)
+            .map(|n| (row(if n % 2 == 0 { State::Down } else { State::Recovering }, 9, 0), 100 + n * 5));
+        let (_, events) = looks(None, &flaps.collect::<Vec<_>>());
+        assert_eq!(events, [(100, "outage-began")]);
+    }
+
+    #[test]
+    fn a_lane_that_nobody_tries_any_more_is_no_outage_and_a_redirect_tells_nothing() {
+        let empty = DomainStatus { messages: 0, next_try_s: None, ..row(State::Down, 9, 9) };
+        let waits = DomainStatus { messages: 2, ..row(State::Down, 9, 7) };
+        assert_eq!(looks(None, &[(empty.clone(), 100)]).1, []);
+        let (outage, events) = looks(None, &[(waits.clone(), 100), (empty, 200)]);
+        assert_eq!(events, [(100, "outage-began"), (200, "outage-ended")]);
+        assert_eq!(outage.and_then(|outage| outage.returned_s), None);
+        let (outage, _) = step(None, &waits, false, 100);
+        let (outage, event) = step(outage, &row(State::Up, 9, 9), true, 200);
+        assert_eq!((event, outage.and_then(|outage| outage.ended_s)), (None, None));
+    }
+
+    #[test]
+    fn what_went_through_tls_is_added_up_over_a_restart() {
+        let through = |encrypted| {
+            let transports = Transports { encrypted, ..Transports::default() };
+            DomainStatus { transports, ..row(State::Down, 9, 0) }
+        };
+        let (outage, _) = looks(None, &[(through(100), 100), (through(130), 105), (through(50), 110)]);
+        assert_eq!(outage.map(|outage| outage.ledger().counts.encrypted), Some(80));
+    }
+
+    #[test]
     fn a_month_has_no_more_samples_than_an_hour() {
-        let (mut outage, _) = step(None, &row(State::Down, 1, 0), 1_000);
+        let (mut outage, _) = step(None, &row(State::Down, 1, 0), false, 1_000);
         for look in 0..500_000 {
-            (outage, _) = step(outage, &row(State::Down, 1 + look, 0), 1_000 + look * 5);
+            (outage, _) = step(outage, &row(State::Down, 1 + look, 0), false, 1_000 + look * 5);
         }
         let outage = outage.expect("it goes on");
         assert!(outage.samples.len() <= OUTAGE_SAMPLES_MAX && outage.samples.len() * 2 >= OUTAGE_SAMPLES_MAX);

@@ -2,10 +2,12 @@
 //!
 //! Each has a sentence for the operator that says what happens to mail meanwhile, and what he can do.
 
-use super::outage::Outage;
+use super::outage::{Outage, is_left_alone, shortened};
 use super::{Condition, Kind, Severity};
 use crate::bridge::operator::{DomainStatus, State};
-use crate::limits::{EXPIRY_WARNING, SPOOL_CRITICAL_PERCENT, SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT};
+use crate::limits::{
+    EXPIRY_WARNING, SPOOL_CRITICAL_PERCENT, SPOOL_FORECAST, SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT,
+};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -69,9 +71,9 @@ pub fn conditions(seen: &Seen<'_>) -> Vec<Condition> {
 fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
     let name = domain.name.as_str();
     let mut all = Vec::new();
-    let reason = domain.last_failure.as_ref().map_or("", |failure| failure.reason.as_str());
+    let reason = domain.last_failure.as_ref().map(|failure| shortened(&failure.reason)).unwrap_or_default();
     match domain.state {
-        State::Down => {
+        State::Down if !is_left_alone(domain) => {
             let since = seen.outages.get(name).map_or(0, |outage| outage.began_s);
             let text = format!(
                 "The mail server of {name} cannot be reached since {}: {reason}. {} messages wait here; they are handed over in order \
@@ -110,7 +112,7 @@ fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
     }
     if let Some(left) = expires_in(domain, seen.retention.get(name)) {
         let text = format!(
-            "The oldest mail of {name} has waited for {} and expires in {}. A longer retention keeps it: stratamx domain set {name} retention=60d.",
+            "The oldest mail of {name} has waited for {} and expires in {}. A longer retention keeps it: that of {name} in the configuration, or stratamx domain set {name} retention=90d.",
             span(domain.oldest_s),
             span(left.as_secs())
         );
@@ -132,9 +134,13 @@ fn expires_in(domain: &DomainStatus, retention: Option<&Duration>) -> Option<Dur
 
 fn of_spool(spool: Spool) -> Option<Condition> {
     let percent = spool.percent();
+    let is_full_soon = spool.full_in().is_some_and(|time| time < SPOOL_FORECAST);
     let severity = match percent {
+        _ if spool.free <= spool.min_free => Severity::Critical,
         SPOOL_FULL_PERCENT.. => Severity::Critical,
         SPOOL_CRITICAL_PERCENT.. => Severity::Warning,
+        // Whatever fills the disk, mail is refused when it is full.
+        _ if is_full_soon || spool.free < spool.min_free.saturating_mul(2) => Severity::Warning,
         SPOOL_WARNING_PERCENT.. => Severity::Information,
         _ => return None,
     };
@@ -143,8 +149,9 @@ fn of_spool(spool: Spool) -> Option<Condition> {
         None => String::new(),
     };
     let text = format!(
-        "{percent} % of the room for mail is used{forecast}. When it is full senders are asked to come again (452), and nothing is lost. A larger disk, \
-         or a mail server that is back, makes room."
+        "{percent} % of the room for mail is used, {} MiB are left{forecast}. When it is full senders are asked to come again (452), and nothing is lost. A larger disk, \
+         or a mail server that is back, makes room.",
+        spool.free.saturating_sub(spool.min_free) >> 20
     );
     Some(condition(Kind::Spool, "", severity, text))
 }
@@ -231,10 +238,15 @@ mod tests {
             (95, Some(Severity::Critical)),
             (100, Some(Severity::Critical)),
         ] {
-            let told = told(&[], Some(spool(queued, 10)));
+            let told = told(&[], Some(spool(queued, 0)));
             assert_eq!(told.first().map(|one| one.1), expected, "{queued}");
         }
         assert!(told(&[], Some(spool(80, 10)))[0].2.contains("full in 2 h 0 min"));
+        let filling = Spool { queued: 1, free: 1_000, min_free: 100, shrinks_an_hour: 100 };
+        assert_eq!(told(&[], Some(filling))[0].1, Severity::Warning, "others fill the disk");
+        assert_eq!(told(&[], Some(Spool { shrinks_an_hour: 1, ..filling })), []);
+        let short = Spool { free: 150, shrinks_an_hour: 0, ..filling };
+        assert_eq!(told(&[], Some(short))[0].1, Severity::Warning);
         assert!(!told(&[], Some(spool(80, 0)))[0].2.contains("full in"));
         let gone = told(&[row(State::Down)], None);
         assert_eq!(

@@ -3,24 +3,26 @@
 //! What it decides is kept in memory until the database has it: a locked one delays what is told, and forgets nothing while the process
 //! runs. A look that comes late is a look; there is no timer a domain.
 
-use super::book::{Book, Open, Told};
-use super::outage::{self, Outage};
-use super::rules::{self, Seen, Spool, span};
-use super::{Condition, Kind, Message, Severity, Sink};
+use super::book::{Book, Open};
+use super::outage::Outage;
+use super::rules;
+use super::state::{OutageKey, State, Unkept};
+use super::{Kind, Message, Severity, Sink};
 use super::{http::Web, mail, sms, webhook};
+use crate::auth::contained::Contained;
 use crate::bridge::operator::{DomainStatus, Request, ShardStatus, Shards};
 use crate::bridge::{Current, Lookup, Snapshot};
 use crate::control::store::alert::{self as rows, Contact, Event, Waiting};
 use crate::control::store::{Store, now_s};
 use crate::limits::{
-    ALERT_DIGEST, ALERT_LINES_MAX, OPERATOR_DOMAINS_A_REQUEST, OUTAGE_KEPT_INTERVAL, OUTBOX_SENT_MAX,
-    SINK_TIMEOUT, WATCH_INTERVAL, WATCH_TIMEOUT,
+    ALERT_DIGEST, EVENTS_KEPT_A_LOOK, OPERATOR_DOMAINS_A_REQUEST, OUTBOX_SENT_MAX, SINK_TIMEOUT,
+    WATCH_INTERVAL, WATCH_TIMEOUT,
 };
 use core::time::Duration;
 use rustls::RootCertStore;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// What the watch works with, and what it knows.
 #[derive(Debug)]
@@ -31,30 +33,6 @@ pub struct Watch {
     lookup: Lookup,
     web: Web,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    book: Book,
-    outages: BTreeMap<String, Outage>,
-    /// Their numbers in the database.
-    numbers: BTreeMap<String, i64>,
-    /// Domains of whose outage contacts were told.
-    told: BTreeSet<String>,
-    /// When outages that go on were kept last.
-    kept_s: u64,
-    /// Free octets, by when they were seen, of the last hour.
-    free: VecDeque<(u64, u64)>,
-    unkept: Unkept,
-}
-
-/// What the database does not have yet.
-#[derive(Clone, Debug, Default)]
-struct Unkept {
-    outages: BTreeMap<String, Outage>,
-    alerts: Vec<(Open, bool)>,
-    /// And whether contacts are told.
-    events: Vec<(Event, bool)>,
 }
 
 impl Watch {
@@ -70,23 +48,26 @@ impl Watch {
         roots: Arc<RootCertStore>,
     ) -> Result<Self, String> {
         let kept = store.run_blocking(|connection| {
-            Ok((rows::open_outages(connection)?, rows::alerts(connection, true, i64::MAX, 10_000)?))
+            rows::calm_clock(connection)?;
+            Ok((rows::open_outages(connection)?, rows::alerts(connection, true, i64::MAX, usize::MAX >> 1)?))
         });
         let (outages, alerts) = kept.map_err(|error| error.to_string())?;
         let now = seconds(now_s());
-        let told = alerts.iter().filter(|alert| alert.condition.kind == Kind::PrimaryDown);
-        let told = told.map(|alert| alert.condition.domain.clone()).collect();
         let open = alerts.into_iter().map(|alert| Open {
+            told_severity: alert.condition.severity,
             condition: alert.condition,
-            since_s: seconds(alert.since_s),
-            told_s: Some(seconds(alert.told_s)),
+            // Not later than now, whatever the clock said.
+            since_s: seconds(alert.since_s).min(now),
+            told_s: Some(seconds(alert.told_s).min(now)),
             is_acknowledged: alert.acknowledged_by.is_some(),
             seen_s: now,
+            is_quiet: false,
         });
-        let numbers = outages.iter().map(|(id, outage)| (outage.domain.clone(), *id)).collect();
+        let key = |outage: &Outage| (outage.domain.clone(), outage.began_s);
+        let numbers = outages.iter().map(|(id, outage)| (key(outage), *id)).collect();
         let outages = outages.into_iter().map(|(_, outage)| (outage.domain.clone(), outage)).collect();
         let book = Book::restored(open.collect());
-        let state = State { book, outages, numbers, told, ..State::default() };
+        let state = State { book, outages, numbers, ..State::default() };
         Ok(Self { shards, current, store, lookup, web: Web::new(roots), state: Mutex::new(state) })
     }
 
@@ -108,18 +89,18 @@ impl Watch {
             severity: Severity::Information,
             text: "This is a test: alerts of this server reach you.".to_owned(),
         };
-        self.send(contact, &[event], "test").await
+        self.send(contact, &[event], &format!("test-{}-{}", contact.id, now_s())).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One look.
-    async fn look(&self) {
+    /// One look, at so many seconds of this watch's clock.
+    async fn look(&self, now_s: u64) {
         let snapshot = self.current.get();
         let seen = timeout(WATCH_TIMEOUT, self.ask(&snapshot)).await.ok().flatten();
-        self.state().decide(&snapshot, seen, seconds(now_s()));
+        self.state().decide(&snapshot, seen, now_s);
         self.keep().await;
     }
 
@@ -136,30 +117,43 @@ impl Watch {
         Some((all, shards))
     }
 
-    /// Hands what is not kept to the database; tried again at the next look.
+    /// Hands what is not kept to the database, a bounded part of it; tried again at the next look.
     async fn keep(&self) {
         let (unkept, numbers) = {
             let state = self.state();
-            (state.unkept.clone(), state.numbers.clone())
+            let Unkept { outages, alerts, events } = &state.unkept;
+            let some = Unkept {
+                outages: outages
+                    .iter()
+                    .take(EVENTS_KEPT_A_LOOK)
+                    .map(|(key, one)| (key.clone(), one.clone()))
+                    .collect(),
+                alerts: alerts.iter().take(EVENTS_KEPT_A_LOOK).cloned().collect(),
+                events: events.iter().take(EVENTS_KEPT_A_LOOK).cloned().collect(),
+            };
+            let numbers: BTreeMap<OutageKey, i64> = some
+                .outages
+                .keys()
+                .filter_map(|key| state.numbers.get(key).map(|number| (key.clone(), *number)))
+                .collect();
+            (some, numbers)
         };
         if unkept.outages.is_empty() && unkept.alerts.is_empty() && unkept.events.is_empty() {
             return;
         }
         let due_s = now_s() + i64::try_from(ALERT_DIGEST.as_secs()).unwrap_or(i64::MAX);
-        let (alerts, events) = (unkept.alerts.len(), unkept.events.len());
+        let written = unkept.clone();
         let kept = self.store.run(move |connection| {
             let transaction = connection.transaction()?;
             let mut given = BTreeMap::new();
-            for (domain, outage) in &unkept.outages {
-                let id = rows::keep_outage(&transaction, numbers.get(domain).copied(), outage)?;
-                given.insert(domain.clone(), (id, outage.ended_s.is_some()));
+            for (key, outage) in &unkept.outages {
+                given
+                    .insert(key.clone(), rows::keep_outage(&transaction, numbers.get(key).copied(), outage)?);
             }
             for (open, is_over) in &unkept.alerts {
                 rows::keep_alert(&transaction, open, *is_over)?;
             }
-            for (event, is_told) in &unkept.events {
-                rows::keep_event(&transaction, event, *is_told, due_s)?;
-            }
+            rows::keep_events(&transaction, &unkept.events, due_s)?;
             transaction.commit().map(|()| given)
         });
         let given = match kept.await {
@@ -170,15 +164,16 @@ impl Watch {
             }
         };
         let mut state = self.state();
-        // Nobody but this task adds to it.
-        state.unkept.outages.clear();
-        state.unkept.alerts.drain(..alerts);
-        state.unkept.events.drain(..events);
-        for (domain, (id, is_over)) in given {
+        // Nobody but this task adds to it, and what it holds now is what was written, and more behind it.
+        state.unkept.alerts.drain(..written.alerts.len());
+        state.unkept.events.drain(..written.events.len());
+        for (key, id) in given {
+            let is_over = written.outages.get(&key).is_some_and(|outage| outage.ended_s.is_some());
+            state.unkept.outages.remove(&key);
             if is_over {
-                state.numbers.remove(&domain);
+                state.numbers.remove(&key);
             } else {
-                state.numbers.insert(domain, id);
+                state.numbers.insert(key, id);
             }
         }
     }
@@ -197,21 +192,32 @@ impl Watch {
 
     async fn send_waiting(&self, waiting: Waiting) {
         let Waiting { lines, contact, events, tries } = waiting;
-        let id = format!("{}-{}", contact.id, lines.first().copied().unwrap_or_default());
-        let sent = self.send(&contact, &events, &id).await;
-        let failed = sent.err().map(|error| {
-            let pause = pause(tries);
+        let pause = pause(tries);
+        let again_s = now_s() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
+        let of = lines.clone();
+        let begun = self.store.run(move |connection| {
+            let transaction = connection.transaction()?;
+            rows::sending(&transaction, &of, again_s)?;
+            transaction.commit()
+        });
+        if begun.await.is_err() {
+            // It would go again and again: nothing could say that it went.
+            return;
+        }
+        let (first, last) = (lines.first().copied(), lines.last().copied());
+        let id = format!("{}-{}-{}", contact.id, first.unwrap_or_default(), last.unwrap_or_default());
+        let error = self.send(&contact, &events, &id).await.err();
+        if let Some(error) = &error {
             tracing::warn!(
                 contact = contact.name,
                 error,
                 again_in_s = pause.as_secs(),
                 "an alert did not go out"
             );
-            (now_s() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX), error)
-        });
+        }
         let kept = self.store.run(move |connection| {
             let transaction = connection.transaction()?;
-            rows::sent(&transaction, &lines, failed.as_ref().map(|(due_s, error)| (*due_s, error.as_str())))?;
+            rows::sent(&transaction, &lines, error.as_deref())?;
             transaction.commit()
         });
         if let Err(error) = kept.await {
@@ -248,21 +254,27 @@ impl Watch {
     }
 }
 
-/// Looks and tells until the runtime ends.
+/// Looks and tells until the runtime ends. A panic costs one look.
 pub async fn run(watch: Arc<Watch>) {
     let telling = Arc::clone(&watch);
     tokio::spawn(async move {
         let mut ticks = interval(WATCH_INTERVAL);
         loop {
             ticks.tick().await;
-            telling.send_due().await;
+            if Contained::new(telling.send_due()).await.is_none() {
+                tracing::error!("telling contacts panicked; it goes on");
+            }
         }
     });
+    // Seconds since 1970 at the start, then by the clock that never steps: nothing is told, or ends, by a step of the other.
+    let (began, began_s) = (Instant::now(), seconds(now_s()));
     let mut ticks = interval(WATCH_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        watch.look().await;
+        if Contained::new(watch.look(began_s + began.elapsed().as_secs())).await.is_none() {
+            tracing::error!("a look for outages panicked; the next one comes");
+        }
     }
 }
 
@@ -271,154 +283,22 @@ fn pause(tries: u32) -> Duration {
     Duration::from_secs((30_u64 << tries.min(7)).min(3_600))
 }
 
-impl State {
-    fn decide(
-        &mut self,
-        snapshot: &Snapshot,
-        seen: Option<(Vec<DomainStatus>, Vec<ShardStatus>)>,
-        now_s: u64,
-    ) {
-        let is_known = seen.is_some();
-        let (domains, shards) = seen.unwrap_or_default();
-        for status in &domains {
-            self.step(status, now_s);
-        }
-        let spool = is_known.then(|| self.spool(snapshot, &shards, now_s));
-        let configured = snapshot.config.domains.iter();
-        let retention = configured.map(|domain| (domain.name.clone(), domain.retention)).collect();
-        let seen = Seen { domains: &domains, retention: &retention, outages: &self.outages, spool };
-        let conditions = rules::conditions(&seen);
-        for (told, open) in self.book.step(now_s, conditions, snapshot.config.admin.alert_after) {
-            self.tell(told, open, now_s);
-        }
-        if now_s >= self.kept_s + OUTAGE_KEPT_INTERVAL.as_secs() {
-            self.kept_s = now_s;
-            self.unkept.outages.extend(self.outages.clone());
-        }
-    }
-
-    fn step(&mut self, status: &DomainStatus, now_s: u64) {
-        let before = self.outages.remove(&status.name);
-        let (after, event) = outage::step(before, status, now_s);
-        let Some(outage) = after else { return };
-        if let Some(what) = event {
-            let is_told = match what {
-                outage::Event::Began => false,
-                outage::Event::Ended => self.told.remove(&status.name),
-                _ => self.told.contains(&status.name),
-            };
-            let text = in_words(what, &outage, status);
-            tracing::info!(domain = status.name, event = what.word(), text, "outage");
-            self.push(&status.name, what.word(), Severity::Critical, text, now_s, is_told);
-            self.unkept.outages.insert(status.name.clone(), outage.clone());
-        }
-        if outage.ended_s.is_none() {
-            self.outages.insert(status.name.clone(), outage);
-        }
-    }
-
-    fn tell(&mut self, told: Told, open: Open, now_s: u64) {
-        let Condition { kind, domain, severity, text } = open.condition.clone();
-        if kind == Kind::PrimaryDown && told != Told::Over {
-            self.told.insert(domain.clone());
-        }
-        // That a server is back is told by its outage.
-        let is_told = !(kind == Kind::PrimaryDown && told == Told::Over);
-        let text = match told {
-            Told::Opened | Told::Worse => text,
-            Told::Repeated => format!("Still: {text}"),
-            Told::Flapping => {
-                format!("It comes and goes; no more is told of it until it was calm for an hour. {text}")
-            }
-            Told::Over => format!("Over, after {}: {text}", span(now_s.saturating_sub(open.since_s))),
-        };
-        let word = format!("{}-{}", kind.word(), told.word());
-        tracing::warn!(domain, alert = word, severity = severity.word(), text, "alert");
-        self.unkept.alerts.push((open, told == Told::Over));
-        self.push(&domain, &word, severity, text, now_s, is_told);
-    }
-
-    fn push(
-        &mut self,
-        domain: &str,
-        kind: &str,
-        severity: Severity,
-        text: String,
-        now_s: u64,
-        is_told: bool,
-    ) {
-        let at_s = i64::try_from(now_s).unwrap_or(i64::MAX);
-        let event = Event { id: 0, at_s, domain: domain.to_owned(), kind: kind.to_owned(), severity, text };
-        self.unkept.events.push((event, is_told));
-    }
-
-    fn spool(&mut self, snapshot: &Snapshot, shards: &[ShardStatus], now_s: u64) -> Spool {
-        let free = shards.iter().map(|shard| shard.free_octets).min().unwrap_or(0);
-        self.free.retain(|(at_s, _)| now_s < at_s + 3_600);
-        // One a minute is enough of a line.
-        if self.free.back().is_none_or(|(at_s, _)| now_s >= at_s + 60) {
-            self.free.push_back((now_s, free));
-        }
-        let first = self.free.front().filter(|(at_s, _)| now_s >= at_s + 600);
-        let shrinks_an_hour =
-            first.map_or(0, |(at_s, was)| was.saturating_sub(free) * 3_600 / (now_s - at_s));
-        let min_free = snapshot.config.storage.min_free_space_bytes;
-        Spool { queued: snapshot.usage.octets(), free, min_free, shrinks_an_hour }
-    }
-}
-
-fn in_words(event: outage::Event, outage: &Outage, status: &DomainStatus) -> String {
-    let name = &status.name;
-    let lasted = |end: u64| span(end.saturating_sub(outage.began_s));
-    match event {
-        outage::Event::Began => format!("The mail server of {name} is down: {}.", outage.reason),
-        outage::Event::LostAgain => {
-            format!("The mail server of {name} is down again; {} messages wait here.", status.messages)
-        }
-        outage::Event::Returned => format!(
-            "The mail server of {name} is back after {}; {} messages are handed over now, in order.",
-            lasted(outage.returned_s.unwrap_or(outage.began_s)),
-            status.messages
-        ),
-        outage::Event::Ended => {
-            let ledger = outage.ledger();
-            let others = ledger.counts.bounced
-                + ledger.counts.discarded
-                + ledger.counts.expired
-                + ledger.counts.deleted;
-            format!(
-                "The outage of {name} is over after {}: {} accepted, {} delivered, {others} ended otherwise, {} held; {}.",
-                lasted(outage.ended_s.unwrap_or(outage.began_s)),
-                ledger.waiting_before + ledger.counts.accepted,
-                ledger.counts.delivered,
-                ledger.counts.waiting,
-                if ledger.is_balanced {
-                    "all accounted for"
-                } else {
-                    "the counts do not add up: look at stratamx-segment audit"
-                },
-            )
-        }
-    }
-}
-
-/// What leaves: a line a happening.
+/// What leaves: a line a happening, of a message's worth.
 fn composed(hostname: &str, events: &[Event]) -> Message {
-    let first = events.iter().max_by_key(|event| event.severity);
+    let first = events.iter().rev().max_by_key(|event| event.severity);
     let what = first.map_or("", |event| event.kind.as_str()).replace('-', " ");
     let about = first.map_or("", |event| event.domain.as_str());
     let more = if events.len() > 1 { format!(" and {} more", events.len() - 1) } else { String::new() };
     let about = if about.is_empty() { String::new() } else { format!("{about}: ") };
     let subject = format!("[{hostname}] {about}{what}{more}");
-    let mut text: String = events
+    let mut lines: Vec<&Event> = events.iter().collect();
+    // What matters comes first: a short message has room for little.
+    lines.sort_by_key(|event| core::cmp::Reverse(event.severity));
+    let text = lines
         .iter()
-        .take(ALERT_LINES_MAX)
         .map(|event| format!("{}  {}\n", rules::instant(seconds(event.at_s)), event.text))
         .collect();
-    if events.len() > ALERT_LINES_MAX {
-        text.push_str(&format!("... and {} more\n", events.len() - ALERT_LINES_MAX));
-    }
-    Message { subject, text, events: events.iter().take(ALERT_LINES_MAX).map(Event::json).collect() }
+    Message { subject, text, events: events.iter().map(Event::json).collect() }
 }
 
 fn seconds(at_s: i64) -> u64 {
@@ -428,52 +308,6 @@ fn seconds(at_s: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::operator::State as Health;
-    use crate::config::Config;
-
-    fn row(state: Health, accepted: u64, delivered: u64) -> DomainStatus {
-        let (name, messages) = ("example.test".to_owned(), accepted - delivered);
-        DomainStatus {
-            name,
-            state,
-            accepted,
-            delivered,
-            backlog: messages,
-            messages,
-            ..DomainStatus::default()
-        }
-    }
-
-    /// What contacts are told of looks every 5 s.
-    fn told(looks: &[(u64, Health, u64, u64)]) -> Vec<String> {
-        let snapshot = Snapshot::new(Config::embedded(), Arc::default());
-        let shards = vec![ShardStatus { free_octets: 1 << 40, ..ShardStatus::default() }];
-        let (mut state, mut at) = (State::default(), 1_000_000);
-        for (times, health, accepted, delivered) in looks {
-            for _ in 0..*times {
-                state.decide(
-                    &snapshot,
-                    Some((vec![row(*health, *accepted, *delivered)], shards.clone())),
-                    at,
-                );
-                at += 5;
-            }
-        }
-        let events = state.unkept.events.into_iter().filter(|(_, is_told)| *is_told);
-        events.map(|(event, _)| event.kind).collect()
-    }
-
-    #[test]
-    fn an_outage_is_told_three_times_and_a_short_one_never() {
-        let outage = [
-            (3, Health::Up, 0, 0),
-            (30, Health::Down, 9, 0),
-            (2, Health::Recovering, 9, 3),
-            (30, Health::Up, 9, 9),
-        ];
-        assert_eq!(told(&outage), ["primary-down-opened", "primary-returned", "outage-ended"]);
-        assert!(told(&[(3, Health::Up, 0, 0), (8, Health::Down, 9, 0), (30, Health::Up, 9, 9)]).is_empty());
-    }
 
     #[test]
     fn what_happens_together_is_one_message() {
@@ -488,9 +322,11 @@ mod tests {
         let one = composed("mx2", &[event("a.test", Severity::Critical)]);
         assert_eq!(one.subject, "[mx2] a.test: primary down opened");
         assert_eq!(one.text, "2026-11-22 23:00:00 UTC  a.test is down.\n");
-        let many: Vec<Event> = (0..60).map(|n| event(&format!("d{n}.test"), Severity::Warning)).collect();
+        let mut many: Vec<Event> = (0..40).map(|n| event(&format!("d{n}.test"), Severity::Warning)).collect();
+        many.push(event("worst.test", Severity::Critical));
         let digest = composed("mx2", &many);
-        assert!(digest.subject.ends_with("and 59 more"), "{}", digest.subject);
-        assert!(digest.text.lines().count() == 51 && digest.text.ends_with("... and 10 more\n"));
+        assert_eq!(digest.subject, "[mx2] worst.test: primary down opened and 40 more");
+        assert!(digest.text.lines().count() == 41 && digest.events.len() == 41);
+        assert!(digest.text.lines().next().is_some_and(|line| line.ends_with("worst.test is down.")));
     }
 }

@@ -4,7 +4,7 @@ use super::now_s;
 use crate::control::alert::book::Open;
 use crate::control::alert::outage::Outage;
 use crate::control::alert::{Condition, Kind, Severity, Sink};
-use crate::limits::{EVENT_AGE, OUTBOX_AGE, OUTBOX_MAX};
+use crate::limits::{ALERT_LINES_MAX, EVENT_AGE, EVENTS_MAX, OUTBOX_MAX, OUTBOX_TRIES_MAX};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, Transaction, params};
 use serde_json::Value;
 
@@ -141,37 +141,50 @@ fn read_outages(rows: impl Iterator<Item = Result<(i64, String)>>) -> Result<Vec
     rows.filter_map(|row| row.map(read).transpose()).collect()
 }
 
-/// Keeps an event, and a line for each contact that wants it, due at `due_s`.
+/// Keeps events, and of those that are told a line for each contact that wants it, due at `due_s`.
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep_event(transaction: &Transaction<'_>, event: &Event, told: bool, due_s: i64) -> Result<()> {
-    let Event { at_s, domain, kind, severity, text, .. } = event;
-    transaction.execute(
-        "INSERT INTO event (at_s, domain, kind, severity, text) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![at_s, domain, kind, severity.word(), text],
-    )?;
-    let id = transaction.last_insert_rowid();
+pub fn keep_events(transaction: &Transaction<'_>, events: &[(Event, bool)], due_s: i64) -> Result<()> {
+    let contacts = contacts(transaction)?;
+    let mut keep = transaction
+        .prepare("INSERT INTO event (at_s, domain, kind, severity, text) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut tell = transaction
+        .prepare("INSERT INTO outbox (contact, event, at_s, due_s, tries) VALUES (?1, ?2, ?3, ?4, 0)")?;
+    for (event, is_told) in events {
+        let Event { at_s, domain, kind, severity, text, .. } = event;
+        keep.execute(params![at_s, domain, kind, severity.word(), text])?;
+        let id = transaction.last_insert_rowid();
+        for contact in contacts.iter().filter(|contact| *is_told && contact.wants(event)) {
+            tell.execute(params![contact.id, id, at_s, due_s])?;
+        }
+    }
+    sweep(transaction, &contacts)
+}
+
+/// Takes out what is old, or too much.
+fn sweep(transaction: &Transaction<'_>, contacts: &[Contact]) -> Result<()> {
     let oldest = now_s() - i64::try_from(EVENT_AGE.as_secs()).unwrap_or(i64::MAX);
-    transaction.execute("DELETE FROM event WHERE at_s < ?1", [oldest])?;
+    let most = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
+    let last = "SELECT coalesce(max(id), 0) FROM event";
+    transaction
+        .execute(&format!("DELETE FROM event WHERE at_s < ?1 OR id <= ({last}) - ?2"), [oldest, most])?;
     transaction.execute("DELETE FROM outage WHERE ended_s < ?1", [oldest])?;
     transaction.execute("DELETE FROM alert WHERE over_s < ?1", [oldest])?;
-    if !told {
-        return Ok(());
-    }
-    for contact in contacts(transaction)?.iter().filter(|contact| contact.wants(event)) {
-        transaction.execute(
-            "INSERT INTO outbox (contact, event, at_s, due_s, tries) VALUES (?1, ?2, ?3, ?4, 0)",
-            params![contact.id, id, at_s, due_s],
-        )?;
-    }
     let most = i64::try_from(OUTBOX_MAX).unwrap_or(i64::MAX);
-    let dropped = transaction.execute(
-        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id DESC LIMIT -1 OFFSET ?1)",
-        [most],
-    )?;
-    if dropped > 0 {
-        tracing::error!(dropped, "alerts that could not be told are too many: the oldest are dropped");
+    for contact in contacts {
+        let dropped = transaction.execute(
+            "DELETE FROM outbox WHERE contact = ?1 AND id IN
+             (SELECT id FROM outbox WHERE contact = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
+            params![contact.id, most],
+        )?;
+        if dropped > 0 {
+            tracing::error!(
+                contact = contact.name,
+                dropped,
+                "what could not be told is too much: the oldest is dropped"
+            );
+        }
     }
     Ok(())
 }
@@ -308,13 +321,14 @@ pub fn remove_contact(connection: &Connection, id: i64) -> Result<bool> {
     Ok(connection.execute("DELETE FROM contact WHERE id = ?1", [id])? > 0)
 }
 
-/// What is due, by contact: all lines of a contact whose oldest is.
+/// What is due, by contact, a message's worth of each: of a contact that was not reached, when his next try is.
 ///
 /// # Errors
 /// SQLite's.
 pub fn due(connection: &Connection, now: i64, limit: usize) -> Result<Vec<Waiting>> {
     let mut statement = connection.prepare(
-        "SELECT contact, max(tries) FROM outbox GROUP BY contact HAVING min(due_s) <= ?1 ORDER BY min(due_s) LIMIT ?2",
+        "SELECT contact, max(tries) FROM outbox GROUP BY contact
+         HAVING min(due_s) <= ?1 AND max(iif(tries > 0, due_s, 0)) <= ?1 ORDER BY min(due_s) LIMIT ?2",
     )?;
     let found: Vec<(i64, u32)> = statement
         .query_map(params![now, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -325,31 +339,52 @@ pub fn due(connection: &Connection, now: i64, limit: usize) -> Result<Vec<Waitin
         let Some(contact) = contacts.iter().find(|contact| contact.id == id).cloned() else { continue };
         let mut statement = connection.prepare(
             "SELECT outbox.id, event.id, event.at_s, event.domain, event.kind, event.severity, event.text
-             FROM outbox JOIN event ON event.id = outbox.event WHERE contact = ?1 ORDER BY outbox.id",
+             FROM outbox JOIN event ON event.id = outbox.event WHERE contact = ?1 ORDER BY outbox.id LIMIT ?2",
         )?;
-        let rows = statement.query_map([id], |row| Ok((row.get::<_, i64>(0)?, event(row, 1)?)))?;
+        let rows = statement
+            .query_map(params![id, ALERT_LINES_MAX], |row| Ok((row.get::<_, i64>(0)?, event(row, 1)?)))?;
         let (lines, events) = rows.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         all.push(Waiting { lines, contact, events, tries });
     }
     Ok(all)
 }
 
-/// It went out; or it failed, and is due again at `Some` time, unless it is too old.
+/// Before it goes out: as if it had failed, so that what cannot be written afterwards is not sent again and again. Those that were tried too
+/// often go.
+///
+/// # Errors
+/// SQLite's; then it does not go out.
+pub fn sending(transaction: &Transaction<'_>, lines: &[i64], again_s: i64) -> Result<()> {
+    for line in lines {
+        transaction
+            .execute("UPDATE outbox SET due_s = ?2, tries = tries + 1 WHERE id = ?1", [*line, again_s])?;
+    }
+    transaction.execute("DELETE FROM outbox WHERE tries > ?1", [OUTBOX_TRIES_MAX]).map(drop)
+}
+
+/// It went out; or why it did not.
 ///
 /// # Errors
 /// SQLite's.
-pub fn sent(transaction: &Transaction<'_>, lines: &[i64], failed: Option<(i64, &str)>) -> Result<()> {
-    let oldest = now_s() - i64::try_from(OUTBOX_AGE.as_secs()).unwrap_or(i64::MAX);
+pub fn sent(transaction: &Transaction<'_>, lines: &[i64], error: Option<&str>) -> Result<()> {
     for line in lines {
-        match failed {
+        match error {
             None => transaction.execute("DELETE FROM outbox WHERE id = ?1", [line])?,
-            Some((due_s, error)) => transaction.execute(
-                "UPDATE outbox SET due_s = ?2, error = ?3, tries = tries + 1 WHERE id = ?1",
-                params![line, due_s, error],
-            )?,
+            Some(error) => {
+                transaction.execute("UPDATE outbox SET error = ?2 WHERE id = ?1", params![line, error])?
+            }
         };
     }
-    transaction.execute("DELETE FROM outbox WHERE at_s < ?1", [oldest]).map(drop)
+    Ok(())
+}
+
+/// What waits is due within an hour at most, whatever the clock said when it was written.
+///
+/// # Errors
+/// SQLite's.
+pub fn calm_clock(connection: &Connection) -> Result<()> {
+    let latest = now_s() + 3_600;
+    connection.execute("UPDATE outbox SET due_s = ?1 WHERE due_s > ?1", [latest]).map(drop)
 }
 
 /// Why what waits for a contact did not go out, of its latest try.

@@ -23,10 +23,13 @@ pub mod token;
 use crate::auth::contained::contain;
 use crate::limits::{STORE_LOCK_PATIENCE, STORE_QUEUE};
 use async_channel::{Receiver, Sender, TrySendError};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use rusqlite::ErrorCode;
 pub use rusqlite::{Connection, Result as SqlResult, Transaction};
 use rustix::fs::{Mode, OFlags, open};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 /// The file in the data directory.
@@ -44,6 +47,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct StoreThread {
     jobs: Sender<Job>,
+    ending: Arc<AtomicBool>,
     handle: JoinHandle<()>,
 }
 
@@ -87,9 +91,11 @@ impl Store {
         let mut connection = Connection::open(&path).map_err(|error| failed(&error))?;
         schema::prepare(&mut connection, STORE_LOCK_PATIENCE).map_err(|error| failed(&error))?;
         let (jobs, waiting) = async_channel::bounded(STORE_QUEUE);
-        let thread = Builder::new().name("store".to_owned()).spawn(move || work(connection, &waiting));
+        let ending = Arc::<AtomicBool>::default();
+        let told = Arc::clone(&ending);
+        let thread = Builder::new().name("store".to_owned()).spawn(move || work(connection, &waiting, &told));
         let handle = thread.map_err(|error| failed(&error))?;
-        Ok((Self { jobs: jobs.clone() }, StoreThread { jobs, handle }))
+        Ok((Self { jobs: jobs.clone() }, StoreThread { jobs, ending, handle }))
     }
 
     /// Does it in the database's thread.
@@ -134,8 +140,9 @@ impl Store {
 }
 
 impl StoreThread {
-    /// Ends it behind all work that was handed in.
+    /// Ends it behind all work that was handed in; locks of others are not waited for any more.
     pub fn stop(self) {
+        self.ending.store(true, Ordering::Relaxed);
         self.jobs.close();
         if self.handle.join().is_err() {
             tracing::error!("the database's thread ended badly");
@@ -143,8 +150,12 @@ impl StoreThread {
     }
 }
 
-fn work(mut connection: Connection, waiting: &Receiver<Job>) {
+fn work(mut connection: Connection, waiting: &Receiver<Job>, ending: &AtomicBool) {
     while let Ok(job) = waiting.recv_blocking() {
+        if ending.load(Ordering::Relaxed) {
+            // The process has ten seconds; what cannot be done now is not done.
+            let _ = connection.busy_timeout(Duration::ZERO);
+        }
         if contain(|| job(&mut connection)).is_none() {
             tracing::error!("work of the database panicked; what it had begun is rolled back");
         }
@@ -239,7 +250,7 @@ pub(crate) mod tests {
         let other = Connection::open(directory.0.join(NAME)).expect("it opens");
         other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
         let locked = store.run_blocking(|connection| {
-            connection.busy_timeout(core::time::Duration::ZERO)?;
+            connection.busy_timeout(Duration::ZERO)?;
             connection.execute("INSERT INTO setting VALUES ('a', 'b')", []).map(drop)
         });
         assert_eq!(locked, Err(StoreError::Locked));

@@ -196,7 +196,13 @@ fn a_server_without_a_pinned_domain_gets_all_by_the_api_and_reloads_by_it() {
     let directory = Scratch::new("provision-bare");
     let config = configure(&directory, &Settings::default());
     let text = std::fs::read_to_string(&config).unwrap();
-    let bare = text.split("[[domain]]").next().unwrap().replace("postmaster", "# postmaster");
+    let rest = text.split("[[domain]]").next().unwrap();
+    // Nothing at all is a file that was cut short.
+    std::fs::write(&config, rest).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_stratamx")).args(["check", "--config"]).arg(&config).output();
+    assert_eq!(output.unwrap().status.code(), Some(2));
+    let bare = format!("domain = []\n{rest}");
     std::fs::write(&config, &bare).unwrap();
     let node = Node::start(&directory, &config);
     assert!(told_about(&node.server, "postmaster").starts_with("451 4.3.5"));
@@ -204,7 +210,7 @@ fn a_server_without_a_pinned_domain_gets_all_by_the_api_and_reloads_by_it() {
     assert!(told_about(&node.server, "postmaster").starts_with("250"));
     let checked = node.ask("POST", "/api/v1/config/check", &json!({})).1;
     assert_eq!(checked["is_valid"], false, "JSON is no TOML: {checked}");
-    std::fs::write(&config, format!("{bare}\n[[domain]]\nname = \"new.test\"\nprimary = [\"192.0.2.1\"]\n"))
+    std::fs::write(&config, format!("{rest}\n[[domain]]\nname = \"new.test\"\nprimary = [\"192.0.2.1\"]\n"))
         .unwrap();
     assert_eq!(node.ask("POST", "/api/v1/config/reload", &Value::Null).0, 204);
     assert!(told_about(&node.server, "a@new.test").starts_with("250"));
@@ -235,4 +241,38 @@ fn completions_and_manual_pages_name_every_command() {
     std::fs::create_dir(&pages).unwrap();
     run(&["man", pages.to_str().unwrap()]);
     assert!(pages.join("stratamx-domain-add.1").exists() && pages.join("stratamx-queue-replay.1").exists());
+}
+
+/// What senders find of a domain is looked up by the very name servers that mail relies on.
+#[test]
+fn the_doctor_says_what_is_wrong_and_how_to_mend_it() {
+    let directory = Scratch::new("provision-doctor");
+    let record = directory.path("record.jsonl");
+    let sink = Primary::sink("127.0.0.1:0", &record, &[]);
+    let nameserver = name_server::start_exchangers(&[
+        ("example.test", Some((10, "mail.example.test"))),
+        ("behind.test", Some((20, "mx2.example.test"))),
+    ]);
+    let rest = format!("[dns]\nnameservers = [\"{nameserver}\"]\n");
+    let primary = sink.address.parse().unwrap();
+    let config = configure(&directory, &Settings { primary, rest: &rest, ..Settings::default() });
+    let node = Node::start(&directory, &config);
+    let (status, stdout, stderr) =
+        node.command(&["domain", "doctor", "example.test", "--test-recipient", "me@example.test"]);
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stdout.contains("in an outage nobody comes here"), "{stdout}");
+    assert!(stdout.contains("Add: example.test. MX 20 mx2.example.test."), "{stdout}");
+    assert!(stdout.contains(" took it: 250 2.0.0 Ok"), "{stdout}");
+    assert!(stdout.contains("Nobody is told of an outage"), "{stdout}");
+    run(&node, &["domain", "add", "behind.test", "--primary", "mx"]);
+    let examined = node.ask("POST", "/api/v1/domains/behind.test/doctor", &Value::Null).1;
+    let first = &examined["findings"][0];
+    assert_eq!((&first["check"], &first["verdict"]), (&json!("mx"), &json!("error")), "{examined}");
+    assert!(first["text"].as_str().unwrap().contains("its only MX record"), "{examined}");
+    let (status, _, stderr) = node.command(&["domain", "doctor", "nowhere.test"]);
+    assert!(status == Some(1) && stderr.contains("not protected"), "{stderr}");
+    node.server.stop();
+    sink.stop();
+    let got = std::fs::read_to_string(&record).unwrap();
+    assert_eq!(got.matches("me@example.test").count(), 1, "one test message: {got}");
 }

@@ -55,19 +55,20 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
         shards.clone(),
         Arc::clone(&current),
         store.clone(),
-        lookup,
+        lookup.clone(),
         Arc::new(RootCertStore::empty()),
     );
     let api = Api {
         shards,
         watch: Arc::new(watch.unwrap()),
+        lookup,
         current,
         callers: Callers::new(Arc::new(Token::new(TOKEN).unwrap()), Vec::new()),
         orders: Arc::new(orders),
         store,
         provisioned,
         reload: async_channel::bounded(1).0,
-        imports: Semaphore::new(1),
+        imports: Arc::new(Semaphore::new(1)),
         started: Instant::now(),
         patience: crate::limits::ADMIN_REQUEST_TIMEOUT,
     };
