@@ -110,11 +110,12 @@
 //!   are bounded together (P4).
 //! - **The journal knows what is on its way** (`backlog::offers`): a row about a message is durable before anything of it leaves, so a start
 //!   lists and flags what a crash may have delivered (`may_repeat`). Rows ride in the writes that settle what went before, so a steady drain
-//!   waits for nothing more. What a primary was late to answer (H21) is not among them: a crash forgets that mark.
+//!   waits for nothing more. What a primary was late to answer, or broke off behind (H21), has its row before its sender's 250. Rows of one message
+//!   are told in the order in which they came about, whatever passes what where a batch is full: the last one counts.
 //! - **Connections to a primary share tickets** (`replay::lane`): a message may leave on a connection when all earlier ones for any of its
 //!   recipients are in flight on the same one, or had their outcome. That the earlier one was *offered* elsewhere is not enough: its
 //!   connection may break before the primary has seen it. Recipients are bits of a set of 256, so a message to 500 costs what one costs and
-//!   waits for nearly all, and they for it. P4's 16 and the guard's canaries are counted over all connections.
+//!   waits for nearly all, and they for it. P4's 16 and the guard's canaries are counted over all connections, P4's with what is carried through.
 //! - **The number of connections is found out** (`backlog::pace`), one more while work waits that could go on it, half when the primary has
 //!   too much of us. One that is refused beside another that serves says nothing of an outage. Half of a shard's places are for first
 //!   connections, further ones leave when somebody waits for one, and behind each message a lane lets as many turns pass as it has

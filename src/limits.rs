@@ -6,11 +6,13 @@
 mod admin;
 mod asking;
 mod greylisting;
+mod notices;
 
 pub use admin::*;
 pub use asking::*;
 use core::time::Duration;
 pub use greylisting::*;
+pub use notices::*;
 
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
 /// parameters add to it. Longer: `500 5.5.2`, the line is skipped.
@@ -467,24 +469,6 @@ pub const OPERATOR_EXPORT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Parts of an export that wait for its client.
 pub const OPERATOR_EXPORT_PARTS: usize = 2;
 
-/// Octets of a header section that a notice gives back, in whole lines; the rest is left out.
-pub const NOTICE_HEADER_OCTETS_MAX: usize = 32 * 1024;
-/// Octets of primaries' replies in one notice, over all its recipients: each has its share, 64 at least.
-pub const NOTICE_REPLY_OCTETS: usize = 64 * 1024;
-/// Longest word of a field of a notice; the rest of it is left out.
-pub const NOTICE_FIELD_OCTETS_MAX: usize = 900;
-/// Largest notice; one that is larger, for hundreds of recipients with long addresses, is not made, and its units are held.
-pub const NOTICE_OCTETS_MAX: usize = 512 * 1024;
-/// Notices that wait, each with its place in the log. More: what owes one is held.
-pub const NOTICES_QUEUED_MAX: u64 = 10_000;
-/// Notices of a shard that are being made durable. More: what owes one is held.
-pub const NOTICES_OWING_MAX: usize = 256;
-/// Tries to make a notice durable; behind them what owes it is held.
-pub const NOTICE_TRIES: u32 = 3;
-/// How long a notice is tried; then it ends, and nobody is told.
-pub const NOTICE_RETENTION: Duration = Duration::from_secs(5 * 86_400);
-/// Connections that notices leave by, at a time.
-pub const NOTICE_SESSIONS_MAX: u32 = 8;
 /// How long a message may wait for what SPF and DKIM say of it before its reverse-path counts as unproven.
 pub const AUTHENTICATION_WAIT: Duration = Duration::from_secs(60);
 

@@ -25,6 +25,8 @@ mod operator;
 mod plan;
 #[path = "simulation/primary.rs"]
 mod primary;
+#[path = "simulation/rescue.rs"]
+mod rescue;
 #[path = "simulation/seeds.rs"]
 mod seeds;
 #[path = "simulation/sender.rs"]

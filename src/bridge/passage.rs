@@ -26,8 +26,9 @@ pub struct Passage {
     /// The last proof of life, in milliseconds; 0: none.
     proven_ms: AtomicU64,
     run: Mutex<Run>,
-    /// Messages whose end was sent, and has no answer.
-    ends: AtomicU64,
+    /// Messages that may be with the primary and are not settled (P4): in the lower half those that were carried through to their end and have no
+    /// answer, in the upper half those of the lane.
+    outstanding: AtomicU64,
     /// Units that a primary took while their sender waited.
     proxied: AtomicU64,
 }
@@ -116,16 +117,55 @@ impl Passage {
         *self.run() = Run::default();
     }
 
-    /// One more message may wait for the answer to its end, if fewer than `most` do (P4); the counterpart is [`Self::end_heard`].
+    /// One more message may wait for the answer to its end, if fewer than `most` are outstanding (P4); the counterpart is [`Self::end_heard`].
     #[must_use]
     pub fn may_end(&self, most: u32) -> bool {
-        let raised = |count| (count < u64::from(most)).then_some(count + 1);
-        self.ends.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_ok()
+        self.count(|ends, lane| (ends + lane < u64::from(most)).then_some((ends + 1, lane)))
     }
 
     /// It has its answer, or never will.
     pub fn end_heard(&self) {
-        self.ends.fetch_sub(1, Ordering::Relaxed);
+        self.count(|ends, lane| Some((ends.saturating_sub(1), lane)));
+    }
+
+    /// The lane has so many in flight or not settled, one more than before, if `most` are not exceeded by that (P4).
+    #[must_use]
+    pub fn may_hand_over(&self, outstanding: u32, most: u32) -> bool {
+        let own = u64::from(outstanding);
+        self.count(|ends, _| (ends + own <= u64::from(most)).then_some((ends, own)))
+    }
+
+    /// Whether it may have one more than so many.
+    #[must_use]
+    pub fn has_room(&self, outstanding: u32, most: u32) -> bool {
+        let (ends, _) = halves(self.outstanding.load(Ordering::Relaxed));
+        ends + u64::from(outstanding) < u64::from(most)
+    }
+
+    /// The lane has so many.
+    pub fn set_handing_over(&self, outstanding: u32) {
+        self.count(|ends, _| Some((ends, outstanding.into())));
+    }
+
+    /// So many of the lane's are settled.
+    pub fn handed_over(&self, messages: u32) {
+        self.count(|ends, lane| Some((ends, lane.saturating_sub(messages.into()))));
+    }
+
+    /// Messages that are outstanding.
+    #[cfg(test)]
+    #[must_use]
+    pub fn outstanding(&self) -> u64 {
+        let (ends, lane) = halves(self.outstanding.load(Ordering::Relaxed));
+        ends + lane
+    }
+
+    fn count(&self, change: impl Fn(u64, u64) -> Option<(u64, u64)>) -> bool {
+        let changed = |both| {
+            let (ends, lane) = halves(both);
+            change(ends, lane).map(|(ends, lane)| lane << 32 | ends)
+        };
+        self.outstanding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed).is_ok()
     }
 
     /// Another primary, or another way to it: what is known is of the one before.
@@ -151,6 +191,11 @@ impl Passage {
     pub fn proxied(&self) -> u64 {
         self.proxied.load(Ordering::Relaxed)
     }
+}
+
+/// What was carried through, and what is the lane's.
+const fn halves(both: u64) -> (u64, u64) {
+    (both & 0xFFFF_FFFF, both >> 32)
 }
 
 /// What the primary has said in a row: hashes, a few.
@@ -237,5 +282,19 @@ mod tests {
         assert!(passage.may_end(2) && passage.may_end(2) && !passage.may_end(2));
         passage.end_heard();
         assert!(passage.may_end(2) && !passage.may_end(2));
+    }
+
+    #[test]
+    fn p4_what_is_carried_through_and_what_the_lane_has_are_one_number() {
+        let passage = Passage::default();
+        assert!(passage.may_hand_over(1, 3) && passage.may_end(3) && passage.may_end(3));
+        assert!(!passage.may_end(3) && !passage.may_hand_over(2, 3) && !passage.has_room(1, 3));
+        passage.end_heard();
+        assert!(passage.has_room(1, 3) && passage.may_hand_over(2, 3) && !passage.may_end(3));
+        passage.handed_over(1);
+        assert!(passage.may_end(3) && !passage.may_hand_over(2, 3));
+        passage.set_handing_over(0);
+        passage.handed_over(9);
+        assert_eq!(passage.outstanding(), 2, "those that were carried through");
     }
 }

@@ -28,6 +28,7 @@ use storage::format::kept::KeptRun;
 use storage::format::segment_header::{KeyMark, Purpose, SegmentHeader};
 use storage::position::{SegmentId, ShardId};
 use storage::segment;
+use storage::shelf::Matters;
 
 /// Compacts until the shard shuts down.
 pub(super) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
@@ -154,7 +155,7 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
             let current_key = key == newest;
             let closers = self.shard.shelf.borrow().closers(own, segment);
             let Some(closers) = closers.filter(|_| !candidates.contains_key(&segment)) else { continue };
-            let matters = |unit| self.shard.shelf.borrow().matters(own, segment, unit);
+            let matters = |unit| self.shard.shelf.borrow().matters(own, segment, unit) != Matters::Not;
             let Ok(live) = self.workshop.live_octets(own, segment, matters).await else { continue };
             let quiet = self.before.get(&segment) == Some(&facts.ended);
             // What it cannot go without is looked at too, however full it is.
@@ -196,6 +197,12 @@ impl<D: Disk, C: Clock> Compactor<D, C> {
             }
         };
         shard.mail.made(&number);
+        if copy.damaged > 0 {
+            tracing::error!(
+                shard = %job.shard, segment = segment.0, units = copy.damaged,
+                "kept records of delivered mail are damaged: nothing keeps them any more"
+            );
+        }
         tracing::info!(
             shard = %job.shard, segment = segment.0, sources = job.segments.len(), messages = copy.moves.len(),
             octets = copy.octets, "sparse segments are rewritten"

@@ -6,9 +6,10 @@
 //! same budget: there is one stored form of mail data.
 
 use super::authentication::{Accepted, Inquiry};
+use super::mesh::Outstanding;
 use super::proxy::{Carriage, Proxy};
 use super::receiving::Counted;
-use super::replay::await_upstream;
+use super::replay::late;
 use super::state::Shard;
 use crate::limits::{
     INLINE_DATA_OCTETS, OWN_RECEIVED_FIELDS_MAX, RECEIVE_OCTETS_MAX, RECEIVE_OCTETS_PRESSED,
@@ -23,14 +24,16 @@ use crate::smtp::reply::{INSUFFICIENT_STORAGE_452, LOOP_554, Reply, STORAGE_FAIL
 use crate::smtp::server::{ServerSession, Transaction};
 use core::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use storage::clock::Clock;
+use storage::commit::Ticket;
 use storage::disk::Disk;
 use storage::error::AppendError;
 use storage::format::message::{
     self, ChunkReference, DataFacts, Envelope, Extensions, Protocol, RecipientDsn, Smtputf8, domain_of,
 };
 use storage::log::Message;
-use storage::position::{QueueId, SegmentId, UnixMillis};
+use storage::position::{QueueId, SegmentId, Stamp, UnixMillis};
 
 /// The message that a session is receiving.
 #[derive(Debug)]
@@ -173,25 +176,27 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
     ) -> Result<Taken, Reply> {
         self.proxy.take_data(&self.shard, &self.trace, tail).await;
         let units = session.transaction().recipient_count();
-        let owed = match self.proxy.finish(&self.shard, units).await {
+        let carried_for = self.proxy.domain();
+        let news = match self.proxy.finish(&self.shard, units).await {
             Carriage::Told(reply) => {
-                let (from, domain) = (session.transaction().reverse_path(), self.proxy.domain());
+                let (from, domain) = (session.transaction().reverse_path(), carried_for.as_deref());
                 let octets = summary.unstuffed_octets;
                 tracing::info!(%queue_id, domain, from, recipients = units, octets, %reply, "carried through");
                 return Ok(Taken::Told(reply));
             }
             Carriage::Failed | Carriage::None => {
                 return self
-                    .append(session, summary, tail, queue_id, false)
+                    .append(session, summary, tail, queue_id, None)
                     .await
                     .map(|()| Taken::Ours(queue_id));
             }
-            Carriage::Owed => true,
-            Carriage::Unknown => false,
+            Carriage::Owed => Outstanding::Owed,
+            Carriage::Unknown => Outstanding::Lost,
         };
         self.shard.counters.unknown.add(units as u64);
-        tracing::warn!(%queue_id, domain = self.proxy.domain(), "the primary does not say whether it took a message: it is ours too, and may arrive twice");
-        self.append(session, summary, tail, queue_id, owed).await.map(|()| Taken::Ours(queue_id))
+        tracing::warn!(%queue_id, domain = carried_for.as_deref(), "the primary does not say whether it took a message: it is ours too, and may arrive twice");
+        let pending = carried_for.map(|domain| (domain, news));
+        self.append(session, summary, tail, queue_id, pending).await.map(|()| Taken::Ours(queue_id))
     }
 
     fn write_trace(&mut self, session: &ServerSession, id: &str, received: UnixMillis) {
@@ -229,7 +234,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         summary: &DataSummary,
         tail: &[u8],
         queue_id: QueueId,
-        is_owed: bool,
+        pending: Option<(Arc<str>, Outstanding)>,
     ) -> Result<(), Reply> {
         let transaction = session.transaction();
         let mut recipients: Vec<_> = transaction.recipients().zip(transaction.recipients_dsn()).collect();
@@ -272,16 +277,9 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let receipt = self.shard.mail.append_message(&message).await.map_err(reply_of)?;
         // While the record is on its way to the disk: it costs nobody time.
         self.inquiry.take(tail);
-        if is_owed && let Some(domain) = self.proxy.domain() {
-            // Before it arrives at the owner of its domain.
-            await_upstream(&self.shard, domain, receipt.stamp).await;
-        }
-        receipt.ticket.await.map_err(reply_of)?;
+        self.wait_for(receipt.stamp, receipt.ticket, pending).await?;
         // From here the message is ours.
         self.keep_pins(receipt.place.segment, receipt.place.unit_base, recipients.len());
-        if is_owed {
-            self.proxy.is_ours(receipt.stamp);
-        }
         let counters = &self.shard.counters;
         counters.messages.add(1);
         counters.accepted.add(recipients.len() as u64);
@@ -296,6 +294,26 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         );
         let inquiry = core::mem::take(&mut self.inquiry);
         inquiry.ask(&self.shard, session, Accepted { queue_id, stamp: receipt.stamp });
+        Ok(())
+    }
+
+    /// Until a record is durable; where the primary may have the message, also until that is journalled.
+    async fn wait_for(
+        &mut self,
+        stamp: Stamp,
+        ticket: Ticket,
+        pending: Option<(Arc<str>, Outstanding)>,
+    ) -> Result<(), Reply> {
+        let Some((domain, news)) = pending else { return ticket.await.map_err(reply_of) };
+        let marked = late::mark(&self.shard, &domain, stamp, news).await;
+        if let Err(error) = ticket.await {
+            late::late(&self.shard, &domain, stamp, None).await;
+            return Err(reply_of(error));
+        }
+        marked.told(&domain).await;
+        if news == Outstanding::Owed {
+            self.proxy.is_ours(stamp);
+        }
         Ok(())
     }
 

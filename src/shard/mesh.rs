@@ -57,15 +57,28 @@ pub struct Said {
     pub authentication: Authentication,
 }
 
-/// What the owner of a domain is told of a message that became ours while its primary owed a reply (H21).
+/// What the owner of a domain is told of a message that became ours though its primary may have it (H21).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Late {
     /// The domain.
     pub domain: Arc<str>,
     /// The message.
     pub stamp: Stamp,
-    /// None: it is about to arrive, and the primary owes a reply. Else that reply's code, or 0 if none came.
-    pub code: Option<u16>,
+    /// What is known of it.
+    pub news: Outstanding,
+}
+
+/// What is known of a message whose end was sent to its primary, and that became ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outstanding {
+    /// It is about to arrive, and the connection ended without a reply.
+    Lost,
+    /// It is about to arrive, and the primary owes a reply.
+    Owed,
+    /// The reply's code.
+    Replied(u16),
+    /// None comes any more; or the message does not arrive after all.
+    Silent,
 }
 
 /// A note to a shard.

@@ -18,6 +18,7 @@ mod offered;
 mod operator;
 mod orders;
 mod primary;
+mod reading;
 mod recipients;
 mod route;
 mod scripted;

@@ -8,7 +8,7 @@ use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::hosts::Hosts;
 use super::interrupt::Interrupts;
-use super::mesh::{Late, Mesh, Note, SettledUnit};
+use super::mesh::{Late, Mesh, Note, Outstanding, SettledUnit};
 use super::places::Places;
 use super::receiving::Receiving;
 use super::upstream::Proxying;
@@ -215,16 +215,16 @@ impl<D: Disk, C: Clock> Shard<D, C> {
         }
     }
 
-    /// A message of a domain that this shard owns is ours since its primary's reply was late (H21).
+    /// A message of a domain that this shard owns is ours though its primary may have it (H21).
     fn take_late(&self, late: &Late) {
-        match late.code {
-            None => self.lanes.await_upstream(
-                &late.domain,
-                late.stamp,
-                self.clock.now() + UPSTREAM_OUTCOME_TIMEOUT,
-            ),
-            Some(200..=299) => self.lanes.upstream_took(late.clone()),
-            Some(_) => self.lanes.upstream_is_over(&late.domain, late.stamp),
+        let Late { domain, stamp, news } = late;
+        let until = self.clock.now() + UPSTREAM_OUTCOME_TIMEOUT;
+        match news {
+            Outstanding::Lost => self.lanes.await_upstream(domain, *stamp, until, false),
+            Outstanding::Owed => self.lanes.await_upstream(domain, *stamp, until, true),
+            Outstanding::Replied(200..=299) => self.lanes.upstream_took(late.clone()),
+            Outstanding::Replied(_) => self.lanes.upstream_is_over(domain, *stamp, true),
+            Outstanding::Silent => self.lanes.upstream_is_over(domain, *stamp, false),
         }
     }
 

@@ -101,6 +101,14 @@ pub enum ReadError {
     Key(#[from] KeyError),
 }
 
+impl ReadError {
+    /// Whether the same read may succeed in a while. A key that is missing is given by a reload, and not meanwhile.
+    #[must_use]
+    pub const fn may_heal(&self) -> bool {
+        matches!(self, Self::Disk(_))
+    }
+}
+
 /// A segment as people read it in messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentName(pub ShardId, pub SegmentId);

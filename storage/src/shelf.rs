@@ -18,7 +18,7 @@ use crate::format::tally::{Ledger, Tally, TallyRow};
 use crate::position::{SegmentId, ShardId};
 use core::ops::Range;
 use keeping::Kept;
-pub use keeping::{GivenUp, KeptUnits};
+pub use keeping::{GivenUp, KeptUnits, Matters};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.

@@ -36,6 +36,8 @@ mod hazards;
 mod inspect;
 #[path = "storage/journal_failure.rs"]
 mod journal_failure;
+#[path = "storage/kept_damage.rs"]
+mod kept_damage;
 #[path = "storage/lookup.rs"]
 mod lookup;
 #[path = "storage/lost_files.rs"]

@@ -13,6 +13,8 @@ pub enum Bug {
     LateOffer,
     /// A message arrives twice though its outcome was known (P4).
     TakenTwice,
+    /// The file of who primaries are is gone at each start (H41).
+    ForgottenPrimaries,
     /// DNS proves who is not proven (P5).
     LyingSpf,
     /// The smarthost takes some notices and forgets them (P5).

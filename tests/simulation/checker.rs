@@ -1,5 +1,8 @@
 //! Whether the promises were kept: judged by what the outside saw and by the disk at the end, and by nothing of the node.
 
+#[path = "checker/copies.rs"]
+mod copies;
+
 use crate::history::{Act, History, Refusal, Sent, Taken, Told, Unit, domain_of, number_of};
 use crate::plan::Plan;
 use crate::world::Healing;
@@ -145,18 +148,13 @@ fn order(view: &View<'_>) -> Vec<String> {
 /// P4: what was taken again had an unknown outcome before.
 fn repeats(view: &View<'_>) -> Vec<String> {
     let crashes = view.history.crashes.borrow();
-    let is_unknown = |taken: &Taken| {
-        let Some(answered) = taken.answered.filter(|_| !taken.reply_lost) else { return true };
-        let crash = crashes.iter().find(|crash| **crash >= answered);
-        crash.is_some_and(|crash| *crash <= answered + SETTLED_AFTER)
-    };
     let mut before = BTreeMap::<(u32, &str), &Taken>::new();
     let mut by_crash = BTreeMap::<(String, u32), BTreeSet<u32>>::new();
     let mut wrong = Vec::new();
     for taken in view.taken {
         for mailbox in &taken.recipients {
             let Some(earlier) = before.insert((taken.number, mailbox), taken) else { continue };
-            if !is_unknown(earlier) {
+            if !is_unknown(view, earlier) {
                 let (number, first, again) = (taken.number, earlier.answered, taken.answered);
                 let by = (earlier.connection, taken.connection);
                 let crash = crashes.iter().find(|crash| Some(**crash) >= first);
@@ -174,6 +172,24 @@ fn repeats(view: &View<'_>) -> Vec<String> {
         wrong.push(format!("P4: {} messages of {domain} came again behind life {life}", numbers.len()));
     }
     wrong
+}
+
+/// Whether the node may not know, or have forgotten, that it was taken.
+fn is_unknown(view: &View<'_>, taken: &Taken) -> bool {
+    let Some(answered) = taken.answered.filter(|_| !taken.reply_lost) else { return true };
+    let crashes = view.history.crashes.borrow();
+    let crash = crashes.iter().find(|crash| **crash >= answered);
+    crash.is_some_and(|crash| *crash <= answered + SETTLED_AFTER)
+}
+
+/// H41: what is judged by the copies on the disk behind each life; and how many were looked for.
+pub fn of_copies(plan: &Plan, history: &History, healing: &Healing, disk: &SimDisk) -> (Vec<String>, usize) {
+    let Some(rescue) = &plan.rescue else { return (Vec::new(), 0) };
+    let (sent, taken) = (history.sent.borrow(), history.taken.borrow());
+    let view = View { plan, history, healing, sent: &sent, taken: &taken };
+    let (mut wrong, looked_for) = copies::judge(&view, rescue, disk);
+    wrong.truncate(SHOWN);
+    (wrong, looked_for)
 }
 
 /// H21, H22: a 250 of the primary's is his; who was refused is not delivered to by us later.

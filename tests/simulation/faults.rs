@@ -3,6 +3,7 @@
 
 use crate::disk::SlowDisk;
 use crate::history::History;
+use crate::plan::Rescue;
 use crate::primary::{Host, Mood, Outside, Stage};
 use core::cell::Cell;
 use core::time::Duration;
@@ -62,6 +63,22 @@ impl Weather {
         }
         self.outside.spawner.spawn(self.clone().of_disk(Random::new(random.next())));
         self.outside.spawner.spawn(self.clone().of_clock(Random::new(random.next())));
+    }
+
+    /// Other machines come and go as a plan says.
+    pub async fn of_machines(self, rescue: Rescue) {
+        loop {
+            let mood = rescue.mood(self.outside.history.time(self.outside.clock.now()));
+            for host in self.outside.hosts.iter().filter(|host| !host.is_smarthost) {
+                if host.mood.replace(mood) != mood {
+                    host.machine.set(host.machine.get() + 1);
+                }
+            }
+            self.outside.clock.sleep(Duration::from_secs(1)).await;
+            if self.is_calm.get() {
+                return;
+            }
+        }
     }
 
     /// From now on nothing goes wrong any more.

@@ -53,6 +53,8 @@ pub struct Taken {
     pub answered: Option<Duration>,
     pub connection: u32,
     pub life: u32,
+    /// Another machine in the primary's place took it.
+    pub by_another: bool,
     /// Whether the reply cannot have been heard, as far as the primary knows.
     pub reply_lost: bool,
 }

@@ -30,8 +30,30 @@ pub struct Plan {
     pub reading_fails: bool,
     /// What the file of who primaries are has between two lives.
     pub acquaintances: RefCell<Vec<(Arc<str>, Memory)>>,
-    /// How long the lives are, where the story is about time alone: nothing else goes wrong then, and nothing heals.
+    /// How long the first lives are, where the story is about time alone: nothing else goes wrong then, and nothing heals in them.
     pub lengths: Vec<Duration>,
+    /// Other machines come and go by this, in place of weather.
+    pub rescue: Option<Rescue>,
+}
+
+/// A primary that is well, then gone, then another, and then itself again, by the world's time (H41).
+#[derive(Clone, Copy, Debug)]
+pub struct Rescue {
+    pub gone_from: Duration,
+    pub another_from: Duration,
+    pub back_from: Duration,
+}
+
+impl Rescue {
+    /// How hosts are.
+    pub fn mood(&self, time: Duration) -> Mood {
+        match () {
+            () if time < self.gone_from => Mood::Well,
+            () if time < self.another_from => Mood::Refusing,
+            () if time < self.back_from => Mood::Another,
+            () => Mood::Well,
+        }
+    }
 }
 
 /// Where notices go.
@@ -79,6 +101,7 @@ impl Plan {
             reading_fails: random.one_in(3),
             acquaintances: RefCell::default(),
             lengths: Vec::new(),
+            rescue: None,
         }
     }
 
@@ -97,6 +120,26 @@ impl Plan {
                 (plan.retention, 3 * day, on_expiry);
         }
         plan
+    }
+
+    /// A rescue system takes what comes for 40 minutes, in which the power fails, or just before; then the primary is back. A last life in which
+    /// all heals begins 20 hours later.
+    pub fn of_rescue(seed: u64) -> Self {
+        let minute = Duration::from_secs(60);
+        let mut plan = Self::new(seed);
+        (plan.reading_fails, plan.large) = (false, false);
+        plan.rescue =
+            Some(Rescue { gone_from: 20 * minute, another_from: 35 * minute, back_from: 75 * minute });
+        let mut random = Random::new(seed ^ 0x005E_ED0F_A110_0002);
+        let first = Duration::from_secs(22 * 60 + random.below(50 * 60));
+        plan.lengths = [first, 80 * minute - first, 20 * 60 * minute].to_vec();
+        plan.lives = 4;
+        plan
+    }
+
+    /// Whether the last life heals.
+    pub fn heals(&self) -> bool {
+        self.lengths.len() < self.lives as usize
     }
 
     /// The same configuration with a few things changed, or a domain less: what a SIGHUP brings.

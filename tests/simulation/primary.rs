@@ -94,6 +94,8 @@ impl Mood {
 pub struct Host {
     pub address: IpAddr,
     pub mood: Cell<Mood>,
+    /// How many machines there were before, as far as that is told.
+    pub machine: Cell<u32>,
     /// Whether its connections move at all.
     pub partitioned: Rc<Cell<bool>>,
     pub xclient: bool,
@@ -115,6 +117,7 @@ impl Host {
         Self {
             address,
             mood: Cell::new(Mood::Well),
+            machine: Cell::new(0),
             partitioned: Rc::default(),
             xclient: !random.one_in(3),
             chunking: !random.one_in(2),

@@ -32,6 +32,8 @@ pub struct Story {
     pub disk: Fired,
     pub steps: u64,
     pub simulated: Duration,
+    /// Copies that were looked for (H41).
+    pub copies: usize,
     /// The ledger of the last life.
     pub rows: Vec<Row>,
 }
@@ -98,6 +100,9 @@ pub fn tell(plan: &Rc<Plan>, bug: Option<Bug>) -> Story {
             rot(&disk);
         }
         audit(&disk, plan, is_last, &healing, &mut story);
+        let (mut uncopied, copies) = checker::of_copies(plan, &story.history, &healing, &disk);
+        story.wrong.append(&mut uncopied);
+        story.copies += copies;
         if !story.wrong.is_empty() {
             break;
         }
@@ -199,6 +204,9 @@ impl Life {
     }
 
     fn live(&mut self, is_last: bool, random: &mut Random) -> Ended {
+        if self.weather.outside.bug == Some(Bug::ForgottenPrimaries) {
+            self.plan.acquaintances.take();
+        }
         let shards = 1 + u16::try_from(random.below(4)).expect("few");
         let (weather, plan, slot) = (self.weather.clone(), Rc::clone(&self.plan), Rc::clone(&self.running));
         self.executor.spawner().spawn(async move {
@@ -212,11 +220,14 @@ impl Life {
             }
         }
         let node = Rc::clone(self.running.borrow().as_ref().expect("it was waited for"));
+        if let Some(rescue) = self.plan.rescue {
+            self.executor.spawner().spawn(self.weather.clone().of_machines(rescue));
+        }
         if let Some(length) = self.plan.lengths.get(self.weather.outside.history.life.get() as usize - 1) {
             return self.live_for(*length, &node, random);
         }
         self.populate(&node, random);
-        if self.weather.outside.bug.is_none_or(|bug| bug != Bug::IgnoredSyncs) {
+        if self.weather.outside.bug != Some(Bug::IgnoredSyncs) && self.plan.rescue.is_none() {
             self.weather.start(random);
         }
         let end = self.clock.now() + Duration::from_secs(20 + random.below(500));
@@ -266,6 +277,7 @@ impl Life {
                 return Ended::Stuck;
             }
         }
+        node.keep_acquaintances(&self.plan);
         Ended::PowerFailed
     }
 
@@ -373,7 +385,7 @@ fn audit(disk: &SimDisk, plan: &Plan, is_last: bool, healing: &Healing, story: &
         story.wrong.push(format!("P2: life {}: {audit:?}", story.history.life.get()));
     }
     story.wrong.append(&mut checker::of_audit(plan, &story.history, &audit, healing));
-    if is_last && plan.lengths.is_empty() {
+    if is_last && plan.heals() {
         checker::bounds(healing, disk, &mut story.wrong);
     }
     story.rows = audit.rows;

@@ -25,7 +25,7 @@ use core::cell::{Cell, RefCell};
 use futures_lite::future::or;
 pub(super) use guard::{Answer, Drained, Evidence, Guard, KNOWN_GOOD_MIN, Probed, Ruling};
 pub(super) use health::{Health, Sign, is_pacing};
-pub(super) use offers::{Named, Offers};
+pub(super) use offers::{Named, Offers, Rows};
 pub(super) use pace::Pace;
 pub(super) use pacing::{Key, Pacing, Rate};
 pub(super) use queue::{Broken, Changed, Due, Ended, Pass, Queue, Seen, Walk};
@@ -37,7 +37,6 @@ use std::sync::Arc;
 use storage::checkpoint::Queued;
 use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Authentication;
-use storage::format::offered::Offered;
 use storage::log::Arrival;
 use storage::notify::Notify;
 use storage::position::Stamp;
@@ -57,6 +56,16 @@ pub(super) struct Lanes {
     took_late: Notify,
     /// The configuration changed, or the shard shuts down.
     pub(super) stirred: Notify,
+}
+
+/// A message about to arrive that the primary may have.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    stamp: Stamp,
+    /// Until then it may say so.
+    until: Moment,
+    /// It owes a reply.
+    is_owed: bool,
 }
 
 /// The mail of one domain.
@@ -82,8 +91,8 @@ pub(super) struct Lane {
     arrivals: Cell<u64>,
     /// The configuration changed, or the shard shuts down.
     pub(super) stirred: Notify,
-    /// Messages about to arrive that the primary may have: until when it may still say so.
-    pub(super) upstream: RefCell<Vec<(Stamp, Moment)>>,
+    /// Messages about to arrive that the primary may have.
+    upstream: RefCell<Vec<Awaited>>,
     /// Facts that are on their way to the journal.
     pub(super) settlements: Settlements,
     /// Some of them are durable.
@@ -131,19 +140,22 @@ impl Lane {
         }
     }
 
-    /// Whether a message may be with the primary, and until when that is awaited. Asked once.
-    fn awaits_upstream(&self, stamp: Stamp) -> Option<Moment> {
+    /// Whether a message that arrives may be with the primary. Asked once.
+    fn awaited(&self, stamp: Stamp) -> Option<Awaited> {
         let mut upstream = self.upstream.borrow_mut();
-        let place = upstream.iter().position(|(awaited, _)| *awaited == stamp)?;
-        Some(upstream.swap_remove(place).1)
+        let place = upstream.iter().position(|awaited| awaited.stamp == stamp)?;
+        Some(upstream.swap_remove(place))
+    }
+
+    /// Facts about so many messages are durable, or what else they waited for.
+    pub(super) fn settled(&self, messages: usize) {
+        self.settlements.written(messages);
+        self.usage.passage.handed_over(u32::try_from(messages).unwrap_or(u32::MAX));
+        self.settled.notify_all();
     }
 
     /// The rows to be written for a message that wants to leave, if any, and for those behind it while mail is handed over.
-    pub(super) fn begin_offers(
-        &self,
-        wanted: Option<Named>,
-        is_in_flight: impl Fn(Stamp) -> bool,
-    ) -> Vec<Offered> {
+    pub(super) fn begin_offers(&self, wanted: Option<Named>, is_in_flight: impl Fn(Stamp) -> bool) -> Rows {
         let queue = self.queue.borrow();
         let next = if self.is_offering.get() { queue.upcoming(OUTSTANDING_MAX as usize) } else { Vec::new() };
         self.offers.borrow_mut().begin(wanted, &next, is_in_flight)
@@ -182,8 +194,8 @@ impl Lanes {
             let lane = self.lane(&arrival.domain);
             lane.arrivals.set(lane.arrivals.get() + 1);
             let mut queue = lane.queue.borrow_mut();
-            match lane.awaits_upstream(arrival.entry.stamp) {
-                Some(until) => queue.arrive_aside(arrival.shard, arrival.entry, until),
+            match lane.awaited(arrival.entry.stamp).filter(|awaited| awaited.is_owed) {
+                Some(Awaited { until, .. }) => queue.arrive_aside(arrival.shard, arrival.entry, until),
                 None => queue.arrive(arrival.shard, arrival.entry, &[]),
             }
             drop(queue);
@@ -355,19 +367,34 @@ impl Lanes {
         Rc::new(Lane::new("".into(), Arc::default()))
     }
 
-    /// A message of the domain will arrive that its primary may have: it waits aside until then.
-    pub(super) fn await_upstream(&self, domain: &Arc<str>, stamp: Stamp, until: Moment) {
+    /// A message of the domain will arrive that its primary may have. If a reply is owed it waits aside until then.
+    pub(super) fn await_upstream(&self, domain: &Arc<str>, stamp: Stamp, until: Moment, is_owed: bool) {
         let lane = self.lane(domain);
-        let mut upstream = lane.upstream.borrow_mut();
-        // One whose record did not become durable after all never arrives.
-        upstream.retain(|(_, others)| *others + UPSTREAM_OUTCOME_TIMEOUT > until);
-        upstream.push((stamp, until));
+        let (mut upstream, mut offers) = (lane.upstream.borrow_mut(), lane.offers.borrow_mut());
+        upstream.retain(|other| {
+            // The shard that had it has ended.
+            let is_overdue = other.until + UPSTREAM_OUTCOME_TIMEOUT <= until;
+            if is_overdue {
+                offers.settled(other.stamp, true);
+            }
+            !is_overdue
+        });
+        upstream.push(Awaited { stamp, until, is_owed });
+        // All its recipients are of this domain.
+        offers.expected(stamp, 0);
     }
 
-    /// The primary did not take it: it is offered again.
-    pub(super) fn upstream_is_over(&self, domain: &str, stamp: Stamp) {
+    /// The primary did not say that it took a message: it is offered again. `is_refused`: it has said that it did not.
+    pub(super) fn upstream_is_over(&self, domain: &str, stamp: Stamp, is_refused: bool) {
         let Some(lane) = self.of(domain) else { return };
-        let _ = lane.awaits_upstream(stamp);
+        if lane.awaited(stamp).is_some() {
+            // Its record did not become durable.
+            lane.offers.borrow_mut().settled(stamp, true);
+            return;
+        }
+        if is_refused {
+            lane.offers.borrow_mut().refused(stamp);
+        }
         lane.queue.borrow_mut().try_again(stamp);
         lane.stirred.notify_all();
     }

@@ -11,7 +11,10 @@
 //!   no row yet (the first of a drain, what steps back in) has one written, for those behind it in the queue, too.
 //! - At most [`OUTSTANDING_MAX`] are open, messages that wait for their turn among them, so what a crash leaves open is bounded as what
 //!   it may repeat is, and holds it.
-//! - *Doubtful* is what was open at the start of the process, and what a connection took along behind its end of data. It stays so until
+//! - What stands in the journal last counts, and writes may pass each other where a batch is full or failed. So a row is told only if it still
+//!   holds when it gets its place ([`Offers::still_holds`]), and is durable for the opening that it was made for, not for one behind it.
+//! - *Doubtful* is what was open at the start of the process, and what a connection took along behind its end of data, also while it was carried
+//!   through, or whose reply is late (H21). It stays so until
 //!   it has ended: a second try that is put off says nothing of the first.
 //!
 //! Failure answers: while the journal takes nothing, nothing is offered.
@@ -28,10 +31,28 @@ pub(in crate::shard) struct Offers {
     /// Not open any more, and the journal has not heard of it.
     closed: BTreeMap<Stamp, u16>,
     doubtful: BTreeSet<Stamp>,
+    /// Of rows that were opened so far.
+    openings: u64,
+}
+
+/// Rows on their way to the journal.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Rows {
+    all: Vec<Offered>,
+    /// Those that were opened later are not among them.
+    openings: u64,
+}
+
+impl Rows {
+    pub(in crate::shard) fn all(&self) -> &[Offered] {
+        &self.all
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
+    /// How many were opened before it.
+    opening: u64,
     /// The ordinal of its first recipient in the domain.
     first: u16,
     is_durable: bool,
@@ -60,7 +81,7 @@ impl Offers {
         wanted: Option<Named>,
         next: &[Named],
         is_in_flight: impl Fn(Stamp) -> bool,
-    ) -> Vec<Offered> {
+    ) -> Rows {
         let mut rows = Vec::new();
         if let Some((stamp, first)) = wanted {
             if !self.open.contains_key(&stamp) && self.room() == 0 {
@@ -76,13 +97,20 @@ impl Offers {
         }
         let closed = core::mem::take(&mut self.closed);
         rows.extend(closed.into_iter().map(|(stamp, first)| Offered { stamp, first, is_open: false }));
-        rows
+        Rows { all: rows, openings: self.openings }
     }
 
-    /// They are durable.
-    pub(in crate::shard) fn written(&mut self, rows: &[Offered]) {
-        for row in rows.iter().filter(|row| row.is_open) {
-            if let Some(row) = self.open.get_mut(&row.stamp) {
+    /// Whether a row says what is so.
+    pub(in crate::shard) fn still_holds(&self, row: &Offered) -> bool {
+        self.open.contains_key(&row.stamp) == row.is_open
+    }
+
+    /// They are durable, as far as they held.
+    pub(in crate::shard) fn written(&mut self, rows: &Rows) {
+        for row in rows.all.iter().filter(|row| row.is_open) {
+            if let Some(row) = self.open.get_mut(&row.stamp)
+                && row.opening < rows.openings
+            {
                 row.is_durable = true;
             }
         }
@@ -126,8 +154,22 @@ impl Offers {
 
     /// A start found it open; the journal says so.
     pub(in crate::shard) fn found(&mut self, stamp: Stamp, first: u16) {
-        self.open.insert(stamp, Row { first, is_durable: true, is_answered: false });
+        let row = self.opened(first);
+        self.open.insert(stamp, Row { is_durable: true, ..row });
         self.doubtful.insert(stamp);
+    }
+
+    /// One that was carried through is about to arrive, and the primary may have it. Whoever tells us has told the journal, or is about to.
+    pub(in crate::shard) fn expected(&mut self, stamp: Stamp, first: u16) {
+        let row = self.opened(first);
+        self.open.insert(stamp, row);
+        self.doubtful.insert(stamp);
+    }
+
+    /// The primary has said of the one try that was in doubt that it did not take it.
+    pub(in crate::shard) fn refused(&mut self, stamp: Stamp) {
+        self.doubtful.remove(&stamp);
+        self.known(stamp);
     }
 
     /// Those are not offered for now, as far as no facts about them are on their way.
@@ -162,6 +204,12 @@ impl Offers {
         self.open.iter().map(|(stamp, row)| Offered { stamp: *stamp, first: row.first, is_open: true })
     }
 
+    fn opened(&mut self, first: u16) -> Row {
+        let opening = self.openings;
+        self.openings += 1;
+        Row { opening, first, is_durable: false, is_answered: false }
+    }
+
     fn room(&self) -> usize {
         let offered = self.open.len() - self.doubtful.len();
         (OUTSTANDING_MAX as usize).saturating_sub(offered)
@@ -169,7 +217,8 @@ impl Offers {
 
     fn add(&mut self, stamp: Stamp, first: u16, rows: &mut Vec<Offered>) {
         // Another write may have it; ours is durable when we go on.
-        self.open.entry(stamp).or_insert(Row { first, is_durable: false, is_answered: false });
+        let row = self.opened(first);
+        self.open.entry(stamp).or_insert(row);
         self.closed.remove(&stamp);
         rows.push(Offered { stamp, first, is_open: true });
     }
@@ -179,8 +228,8 @@ impl Offers {
 mod tests {
     use super::*;
 
-    fn stamps(rows: &[Offered], is_open: bool) -> Vec<u64> {
-        rows.iter().filter(|row| row.is_open == is_open).map(|row| row.stamp.0).collect()
+    fn stamps(rows: &Rows, is_open: bool) -> Vec<u64> {
+        rows.all.iter().filter(|row| row.is_open == is_open).map(|row| row.stamp.0).collect()
     }
 
     fn named(stamps: impl IntoIterator<Item = u64>) -> Vec<Named> {
@@ -195,7 +244,7 @@ mod tests {
         assert!(!offers.leaves(Stamp(1)), "not before the journal has it");
         offers.written(&rows);
         assert!(offers.leaves(Stamp(16)) && !offers.leaves(Stamp(17)));
-        assert_eq!(offers.begin(None, &named(17..100), |_| true), []);
+        assert_eq!(offers.begin(None, &named(17..100), |_| true).all, []);
         // Two have ended: two go on, in the write that says so.
         for stamp in [1, 3] {
             offers.answered(Stamp(stamp));
@@ -222,7 +271,7 @@ mod tests {
         assert_eq!(offers.restated().count(), 1, "a crash now offers again what was taken");
         offers.settled(Stamp(1), false);
         let rows = offers.begin(None, &[], |_| true);
-        assert_eq!(rows, [Offered { stamp: Stamp(1), first: 2, is_open: false }], "with the facts");
+        assert_eq!(rows.all, [Offered { stamp: Stamp(1), first: 2, is_open: false }], "with the facts");
         // Its rest is offered at once, before the facts about the first part are written.
         let rows = offers.begin(Some((Stamp(1), 2)), &[], |_| true);
         offers.written(&rows);
@@ -261,5 +310,23 @@ mod tests {
         offers.known(Stamp(1));
         let rows = offers.begin(Some((Stamp(1), 0)), &[], |_| true);
         assert_eq!((stamps(&rows, true), stamps(&rows, false)), (vec![1], vec![]));
+    }
+
+    /// The first write waits for room, and the message is offered again meanwhile by another that finds some.
+    #[test]
+    fn p4_a_write_that_comes_late_takes_nothing_back() {
+        let mut offers = Offers::default();
+        let opening = offers.begin(Some((Stamp(1), 0)), &[], |_| true);
+        offers.written(&opening);
+        offers.known(Stamp(1));
+        let closing = offers.begin(None, &[], |_| true);
+        assert!(closing.all.iter().all(|row| offers.still_holds(row)));
+        let again = offers.begin(Some((Stamp(1), 0)), &[], |_| true);
+        assert!(!closing.all.iter().any(|row| offers.still_holds(row)), "it is left out");
+        offers.written(&opening);
+        offers.written(&closing);
+        assert!(!offers.leaves(Stamp(1)), "another opening is durable, and one before this");
+        offers.written(&again);
+        assert!(offers.leaves(Stamp(1)));
     }
 }

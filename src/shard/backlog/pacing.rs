@@ -85,6 +85,16 @@ impl Pacing {
         }
     }
 
+    /// One that was offered to these was not sent after all.
+    pub(in crate::shard) fn withdraw(&mut self, keys: &[Key]) {
+        let Some(rate) = self.rate else { return };
+        for key in keys {
+            if let Some(empty) = self.empty.get_mut(key) {
+                *empty = empty.saturating_sub(rate.interval);
+            }
+        }
+    }
+
     /// The primary put this one off for his rate: nothing for so long.
     pub(in crate::shard) fn put_off(&mut self, key: Key, pause: Duration, now: Moment) {
         if let Some(rate) = self.rate {
@@ -136,6 +146,19 @@ mod tests {
         assert!(pacing.due(&[Key::of("b"), key[0]], now) > now, "one of two is");
         pacing.set_rate(None);
         assert_eq!(pacing.due(&key, now), now);
+    }
+
+    #[test]
+    fn what_was_not_sent_after_all_is_nobodys_share() {
+        let (mut pacing, keys, now) = (Pacing::default(), [Key::of("a"), Key::of("b")], 100 * SECOND);
+        pacing.set_rate(Some(RATE));
+        for _ in 0..100 {
+            assert_eq!(pacing.due(&keys, now), now);
+            pacing.offer(&keys, now);
+            pacing.withdraw(&keys);
+        }
+        (0..RATE.burst).for_each(|_| pacing.offer(&keys, now));
+        assert!(pacing.due(&keys, now) > now);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! refuses two such in a row for another reason than its policy about senders: nothing of that is passed on, and nobody is carried for
 //! `retry_interval`. So it is after distinct senders and recipients, three in a row, were put off (H23), and for a minute after one that went wrong.
 //! Whom it refuses at XCLIENT has its answer to MAIL; who cannot be named there, or needs what it does not offer, is taken, and nothing is
-//! wrong with it. At most 16 messages of a domain wait for the answer to their end (P4), beside those of its lane. What waits for a reply has a patience of 30 s at RCPT and 60 s at the end of data; the message whose reply is later than that
+//! wrong with it. At most 16 messages of a domain wait for the answer to their end, those of its lane among them (P4). What waits for a reply has a patience of 30 s at RCPT and 60 s at the end of data; the message whose reply is later than that
 //! is ours, and marked: the connection keeps its 10 minutes, and a 250 that comes yet settles it (`replay::late`).
 
 mod course;
@@ -37,6 +37,7 @@ use crate::smtp::server::ServerSession;
 use core::net::IpAddr;
 use course::{Circumstances, Course, SoFar, course};
 use refusal::{Refusal, told};
+use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::position::Stamp;
@@ -395,8 +396,8 @@ impl Proxy {
     }
 
     /// Of which domain is what is carried.
-    pub(super) fn domain(&self) -> Option<&str> {
-        self.upstream.as_ref().map(|upstream| &*upstream.domain)
+    pub(super) fn domain(&self) -> Option<Arc<str>> {
+        self.upstream.as_ref().map(|upstream| Arc::clone(&upstream.domain))
     }
 
     /// The transaction is over, or gone: the next one begins anew.

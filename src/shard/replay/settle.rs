@@ -3,7 +3,7 @@
 
 use crate::bridge::UnitEnd;
 use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
-use crate::shard::backlog::{Lane, Named, Settlement};
+use crate::shard::backlog::{Lane, Named, Rows, Settlement};
 use crate::shard::keeping;
 use crate::shard::mesh::{Note, SettledUnit};
 use crate::shard::state::Shard;
@@ -33,8 +33,7 @@ pub(in crate::shard) async fn write_gathered<D: Disk, C: Clock>(shard: &Shard<D,
         return;
     }
     settle(shard, lane, &gathered).await;
-    lane.settlements.written(gathered.len());
-    lane.settled.notify_all();
+    lane.settled(gathered.len());
 }
 
 /// Makes facts durable, counts what ended by them, then tells the keepers of their segments. All of them must fit one
@@ -53,10 +52,9 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
         let is_over = !lane.queue.borrow().knows(stamp);
         lane.offers.borrow_mut().settled(stamp, is_over);
     }
-    let offered = lane.begin_offers(None, |_| true);
-    let is_durable = journal(shard, &lane.domain, (&facts, &kept, &offered)).await;
+    let rows = lane.begin_offers(None, |_| true);
+    let is_durable = journal(shard, lane, (&facts, &kept, &rows)).await;
     if is_durable {
-        lane.offers.borrow_mut().written(&offered);
         for outcome in FINAL_OUTCOMES {
             let ended = facts.iter().filter(|fact| fact.outcome == outcome).count();
             if let Some(end) = end_of(outcome).filter(|_| ended > 0) {
@@ -70,29 +68,23 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
 
 /// Tells the journal that a message is about to leave, and which are behind it; whether that is durable: always, but at the very end of the
 /// process.
-pub(super) async fn offer<D: Disk, C: Clock>(
+pub(in crate::shard) async fn offer<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     lane: &Lane,
     wanted: Named,
     is_in_flight: impl Fn(Stamp) -> bool,
 ) -> bool {
     let _telling = shard.telling.guard();
-    let offered = lane.begin_offers(Some(wanted), is_in_flight);
-    let is_durable = journal(shard, &lane.domain, (&[], &[], &offered)).await;
-    if is_durable {
-        lane.offers.borrow_mut().written(&offered);
-    }
-    is_durable
+    let rows = lane.begin_offers(Some(wanted), is_in_flight);
+    journal(shard, lane, (&[], &[], &rows)).await
 }
 
 /// Tells the journal of what is not offered any more, as far as it has not heard.
-pub(super) async fn close_offers<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
+pub(in crate::shard) async fn close_offers<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, lane: Rc<Lane>) {
     let _telling = shard.telling.guard();
     if lane.offers.borrow().has_closed() {
-        let offered = lane.begin_offers(None, |_| true);
-        if journal(&shard, &lane.domain, (&[], &[], &offered)).await {
-            lane.offers.borrow_mut().written(&offered);
-        }
+        let rows = lane.begin_offers(None, |_| true);
+        journal(&shard, &lane, (&[], &[], &rows)).await;
     }
 }
 
@@ -112,19 +104,24 @@ pub(in crate::shard) const fn end_of(outcome: Outcome) -> Option<UnitEnd> {
 /// Returns whether the facts are durable: always, but at the very end of the process.
 async fn journal<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
-    domain: &Arc<str>,
-    (facts, kept, offered): (&[Fact], &[KeptRun], &[Offered]),
+    lane: &Lane,
+    (facts, kept, rows): (&[Fact], &[KeptRun], &Rows),
 ) -> bool {
     loop {
-        let result = match shard.journal.append_settlement(facts, kept, offered).await {
+        // Also behind a failure: what was told of a message meanwhile must not be taken back by the second try.
+        let still_holds = |row: &Offered| lane.offers.borrow().still_holds(row);
+        let result = match shard.journal.append_settlement(facts, kept, rows.all(), still_holds).await {
             Ok(ticket) => ticket.await,
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => return true,
+            Ok(()) => {
+                lane.offers.borrow_mut().written(rows);
+                return true;
+            }
             Err(AppendError::Closed) => return false,
             Err(error) => {
-                tracing::error!(%error, %domain, "facts cannot be journalled; trying again");
+                tracing::error!(%error, domain = %lane.domain, "facts cannot be journalled; trying again");
                 shard.clock.sleep(DISK_RETRY_PAUSE).await;
             }
         }

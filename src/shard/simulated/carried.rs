@@ -3,6 +3,7 @@
 
 mod failing;
 mod judged;
+mod late;
 
 use super::link::MemoryLink;
 use super::manner::{Act, At, Manner};

@@ -129,3 +129,40 @@ fn h44_who_breaks_sessions_by_his_name_blocks_nobody() {
     assert_eq!(order[..5], [0, 1, 3, 4, 5], "it steps aside, {} connections", primary.served.get());
     assert_eq!(primary.taken.borrow().len(), 6, "and comes when the primary is mended");
 }
+
+/// Google's rate is 12 at once to one recipient, and a session is for one client here: what is picked for a session that speaks for another
+/// does not leave, and is nobody's share.
+#[test]
+fn who_waits_for_a_session_in_another_name_has_his_share_once() {
+    let (disk, clock) = (SimDisk::new(1, DISK_OCTETS), SimClock::default());
+    let mut executor = Executor::new(1, clock.clone());
+    let spawn = SimSpawn(executor.spawner());
+    let primary = primary_of(&clock, &spawn, false);
+    primary.xclient.set(Xclient::Once);
+    primary.name.replace("mx.google.com".to_owned());
+    let told = primary.clone();
+    let story = async move {
+        let shard = node::start(disk, clock.clone(), &spawn, &told, Plan::one_connection()).await.remove(0);
+        for number in 0..24 {
+            let (address, helo) = client(1 + number % 2);
+            let (mut ours, theirs) = MemoryLink::pair();
+            spawn.spawn(connection::serve(Rc::clone(&shard), theirs, SocketAddr::new(address, 25_000)));
+            assert!(converse(&mut ours, b"", "220 ").await);
+            assert!(converse(&mut ours, format!("EHLO {helo}\r\n").as_bytes(), "250 ").await);
+            let envelope = b"MAIL FROM:<s@example.org>\r\nRCPT TO:<one@example.test>\r\nDATA\r\n";
+            assert!(converse(&mut ours, envelope, "354 ").await);
+            let data = format!("Subject: {number}\r\n\r\n{number}\r\n.\r\n");
+            assert!(converse(&mut ours, data.as_bytes(), "250 2.0.0 Ok").await);
+        }
+        told.up.set(true);
+        while told.taken.borrow().len() < 24 {
+            clock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(executor.run(4_000_000, story).is_some(), "the drain ends");
+    let taken = primary.taken.borrow();
+    let behind = |number: usize| taken[number].at - taken[0].at;
+    assert!(behind(11) < Duration::from_millis(1250), "a burst: {:?}", behind(11));
+    let (least, most) = (Duration::from_millis(1250) * 11, Duration::from_millis(1250) * 13);
+    assert!((least..=most).contains(&behind(23)), "and then one an interval: {:?}", behind(23));
+}

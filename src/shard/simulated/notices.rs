@@ -4,6 +4,7 @@
 
 mod origin;
 mod relayed;
+mod slow;
 
 use super::manner::{Act, At, Manner, Turn};
 use super::node::{self, Plan};

@@ -7,13 +7,18 @@ use crate::bridge::operator::{Filter, Message};
 use crate::limits::OUTSTANDING_MAX;
 use crate::shard::link::Spawn;
 use crate::shard::operator;
+use crate::shard::replay::settle;
 use crate::shard::simulated::primary::{Primary, Script, primary_of};
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
+use futures_lite::future::yield_now;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use storage::clock::Clock;
+use storage::commit::BATCH_OCTETS;
+use storage::format::journal_entry::{Fact, Outcome};
 use storage::position::Stamp;
+use storage::sim::disk::Faults;
 use storage::sim::{Executor, Random, SimClock, SimDisk};
 
 const MESSAGES: u32 = 40;
@@ -146,4 +151,56 @@ fn p4_whatever_a_crash_repeats_was_listed_at_the_start_and_is_no_more_than_may_b
         repeated > 20 && flagged > 100,
         "a test in which little repeats proves little: {repeated} {flagged}"
     );
+}
+
+/// Two writes wait for room in a full batch: one that closes a row, and one that opens it again. Whoever gets in first, and though the batch
+/// fails and both are tried again, the journal knows in the end that the message is on its way.
+#[test]
+fn p4_a_row_that_is_opened_again_is_not_closed_by_a_write_that_waited() {
+    for seed in 1..=120 {
+        let (disk, clock) = (SimDisk::new(seed, DISK_OCTETS), SimClock::default());
+        let mut executor = Executor::new(seed, clock.clone());
+        let spawn = SimSpawn(executor.spawner());
+        let primary = primary_of(&clock, &spawn, false);
+        let on_disk = disk.clone();
+        let story = async move {
+            let shard =
+                node::start(on_disk.clone(), clock.clone(), &spawn, &primary, plan(1)).await.remove(0);
+            fill(&shard, &spawn, 1).await;
+            let lane = shard.lanes.of("example.test").expect("it has mail");
+            let stamp = lane.queue.borrow().stamps(Stamp::NONE, None, 1)[0];
+            assert!(settle::offer(&shard, &lane, (stamp, 0), |_| false).await);
+            assert!(lane.offers.borrow_mut().leaves(stamp));
+            lane.offers.borrow_mut().known(stamp);
+            // Facts that say nothing, as many as fit.
+            let nothing = Fact { stamp, ordinal: 0, outcome: Outcome::Released, code: 0 };
+            let full = vec![nothing; (BATCH_OCTETS - 256) / 16];
+            let ticket = shard.journal.append_facts(&full).await.expect("a journal");
+            if seed % 3 == 0 {
+                // The full batch fails, or the one behind it.
+                let faults = Faults { fail_call: Some(1 + seed % 7), ..Faults::default() };
+                on_disk.set_faults(faults);
+            }
+            let is_closed = Rc::<Cell<bool>>::default();
+            let (told, own_shard, own_lane) = (Rc::clone(&is_closed), Rc::clone(&shard), Rc::clone(&lane));
+            spawn.spawn(async move {
+                settle::close_offers(own_shard, own_lane).await;
+                told.set(true);
+            });
+            while lane.offers.borrow().has_closed() {
+                yield_now().await;
+            }
+            assert!(settle::offer(&shard, &lane, (stamp, 0), |_| false).await);
+            assert!(lane.offers.borrow_mut().leaves(stamp));
+            let _ = ticket.await;
+            while !is_closed.get() {
+                clock.sleep(Duration::from_millis(10)).await;
+            }
+            stamp
+        };
+        let stamp = executor.run(4_000_000, story).expect("the story ends");
+        drop(executor);
+        let (_, life, _) = live(&disk.crash(), seed, 1, false, Some(0), Script::Nothing);
+        assert_eq!(life.flagged, BTreeSet::from([stamp]), "seed {seed}: it had left");
+    }
 }

@@ -1,8 +1,11 @@
 //! Copying what still matters out of sparse segments into one: in stamp order, identity and stamp kept.
 //!
 //! The copy is written like any segment, but synced once at its end, since nothing hangs on it before; then it has its
-//! index, and both names are durable. A record that cannot be read ends the rewrite: whoever tries to deliver it finds the
-//! damage and settles it.
+//! index, and both names are durable.
+//!
+//! A record that cannot be read ends the rewrite as long as a unit of it has not ended: whoever tries to deliver it finds the damage and
+//! settles it. One of which all has ended and only a copy is kept nobody tries to deliver: where it is damaged it stays behind and is counted, or it
+//! would hold back the segment's other mail for as long as it is kept.
 
 use crate::crypt::{Keys, TAG_OCTETS};
 use crate::disk::{Block, Disk, File, write_whole};
@@ -20,7 +23,7 @@ use crate::reader::Reader;
 use crate::segment::contents::Contents;
 use crate::segment::sealing::write_frame;
 use crate::segment::{ActiveSegment, index_name, index_of, remove};
-use crate::shelf::Move;
+use crate::shelf::{Matters, Move};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -55,6 +58,8 @@ pub struct Copy {
     pub moves: Vec<(SegmentId, Move)>,
     /// Octets of the file.
     pub octets: u64,
+    /// Units whose kept records are damaged: they were left behind, and are kept no more.
+    pub damaged: u64,
 }
 
 /// Why there is no copy. Nothing of it is left, but for [`RewriteError::Left`].
@@ -103,7 +108,7 @@ impl<D: Disk> Workshop<D> {
         Ok(live.iter().map(copy_octets).sum())
     }
 
-    /// Copies from `sources` what has a unit for which `is_open` says yes; `pause` is called behind each write with its
+    /// Copies from `sources` what has a unit for which `matters` says that it does; `pause` is called behind each write with its
     /// octets, so that the host decides how much of the device this takes.
     ///
     /// # Errors
@@ -112,13 +117,13 @@ impl<D: Disk> Workshop<D> {
         &self,
         target: Target,
         sources: &[SegmentId],
-        is_open: impl Fn(SegmentId, u32) -> bool,
+        matters: impl Fn(SegmentId, u32) -> Matters,
         pause: impl AsyncFn(u64),
     ) -> Result<Copy, RewriteError> {
         let mut live = Vec::new();
         for source in sources {
             let index = index_of(&self.disk, self.store, &self.keys, target.shard, *source).await?;
-            live.extend(live_messages(*source, &index, &is_open));
+            live.extend(live_messages(*source, &index, |source, unit| matters(source, unit) != Matters::Not));
         }
         live.sort_by_key(|live| live.entry.stamp);
         if live.is_empty() {
@@ -126,7 +131,11 @@ impl<D: Disk> Workshop<D> {
         }
         let frames: u64 = live.iter().map(copy_octets).sum();
         let size = (BLOCK_OCTETS as u64 + frames).next_multiple_of(BLOCK_OCTETS as u64);
-        let copied = self.copy(&target, sources, live, size, pause).await;
+        let is_owed = |live: &Live| {
+            (live.entry.unit_base..live.entry.unit_base + live.units)
+                .any(|unit| matters(live.source, unit) == Matters::Owed)
+        };
+        let copied = self.copy(&target, sources, (live, size), is_owed, pause).await;
         if copied.is_err() {
             // For good: were it there again after a crash, a source that is tallied until then would vouch for it.
             remove(&self.disk, target.shard, target.number.segment).await.map_err(RewriteError::Left)?;
@@ -138,19 +147,25 @@ impl<D: Disk> Workshop<D> {
         &self,
         target: &Target,
         sources: &[SegmentId],
-        live: Vec<Live>,
-        size: u64,
+        (live, size): (Vec<Live>, u64),
+        is_owed: impl Fn(&Live) -> bool,
         pause: impl AsyncFn(u64),
     ) -> Result<Copy, RewriteError> {
         let first = live.first().map_or(Stamp::NONE, |live| live.entry.stamp);
         let mut writer = self.start(target, sources, first, size).await?;
         let reader = Reader::new(self.disk.clone(), self.store, Arc::clone(&self.keys));
         let sources: BTreeSet<SegmentId> = sources.iter().copied().collect();
-        let mut moves = Vec::with_capacity(live.len());
+        let (mut moves, mut damaged) = (Vec::with_capacity(live.len()), 0);
         for live in live {
-            let unreadable = |error| RewriteError::Unreadable { segment: live.source, error };
             let to_base = writer.contents.units();
-            writer.copy_message(&reader, &live, &sources, &pause).await?.map_err(unreadable)?;
+            match writer.copy_message(&reader, &live, &sources, &pause).await? {
+                Ok(()) => {}
+                Err(ReadError::Damaged(_)) if !is_owed(&live) => {
+                    damaged += u64::from(live.units);
+                    continue;
+                }
+                Err(error) => return Err(RewriteError::Unreadable { segment: live.source, error }),
+            }
             let moved = Move {
                 from_base: live.entry.unit_base,
                 units: live.units,
@@ -159,11 +174,14 @@ impl<D: Disk> Workshop<D> {
             };
             moves.push((live.source, moved));
         }
+        if moves.is_empty() {
+            return Err(RewriteError::Nothing);
+        }
         let (index, salt, octets) = writer.finish(&pause).await?;
         let content = index.encode(target.shard, target.number.segment, &salt);
         let name = index_name(target.number.segment);
         write_whole(&self.disk, &target.shard.to_string(), &name, &content).await?;
-        Ok(Copy { index, moves, octets })
+        Ok(Copy { index, moves, octets, damaged })
     }
 
     async fn start(

@@ -16,12 +16,14 @@ pub struct Offered {
     pub is_open: bool,
 }
 
-const ROW_OCTETS: usize = 16;
 const CODE_AT: usize = 12;
 const OPEN_CODE: u8 = 35;
 const CLOSED_CODE: u8 = 36;
 
 impl Offered {
+    /// Octets of one.
+    pub const OCTETS: usize = 16;
+
     /// Appends the 16 octets of it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let code = if self.is_open { OPEN_CODE } else { CLOSED_CODE };
@@ -30,7 +32,7 @@ impl Offered {
 
     /// Those in the payload of a settlement, in their order.
     pub fn decode_all(payload: &[u8]) -> impl Iterator<Item = Self> {
-        payload.chunks_exact(ROW_OCTETS).filter_map(|row| {
+        payload.chunks_exact(Self::OCTETS).filter_map(|row| {
             let is_open = match row[CODE_AT] {
                 OPEN_CODE => true,
                 CLOSED_CODE => false,

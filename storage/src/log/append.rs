@@ -140,10 +140,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// # Errors
     /// See [`AppendError`]. A fact stays true: try again.
     pub async fn append_facts(&self, facts: &[Fact]) -> Result<Ticket, AppendError> {
-        self.append_settlement(facts, &[], &[]).await
+        self.append_settlement(facts, &[], &[], |_| true).await
     }
 
     /// The same with what is kept of the units that they are about, and with what is offered from now on: all durable, or nothing.
+    ///
+    /// A row of `offered` is no fact: what is told last counts, and who waits for room in a full batch may be passed by another. So those for which
+    /// `still_holds` says no when the frame has its place are left out.
     ///
     /// # Errors
     /// See [`AppendError`]. A fact stays true: try again.
@@ -152,12 +155,15 @@ impl<D: Disk, C: Clock> Log<D, C> {
         facts: &[Fact],
         kept: &[KeptRun],
         offered: &[Offered],
+        still_holds: impl Fn(&Offered) -> bool,
     ) -> Result<Ticket, AppendError> {
         let mut payload = Vec::new();
         facts.iter().for_each(|fact| fact.encode(&mut payload));
         kept.iter().for_each(|run| run.encode(&mut payload));
-        offered.iter().for_each(|offered| offered.encode(&mut payload));
-        self.append_to_journal(FrameKind::Settlement, &payload).await
+        self.wait_for_room(payload.len() + Offered::OCTETS * offered.len()).await?;
+        let sequence = self.options.frontier.sequence()?;
+        offered.iter().filter(|row| still_holds(row)).for_each(|row| row.encode(&mut payload));
+        Ok(self.push_to_journal(FrameKind::Settlement, sequence, &payload))
     }
 
     /// Appends what a checkpoint restates of what is offered.

@@ -26,6 +26,17 @@ pub(super) struct Kept {
     earliest_s: u32,
 }
 
+/// What a unit is to a rewrite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Matters {
+    /// It has ended, and its record is kept.
+    Kept,
+    /// It has ended.
+    Not,
+    /// It has not ended.
+    Owed,
+}
+
 /// A segment whose copies were given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GivenUp {
@@ -186,11 +197,12 @@ impl Shelf {
 
     /// Whether a rewrite has to take the unit along: it has not ended, or is kept.
     #[must_use]
-    pub fn matters(&self, shard: ShardId, segment: SegmentId, unit: u32) -> bool {
-        let Some(holding) = self.holdings.get(&(shard, segment)) else { return true };
+    pub fn matters(&self, shard: ShardId, segment: SegmentId, unit: u32) -> Matters {
+        let Some(holding) = self.holdings.get(&(shard, segment)) else { return Matters::Owed };
         match holding.half(unit) {
-            0 => true,
-            half => half == Outcome::Delivered.code() && holding.kept.covers(unit),
+            0 => Matters::Owed,
+            half if half == Outcome::Delivered.code() && holding.kept.covers(unit) => Matters::Kept,
+            _ => Matters::Not,
         }
     }
 
@@ -341,8 +353,8 @@ mod tests {
         shelf.seal(SHARD, CLOSE, &index_of(3));
         deliver(&mut shelf, 0, 300);
         shelf.settle(SHARD, CLOSE, 1, Outcome::Expired);
-        assert!([0, 2].iter().all(|unit| shelf.matters(SHARD, CLOSE, *unit)), "kept, and open");
-        assert!(!shelf.matters(SHARD, CLOSE, 1));
+        let matters = [0, 1, 2].map(|unit| shelf.matters(SHARD, CLOSE, unit));
+        assert_eq!(matters, [Matters::Kept, Matters::Not, Matters::Owed]);
         let moved = Move { from_base: 0, units: 3, to: COPY, to_base: 5 };
         shelf.copied(SHARD, COPY, &index_of(3), &[(CLOSE, moved)]);
         // An owner that has not heard of the move yet.

@@ -18,6 +18,7 @@ use storage::format::segment_header::{Purpose, SegmentHeader};
 use storage::log::Place;
 use storage::position::{SegmentId, ShardId, Stamp};
 use storage::segment::path;
+use storage::shelf::Matters;
 use storage::sim::executor::yield_now;
 use storage::store::Opened;
 
@@ -301,13 +302,16 @@ async fn rewrite_beside(
     let number = shard.mail.next_number().ok()?;
     let segment = number.segment;
     let target = Target { shard: shard.id, number: number.clone(), created: node.clock.wall() };
-    let is_open = |source, unit| shard.shelf.borrow().outcome(shard.id, source, unit).is_none();
+    let matters = |source, unit| match shard.shelf.borrow().outcome(shard.id, source, unit) {
+        None => Matters::Owed,
+        Some(_) => Matters::Not,
+    };
     let copied = if node.bug == Some(Bug::HastyTally) {
         let Workshop { disk, store, keys } = workshop;
         let hasty = Workshop { disk: Hasty(disk), store, keys };
-        hasty.rewrite(target, &job.segments, is_open, pause).await
+        hasty.rewrite(target, &job.segments, matters, pause).await
     } else {
-        workshop.rewrite(target, &job.segments, is_open, pause).await
+        workshop.rewrite(target, &job.segments, matters, pause).await
     };
     let copy = match copied {
         Ok(copy) => copy,

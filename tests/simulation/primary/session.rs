@@ -28,6 +28,8 @@ pub(super) struct Session {
     link: End,
     health: Health,
     number: u32,
+    /// Which machine it is of.
+    machine: u32,
     input: Vec<u8>,
     output: Vec<u8>,
     open: Option<Transaction>,
@@ -59,12 +61,14 @@ impl Session {
                 history.taken.borrow_mut()[place].answered = Some(history.time(clock.now()));
             }
         });
+        let machine = host.machine.get();
         let mut session = Self {
             outside,
             host,
             link,
             health,
             number,
+            machine,
             input: Vec::new(),
             output: Vec::new(),
             open: None,
@@ -155,7 +159,8 @@ impl Session {
         let mut memory = [0; 8192];
         let count = self.link.read(&mut memory).await.ok().filter(|count| *count > 0)?;
         self.input.extend_from_slice(&memory[..count]);
-        Some(())
+        // Connections end with the machine.
+        (self.machine == self.host.machine.get()).then_some(())
     }
 
     async fn line(&mut self) -> Option<String> {
@@ -492,6 +497,7 @@ impl Session {
             answered: None,
             life: history.life.get(),
             connection: self.number,
+            by_another: self.mood() == Mood::Another,
             reply_lost,
         };
         let mut all = history.taken.borrow_mut();

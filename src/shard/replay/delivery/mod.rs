@@ -22,6 +22,8 @@ mod carrying;
 mod job;
 mod naming;
 mod opening;
+mod patience;
+mod probing;
 mod wire;
 
 use super::addressee::{Part, extensions, goes_without_smtputf8, merged, parts};
@@ -29,7 +31,7 @@ use super::greylisting::greylisted;
 use super::profile::{Profile, Shown};
 use crate::bridge::Fingerprint;
 use crate::config::Protocol;
-use crate::limits::{PROBE_TIMEOUT, QUIT_TIMEOUT, REPLAY_OCTETS};
+use crate::limits::{QUIT_TIMEOUT, REPLAY_OCTETS};
 use crate::message::tls::TlsFacts;
 use crate::shard::link::Link;
 use crate::smtp::Moment;
@@ -60,6 +62,8 @@ pub(super) struct Delivery<L, C, D: Disk> {
     protocol: Protocol,
     /// Until when greeting, EHLO and TLS must be done; or a probe.
     opening: Option<Moment>,
+    /// Until when data of what was pushed has to be on its way.
+    patience: Option<Moment>,
     /// How it was to be secured.
     security: Security,
     /// How it is.
@@ -257,48 +261,6 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         }
     }
 
-    /// Asks by MAIL FROM:<> and RCPT, without data, in as many transactions as the host's LIMITS make of it (RFC 9422). An outcome is
-    /// `NotTried` for who was accepted. There is one for each who was asked for, in their order: not for the last ones where the session
-    /// takes no further MAIL. None at all if the session broke, or cannot say what is asked.
-    pub(super) async fn probe(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
-        if !self.is_alive() || !self.speaks_for_us() {
-            return None;
-        }
-        let is_sayable = recipients.iter().all(|mailbox| mailbox.is_ascii());
-        if !is_sayable && !self.session.capabilities().smtputf8 {
-            return None;
-        }
-        // Whoever is asked whether he is well has not the time of RFC 5321 4.5.3.2 (H49), in however many parts.
-        self.opening = Some(self.clock.now() + PROBE_TIMEOUT);
-        let outcomes = self.ask_in_parts(recipients).await;
-        self.opening = None;
-        outcomes
-    }
-
-    async fn ask_in_parts(&mut self, recipients: &[&str]) -> Option<Vec<RecipientOutcome>> {
-        let most = self.session.capabilities().recipients_max.map_or(usize::MAX, |most| most as usize);
-        let mut outcomes = Vec::with_capacity(recipients.len());
-        for recipients in recipients.chunks(most.max(1)) {
-            if !outcomes.is_empty() && self.session.is_used_up() {
-                break;
-            }
-            let envelope = Envelope {
-                reverse_path: "",
-                recipients,
-                octets: 0,
-                has_8bit: false,
-                extensions: Extensions::default(),
-            };
-            self.session.probe(&envelope, self.clock.now());
-            let ClientEvent::TransactionDone(outcome) = self.next_event().await else { return None };
-            if !self.is_alive() {
-                return None;
-            }
-            outcomes.extend(outcome.recipients);
-        }
-        Some(outcomes)
-    }
-
     /// QUIT, and a moment for the answer (RFC 5321 4.1.1.10), as far as the session is alive.
     ///
     /// # Panics
@@ -331,7 +293,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             return Step::Again;
         }
         self.queue_commands();
-        let deadline = self.opening.or(self.session.poll_timeout());
+        let deadline = self.deadline();
         let news = if self.wire.unsent() > 0 {
             self.wire.write(deadline).await
         } else if self.next_chunk.is_some() && !self.wire.is_deaf() {
@@ -349,7 +311,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
                 Step::Again
             }
             News::Ended => Step::Event(self.session.handle_disconnect()),
-            News::Late if self.opening.is_some() => Step::Event(self.session.handle_disconnect()),
+            News::Late if self.is_out_of_time(now) => Step::Event(self.session.handle_disconnect()),
             News::Late => Step::Event(self.session.handle_timeout(now)),
             News::Read | News::Nothing => Step::Again,
         }

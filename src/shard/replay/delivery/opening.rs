@@ -93,6 +93,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
             wire: Wire::new(link, interrupt),
             session,
             opening: Some(now + OPEN_TIMEOUT),
+            patience: None,
             security,
             tls: None,
             shown: Fingerprint::default(),

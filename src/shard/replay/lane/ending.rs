@@ -1,7 +1,6 @@
 //! What becomes of a message that was in flight: learned from, told, settled, put in order again or aside.
 
 use super::super::bounce::{Bounce, Proof, bounce, wants_relayed};
-use super::super::damage::{self, Remains};
 use super::super::delivery::{Delivery, Done, Fault, Job};
 use super::super::greylisting::{Greylisted, greylisted};
 use super::super::learn::learn;
@@ -23,7 +22,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
-use storage::error::ReadError;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::position::Stamp;
 
@@ -48,7 +46,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ok(outcome) => self.as_meant(&job, outcome),
             Err(error) => {
                 // The connection was given up in the middle of the data: a new one goes on behind.
-                self.unreadable(job.place, &job.looking, error, domain).await;
+                self.unreadable(job.place, (&job.looking, error, true), domain).await;
                 return Some(Ended::Cut);
             }
         };
@@ -78,8 +76,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             lane.settlements.owe();
             self.spawn.spawn(async move {
                 notice::pay(shard, Rc::clone(&lane), debt).await;
-                lane.settlements.written(1);
-                lane.settled.notify_all();
+                lane.settled(1);
             });
         }
         if fault == Fault::Another && delivery.is_alive() {
@@ -251,6 +248,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (code, has_rest) = (verdict.code, !verdict.untried.is_empty());
         let part = part_of(job, &verdict);
         self.heard(entry.stamp, &verdict);
+        self.give_back_shares(job, &verdict);
         let greylisted = greylisted.filter(|_| verdict.unknown.is_empty());
         let is_over = !verdict.is_open() && !queue.has_pass(entry.stamp);
         if !verdict.facts.is_empty() {
@@ -310,6 +308,14 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             return None;
         }
         self.put_off(&mut queue, place, &deferred, code, domain)
+    }
+
+    /// What did not leave is nobody's share of a rate: it is counted when it does.
+    fn give_back_shares(&self, job: &Job<D>, verdict: &Verdict) {
+        let all = job.ordinals.iter().zip(&job.mailboxes);
+        let untried = all.filter(|(ordinal, _)| verdict.untried.contains(ordinal));
+        let keys: Vec<_> = untried.map(|(_, mailbox)| key_of(mailbox)).collect();
+        self.lane.pacing.borrow_mut().withdraw(&keys);
     }
 
     /// All of a message was put off.
@@ -381,40 +387,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
     }
 
-    /// A record that cannot be read costs itself, never the lane.
-    pub(super) async fn unreadable(&self, place: Place, looking: &Guard, error: ReadError, domain: &Domain) {
-        let (directory, entry) = place;
-        let (domain_name, segment, offset) = (&domain.name, entry.segment.0, entry.offset().0);
-        if !matches!(error, ReadError::Damaged(_)) {
-            tracing::error!(domain = domain_name, %error, %directory, segment, offset, "a record cannot be read; it steps aside");
-            let now = self.shard.clock.now();
-            self.lane.queue.borrow_mut().step_aside(place, now, domain.retry_interval);
-            return;
-        }
-        // Also of those that were not on their way.
-        let ordinals = self.lane.queue.borrow().open_units(&entry);
-        let Remains { queue_id, unverified_recipients } =
-            damage::remains(&self.shard.disk, place, &ordinals).await;
-        let units = ordinals.len();
-        tracing::error!(
-            domain = domain_name, queue_id, %error, %directory, segment, offset, units, ?unverified_recipients,
-            "a damaged record: its mail is lost"
-        );
-        self.shard.counters.damaged.add(units as u64);
-        let fact = |ordinal: &u16| Fact {
-            stamp: entry.stamp,
-            ordinal: *ordinal,
-            outcome: Outcome::Damaged,
-            code: 0,
-        };
-        if self.lane.queue.borrow_mut().finish(&entry) {
-            self.lane.usage.lower(stored_octets(&entry));
-        }
-        self.record(place, looking, ordinals.iter().map(fact).collect());
-    }
-
     /// Hands facts over to the journal, beside the delivery that goes on.
-    fn record(&self, place: Place, looking: &Guard, facts: Vec<Fact>) {
+    pub(super) fn record(&self, place: Place, looking: &Guard, facts: Vec<Fact>) {
         let settlement = Settlement { place, facts, looking: looking.clone() };
         if self.lane.settlements.add(settlement) {
             let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));

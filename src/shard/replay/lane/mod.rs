@@ -15,6 +15,7 @@ mod acquainted;
 mod ending;
 mod guarded;
 mod order;
+mod reading;
 mod round;
 mod sealing;
 mod session;
@@ -225,7 +226,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             Ended::Frozen if self.lane.guard.borrow().is_frozen() => self.witness(snapshot, Sign::Frozen),
             // An operator thawed it meanwhile.
             Ended::Failed | Ended::Frozen => {}
-            Ended::Limited | Ended::PutOff => self.witness(snapshot, Sign::PutOff),
+            Ended::Limited | Ended::PutOff => {
+                self.witness(snapshot, Sign::PutOff);
+                if self.progressed.get() {
+                    // It took something before: what failed until then is over.
+                    self.failures.set(0);
+                }
+            }
         }
         self.cautious.set(true);
         // Whoever comes back is met with one connection.
@@ -337,6 +344,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             queue.put_back(place);
         }
         assert_eq!(order.in_flight(), 0, "what is in flight has an outcome before its connection is closed");
+        self.lane.usage.passage.set_handing_over(self.lane.settlements.outstanding());
         self.lane.guard.borrow_mut().session_ended();
         match ended {
             Ended::Done => {

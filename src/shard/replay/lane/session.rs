@@ -13,10 +13,10 @@ use crate::bridge::Snapshot;
 use crate::bridge::folded;
 use crate::config::Domain;
 use crate::limits::{FRONTIER_PAUSE_MAX, OUTSTANDING_MAX, READ_AHEAD_STEP};
-use crate::shard::backlog::{Key, Place, stored_octets};
+use crate::shard::backlog::{Due, Key, Place, stored_octets};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::replay::connect;
-use crate::shard::replay::delivery::{Delivery, Job, Unusable, Use};
+use crate::shard::replay::delivery::{Delivery, Job, Use};
 use crate::shard::replay::settle;
 use core::time::Duration;
 use futures_lite::future::{or, yield_now};
@@ -34,6 +34,15 @@ pub(super) struct Member<'a> {
     id: ConnectionId,
     /// It is beside another one, and has a place that others may need more.
     is_further: bool,
+}
+
+/// A message whose turn it is.
+struct Picked<D: Disk> {
+    stamp: Stamp,
+    /// None: it has to be read again.
+    job: Option<Job<D>>,
+    /// Those whose share it was counted to.
+    keys: Vec<Key>,
 }
 
 impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
@@ -144,17 +153,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             return Some(Ended::Done);
         }
         self.hurry();
-        if has_more || self.round.order.borrow().in_flight() > 0 {
-            // Somebody had his share, another connection has what comes first, or a record of another shard with a smaller
-            // stamp is not durable yet (H12).
-            let now = self.shard.clock.now();
+        let now = self.shard.clock.now();
+        let is_due = || self.lane.queue.borrow().due(now, self.limit()) == Due::Now;
+        let is_full = !self.may_repeat_more() && is_due();
+        if has_more || self.round.order.borrow().in_flight() > 0 || is_full {
+            // Somebody had his share, another connection has what comes first, as much is outstanding as may be, or a record of
+            // another shard with a smaller stamp is not durable yet (H12).
             let paced = self.round.paced.take().map_or(Duration::MAX, |due| due.saturating_sub(now));
             or(self.shard.clock.sleep(paced.min(*held_back)), news).await;
             *held_back = (*held_back * 2).min(FRONTIER_PAUSE_MAX);
-            return None;
-        }
-        if !self.may_repeat_more() {
-            news.await;
             return None;
         }
         self.drained(delivery, member.snapshot, member.domain).await
@@ -162,6 +169,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
 
     /// What ends all connections is seen by whoever looks first.
     fn look_around(&self, member: &Member<'_>) {
+        self.lane.usage.passage.set_handing_over(self.outstanding());
         // With another configuration the domain may have other primaries, or be gone (H14).
         if self.shard.is_shutting_down() || !Arc::ptr_eq(member.snapshot, &self.shard.snapshot.borrow()) {
             self.round.end_all(Ended::Interrupted);
@@ -194,10 +202,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             || self.round.order.borrow().waiting().next().is_some()
     }
 
-    /// P4: what is in flight on all connections and what is not settled.
-    fn may_repeat_more(&self) -> bool {
+    /// What is in flight on all connections and what is not settled.
+    pub(super) fn outstanding(&self) -> u32 {
         let in_flight = u32::try_from(self.round.order.borrow().in_flight()).unwrap_or(u32::MAX);
-        self.lane.settlements.outstanding().saturating_add(in_flight) < OUTSTANDING_MAX
+        self.lane.settlements.outstanding().saturating_add(in_flight)
+    }
+
+    /// P4: beside that, and what is carried through, there is room.
+    fn may_repeat_more(&self) -> bool {
+        self.lane.usage.passage.has_room(self.outstanding(), OUTSTANDING_MAX)
     }
 
     /// Whether one more may be offered now, as far as it is not about that one.
@@ -225,22 +238,32 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if !self.may_offer() {
                 return Pushed::Nothing;
             }
-            let job = match self.pick(member.id) {
-                Some((_, Some(job))) => Some(job),
-                Some((stamp, None)) => self.read(stamp, member.domain).await,
+            if !self.lane.usage.passage.may_hand_over(self.outstanding() + 1, OUTSTANDING_MAX) {
+                // Another one was carried through to its end this moment.
+                return Pushed::Nothing;
+            }
+            let picked = self.pick(member.id);
+            self.lane.usage.passage.set_handing_over(self.outstanding());
+            let Picked { stamp, job, keys } = match picked {
+                Some(picked) => picked,
                 None if self.take_next(member.domain).await => continue,
                 None => return Pushed::Nothing,
             };
+            let job = match job {
+                Some(job) => Some(job),
+                None => self.read(stamp, member.domain).await,
+            };
             let Some(job) = job else {
                 self.lane.guard.borrow_mut().withdraw();
+                self.lane.pacing.borrow_mut().withdraw(&keys);
                 continue;
             };
             if !delivery.takes(&job) {
-                self.take_back(job.place);
+                self.take_back(job.place, &keys);
                 return Pushed::OfAnother;
             }
             if !self.is_told(&job.place.1).await {
-                self.take_back(job.place);
+                self.take_back(job.place, &keys);
                 return Pushed::Nothing;
             }
             delivery.push(job);
@@ -260,18 +283,19 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// What was picked does not leave.
-    fn take_back(&self, place: Place) {
+    fn take_back(&self, place: Place, keys: &[Key]) {
         self.round.order.borrow_mut().leave(place.1.stamp);
         self.lane.guard.borrow_mut().withdraw();
+        self.lane.pacing.borrow_mut().withdraw(keys);
         self.lane.queue.borrow_mut().put_back(place);
         self.round.changed.notify_all();
     }
 
     /// The next message by its ticket. The guard is told that it is offered.
-    fn pick(&self, id: ConnectionId) -> Option<(Stamp, Option<Job<D>>)> {
+    fn pick(&self, id: ConnectionId) -> Option<Picked<D>> {
         let (now, queued) = (self.shard.clock.now(), self.lane.queue.borrow().first_untried());
         let mut pacing = self.lane.pacing.borrow_mut();
-        let mut first_due = None;
+        let (mut first_due, mut charged) = (None, Vec::new());
         let picked = self.round.order.borrow_mut().pick(id, queued, |keys| {
             let due = pacing.due(keys, now);
             if due > now {
@@ -279,13 +303,13 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return false;
             }
             pacing.offer(keys, now);
+            charged = keys.to_vec();
             true
         });
         self.round.paced.set(first_due);
-        if picked.is_some() {
-            self.lane.guard.borrow_mut().offer();
-        }
-        picked
+        let (stamp, job) = picked?;
+        self.lane.guard.borrow_mut().offer();
+        Some(Picked { stamp, job, keys: charged })
     }
 
     /// Takes a message from the queue and reads it; false if there is none, or no room for one.
@@ -307,29 +331,6 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.round.order.borrow_mut().read(entry.stamp, recipients, keys, job, octets);
         self.round.changed.notify_all();
         true
-    }
-
-    /// Reads a message that has a ticket; one that cannot be read is settled, and its ticket is gone.
-    async fn read(&self, stamp: Stamp, domain: &Domain) -> Option<Job<D>> {
-        let looking = self.shard.looking.guard();
-        let (place, _) = self.lane.queue.borrow().out(stamp);
-        let ordinals = self.lane.queue.borrow().units_in_turn(&place.1);
-        let job = match self.reader.read_entry(place.0, &place.1).await {
-            Ok(frame) => Job::new(place, ordinals, looking, frame),
-            Err(error) => Err(Unusable { error, looking }),
-        };
-        match job {
-            Ok(mut job) => {
-                self.dress(&mut job).await;
-                Some(job)
-            }
-            Err(Unusable { error, looking }) => {
-                self.unreadable(place, &looking, error, domain).await;
-                self.round.order.borrow_mut().leave(stamp);
-                self.round.changed.notify_all();
-                None
-            }
-        }
     }
 
     /// Opens one more connection while there is work that could go on it.

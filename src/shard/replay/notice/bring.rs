@@ -4,25 +4,30 @@
 //! as that goes the same way. Who cannot be reached, or puts it off, makes a notice step aside: its gap doubles from 5 minutes to 4 hours,
 //! and others for the same destination step aside without a try for [`DESTINATION_PAUSE`]. What ends a notice: it is
 //! taken; it is refused for good; nobody takes mail where it goes; its time is over ([`crate::limits::NOTICE_RETENTION`]).
+//!
+//! Hosts that are slow on purpose hold up nobody else: a destination has few sessions (`destinations`); data has to be on its way within
+//! [`NOTICE_PATIENCE`], else the session is given up. Its reply has the time of RFC 5321 4.5.3.2.6, since who gave up there would send it again; but a
+//! session that waits for one beyond that gives its place to others, up to [`NOTICE_SLOW_SESSIONS_MAX`] at a time. More are given up, too.
 
 use super::super::connect::Way;
 use super::super::delivery::{Delivery, Done, Job, Unusable};
 use super::super::profile::Profile;
 use super::super::route::{self, NoRoute};
 use super::super::settle;
+use super::destinations::{Destinations, Entry, Of, Target};
 use crate::bridge::{LookupError, Snapshot};
-use crate::config::{Domain, Primaries, Primary, canonical_domain};
-use crate::limits::{DEFERRED_GAP_MIN, FRONTIER_PAUSE_MAX, NOTICE_SESSIONS_MAX};
+use crate::config::{Domain, Primaries, canonical_domain};
+use crate::limits::{
+    DEFERRED_GAP_MIN, FRONTIER_PAUSE_MAX, NOTICE_PATIENCE, NOTICE_SESSIONS_MAX, NOTICE_SLOW_SESSIONS_MAX,
+};
 use crate::shard::backlog::{Due, Lane, Place, Settlement, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Link, Spawn};
 use crate::shard::state::Shard;
-use crate::smtp::Moment;
 use crate::smtp::client::{RecipientOutcome, Window};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use futures_lite::future::or;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -35,35 +40,18 @@ use storage::reader::Reader;
 
 /// How long a destination that could not be reached is not tried for another notice.
 const DESTINATION_PAUSE: Duration = DEFERRED_GAP_MIN;
-/// Destinations that are remembered so; with more they are forgotten, and tried.
-const DESTINATIONS_MAX: usize = 1_024;
 
 struct Bringer<D: Disk, C: Clock, N: Dialer> {
     shard: Rc<Shard<D, C>>,
     lane: Rc<Lane>,
     dialer: N,
+    /// Sessions that hold others up.
     sessions: Cell<u32>,
-    /// A session is over.
+    /// Those that have waited for so long that they do not.
+    slow: Cell<u32>,
+    /// A place is.
     free: Notify,
-    /// Until when nobody goes there.
-    silent: RefCell<HashMap<Target, Moment>>,
-}
-
-/// Hosts that take notices, in order. A connection to one target is not another's, though they have the same hosts: how it has to
-/// be secured differs.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Target {
-    hosts: Vec<Primary>,
-    of: Of,
-}
-
-/// Whose hosts they are.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Of {
-    Exchangers,
-    /// This domain's, which is protected here.
-    Protected(String),
-    Smarthost,
+    destinations: RefCell<Destinations>,
 }
 
 /// Where a notice goes.
@@ -76,8 +64,15 @@ enum Destination {
     Nobody(String),
 }
 
-/// A connection, and where it leads.
+/// A connection, and where it leads. Whoever has one has entered there.
 type Open<N, C, D> = (Target, Delivery<<N as Dialer>::Link, C, D>);
+
+/// One session after the other, with a place.
+struct Session<N: Dialer, C, D: Disk> {
+    open: Option<Open<N, C, D>>,
+    /// It has given its place to others.
+    is_slow: bool,
+}
 
 /// Runs until no notice is left.
 pub(in crate::shard) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
@@ -86,8 +81,8 @@ pub(in crate::shard) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     dialer: N,
     spawn: S,
 ) {
-    let (sessions, free, silent) = Default::default();
-    let bringer = Rc::new(Bringer { shard, lane, dialer, sessions, free, silent });
+    let (sessions, slow, free, destinations) = Default::default();
+    let bringer = Rc::new(Bringer { shard, lane, dialer, sessions, slow, free, destinations });
     let (shard, lane) = (&bringer.shard, &bringer.lane);
     while !shard.is_shutting_down() {
         let changed = or(lane.stirred.wait(), or(lane.arrived.wait(), bringer.free.wait()));
@@ -96,7 +91,7 @@ pub(in crate::shard) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
         let now = shard.clock.now();
         let due = lane.queue.borrow().due(now, limit);
         match due {
-            Due::Nothing if busy == 0 => break,
+            Due::Nothing if busy + bringer.slow.get() == 0 => break,
             Due::Now if busy < NOTICE_SESSIONS_MAX => match bringer.next() {
                 Some(first) => {
                     bringer.sessions.set(busy + 1);
@@ -124,30 +119,52 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let shard = &self.shard;
         let _place = shard.places.take(false).await;
         let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
-        let (mut open, mut next) = (None, Some(first));
+        let (mut session, mut next) = (Session { open: None, is_slow: false }, Some(first));
         while let Some(place) = next {
             if shard.is_shutting_down() {
                 self.lane.queue.borrow_mut().put_back(place);
                 break;
             }
-            open = self.bring(place, open, &reader).await;
+            self.bring(place, &mut session, &reader).await;
             reader.forget_all();
-            next = self.next();
+            next = if session.is_slow { None } else { self.next_for(&session) };
         }
-        if let Some((_, delivery)) = open {
-            delivery.close().await;
-        }
-        self.sessions.set(self.sessions.get() - 1);
+        self.leave(&mut session).await;
+        let held = if session.is_slow { &self.slow } else { &self.sessions };
+        held.set(held.get() - 1);
         self.free.notify_all();
     }
 
-    /// One notice; gives the connection if it is good for another one.
-    async fn bring(
-        &self,
-        place: Place,
-        open: Option<Open<N, C, D>>,
-        reader: &Reader<D>,
-    ) -> Option<Open<N, C, D>> {
+    /// What waits for where the session is, else what is next.
+    fn next_for(&self, session: &Session<N, C, D>) -> Option<Place> {
+        let there = session.open.as_ref().map(|(there, _)| there);
+        let parked = there.and_then(|there| self.destinations.borrow_mut().next(there));
+        match parked {
+            Some(stamp) => Some(self.lane.queue.borrow().out(stamp).0),
+            None => self.next(),
+        }
+    }
+
+    /// The session is nowhere any more.
+    async fn leave(&self, session: &mut Session<N, C, D>) {
+        if let Some((there, delivery)) = session.open.take() {
+            self.left(&there);
+            delivery.close().await;
+        }
+    }
+
+    /// What waited for it is in order again.
+    fn left(&self, there: &Target) {
+        let parked = self.destinations.borrow_mut().leave(there);
+        let mut queue = self.lane.queue.borrow_mut();
+        for stamp in parked {
+            let (place, _) = queue.out(stamp);
+            queue.put_back(place);
+        }
+    }
+
+    /// One notice. What is open behind it is good for another one.
+    async fn bring(&self, place: Place, session: &mut Session<N, C, D>, reader: &Reader<D>) {
         let looking = self.shard.looking.guard();
         let ordinals = self.lane.queue.borrow().open_units(&place.1);
         let job = match reader.read_entry(place.0, &place.1).await {
@@ -157,58 +174,116 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let job = match job {
             Ok(job) => job,
             Err(Unusable { error, .. }) => {
-                self.unreadable(place, &looking, &error).await;
-                return open;
+                return self.unreadable(place, &looking, &error).await;
             }
         };
         if !self.is_settled(&job).await {
-            self.lane.queue.borrow_mut().put_back(place);
-            return open;
+            return self.lane.queue.borrow_mut().put_back(place);
         }
         let snapshot = Arc::clone(&self.shard.snapshot.borrow());
-        let hosts = match self.destination(&job, &snapshot).await {
-            Destination::Hosts(hosts) => hosts,
-            Destination::Later(reason) => {
-                self.later(&job, &reason);
-                return open;
-            }
-            Destination::Nobody(reason) => {
-                self.lost(&job, &reason, 0).await;
-                return open;
-            }
+        let target = match self.destination(&job, &snapshot).await {
+            Destination::Hosts(target) => target,
+            Destination::Later(reason) => return self.later(&job, &reason),
+            Destination::Nobody(reason) => return self.lost(&job, &reason, 0).await,
         };
-        let is_new = !open.as_ref().is_some_and(|(there, delivery)| *there == hosts && is_good(delivery));
-        let mut delivery = match self.connected(&job, hosts.clone(), open, &snapshot).await {
-            Some(delivery) => delivery,
-            None => {
-                self.later(&job, "nobody serves us there");
-                return None;
-            }
-        };
-        delivery.push(job);
-        let done = loop {
-            if let Some(done) = delivery.advance(reader).await {
-                break done;
-            }
-        };
+        let is_there = |(there, delivery): &Open<N, C, D>| *there == target && is_good(delivery);
+        let is_new = !session.open.as_ref().is_some_and(is_there);
+        if is_new && !self.goes_there(&job, &target, session, &snapshot).await {
+            return;
+        }
+        let done = self.deliver(job, session, reader).await;
+        let Some((_, delivery)) = &session.open else { return };
         let is_answered = self.end(done, delivery.profile()).await;
-        if delivery.is_alive() {
-            return Some((hosts, delivery));
+        if !delivery.is_alive() {
+            if is_new && !is_answered {
+                // It greets and answers nothing: others for it do not wait so long.
+                self.silence(&target);
+            }
+            self.leave(session).await;
         }
-        delivery.close().await;
-        if is_new && !is_answered {
-            // It greets and answers nothing: others for it do not wait so long.
-            self.silence(hosts);
-        }
-        None
     }
 
-    fn silence(&self, hosts: Target) {
-        let mut silent = self.silent.borrow_mut();
-        if silent.len() >= DESTINATIONS_MAX {
-            silent.clear();
+    /// Connects the session to where the notice goes; false: it waits for others there, or for a better time.
+    async fn goes_there(
+        &self,
+        job: &Job<D>,
+        target: &Target,
+        session: &mut Session<N, C, D>,
+        snapshot: &Snapshot,
+    ) -> bool {
+        self.leave(session).await;
+        if self.destinations.borrow().is_silent(target, self.shard.clock.now()) {
+            self.later(job, "nobody serves us there");
+            return false;
         }
-        silent.insert(hosts, self.shard.clock.now() + DESTINATION_PAUSE);
+        let entry = self.destinations.borrow_mut().enter(target, job.place.1.stamp);
+        match entry {
+            Entry::Entered => {}
+            Entry::Full => self.later(job, "many go there already"),
+            Entry::Parked => {}
+        }
+        if entry != Entry::Entered {
+            return false;
+        }
+        let Some(delivery) = self.connected(job, target, snapshot).await else {
+            self.silence(target);
+            self.left(target);
+            self.later(job, "nobody serves us there");
+            return false;
+        };
+        self.destinations.borrow_mut().serves(target);
+        session.open = Some((target.clone(), delivery));
+        true
+    }
+
+    /// What becomes of a notice on the connection of its session.
+    async fn deliver(&self, job: Job<D>, session: &mut Session<N, C, D>, reader: &Reader<D>) -> Done<D> {
+        let Session { open: Some((_, delivery)), is_slow } = session else {
+            unreachable!("the session was just connected, or found good");
+        };
+        let until = self.shard.clock.now() + NOTICE_PATIENCE;
+        delivery.hurry(until);
+        delivery.push(job);
+        loop {
+            let is_patient = *is_slow;
+            let advanced = async { Some(delivery.advance(reader).await) };
+            let late = async {
+                if is_patient {
+                    core::future::pending::<()>().await;
+                }
+                self.shard.clock.sleep(until.saturating_sub(self.shard.clock.now())).await;
+                None
+            };
+            match or(advanced, late).await {
+                Some(Some(done)) => return done,
+                Some(None) => {}
+                None => {
+                    *is_slow = true;
+                    self.goes_slowly(delivery);
+                }
+            }
+        }
+    }
+
+    /// A session waits for long: others go on in its place. Where too many do that it is given up.
+    fn goes_slowly(&self, delivery: &mut Delivery<N::Link, C, D>) {
+        self.sessions.set(self.sessions.get() - 1);
+        self.slow.set(self.slow.get() + 1);
+        if self.slow.get() > NOTICE_SLOW_SESSIONS_MAX {
+            delivery.give_up();
+        }
+        self.free.notify_all();
+    }
+
+    fn silence(&self, target: &Target) {
+        let now = self.shard.clock.now();
+        let parked = self.destinations.borrow_mut().silence(target, now + DESTINATION_PAUSE);
+        let retry_interval = self.shard.snapshot.borrow().config.delivery.retry_interval;
+        let mut queue = self.lane.queue.borrow_mut();
+        for stamp in parked {
+            let (place, _) = queue.out(stamp);
+            queue.step_aside(place, now, retry_interval);
+        }
     }
 
     /// The units that it is about may be on their way to the journal: waits for them. False: the shard ends before.
@@ -258,23 +333,12 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         }
     }
 
-    /// The connection in hand, if it leads there; else another one.
     async fn connected(
         &self,
         job: &Job<D>,
-        target: Target,
-        open: Option<Open<N, C, D>>,
+        target: &Target,
         snapshot: &Snapshot,
     ) -> Option<Delivery<N::Link, C, D>> {
-        match open {
-            Some((there, delivery)) if there == target && is_good(&delivery) => return Some(delivery),
-            Some((_, delivery)) => delivery.close().await,
-            None => {}
-        }
-        let now = self.shard.clock.now();
-        if self.silent.borrow().get(&target).is_some_and(|until| now < *until) {
-            return None;
-        }
         let name =
             job.mailboxes.first().and_then(|mailbox| mailbox.rsplit_once('@')).map_or("", |(_, name)| name);
         let (delivery, hosts) = (&snapshot.config.delivery, target.hosts.clone());
@@ -288,13 +352,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         let domain = domain.unwrap_or_else(|| Domain::of_notices(name, hosts, delivery));
         let (shard, dialer, window) = (&*self.shard, &self.dialer, Window::cautious());
         let way = Way { shard, dialer, domain: &domain, lane: None, insists: false, window };
-        let connected = way.connect().await.ok();
-        if connected.is_some() {
-            self.silent.borrow_mut().remove(&target);
-            return connected;
-        }
-        self.silence(target);
-        None
+        way.connect().await.ok()
     }
 
     /// Whether somebody said something about it, or it never left for want of ours.
@@ -349,7 +407,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
     async fn unreadable(&self, place: Place, looking: &Guard, error: &ReadError) {
         let stamp = place.1.stamp.0;
         if !matches!(error, ReadError::Damaged(_)) {
-            tracing::error!(%error, stamp, "a notice cannot be read; it steps aside");
+            tracing::error!(%error, stamp, "a notice cannot be read; it is tried again later");
             let retry_interval = self.shard.snapshot.borrow().config.delivery.retry_interval;
             self.lane.queue.borrow_mut().step_aside(place, self.shard.clock.now(), retry_interval);
             return;

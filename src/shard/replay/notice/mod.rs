@@ -18,6 +18,7 @@
 //!   domain. Its own failure ends it: nobody is told of it (RFC 5321 6.1).
 
 mod bring;
+mod destinations;
 mod found;
 mod pay;
 

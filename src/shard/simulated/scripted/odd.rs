@@ -90,3 +90,26 @@ const EXTENSIONS: &[&str] = &[
     "LIMITS",
     "HELP",
 ];
+
+/// It takes two messages of a connection, and puts off what comes behind them: each try gets on, so each pause is the first of its run.
+#[test]
+fn a_primary_that_takes_a_little_at_a_time_is_not_left_alone_for_longer_each_time() {
+    let manner = || -> Manner {
+        Rc::new(|turn: &Turn<'_>| match turn.at {
+            At::Sender if turn.taken >= 2 => Act::Reply("452 4.3.1 Insufficient system resources"),
+            _ => Act::Regular,
+        })
+    };
+    let row = Row {
+        // Fifteen tries a quarter of a minute apart, and once what a mailbox waits that is put off alone. With pauses that double it would
+        // be an hour.
+        within: 10 * MINUTE,
+        aside: |_| true,
+        // Else what rides with MAIL is refused, too, and the session has too many errors before it is plain that all is put off.
+        withheld: &["CHUNKING", "PIPELINING"],
+        ..Row::new("two at a time", manner)
+    };
+    for seed in 1..=3 {
+        Story::told(&row, seed, 1, false).assert_as_expected(&row);
+    }
+}

@@ -1,4 +1,5 @@
-//! Servers that do not take all that a session may say: envelopes behind a dot, and a series of errors.
+//! Servers that do not take all that a session may say: envelopes behind a dot, and a series of errors; and those that take their time to say
+//! anything.
 
 use super::*;
 
@@ -80,4 +81,27 @@ fn a_session_with_too_many_refusals_takes_no_further_message_until_one_was_taken
         refused(&mut session);
     }
     assert!(session.is_used_up() && session.is_ready() && !session.may_send());
+}
+
+/// RFC 5321 4.5.3.2: the time is that of the whole reply, however its octets come, and in however many lines.
+#[test]
+fn an_octet_each_half_minute_makes_no_reply_last_longer() {
+    let (mut session, half_minute) = (greeted("HELP"), Moment::from_secs(30));
+    session.send(&envelope("a@b", &["a@b"]), Moment::ZERO);
+    session.output_sent(session.output().len());
+    let until = session.poll_timeout().expect("a reply is awaited");
+    assert_eq!(until, CLIENT_COMMAND_TIMEOUT);
+    let (reply, mut from) = (b"250-a\r\n250-b\r\n250-c\r\n250 ok\r\n", 0);
+    for (end, minutes) in (1..reply.len()).zip(1..) {
+        let now = half_minute * minutes;
+        if now >= until {
+            let not_tried = TransactionOutcome { recipients: vec![RecipientOutcome::NotTried] };
+            assert_eq!(session.handle_timeout(now), ClientEvent::TransactionDone(not_tried));
+            return;
+        }
+        let step = session.handle_input(&reply[from..end], now);
+        from += step.consumed;
+        assert_eq!((step.event, session.poll_timeout()), (ClientEvent::Idle, Some(until)));
+    }
+    panic!("it never ends");
 }
