@@ -3,7 +3,7 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .ONESHELL:
-.PHONY: run test fuzz soak fmt lint doc bench bars peers
+.PHONY: run test deb deb-test fuzz soak fmt lint doc bench bars peers
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
@@ -23,6 +23,19 @@ test:
 	    echo "make test: cargo-nextest is not installed; cargo test does the same, a little slower" >&2
 	    cargo test --workspace
 	fi
+
+# The Debian package, and one with its debugging symbols: target/debian. appliance/debian/README.Debian is what its users read.
+deb:
+	@.ci/packages cc=gcc cc=libc6-dev objcopy=binutils dpkg-shlibdeps=dpkg-dev python3=python3
+	cargo build --release --workspace --bins
+	appliance/debian/build target --dbgsym
+
+# Installs, starts, upgrades, removes and purges it in a machine of its own. Needs root or sudo, overlayfs and cgroup2.
+deb-test:
+	@.ci/packages cc=gcc cc=libc6-dev strip=binutils dpkg-shlibdeps=dpkg-dev python3=python3 groff=groff-base \
+	    systemd-analyze=systemd ip=iproute2 pgrep=procps
+	cargo build --workspace --bins
+	appliance/debian/test/run target/debug
 
 # One fuzz target for as long as wanted: make fuzz TARGET=session SECONDS=3600. Targets are the directories of tests/fuzz/corpus.
 fuzz:
