@@ -169,6 +169,8 @@ pub struct Snapshot {
     pub profile: Arc<ServerProfile>,
     /// How TLS is spoken with senders; none: STARTTLS is not offered.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What senders are shown by it; none where nobody has to know.
+    pub certificates: Option<Arc<Certificates>>,
     /// How TLS is spoken with primaries.
     pub client_tls: Arc<ClientTls>,
     /// What is stored: the same in every snapshot of a process.
@@ -222,7 +224,18 @@ impl Snapshot {
         let recipients = config.domains.iter().map(|_| Arc::default()).collect();
         let seals = vec![None; config.domains.len()];
         let client_tls = ClientTls::new(Certificates::new(Vec::new()), RootCertStore::empty());
-        Self { config, profile, tls: None, client_tls, usage, domains, usages, recipients, seals }
+        Self {
+            config,
+            profile,
+            tls: None,
+            certificates: None,
+            client_tls,
+            usage,
+            domains,
+            usages,
+            recipients,
+            seals,
+        }
     }
 
     /// The same, with what the process knows of recipients.
@@ -245,6 +258,13 @@ impl Snapshot {
     pub fn with_tls(mut self, tls: Arc<ServerConfig>) -> Self {
         Arc::make_mut(&mut self.profile).starttls = true;
         self.tls = Some(tls);
+        self
+    }
+
+    /// The same, with what senders are shown.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: &Arc<Certificates>) -> Self {
+        self.certificates = Some(Arc::clone(certificates));
         self
     }
 

@@ -220,6 +220,9 @@
 //!   domain tells its row; the admin thread owns no mail and no index, and costs no memory a message.
 //! - **Counts are those of the store**: a start sums what records, facts and tallies say for each domain (it reads all of that anyway), and
 //!   facts count when they are durable. Backlog is what is neither ended nor held, so a row always balances.
+//! - **What is measured is counted in cells of a shard** ([`metrics`]): no atomic and no allocation for a message; a scrape takes a copy of each shard's and
+//!   adds them up. METRICS.md is the table of what is shown and the program's own: names and help are read from it. The encoder is ours: two formats that differ
+//!   in three lines, over counters that live elsewhere, are less than what a crate for them asks for; Prometheus itself reads both in the tests.
 //! - **A queue id is found by a walk**, over the headers of what waits in the directory that it names: a map would cost memory a message, for a
 //!   question that is asked by hand.
 //! - **Copies are records that stay** ([`shard`], `keeping`): a domain's `safety_net`, or a primary that is another, keeps what was delivered for a time. Settled is settled: no queue, count

@@ -6,13 +6,17 @@
 mod admin;
 mod asking;
 mod greylisting;
+mod metrics;
 mod notices;
+mod sealing;
 
 pub use admin::*;
 pub use asking::*;
 use core::time::Duration;
 pub use greylisting::*;
+pub use metrics::*;
 pub use notices::*;
+pub use sealing::*;
 
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
 /// parameters add to it. Longer: `500 5.5.2`, the line is skipped.
@@ -444,14 +448,6 @@ pub const OPERATOR_REPLAYED_AGE: Duration = Duration::from_secs(2 * ADMIN_REQUES
 pub const OPERATOR_REPLAYED_UNITS_MAX: usize = 1 << 18;
 /// Messages that one request does something to; a further request goes on behind them.
 pub const OPERATOR_MESSAGES_A_REQUEST: usize = 1024;
-/// DNS for the chain of seals that came with a message; longer: it goes without one of ours.
-pub const ARC_BUDGET: Duration = Duration::from_secs(1);
-/// How long a lane waits for a seal; then the message goes without.
-pub const SEAL_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Octets of a message that is sealed: a larger one would be read twice, and its primary kept waiting meanwhile.
-pub const SEALED_OCTETS_MAX: u64 = 8 << 20;
-/// How long it asks for none behind one that did not come in time: chains of strangers must not slow a drain.
-pub const SEAL_PAUSE: Duration = Duration::from_secs(60);
 /// Longest maintenance that an operator may order: mail that waits longer than its retention expires.
 pub const MAINTENANCE_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// How long a lane under an order sleeps before it looks at the wall clock again, which may have been set.
@@ -533,7 +529,6 @@ pub const FRONTIER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 // A frame of facts, 16 octets each, is far below a batch of the journal, also with those of one message more.
 const _: () = assert!((EXPIRY_FACTS_A_WRITE + RECIPIENTS_MAX as usize) * 16 <= 1 << 18);
-const _: () = assert!(ARC_BUDGET.as_millis() < SEAL_TIMEOUT.as_millis());
 const _: () = assert!(TRIAL_TIMEOUT.as_secs() < ADMIN_REQUEST_TIMEOUT.as_secs());
 // Nobody waits beyond the time of RFC 5321 4.5.3.2: MAIL and RCPT 5 minutes, the end of data 10.
 const _: () =

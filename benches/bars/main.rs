@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod draining;
+mod measured;
 mod queue;
 mod receiving;
 mod recipients;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     for (name, measure) in [
         ("scanner", scanner::bars as fn() -> Vec<Bar>),
         ("receiving", receiving::bars),
+        ("measured", measured::bars),
         ("draining", draining::bars),
         ("recipients", recipients::bars),
         ("writers", writers::bars),

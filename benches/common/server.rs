@@ -36,13 +36,18 @@ impl Server {
 
     /// With these keys of its domain, example.test; what is not said is as by default.
     pub(crate) fn with_domain(name: &str, keys: &str) -> Self {
+        Self::with_admin(name, keys, "")
+    }
+
+    /// And with an admin API there.
+    pub(crate) fn with_admin(name: &str, keys: &str, admin: &str) -> Self {
         let scratch = Scratch::new(name);
         let text = format!(
             "hostname = \"{HOSTNAME}\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
              max_connections = 15000\nmax_connections_per_ip = 15000\n\
              rate = {{ connections_per_minute_per_ip = 0, messages_per_minute_per_ip = 0 }}\nxclient_from = [\"127.0.0.1\"]\n\
              [storage]\nmin_free_space = \"16MiB\"\n[[domain]]\nname = \"example.test\"\n{keys}\
-             [admin]\nlisten = \"\"\n[dns]\nnameservers = [\"127.0.0.1:9\"]\n",
+             [admin]\nlisten = \"{admin}\"\n[dns]\nnameservers = [\"127.0.0.1:9\"]\n",
             scratch.path().join("data").display()
         );
         let config = scratch.path().join("stratamx.toml");

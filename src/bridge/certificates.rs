@@ -6,7 +6,7 @@
 
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -27,6 +27,13 @@ impl Certificates {
     /// Shows others from the next handshake on.
     pub fn replace(&self, certificates: Vec<Arc<CertifiedKey>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = certificates.into();
+    }
+
+    /// The certificates themselves, each without its chain, in their order.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<CertificateDer<'static>> {
+        let all = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        all.iter().filter_map(|certificate| certificate.cert.first().cloned()).collect()
     }
 
     /// The certificate for a server name: the first with a matching name among its subject alternative names

@@ -6,53 +6,20 @@
 //!
 //! A shard that has ended answers nothing; then, and when a channel stays full, the asker is told [`Unanswered`].
 
+mod figures;
+mod state;
+
 use super::acquaintance::Change;
 use crate::config::Primary;
 use crate::limits::OPERATOR_QUEUE;
 use async_channel::{Receiver, Sender};
 use core::fmt;
 use core::time::Duration;
+pub use figures::{Figures, Measured};
 use serde::Serialize;
+pub use state::State;
 use std::sync::Arc;
 use utoipa::ToSchema;
-
-/// How a domain's primaries are doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It takes mail.
-    Up,
-    /// It answers, and puts everything off.
-    Impaired,
-    /// One try has failed.
-    Suspect,
-    /// It does not serve us.
-    Down,
-    /// It is back, and what waited is being handed over.
-    Recovering,
-    /// The bounce guard stopped the lane.
-    Frozen,
-    /// An operator stopped the lane.
-    Held,
-    /// Nothing was tried since the start.
-    #[default]
-    Unknown,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Up => "up",
-            Self::Impaired => "impaired",
-            Self::Suspect => "suspect",
-            Self::Down => "down",
-            Self::Recovering => "recovering",
-            Self::Frozen => "frozen",
-            Self::Held => "held",
-            Self::Unknown => "unknown",
-        })
-    }
-}
 
 /// One domain, as its owner knows it. Counts are (message, recipient) units since the store was made, over all starts.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
@@ -484,6 +451,8 @@ pub enum Request {
     Flush(Arc<str>, Sender<u64>),
     /// A page.
     List(Filter, Sender<Page>),
+    /// The shard, and those of these domains that it owns: the first so many each, the others together.
+    Measure(Arc<[Arc<str>]>, usize, Sender<Measured>),
     /// What holds for a domain has changed ([`Orders`](crate::bridge::Orders)), and whether its mail goes elsewhere for it: its lane looks.
     Ordered(Arc<str>, bool, Sender<()>),
     /// These copies of the domain's mail are queued once more, in this order. Told: none where another shard owns it.

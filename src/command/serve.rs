@@ -252,6 +252,7 @@ impl Server {
         let config = self.provisioned.merged(&self.config);
         let snapshot = Snapshot::new(config, Arc::clone(&self.usage));
         let snapshot = snapshot.with_recipients(&self.recipients).with_tls(Arc::clone(&self.tls.config));
+        let snapshot = snapshot.with_certificates(&self.tls.shown);
         Arc::new(snapshot.with_client_tls(Arc::clone(&self.tls.client)).with_seals(&self.seals))
     }
 

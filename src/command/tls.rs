@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub(super) struct Tls {
     /// How it is spoken with senders.
     pub(super) config: Arc<ServerConfig>,
+    /// What senders are shown.
+    pub(super) shown: Arc<Certificates>,
     /// How it is spoken with primaries.
     pub(super) client: Arc<ClientTls>,
     /// Whom we trust.
@@ -47,6 +49,7 @@ impl Tls {
         let trust = trust::read(config)?;
         Ok(Self {
             config: server,
+            shown: Arc::clone(&certificates),
             client: client(&own, &trust),
             trust,
             own: Arc::clone(&own),

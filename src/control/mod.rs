@@ -9,6 +9,7 @@ pub mod alert;
 mod answers;
 mod authentication;
 pub mod certificate;
+pub mod certificate_end;
 mod dnssec;
 mod doctor;
 mod file;

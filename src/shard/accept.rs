@@ -12,6 +12,7 @@ use super::proxy_header::{self, BadHeader, ProxyHeader};
 use super::socket::Listener;
 use super::state::Shard;
 use crate::limits::{DISK_RETRY_PAUSE, PROXY_HEADER_OCTETS_MAX, PROXY_HEADER_TIMEOUT};
+use crate::metrics::Admission;
 use crate::smtp::reply::{CONNECTION_RATE_421, MEMORY_PRESSURE_421, Reply, TOO_MANY_CONNECTIONS_421};
 use core::net::SocketAddr;
 use futures_lite::future::or;
@@ -74,9 +75,9 @@ pub(super) async fn admit<L: Link, D: Disk, C: Clock, S: Spawn>(
         (most, smtp.proxy_from.iter().any(|network| network.contains(peer.ip())))
     };
     let place = match shard.receiving.caps.enter(most.total) {
-        None => return refuse(shard, &mut link, peer, &TOO_MANY_CONNECTIONS_421).await,
+        None => return refuse(shard, &mut link, peer, Admission::Limit).await,
         Some(_) if shard.receiving.memory.is_short() => {
-            return refuse(shard, &mut link, peer, &MEMORY_PRESSURE_421).await;
+            return refuse(shard, &mut link, peer, Admission::Memory).await;
         }
         Some(place) => place,
     };
@@ -85,9 +86,9 @@ pub(super) async fn admit<L: Link, D: Disk, C: Clock, S: Spawn>(
         return spawn.spawn(balanced);
     }
     match place.assign(peer.ip(), &most, shard.clock.now()) {
-        Err(refusal) => refuse(shard, &mut link, peer, &reply_of(refusal)).await,
+        Err(refusal) => refuse(shard, &mut link, peer, told(refusal)).await,
         Ok(place) => {
-            shard.counters.connections.add(1);
+            shard.counters.connections.of(Admission::Accepted).add(1);
             let serving = connection::serve(Rc::clone(shard), link, peer);
             spawn.spawn(async move {
                 serving.await;
@@ -111,7 +112,7 @@ async fn balanced<L: Link, D: Disk, C: Clock>(
     let client = match header.unwrap_or(Err(NoClient::Late)) {
         Ok(client) => client.unwrap_or(balancer),
         Err(error) => {
-            shard.counters.refused.add(1);
+            shard.counters.connections.of(Admission::BadHeader).add(1);
             // No reply: nobody knows what it speaks, or to whom.
             tracing::info!(client = %balancer.ip(), %error, "closed: a trusted load balancer sends no usable header");
             return;
@@ -119,9 +120,9 @@ async fn balanced<L: Link, D: Disk, C: Clock>(
     };
     drop::<Rc<Interrupt>>(interrupt);
     match place.assign(client.ip(), &most, shard.clock.now()) {
-        Err(refusal) => refuse(&shard, &mut link, client, &reply_of(refusal)).await,
+        Err(refusal) => refuse(&shard, &mut link, client, told(refusal)).await,
         Ok(_place) => {
-            shard.counters.connections.add(1);
+            shard.counters.connections.of(Admission::Accepted).add(1);
             connection::serve(shard, link, client).await;
         }
     }
@@ -144,10 +145,10 @@ async fn read_header<L: Link>(link: &mut L) -> Result<Option<SocketAddr>, NoClie
     }
 }
 
-fn reply_of(refusal: Refusal) -> Reply {
+const fn told(refusal: Refusal) -> Admission {
     match refusal {
-        Refusal::Many => TOO_MANY_CONNECTIONS_421,
-        Refusal::Fast => CONNECTION_RATE_421,
+        Refusal::Many => Admission::Limit,
+        Refusal::Fast => Admission::Rate,
     }
 }
 
@@ -156,9 +157,14 @@ async fn refuse<L: Link, D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     link: &mut L,
     client: SocketAddr,
-    reply: &Reply,
+    admission: Admission,
 ) {
-    shard.counters.refused.add(1);
+    shard.counters.connections.of(admission).add(1);
+    let reply: Reply = match admission {
+        Admission::Memory => MEMORY_PRESSURE_421,
+        Admission::Rate => CONNECTION_RATE_421,
+        Admission::Accepted | Admission::BadHeader | Admission::Limit => TOO_MANY_CONNECTIONS_421,
+    };
     tracing::info!(client = %client.ip(), %reply, "refused");
     let reply = format!("{reply}\r\n");
     let _ = link.write(reply.as_bytes()).await;

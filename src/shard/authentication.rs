@@ -6,6 +6,7 @@
 //! that is stuck, a full channel, a crash before the journal has it: the message has no verdict, so it is not proven
 //! (P5). The owners are told before the journal: what rests on a verdict that a crash takes along was right.
 
+use super::measured;
 use super::mesh::{Note, Said, owner};
 use super::state::Shard;
 use crate::auth::body::BodyHashing;
@@ -161,7 +162,7 @@ fn authentication(answer: &Authenticated) -> Authentication {
 async fn tell_owners<D: Disk, C: Clock>(shard: &Shard<D, C>, all: &[Authenticated]) {
     let mut by_owner: BTreeMap<ShardId, Vec<Said>> = BTreeMap::new();
     for answer in all {
-        shard.counters.authenticated.add(1);
+        measured::verdict(&shard.counters, &answer.verdict);
         let queue_id = QueueId(answer.stored.queue_id);
         tracing::info!(%queue_id, verdict = %answer.verdict, "authenticated");
         let mut owners: BTreeMap<ShardId, Vec<Arc<str>>> = BTreeMap::new();

@@ -9,6 +9,7 @@ use super::etrn;
 use super::ingest::{Ingest, Taken};
 use super::interrupt::{Interrupt, Reason};
 use super::link::Link;
+use super::measured;
 use super::policy::{self, Standing};
 use super::proxy::{Asked, Judged};
 use super::receive_buffer::ReceiveBuffer;
@@ -23,7 +24,7 @@ use crate::limits::{
     UNHURT_REFUSALS_MAX,
 };
 use crate::smtp::path::ForwardPath;
-use crate::smtp::reply::{EARLY_TALKER_554, PRIMARY_IS_UP_451, UNKNOWN_RECIPIENT_550};
+use crate::smtp::reply::{EARLY_TALKER_554, PRIMARY_IS_UP_451, Reply, UNKNOWN_RECIPIENT_550};
 use crate::smtp::server::{RecipientVerdict, ServerEvent, ServerSession};
 use core::future::pending;
 use core::net::{IpAddr, SocketAddr};
@@ -61,6 +62,8 @@ struct Connection<L, D: Disk, C: Clock> {
     handshake: Option<Handshake>,
     /// Errors and refused recipients that were answered.
     answered: (u32, u32),
+    /// Replies that were counted.
+    counted: [u32; 4],
 }
 
 /// Serves one connection to its end.
@@ -78,6 +81,7 @@ pub(super) async fn serve<L: Link, D: Disk, C: Clock>(shard: Rc<Shard<D, C>>, li
         interrupt: shard.interrupts.register(),
         handshake: None,
         answered: (0, 0),
+        counted: [0; 4],
         shard,
         client,
         link: SessionLink::Plain(link),
@@ -142,10 +146,12 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                     self.session.handle_etrn(&answer, self.shard.clock.now());
                 }
                 ServerEvent::MessageEnds(summary) => {
+                    let ended = self.shard.clock.now();
                     let tail = self.buffer.kept();
                     let result = self.ingest.finish(&self.session, &summary, tail).await;
                     self.buffer.drop_kept();
                     let now = self.shard.clock.now();
+                    measured::end_of_data(&self.shard.counters, code_of(&result), now.saturating_sub(ended));
                     match &result {
                         Ok(Taken::Ours(queue_id)) => self.session.handle_message(Ok(queue_id), now),
                         Ok(Taken::Told(reply)) | Err(reply) => {
@@ -173,6 +179,9 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
                 }
                 ServerEvent::StartTls => {
                     let admitted = self.shard.receiving.admit_handshake(&self.shard.snapshot.borrow());
+                    if admitted.is_err() {
+                        measured::refused_handshake(&self.shard.counters);
+                    }
                     let verdict = admitted.map(|place| self.handshake = Some(place));
                     self.session.handle_start_tls(verdict, self.shard.clock.now());
                 }
@@ -285,10 +294,12 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
         let _counted = self.handshake.take();
         // In memory of its own: few sessions are in a handshake, and none would do without its room else.
         let handshake = Box::pin(self.link.secure(config));
-        let tls = match self.interrupt.guard(Some(self.session.poll_timeout()), handshake).await {
-            Ok(result) => result.map_err(Gone::NotSecured)?,
-            Err(Reason::Shutdown | Reason::Deadline) => return Err(Gone::HandshakeEnded),
+        let ended = match self.interrupt.guard(Some(self.session.poll_timeout()), handshake).await {
+            Ok(result) => result.map_err(Gone::NotSecured),
+            Err(Reason::Shutdown | Reason::Deadline) => Err(Gone::HandshakeEnded),
         };
+        measured::handshake(&self.shard.counters, ended.is_ok());
+        let tls = ended?;
         self.ingest.secured(tls);
         self.session.handle_secured(self.shard.clock.now());
         Ok(())
@@ -300,6 +311,12 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
         let is_worse = |now: u32, before: u32, unhurt: u32| now > before && now > unhurt;
         let is_held = is_worse(errors, self.answered.0, UNHURT_ERRORS_MAX)
             || is_worse(refusals, self.answered.1, UNHURT_REFUSALS_MAX);
+        measured::replies(
+            &self.shard.counters,
+            refusals - self.answered.1,
+            &mut self.counted,
+            self.session.replies(),
+        );
         self.answered = (errors, refusals);
         if !is_held {
             return;
@@ -333,5 +350,13 @@ impl<L: Link, D: Disk, C: Clock> Connection<L, D, C> {
             Err(Reason::Deadline) => self.session.handle_timeout(self.shard.clock.now()),
         }
         Ok(())
+    }
+}
+
+/// The code that the end of mail data is answered by; `None`: the message is ours.
+fn code_of(result: &Result<Taken, Reply>) -> Option<u16> {
+    match result {
+        Ok(Taken::Ours(_)) => None,
+        Ok(Taken::Told(reply)) | Err(reply) => Some(reply.code().value()),
     }
 }

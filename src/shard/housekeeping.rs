@@ -2,6 +2,7 @@
 
 use super::backlog::stored_octets;
 use super::keeping;
+use super::measured;
 use super::mesh::{Note, owner};
 use super::state::Shard;
 use crate::limits::{DISK_RETRY_PAUSE, SWEEP_INTERVAL};
@@ -22,6 +23,7 @@ pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     loop {
         match shard.mail.commit().await {
             Progress::Committed(mut commit) => {
+                measured::committed(&shard.counters.mail, &commit.cost);
                 if let Some(last) = commit.arrivals.last() {
                     let mut row = shard.directory_row(shard.checkpoints.oldest.get());
                     row.last_stamp = last.entry.stamp;
@@ -31,7 +33,10 @@ pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
                 shard.mail.release(commit);
             }
             Progress::Closed => return,
-            other => report(&shard, other).await,
+            other => {
+                measured::not_committed(&shard.counters.mail, &other);
+                report(&shard, other).await;
+            }
         }
     }
 }
@@ -40,9 +45,13 @@ pub(super) async fn commit_mail<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
 pub(super) async fn commit_journal<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
     loop {
         match shard.journal.commit().await {
-            Progress::Committed(commit) => shard.journal.release(commit),
+            Progress::Committed(commit) => {
+                measured::committed(&shard.counters.journal, &commit.cost);
+                shard.journal.release(commit);
+            }
             Progress::Closed => return,
             other => {
+                measured::not_committed(&shard.counters.journal, &other);
                 report(&shard, other).await;
                 shard.consider_checkpoint(false).await;
             }

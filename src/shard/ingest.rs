@@ -6,6 +6,7 @@
 //! same budget: there is one stored form of mail data.
 
 use super::authentication::{Accepted, Inquiry};
+use super::measured;
 use super::mesh::Outstanding;
 use super::proxy::{Carriage, Proxy};
 use super::receiving::Counted;
@@ -17,6 +18,7 @@ use crate::limits::{
 };
 use crate::message::received::{self, TraceFacts};
 use crate::message::tls::TlsFacts;
+use crate::metrics::Origin;
 use crate::smtp::chunk::DotStuffer;
 use crate::smtp::data::{DataSummary, Transfer};
 use crate::smtp::dsn::{MailDsn, RcptDsn, Ret};
@@ -280,14 +282,14 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         self.wait_for(receipt.stamp, receipt.ticket, pending).await?;
         // From here the message is ours.
         self.keep_pins(receipt.place.segment, receipt.place.unit_base, recipients.len());
-        let counters = &self.shard.counters;
-        counters.messages.add(1);
-        counters.accepted.add(recipients.len() as u64);
+        let origin = if self.tls.is_some() { Origin::Tls } else { Origin::Plain };
+        let octets = summary.unstuffed_octets;
+        measured::accepted(&self.shard.counters, origin, recipients.len() as u64, octets);
         tracing::info!(
             queue_id = %id,
             from = transaction.reverse_path(),
             recipients = recipients.len(),
-            octets = summary.unstuffed_octets,
+            octets,
             %client,
             tls = self.tls.map(tracing::field::display),
             "accepted"

@@ -38,6 +38,7 @@ mod ingest;
 mod interrupt;
 mod keeping;
 pub mod link;
+mod measured;
 pub mod mesh;
 pub mod node;
 mod operator;

@@ -339,7 +339,7 @@ impl<D: Disk, C: Clock> Node<D, C> {
         let _ = self.committed.recv().await;
         let counters = &shard.counters;
         Summary {
-            messages: counters.messages.value(),
+            messages: counters.messages.sum(),
             accepted: counters.accepted.value(),
             delivered: counters.delivered.value(),
             bounced: counters.bounced.value(),

@@ -100,6 +100,11 @@ impl Budget {
         self.octets.set(self.octets.get() - before + after);
     }
 
+    /// Octets that are used, and the most that may be.
+    pub(super) const fn used(&self) -> (usize, usize) {
+        (self.octets.get(), self.most)
+    }
+
     /// Whether `octets` more fit.
     pub(super) fn has_room(&self, octets: usize) -> bool {
         self.octets.get().saturating_add(octets) <= self.most

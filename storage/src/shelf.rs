@@ -246,6 +246,12 @@ impl Shelf {
         self.consider(shard, segment);
     }
 
+    /// Sealed segments on it.
+    #[must_use]
+    pub fn sealed_segments(&self) -> usize {
+        self.holdings.values().filter(|holding| holding.units.is_some()).count()
+    }
+
     /// A segment that may go, once its tally is durable. It stays on the shelf until [`Self::tallied`].
     pub fn take_removable(&mut self) -> Option<(ShardId, SegmentId)> {
         loop {

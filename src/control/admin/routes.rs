@@ -7,7 +7,7 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, configuration, doctor, domains, orders, outages, provision, queue,
+    Api, actions, alerts, audit, configuration, doctor, domains, metrics, orders, outages, provision, queue,
     recipients, record, replay, serve, status, tokens,
 };
 use axum::extract::DefaultBodyLimit;
@@ -49,6 +49,7 @@ fn all(api: &Arc<Api>) -> Routes {
     let open = OpenApiRouter::with_openapi(Head::openapi())
         .routes(routes!(status::healthz))
         .routes(routes!(status::readyz));
+    let measured = OpenApiRouter::new().routes(routes!(metrics::metrics));
     let read = OpenApiRouter::new()
         .routes(routes!(status::status))
         .routes(routes!(domains::list))
@@ -103,6 +104,7 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(configuration::reload))
         .route_layer(recorded());
     let groups = [
+        (Scope::Metrics, measured),
         (Scope::Read, read),
         (Scope::Content, content),
         (Scope::Operate, operate),

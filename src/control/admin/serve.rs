@@ -2,26 +2,27 @@
 
 use super::Api;
 use super::caller::Caller;
+use super::places::{Places, Visitor};
 use super::problem::Problem;
 use crate::auth::contained::Contained;
-use crate::limits::{
-    ADMIN_CONNECTION_TIMEOUT, ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT,
-};
+use crate::limits::{ADMIN_CONNECTION_TIMEOUT, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT};
 use async_channel::Receiver;
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::Request as HttpRequest;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use core::time::Duration;
 use futures_lite::future::or;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// A pause when no connection can be taken: the process is out of descriptors.
@@ -46,16 +47,15 @@ pub(super) async fn run(listener: TcpListener, router: Router, stopped: Receiver
 }
 
 async fn accept(listener: &tokio::net::TcpListener, router: &Router) {
-    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    let places = Places::default();
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes the semaphore");
+        let permit = places.take().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                let (place, router) = (places.enter(permit), router.clone());
+                tokio::spawn(
+                    async move { or(connection(stream, router, place.visitor()), place.lost()).await },
+                );
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the admin API cannot be taken");
@@ -65,12 +65,17 @@ async fn accept(listener: &tokio::net::TcpListener, router: &Router) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection(stream: TcpStream, router: Router, visitor: Visitor) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(ADMIN_HEADER_TIMEOUT)
         .max_buf_size(ADMIN_HEADER_OCTETS_MAX);
-    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: HttpRequest<Incoming>| {
+        request.extensions_mut().insert(visitor.clone());
+        inner.call(request)
+    });
+    let served = http.serve_connection(TokioIo::new(stream), service);
     match timeout(ADMIN_CONNECTION_TIMEOUT, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin API ended badly"),
@@ -80,8 +85,12 @@ async fn connection(stream: TcpStream, router: Router) {
 
 /// A token, a bounded time, and no panic that gets further than this request.
 pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let caller = caller(&api, &request);
+    if let Some(visitor) = request.extensions().get::<Visitor>().filter(|_| caller.is_some()) {
+        visitor.prove();
+    }
     if !OPEN_PATHS.contains(&request.uri().path()) {
-        let Some(caller) = caller(&api, &request) else {
+        let Some(caller) = caller else {
             return Problem::unauthorized().into_response();
         };
         request.extensions_mut().insert(caller);

@@ -10,6 +10,7 @@
 mod act;
 mod copies;
 mod export;
+mod figures;
 mod find;
 mod replay;
 mod replayed;
@@ -21,6 +22,7 @@ use super::replay::test_message;
 use super::state::Shard;
 use crate::bridge::operator::{Copy, MessageDetail, Replayed, Request, ShardStatus, SinceStart, Thawed};
 use crate::limits::OPERATOR_EXPORTS_MAX;
+use crate::metrics::{Admission, GuardEvent};
 use async_channel::{Receiver, Sender};
 use core::cell::{Cell, RefCell};
 use futures_lite::future::or;
@@ -113,6 +115,9 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
             let _ = answer.try_send(pending);
         }
         Request::List(filter, answer) => drop(answer.try_send(view::list(shard, &filter).await)),
+        Request::Measure(names, shown, answer) => {
+            drop(answer.try_send(figures::measure(shard, &names, shown).await));
+        }
         Request::Ordered(domain, is_rerouted, answer) => {
             if owns(shard, &domain) {
                 shard.lanes.ordered(&domain, is_rerouted);
@@ -175,6 +180,9 @@ fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> u64 {
 fn thaw<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> Thawed {
     let was_frozen = shard.lanes.thaw(domain, shard.clock.now());
     let was_changed = shard.lanes.vouch(domain, shard.instants());
+    if was_frozen {
+        shard.counters.guard.of(GuardEvent::Thawed).add(1);
+    }
     if was_frozen || was_changed {
         tracing::info!(%domain, was_frozen, was_changed, "thawed by an operator");
     }
@@ -185,8 +193,8 @@ async fn status<D: Disk, C: Clock>(shard: &Shard<D, C>) -> ShardStatus {
     let counters = &shard.counters;
     ShardStatus {
         since_start: SinceStart {
-            connections: counters.connections.value(),
-            messages: counters.messages.value(),
+            connections: counters.connections.of(Admission::Accepted).value(),
+            messages: counters.messages.sum(),
             accepted: counters.accepted.value(),
             delivered: counters.delivered.value(),
             deferred: counters.deferred.value(),

@@ -13,6 +13,8 @@ use super::copies::entry_of;
 use super::replayed::Remembered;
 use crate::bridge::operator::{Copy, Replayed};
 use crate::limits::OPERATOR_REPLAYS_OUTSTANDING;
+use crate::metrics::Origin;
+use crate::shard::measured;
 use crate::shard::mesh::Note;
 use crate::shard::state::Shard;
 use async_channel::Sender;
@@ -205,8 +207,7 @@ async fn finish<D: Disk, C: Clock>(
             run.add_to(&mut runs);
             units.push((copy.stamp, *ordinal));
         }
-        shard.counters.messages.add(1);
-        shard.counters.accepted.add(recipients);
+        measured::accepted(&shard.counters, Origin::Replay, recipients, copy.size);
         shard.lanes.usage_of(domain).note_replayed(recipients);
     }
     let (knowing, known) = async_channel::bounded(1);

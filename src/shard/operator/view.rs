@@ -1,11 +1,11 @@
 //! What is shown: domains, pages of messages, one message. Never mail content.
 
+use super::figures::figures;
 use super::find::TooMuch;
 use super::{find, owns};
 use crate::bridge::operator::{
-    Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, State, Transports,
+    Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, Transports,
 };
-use crate::bridge::{Transport, UnitEnd};
 use crate::limits::{OPERATOR_PAGE_MAX, OPERATOR_STEP};
 use crate::shard::backlog::{Lane, Seen};
 use crate::shard::state::Shard;
@@ -27,48 +27,33 @@ pub(super) fn domains<D: Disk, C: Clock>(shard: &Shard<D, C>, names: &[Arc<str>]
 }
 
 fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStatus {
-    let usage = shard.lanes.usage_of(name);
+    let (state, figures) = figures(shard, name);
     let lane = shard.lanes.of(name);
-    let held = lane.as_ref().map_or(0, |lane| lane.queue.borrow().held_count());
-    // Ended first: what is accepted meanwhile, by any shard, is backlog.
-    let ended = UnitEnd::ALL.map(|end| usage.ended(end));
-    let [bounced, damaged, deleted, delivered, discarded, expired] = ended;
-    let accepted = usage.accepted();
-    let [encrypted, plain, verified_dane, verified_mta_sts] =
-        Transport::ALL.map(|through| usage.taken(through));
-    let oldest = lane.as_ref().and_then(|lane| lane.queue.borrow().oldest_s());
-    let health = lane.as_ref().map(|lane| lane.health.get()).unwrap_or_default();
+    let [encrypted, plain, verified_dane, verified_mta_sts] = figures.taken;
     let is_protected = shard.snapshot.borrow().domain(name).is_some();
     let next_try = lane.as_ref().and_then(|lane| lane.next_try.get());
     let waits = lane.as_ref().is_some_and(|lane| lane.running.get());
-    let is_held = usage.orders.get().held_for(shard.wall_s().into()).is_some();
-    let state = match (is_protected, is_held) {
-        // H14: of a domain that is not configured nothing is tried.
-        (false, _) => State::Unknown,
-        (true, true) => State::Held,
-        (true, false) => health.state(),
-    };
     DomainStatus {
         name: name.to_string(),
         state,
-        backlog: accepted.saturating_sub(ended.iter().sum::<u64>() + held),
-        bytes: usage.octets(),
-        oldest_s: oldest.map_or(0, |oldest| shard.wall_s().saturating_sub(oldest).into()),
-        accepted,
-        delivered,
-        bounced,
-        discarded,
-        expired,
-        deleted,
-        damaged,
-        held,
-        proxied: usage.passage.proxied(),
-        redirected: usage.redirected(),
-        replayed: usage.replayed(),
-        primary_changed: usage.acquaintance.change(),
-        may_repeat: lane.as_ref().map_or(0, |lane| lane.offers.borrow().doubtful() as u64),
+        backlog: figures.backlog,
+        bytes: figures.bytes,
+        oldest_s: figures.oldest_s,
+        accepted: figures.accepted,
+        delivered: figures.delivered,
+        bounced: figures.bounced,
+        discarded: figures.discarded,
+        expired: figures.expired,
+        deleted: figures.deleted,
+        damaged: figures.damaged,
+        held: figures.held,
+        proxied: figures.proxied,
+        redirected: figures.redirected,
+        replayed: figures.replayed,
+        primary_changed: shard.lanes.usage_of(name).acquaintance.change(),
+        may_repeat: figures.may_repeat,
         transports: Transports { encrypted, plain, verified_dane, verified_mta_sts },
-        messages: usage.messages(),
+        messages: figures.messages,
         last_failure: lane.as_ref().and_then(|lane| lane.failure.borrow().clone()),
         next_try_s: next_try.filter(|_| waits && is_protected).map(|next| until(shard, next)),
         cursor: lane.map_or_else(Vec::new, |lane| {

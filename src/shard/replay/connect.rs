@@ -107,7 +107,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
         if let Some(redirect) = self.lane.and_then(|lane| lane.usage.orders.get().redirect.clone()) {
             return Ok(Route { primaries: Cow::Owned(redirect.to), named: Named::ByConfiguration });
         }
-        match route::route(self.domain, hostname, &self.shard.lookup).await {
+        match route::route(self.domain, hostname, &self.shard.asking()).await {
             Ok(route) => return Ok(route),
             Err(NoRoute::Lookup(error)) => {
                 self.note(format!("the mail exchangers cannot be found: {error}"));
@@ -168,7 +168,7 @@ impl<D: Disk, C: Clock, N: Dialer> Way<'_, D, C, N> {
 
     /// Addresses of a primary, without those that others have just asked in vain.
     async fn addresses(&self, primary: &Primary) -> Vec<SocketAddr> {
-        match route::addresses(primary, &self.shard.lookup).await {
+        match route::addresses(primary, &self.shard.asking()).await {
             Ok(mut addresses) => {
                 let now = self.shard.clock.now();
                 addresses.retain(|address| self.shard.hosts.may_ask(*address, self.lane, self.insists, now));

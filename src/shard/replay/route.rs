@@ -4,13 +4,15 @@
 //! alone is how an operator moves a server, and a loop is somebody's slip of the pen.
 
 use super::security::Named;
-use crate::bridge::{Exchanger, Lookup, LookupError, SecureExchangers};
+use crate::bridge::{Exchanger, LookupError, SecureExchangers};
 use crate::config::{Domain, Host, Primaries, Primary, PrimaryTls, Protocol, SMTP_PORT};
 use crate::limits::{ADDRESSES_A_PRIMARY_MAX, EXCHANGERS_MAX};
+use crate::shard::measured::Asking;
 use core::hash::BuildHasher;
 use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 use std::hash::RandomState;
+use storage::clock::Clock;
 
 /// Why a domain has no primary now.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,10 +40,10 @@ pub(super) struct Route<'a> {
 ///
 /// # Errors
 /// See [`NoRoute`].
-pub(super) async fn route<'a>(
+pub(super) async fn route<'a, C: Clock>(
     domain: &'a Domain,
     hostname: &str,
-    lookup: &Lookup,
+    lookup: &Asking<'_, C>,
 ) -> Result<Route<'a>, NoRoute> {
     let Primaries::Exchangers = &domain.primaries else {
         let primaries = Cow::Borrowed(domain.primaries.hosts());
@@ -62,10 +64,10 @@ pub(super) async fn route<'a>(
 ///
 /// # Errors
 /// See [`NoRoute`].
-pub(super) async fn exchangers(
+pub(super) async fn exchangers<C: Clock>(
     domain: &str,
     hostname: &str,
-    lookup: &Lookup,
+    lookup: &Asking<'_, C>,
 ) -> Result<Vec<Primary>, NoRoute> {
     found(lookup.exchangers(domain).await?, hostname)
 }
@@ -104,7 +106,10 @@ fn before_us(
 ///
 /// # Errors
 /// See [`LookupError`].
-pub(super) async fn addresses(primary: &Primary, lookup: &Lookup) -> Result<Vec<SocketAddr>, LookupError> {
+pub(super) async fn addresses<C: Clock>(
+    primary: &Primary,
+    lookup: &Asking<'_, C>,
+) -> Result<Vec<SocketAddr>, LookupError> {
     let found = match &primary.host {
         Host::Address(address) => vec![*address],
         Host::Name(name) => lookup.addresses(name).await?,

@@ -10,6 +10,7 @@ use crate::limits::{
     DATA_PACE_WINDOW, HANDSHAKES_A_SHARD_MAX, PROXY_HEADER_TIMEOUT, RECEIVE_OCTETS_A_SHARD, SWEEP_INTERVAL,
     TARPIT_PAUSE, TLS_HANDSHAKE_TIMEOUT, UNHURT_ERRORS_MAX,
 };
+use crate::metrics::{Admission, Class, Handshake};
 use core::cell::Cell;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -88,6 +89,7 @@ fn a_balancer_that_says_nothing_is_closed_without_a_word() {
         assert_eq!(said, "");
         assert_about(took, PROXY_HEADER_TIMEOUT);
         assert!(edge.shard.receiving.caps.enter(1).is_some(), "and its place came back");
+        assert_eq!(edge.shard.counters.connections.of(Admission::BadHeader).value(), 1);
     });
 }
 
@@ -113,6 +115,10 @@ fn a_handshake_that_does_not_come_ends_the_connection() {
         let (said, took) = edge.listen(&mut link).await;
         assert_eq!(said, "");
         assert_about(took, TLS_HANDSHAKE_TIMEOUT);
+        let counters = &edge.shard.counters;
+        let counted = |outcome| counters.handshakes.of(outcome).value();
+        assert_eq!((counted(Handshake::Failed), counted(Handshake::Completed)), (1, 0));
+        assert_eq!(counters.replies.values().collect::<Vec<_>>()[0], ("2xx", 2), "EHLO and STARTTLS");
     });
 }
 
@@ -185,6 +191,10 @@ fn p7_short_memory_is_told_to_who_comes_and_to_who_begins() {
         assert!(said.starts_with("421 4.3.1"), "{said}");
         assert!(converse(&mut before, b"MAIL FROM:<a@b.test>\r\n", "452 4.3.1").await);
         assert!(converse(&mut before, b"STARTTLS\r\n", "454 4.7.0").await);
+        let counters = &edge.shard.counters;
+        assert_eq!(counters.connections.of(Admission::Memory).value(), 1);
+        assert_eq!(counters.handshakes.of(Handshake::Refused).value(), 1);
+        assert_eq!(counters.replies.of(Class::Transient).value(), 2);
         edge.shard.receiving.memory.change(RECEIVE_OCTETS_A_SHARD, 0);
         assert!(converse(&mut before, b"MAIL FROM:<a@b.test>\r\n", "250 2.1.0").await);
     });

@@ -3,6 +3,7 @@
 use super::recipients::{Story, play};
 use crate::config::Recipients;
 use crate::limits::PROBED_RECIPIENTS_MAX;
+use crate::metrics::{Contact, GuardEvent};
 use crate::shard::backlog::Health;
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyCode, UNKNOWN_RECIPIENT_550};
 use crate::smtp::server::RecipientVerdict;
@@ -88,6 +89,14 @@ fn a_half_restored_primary_eats_nothing_and_gets_everything_in_order() {
             story.wait_until(|story| story.taken() == queued.len()).await;
             story.wait_until(|story| story.health() == Health::Up).await;
             assert_eq!(story.held(), 0);
+            let counters = &story.shard.counters;
+            let events = |event| counters.guard.of(event).value();
+            assert!(events(GuardEvent::Frozen) >= 1, "{counters:?}");
+            assert_eq!(events(GuardEvent::Frozen), events(GuardEvent::Thawed));
+            // It was asked whether it is back before it was, and when it was.
+            let probes = |contact| counters.probes.of(contact).value();
+            assert!(probes(Contact::Unserved) >= 1 && probes(Contact::Served) >= 1, "{counters:?}");
+            assert_eq!(counters.lag.count(), 48, "each message that was taken, once");
         });
     }
 }

@@ -131,6 +131,8 @@ pub struct ServerSession {
     errors: u32,
     refused_recipients: u32,
     idle_commands: u32,
+    /// Replies by the first digit of their codes, from 2 on; the greeting is none.
+    replies: [u32; 4],
 }
 
 /// What the client said in HELO or EHLO, and through what.
@@ -158,6 +160,7 @@ impl ServerSession {
             errors: 0,
             refused_recipients: 0,
             idle_commands: 0,
+            replies: [0; 4],
         };
         session.greet();
         session
@@ -278,6 +281,7 @@ impl ServerSession {
         self.state = State::commands(Phase::Identified);
         match verdict {
             Ok(queue_id) => {
+                self.count_reply(&reply::OK_250);
                 reply::OK_250.write_with(self.output.tail(), format_args!("Ok: queued as {queue_id}"));
             }
             Err(refusal) => self.queue(&refusal),
@@ -370,6 +374,17 @@ impl ServerSession {
         self.refused_recipients
     }
 
+    /// Replies in the whole session by the first digit of their codes, from 2 to 5; the greeting is none.
+    pub fn replies(&self) -> [u32; 4] {
+        self.replies
+    }
+
+    fn count_reply(&mut self, reply: &Reply) {
+        if let Some(count) = self.replies.get_mut(usize::from(reply.code().value() / 100).wrapping_sub(2)) {
+            *count += 1;
+        }
+    }
+
     /// See [`Progress`].
     fn stage(&self) -> Stage {
         match &self.state {
@@ -390,6 +405,7 @@ impl ServerSession {
 
     /// RFC 5321 3.8: 421 says that the channel closes, whoever decided it.
     fn queue(&mut self, reply: &Reply) {
+        self.count_reply(reply);
         reply.write_to(self.output.tail());
         if reply.code().value() == 421 {
             self.transaction.clear();

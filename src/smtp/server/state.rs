@@ -227,6 +227,7 @@ impl ServerSession {
         } else {
             append(self.output.tail(), format_args!("250 {hostname}\r\n"));
         }
+        self.count_reply(&reply::OK_250);
         let event = self.abandon(phase);
         self.state = State::commands(Phase::Identified);
         event

@@ -87,7 +87,20 @@ pub struct Arrival {
 pub struct Commit {
     /// What became durable, in stamp order.
     pub arrivals: Vec<Arrival>,
+    /// What it took.
+    pub cost: Cost,
     ticket: Rc<Fate>,
+}
+
+/// What a batch took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cost {
+    /// Records in it.
+    pub records: u32,
+    /// Octets that were written.
+    pub octets: u64,
+    /// From the write to the end of the sync.
+    pub took: Duration,
 }
 
 /// What [`Log::commit`] came back with.
@@ -278,15 +291,17 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if let Err(error) = file.sync().await {
             return self.latch(base, &fate, error);
         }
+        let took = self.clock.now().saturating_sub(began);
         {
             let mut state = self.state.borrow_mut();
             state.active_mut().batch_durable(end);
-            state.paced = Paced { records, took: self.clock.now().saturating_sub(began) };
+            state.paced = Paced { records, took };
             // They were in the first batch of this segment.
             state.voids_owed.clear();
         }
         self.chores.notify_all();
-        Progress::Committed(Commit { arrivals, ticket: fate })
+        let cost = Cost { records, octets: end.0 - base.0, took };
+        Progress::Committed(Commit { arrivals, cost, ticket: fate })
     }
 
     /// Commits until the log is closed, for whoever writes one alone; the first failure closes it.

@@ -86,6 +86,8 @@ pub(super) struct Delivery<L, C, D: Disk> {
 struct Underway<D: Disk> {
     job: Job<D>,
     progress: Progress,
+    /// When it was pushed.
+    pushed: Moment,
 }
 
 enum Progress {
@@ -132,6 +134,8 @@ pub(super) struct Done<D: Disk> {
     /// An error: a part of the record cannot be read; the connection was given up before the end of data.
     pub(super) result: Result<TransactionOutcome, ReadError>,
     pub(super) fault: Fault,
+    /// When it was handed to this connection.
+    pub(super) pushed: Moment,
 }
 
 /// What [`Delivery::step`] came to.
@@ -217,7 +221,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// Takes a message over, to be sent behind those before it as soon as that can be.
     pub(super) fn push(&mut self, job: Job<D>) {
-        self.jobs.push_back(Underway { job, progress: Progress::Pushed });
+        self.jobs.push_back(Underway { job, progress: Progress::Pushed, pushed: self.clock.now() });
         self.begin_more();
     }
 
@@ -341,7 +345,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
     }
 
     fn begin(&mut self, at: usize, alone: bool) {
-        let Underway { job, progress } = &mut self.jobs[at];
+        let Underway { job, progress, .. } = &mut self.jobs[at];
         let message = job.message();
         let addressees = job.addressees(&message);
         let offered = self.session.capabilities().smtputf8;
@@ -388,7 +392,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// 354: the first message's data goes. What lies in chunk records goes one by one as there is room.
     fn start_data(&mut self) {
-        let Some(Underway { job, progress: Progress::Begun { data, .. } }) = self.jobs.front_mut() else {
+        let Some(Underway { job, progress: Progress::Begun { data, .. }, .. }) = self.jobs.front_mut() else {
             unreachable!("the session asks for the data of the first that began")
         };
         *data = true;
@@ -435,7 +439,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// The first job is over, by this outcome of its transaction or without one.
     fn pop(&mut self, transaction: Option<TransactionOutcome>) -> Done<D> {
-        let Underway { job, progress } = self.jobs.pop_front().expect("something is in flight");
+        let Underway { job, progress, pushed } = self.jobs.pop_front().expect("something is in flight");
         self.next_chunk = None;
         let is_alive = self.is_alive();
         let is_first = !core::mem::replace(&mut self.is_broken, !is_alive);
@@ -467,7 +471,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         // Of those that were put off one may be in front each time: they say nothing of who comes behind.
         let took = |to: &RecipientOutcome| matches!(to, RecipientOutcome::Delivered(_));
         self.had_taken |= outcome.recipients.iter().any(took);
-        Done { job, result: Ok(outcome), fault }
+        Done { job, result: Ok(outcome), fault, pushed }
     }
 
     /// A part of the first message cannot be read: its data cannot be ended, so the connection is given up.
@@ -475,7 +479,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
         self.session.handle_disconnect();
         self.is_broken = true;
         self.next_chunk = None;
-        let Underway { job, .. } = self.jobs.pop_front().expect("something is in flight");
-        Done { job, result: Err(error), fault: Fault::Another }
+        let Underway { job, pushed, .. } = self.jobs.pop_front().expect("something is in flight");
+        Done { job, result: Err(error), fault: Fault::Another, pushed }
     }
 }

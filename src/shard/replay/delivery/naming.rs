@@ -24,7 +24,7 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// The primary knows whose message comes next; else it is told, as far as it can be.
     pub(super) fn is_settled(&mut self, at: usize) -> bool {
-        let Underway { job, progress } = &mut self.jobs[at];
+        let Underway { job, progress, .. } = &mut self.jobs[at];
         let client = job.client.as_ref();
         match (self.session.standing(client), client) {
             (Standing::Settled, _) => return true,
@@ -55,8 +55,9 @@ impl<L: Link, C: Clock, D: Disk> Delivery<L, C, D> {
 
     /// The primary refuses the client of the first message: that is the message's answer.
     pub(super) fn refused(&mut self, reply: ReceivedReply) -> Done<D> {
-        let Underway { job, .. } = self.jobs.pop_front().expect("the first message's client was named");
+        let Underway { job, pushed, .. } =
+            self.jobs.pop_front().expect("the first message's client was named");
         let outcome = TransactionOutcome::sender_refused(job.ordinals.len(), &reply);
-        Done { job, result: Ok(outcome), fault: Fault::None }
+        Done { job, result: Ok(outcome), fault: Fault::None, pushed }
     }
 }

@@ -15,6 +15,7 @@ use crate::limits::{PACED_RECIPIENT_PAUSE, SESSIONS_ASKING_MAX};
 use crate::shard::backlog::{Broken, Pass, Place, Queue, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
+use crate::shard::measured;
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
 use crate::smtp::dsn::Notify;
 use crate::smtp::reply::ReceivedReply;
@@ -34,7 +35,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         ending: Option<Ended>,
         domain: &Domain,
     ) -> Option<Ended> {
-        let Done { job, result, fault } = done;
+        let Done { job, result, fault, pushed } = done;
         let stamp = job.place.1.stamp;
         let fault = self.blamed(fault);
         self.round.order.borrow_mut().leave(stamp);
@@ -50,6 +51,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 return Some(Ended::Cut);
             }
         };
+        let took = self.shard.clock.now().saturating_sub(pushed);
+        let lag_s = self.shard.wall_s().saturating_sub(job.place.1.received_s);
+        measured::answered(&self.shard.counters, &outcome, took, lag_s);
         if let Some(known) = self.shard.snapshot.borrow().recipients_of(&domain.name)
             && !self.is_redirected()
         {

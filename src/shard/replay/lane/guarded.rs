@@ -1,10 +1,12 @@
 //! What the lane does at the word of its guard, and what it tells of its primary's health.
 
+use super::super::connect::Unserved;
 use super::super::delivery::{Delivery, Job};
 use super::super::watch::Watched;
 use super::{Ended, Task};
 use crate::bridge::Snapshot;
 use crate::config::Domain;
+use crate::metrics::{Contact, GuardEvent};
 use crate::shard::backlog::{Drained, Health, Probed, Ruling, Sign};
 use crate::shard::link::{Dialer, Spawn};
 use crate::smtp::client::TransactionOutcome;
@@ -35,12 +37,31 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if health == before {
             return;
         }
+        let counters = &self.shard.counters;
+        match (before, health) {
+            (_, Health::Frozen) => counters.guard.of(GuardEvent::Frozen).add(1),
+            (Health::Frozen, _) => counters.guard.of(GuardEvent::Thawed).add(1),
+            _ => {}
+        }
         let (domain, was, is) = (&self.lane.domain, before.state(), health.state());
         if health == Health::Frozen {
             self.note("the bounce guard: it refuses recipients whom it should take".to_owned());
             tracing::error!(%domain, %was, "the primary refuses whom it should take: nothing goes there until it takes them again");
         } else {
             tracing::info!(%domain, %was, %is, "the primary's state changed");
+        }
+    }
+
+    /// Counts a try to have a session.
+    pub(super) fn contacted(&self, came_to: Result<(), &Unserved>, is_probe: bool) {
+        let contact = match came_to {
+            Ok(()) => Contact::Served,
+            Err(Unserved::Busy) => Contact::Paced,
+            Err(Unserved::Refused) => Contact::Unserved,
+        };
+        self.shard.counters.sessions.of(contact).add(1);
+        if is_probe {
+            self.shard.counters.probes.of(contact).add(1);
         }
     }
 

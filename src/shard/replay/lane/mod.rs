@@ -256,7 +256,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             let window = if is_careful { Window::cautious() } else { Window::default() };
             let (shard, dialer, insists) = (&*self.shard, &self.dialer, self.lane.insists.take());
             let way = Way { shard, dialer, domain, lane: Some(&self.lane), insists, window };
-            let mut delivery = match way.connect().await {
+            let is_probe = self.lane.health.get().is_outage();
+            let connected = way.connect().await;
+            self.contacted(connected.as_ref().map(|_| ()), is_probe);
+            let mut delivery = match connected {
                 Ok(delivery) => delivery,
                 Err(unserved) => {
                     let is_pacing = unserved == Unserved::Busy;

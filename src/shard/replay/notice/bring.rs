@@ -326,7 +326,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
             (Some(Primaries::Exchangers), _) => Of::Protected(domain.clone().into_owned()),
             (None, None) => Of::Exchangers,
         };
-        match route::exchangers(&domain, &config.hostname, &self.shard.lookup).await {
+        match route::exchangers(&domain, &config.hostname, &self.shard.asking()).await {
             Ok(hosts) => there(hosts, of),
             Err(NoRoute::Lookup(LookupError::Temporary(reason))) => Destination::Later(reason),
             Err(error) => Destination::Nobody(error.to_string()),
