@@ -34,7 +34,7 @@ deb:
 deb-test:
 	@.ci/packages cc=gcc cc=libc6-dev strip=binutils dpkg-shlibdeps=dpkg-dev python3=python3 groff=groff-base \
 	    systemd-analyze=systemd ip=iproute2 pgrep=procps
-	cargo build --workspace --bins
+	$(if $(BUILT),,cargo build --workspace --bins)
 	appliance/debian/test/run target/debug
 
 # One fuzz target for as long as wanted: make fuzz TARGET=session SECONDS=3600. Targets are the directories of tests/fuzz/corpus.

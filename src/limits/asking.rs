@@ -11,3 +11,5 @@ pub const SESSIONS_ASKING_MAX: u32 = 16;
 pub const RECORD_READ_TRIES: u32 = 3;
 /// Between two of them.
 pub const RECORD_READ_PAUSE: Duration = Duration::from_secs(1);
+/// How long records of a segment that was tried so often are tried once.
+pub const RECORD_READ_UNWELL: Duration = Duration::from_secs(300);

@@ -77,10 +77,13 @@ impl Place {
         Visitor(Arc::clone(&self.stranger))
     }
 
-    /// Waits until the place is another's.
+    /// Waits until the place is another's. It never is of who has brought a good token meanwhile.
     pub(super) async fn lost(&self) {
         // Nothing is ever sent.
         let _ = self.stays.recv().await;
+        if self.stranger.is_proven.load(Ordering::Relaxed) {
+            core::future::pending::<()>().await;
+        }
     }
 }
 
@@ -120,6 +123,9 @@ mod tests {
         assert!(!strangers.iter().any(is_lost));
         let next = enter(&places);
         assert!(is_lost(&strangers[0]) && !strangers[1..].iter().any(is_lost) && !is_lost(&known));
+        // It was to go when its request was read.
+        strangers[0].visitor().prove();
+        assert!(!is_lost(&strangers[0]));
         // One that ended by itself made room.
         drop(strangers.remove(1));
         strangers.push(enter(&places));

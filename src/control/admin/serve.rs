@@ -56,6 +56,8 @@ async fn accept(listener: &tokio::net::TcpListener, router: &Router) {
                 tokio::spawn(
                     async move { or(connection(stream, router, place.visitor()), place.lost()).await },
                 );
+                // What it has to say is heard before many others come.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the admin API cannot be taken");

@@ -39,7 +39,7 @@ use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Authentication;
 use storage::log::Arrival;
 use storage::notify::Notify;
-use storage::position::Stamp;
+use storage::position::{SegmentId, ShardId, Stamp};
 use storage::store::Backlog;
 pub(super) use waiting::Place;
 
@@ -111,6 +111,8 @@ pub(super) struct Lane {
     pub(super) pace: Cell<Pace>,
     /// How much each of its recipients may be sent.
     pub(super) pacing: RefCell<Pacing>,
+    /// A segment that could not be read, tried several times: until then its records are tried once.
+    pub(super) unwell: Cell<Option<(ShardId, SegmentId, Moment)>>,
 }
 
 impl Lane {
@@ -135,6 +137,7 @@ impl Lane {
             failure: RefCell::default(),
             complaints: RefCell::default(),
             next_try: Cell::default(),
+            unwell: Cell::default(),
             pace: Cell::default(),
             pacing: RefCell::default(),
         }

@@ -3,7 +3,7 @@
 use super::super::damage::{self, Remains};
 use super::Task;
 use crate::config::Domain;
-use crate::limits::{RECORD_READ_PAUSE, RECORD_READ_TRIES};
+use crate::limits::{RECORD_READ_PAUSE, RECORD_READ_TRIES, RECORD_READ_UNWELL};
 use crate::shard::backlog::{Place, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
@@ -39,9 +39,15 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         }
     }
 
-    /// A disk that fails once does not cost a message its place: it is read again.
+    /// A disk that fails once does not cost a message its place: it is read again. Where a segment has used up its tries its other records
+    /// are not waited for, for a while: good mail would wait behind a bad stretch of disk.
     async fn read_patiently(&self, place: Place) -> Result<StoredFrame<OctetsOf<D>>, ReadError> {
-        for _ in 1..RECORD_READ_TRIES {
+        let (directory, segment) = (place.0, place.1.segment);
+        let is_unwell = self.lane.unwell.get().is_some_and(|(shard, bad, until)| {
+            (shard, bad) == (directory, segment) && self.shard.clock.now() < until
+        });
+        let tries = if is_unwell { 1 } else { RECORD_READ_TRIES };
+        for _ in 1..tries {
             match self.reader.read_entry(place.0, &place.1).await {
                 Err(error) if error.may_heal() && !self.shard.is_shutting_down() => {
                     let (domain, stamp) = (&self.lane.domain, place.1.stamp.0);
@@ -51,7 +57,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
                 read => return read,
             }
         }
-        self.reader.read_entry(place.0, &place.1).await
+        let read = self.reader.read_entry(place.0, &place.1).await;
+        if read.as_ref().is_err_and(ReadError::may_heal) {
+            let until = self.shard.clock.now() + RECORD_READ_UNWELL;
+            self.lane.unwell.set(Some((directory, segment, until)));
+        }
+        read
     }
 
     /// A record that cannot be read costs itself, never the lane.

@@ -12,18 +12,40 @@
 use crate::config::Primary;
 use crate::limits::{NOTICE_SESSIONS_A_DESTINATION_MAX, NOTICES_PARKED_MAX};
 use crate::smtp::Moment;
-use std::collections::{HashMap, VecDeque};
+use core::hash::{Hash, Hasher};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use storage::position::Stamp;
 
 /// Destinations that are remembered as silent; with more they are forgotten, and tried.
 const DESTINATIONS_MAX: usize = 1_024;
 
-/// Hosts that take notices, in order. A connection to one target is not another's, though they have the same hosts: how it has to
-/// be secured differs.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// Hosts that take notices, in the order to try them. In any order they are the same destination: hosts of one preference come in another order each
+/// time (RFC 5321 5.1). A connection to one target is not another's, though they have the same hosts: how it has to be secured differs.
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) hosts: Vec<Primary>,
     pub(super) of: Of,
+}
+
+impl Target {
+    fn set(&self) -> BTreeSet<String> {
+        self.hosts.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.of == other.of && self.set() == other.set()
+    }
+}
+
+impl Eq for Target {}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.of.hash(state);
+        self.set().hash(state);
+    }
 }
 
 /// Whose hosts they are.
@@ -119,6 +141,25 @@ mod tests {
 
     fn target(of: Of) -> Target {
         Target { hosts: Vec::new(), of }
+    }
+
+    /// Else a tarpit with three equal exchangers would be six destinations.
+    #[test]
+    fn p7_hosts_are_one_destination_in_whatever_order_they_come() {
+        let host = |name: &str| Primary::parse(name).expect("a host");
+        let target = |names: &[&str]| Target {
+            hosts: names.iter().map(|name| host(name)).collect(),
+            of: Of::Exchangers,
+        };
+        let mut all = Destinations::default();
+        let orders = [
+            &["a.test", "b.test", "c.test"][..],
+            &["b.test", "a.test", "c.test"],
+            &["c.test", "b.test", "a.test"],
+        ];
+        let entered = orders.iter().zip(0..).map(|(order, stamp)| all.enter(&target(order), Stamp(stamp)));
+        assert_eq!(entered.filter(|entry| *entry == Entry::Entered).count(), 2);
+        assert_eq!(all.enter(&target(&["a.test", "b.test"]), Stamp(9)), Entry::Entered);
     }
 
     #[test]
