@@ -243,7 +243,7 @@
 //!   mail relies on the mirror, which is the file's `Domain`s and more of them, read by the same parser from the same keys. SQLite can be
 //!   locked, slow or full: then a change is refused (503), and nothing else happens. A change is durable, then mirrored, then in force on all
 //!   shards by the same note as a reload, then answered; it is made to its end also when its client has gone. A database that cannot be read stops
-//!   the start: its domains would be refused for good, where nobody answering has senders come again. Its steps only add (H13).
+//!   the start: its domains would be refused for good, where nobody answering has senders come again. Its steps only add (H13). On a full disk it is read all the same, alone.
 //! - **The file comes first**: what it has is pinned, an API that changed it would be undone by the next reload. The API names no files of the server.
 //! - **Nobody does what cannot be written down**: the audit log's entry is there before a change, or a look at a message's content, is begun.
 //!   A token is random, so its SHA-256 is enough; it is told once, and an answer that has one is not kept for an Idempotency-Key.

@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 pub struct New {
     /// The domain
     name: String,
-    /// Where its mail goes: host[:port], again for each further one in order; or mx, its own MX records
+    /// Where its mail goes: host or host:port, again for each further one in order; or mx, its own MX records
     #[arg(long, value_name = "HOST", required = true)]
     primary: Vec<String>,
-    /// Its other keys as under [[domain]] in the configuration: retention=7d, when_up=relay, quota.messages=1000
+    /// Its other keys as those of a domain in the configuration: retention=7d, when_up=relay, quota.messages=1000
     #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
     keys: Vec<(String, Value)>,
 }

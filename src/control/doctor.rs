@@ -176,6 +176,15 @@ fn of_records(facts: &Facts<'_>, hosts: &[Host]) -> Vec<Finding> {
 
 fn of_our_name(facts: &Facts<'_>) -> Finding {
     match &facts.ours {
+        Ok(addresses) if addresses.iter().all(IpAddr::is_loopback) => {
+            let text = format!(
+                "{} is this machine to itself only (a loopback address). Nobody finds this server.",
+                facts.hostname
+            );
+            let mend = "Set hostname in the configuration to the name that is published with its address."
+                .to_owned();
+            finding("own-name", Verdict::Error, text, Some(mend))
+        }
         Ok(addresses) => {
             let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             good("own-name", format!("{} has the addresses {}.", facts.hostname, shown.join(", ")))
@@ -431,6 +440,8 @@ mod tests {
     fn what_is_not_known_is_not_called_good() {
         let (domain, status) = (Config::embedded().domains.remove(0), DomainStatus::default());
         let mut facts = facts(&domain, &status, Vec::new());
+        facts.ours = Ok(vec!["127.0.1.1".parse().unwrap()]);
+        assert_eq!(verdict(&examine(&facts), "own-name"), Verdict::Error, "as a machine calls itself");
         facts.exchangers = Err("no answer".to_owned());
         (facts.ours, facts.is_secure, facts.contacts) = (Err("no answer".to_owned()), None, 0);
         facts.test = Some(Err("550 5.7.1 go away".to_owned()));

@@ -48,7 +48,10 @@ impl Watch {
         roots: Arc<RootCertStore>,
     ) -> Result<Self, String> {
         let kept = store.run_blocking(|connection| {
-            rows::calm_clock(connection)?;
+            if let Err(error) = rows::calm_clock(connection) {
+                // A full disk keeps nobody from starting.
+                tracing::warn!(%error, "what waits for contacts stays due as it was");
+            }
             Ok((rows::open_outages(connection)?, rows::alerts(connection, true, i64::MAX, usize::MAX >> 1)?))
         });
         let (outages, alerts) = kept.map_err(|error| error.to_string())?;

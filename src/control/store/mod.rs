@@ -28,6 +28,7 @@ use core::time::Duration;
 use rusqlite::ErrorCode;
 pub use rusqlite::{Connection, Result as SqlResult, Transaction};
 use rustix::fs::{Mode, OFlags, open};
+use schema::SchemaError;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -88,8 +89,7 @@ impl Store {
         // Ours alone; SQLite gives its other files the same permissions.
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
         drop(open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&error))?);
-        let mut connection = Connection::open(&path).map_err(|error| failed(&error))?;
-        schema::prepare(&mut connection, STORE_LOCK_PATIENCE).map_err(|error| failed(&error))?;
+        let connection = opened(&path).map_err(|error| failed(&error))?;
         let (jobs, waiting) = async_channel::bounded(STORE_QUEUE);
         let ending = Arc::<AtomicBool>::default();
         let told = Arc::clone(&ending);
@@ -136,6 +136,25 @@ impl Store {
             TrySendError::Closed(_) => StoreError::Lost,
         })?;
         Ok(answered)
+    }
+}
+
+/// With others, who may make a copy meanwhile; on a disk without a free octet, where the file that is shared with them cannot be made, alone: it is
+/// read all the same, and a server that does not start hands nothing over.
+fn opened(path: &Path) -> Result<Connection, SchemaError> {
+    let open = |mode: &str| {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "locking_mode", mode)?;
+        schema::prepare(&mut connection, STORE_LOCK_PATIENCE)?;
+        Ok(connection)
+    };
+    match open("NORMAL") {
+        Err(SchemaError::Failed(error)) => {
+            let alone = open("EXCLUSIVE").map_err(|_| SchemaError::Failed(error))?;
+            tracing::warn!(file = %path.display(), "the database is used alone: nothing can be written beside it");
+            Ok(alone)
+        }
+        opened => opened,
     }
 }
 
@@ -229,6 +248,22 @@ pub(crate) mod tests {
         thread.stop();
         let mode = rustix::fs::stat(directory.0.join(NAME)).expect("it is there").st_mode;
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// A full disk has no room for the file that readers share; here a directory is in its place.
+    #[test]
+    fn what_is_kept_is_read_where_nothing_can_be_written_beside_it() {
+        let directory = Directory::new("store-alone");
+        let (store, thread) = Store::open(&directory.0).expect("it opens");
+        let insert = |connection: &mut Connection| {
+            connection.execute("INSERT INTO setting VALUES ('a', 'b')", []).map(drop)
+        };
+        assert_eq!(store.run_blocking(insert), Ok(()));
+        thread.stop();
+        std::fs::create_dir(directory.0.join(format!("{NAME}-shm"))).expect("a directory");
+        let (store, thread) = Store::open(&directory.0).expect("it opens alone");
+        assert_eq!(store.run_blocking(count), Ok(1));
+        thread.stop();
     }
 
     #[test]
