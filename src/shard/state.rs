@@ -223,8 +223,13 @@ impl<D: Disk, C: Clock> Shard<D, C> {
             Outstanding::Lost => self.lanes.await_upstream(domain, *stamp, until, false),
             Outstanding::Owed => self.lanes.await_upstream(domain, *stamp, until, true),
             Outstanding::Replied(200..=299) => self.lanes.upstream_took(late.clone()),
-            Outstanding::Replied(_) => self.lanes.upstream_is_over(domain, *stamp, true),
-            Outstanding::Silent => self.lanes.upstream_is_over(domain, *stamp, false),
+            // It has said that it did not take it. 421 is about the session, and what is no reply to the end of data says nothing.
+            Outstanding::Replied(400..=420 | 422..=599) => {
+                self.lanes.upstream_is_over(domain, *stamp, true);
+            }
+            Outstanding::Replied(_) | Outstanding::Silent => {
+                self.lanes.upstream_is_over(domain, *stamp, false);
+            }
         }
     }
 

@@ -4,10 +4,11 @@ use super::Api;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::queue::{body, domain_of};
+use super::tokens::check_name;
 use crate::control::alert::{Condition, Severity, Sink, is_mailbox};
 use crate::control::store::alert::{self as rows, Alert, Contact, Event};
 use crate::control::store::now_s;
-use crate::limits::{CONTACTS_MAX, STORE_PAGE_MAX, TOKEN_NAME_OCTETS_MAX};
+use crate::limits::{CONTACTS_MAX, STORE_PAGE_MAX};
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
@@ -209,10 +210,7 @@ pub(super) async fn add_contact(
     request: Request,
 ) -> Result<(StatusCode, Json<ShownContact>), Problem> {
     let NewContact { name, sink, domain, severity } = body(request).await?;
-    let is_name = (1..=TOKEN_NAME_OCTETS_MAX).contains(&name.len()) && !name.contains(char::is_control);
-    if !is_name {
-        return Err(Problem::unprocessable("name: 1 to 64 octets, none of them a control character"));
-    }
+    check_name(&name)?;
     let sink: Sink =
         serde_json::from_value(sink).map_err(|error| Problem::unprocessable(&format!("sink: {error}")))?;
     check(&sink).map_err(|error| Problem::unprocessable(&format!("sink: {error}")))?;

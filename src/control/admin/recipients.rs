@@ -298,7 +298,6 @@ mod tests {
 
     #[test]
     fn the_same_addresses_in_three_ways() {
-        let both = Ok(vec!["one@a.test".to_owned(), "b, c@a.test".to_owned()]);
         let both_quoted = Ok(vec!["one@a.test".to_owned(), "\"b, c\"@a.test".to_owned()]);
         assert_eq!(
             read("e-mail,name\r\none@a.test,\"One, A.\"\r\n\r\n", Kind::Csv),
@@ -316,7 +315,6 @@ bob
             Ok(vec!["ann@a.test".to_owned(), "bob@a.test".to_owned()])
         );
         assert_eq!(read("\u{feff}one\n# two\n\n  \"b, c\"@a.test \n", Kind::Text), both_quoted);
-        assert_ne!(both, both_quoted);
     }
 
     #[test]

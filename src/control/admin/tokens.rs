@@ -72,6 +72,13 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Tokens> {
     Json(Tokens { tokens: api.callers.given().into_iter().map(Given::from).collect() })
 }
 
+/// What an operator calls something: for a list, and for the audit log.
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let is_name = (1..=TOKEN_NAME_OCTETS_MAX).contains(&name.len()) && !name.contains(char::is_control);
+    let refused = || Problem::unprocessable("name: 1 to 64 octets, none of them a control character");
+    if is_name { Ok(()) } else { Err(refused()) }
+}
+
 /// Makes a token
 #[utoipa::path(
     post, path = "/api/v1/tokens", tag = "tokens", request_body = Wanted,
@@ -82,10 +89,7 @@ pub(super) async fn make(
     request: Request,
 ) -> Result<(StatusCode, Json<Made>), Problem> {
     let Wanted { name, mut scopes, expires_s } = body(request).await?;
-    let is_name = (1..=TOKEN_NAME_OCTETS_MAX).contains(&name.len()) && !name.contains(char::is_control);
-    if !is_name {
-        return Err(Problem::unprocessable("name: 1 to 64 octets, none of them a control character"));
-    }
+    check_name(&name)?;
     if scopes.is_empty() {
         return Err(Problem::unprocessable("scopes: a token without any could do nothing"));
     }

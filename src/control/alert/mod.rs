@@ -44,7 +44,7 @@ pub enum Kind {
     Expiry,
     /// The disk fills up.
     Spool,
-    /// Mail cannot be stored, or a shard does not answer.
+    /// A shard does not answer, and may take no mail.
     Storage,
 }
 
