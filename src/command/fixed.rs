@@ -4,13 +4,18 @@ use crate::config::{AdminTls, Config};
 
 /// The new configuration, with the old values where a change needs a restart.
 pub(super) fn keep(old: &Config, mut new: Config) -> Config {
-    let asked = |config: &Config| config.acme.as_ref().map(|acme| (acme.challenge, acme.listen.clone()));
     let is_plain = |config: &Config| config.admin.tls == AdminTls::None;
-    let is_asked_elsewhere = new.acme.is_some() && asked(old) != asked(&new);
+    let is_first = old.acme.is_none() && new.acme.is_some();
+    let is_asked_elsewhere = old
+        .acme
+        .as_ref()
+        .zip(new.acme.as_ref())
+        .is_some_and(|(old, new)| (old.challenge, &old.listen) != (new.challenge, &new.listen));
     let fixed = [
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.tls", is_plain(old) != is_plain(&new)),
-        ("acme.listen", is_asked_elsewhere),
+        ("acme", is_first),
+        ("acme.listen, acme.challenge", is_asked_elsewhere),
         ("smtp.listen", old.smtp.listen != new.smtp.listen),
         ("data_dir", old.data_dir != new.data_dir),
         ("cores", old.cores != new.cores),
@@ -23,8 +28,10 @@ pub(super) fn keep(old: &Config, mut new: Config) -> Config {
     if is_plain(old) != is_plain(&new) {
         new.admin.tls = old.admin.tls.clone();
     }
-    if is_asked_elsewhere {
-        new.acme.clone_from(&old.acme);
+    match (&old.acme, &mut new.acme) {
+        (None, new) => *new = None,
+        (Some(old), Some(new)) => (new.challenge, new.listen) = (old.challenge, old.listen.clone()),
+        (Some(_), None) => {}
     }
     new.smtp.listen.clone_from(&old.smtp.listen);
     new.data_dir.clone_from(&old.data_dir);

@@ -20,8 +20,8 @@ pub(super) enum Trusted {
     Nobody,
     /// One that authorities vouch for: the system's, and those of a file.
     Authorities(Option<PathBuf>),
-    /// The one that shows this certificate.
-    Shown(CertificateDer<'static>),
+    /// One that shows one of these certificates.
+    Shown(Vec<CertificateDer<'static>>),
 }
 
 /// The server of a configuration, on its own machine.
@@ -31,16 +31,21 @@ pub(super) enum Trusted {
 pub(super) fn own(config: &Config) -> Result<Trusted, String> {
     let files = match &config.admin.tls {
         AdminTls::None => return Ok(Trusted::Nobody),
-        AdminTls::Files(files) => files.clone(),
-        AdminTls::Own => {
-            let issued = config.acme.as_ref().and_then(|_| acme::files(&config.data_dir));
-            issued.unwrap_or_else(|| certificate::self_signed_files(&config.data_dir))
-        }
+        AdminTls::Files(files) => vec![files.clone()],
+        // Either may be shown: one that was issued comes and goes with the configuration in force.
+        AdminTls::Own => acme::files(&config.data_dir)
+            .into_iter()
+            .chain([certificate::self_signed_files(&config.data_dir)])
+            .collect(),
     };
-    let shown = certificate::leaf(&files.cert).map_err(|error| {
-        format!("admin.tls: {error}; run this as the server's user, or give --url, --token and --ca")
-    })?;
-    Ok(Trusted::Shown(shown))
+    let (shown, faults): (Vec<_>, Vec<_>) =
+        files.iter().map(|files| certificate::leaf(&files.cert)).partition(Result::is_ok);
+    match (shown.is_empty(), faults.into_iter().find_map(Result::err)) {
+        (true, Some(error)) => {
+            Err(format!("admin.tls: {error}; run this as the server's user, or give --url, --token and --ca"))
+        }
+        _ => Ok(Trusted::Shown(shown.into_iter().flatten().collect())),
+    }
 }
 
 /// Connections to it.
@@ -88,10 +93,10 @@ pub(super) fn fault(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// One certificate, whatever its names and times are: it is read from the server's own file.
+/// Certificates, whatever their names and times are: they are read from the server's own files.
 #[derive(Debug)]
 struct Pinned {
-    shown: CertificateDer<'static>,
+    shown: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -104,11 +109,11 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *leaf == self.shown {
+        if self.shown.contains(leaf) {
             return Ok(ServerCertVerified::assertion());
         }
         Err(rustls::Error::General(
-            "the certificate is not the one in the server's file: is this another server, or was it renewed this moment?".to_owned(),
+            "the certificate is none of those in the server's files: is this another server, or was it renewed this moment?".to_owned(),
         ))
     }
 

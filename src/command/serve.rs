@@ -207,7 +207,7 @@ impl Server {
         let (mut admin, asked) =
             Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
-        let acme = (server.tls.admin.clone(), server.tls.acme(&server.config)?);
+        let acme = (server.tls.admin.clone(), server.tls.acme(&server.config));
         admin.start(server.lookup.clone(), trust::web_roots(&server.config), acme)?;
         server.admin = Some(admin);
         Ok(server)

@@ -95,15 +95,23 @@ impl Tls {
         all.into_iter().chain(admin).collect()
     }
 
-    /// What an authority's certificate needs: the listeners are bound.
-    ///
-    /// # Errors
-    /// A sentence for the operator.
-    pub(super) fn acme(&self, config: &Config) -> Result<acme::Parts, String> {
+    /// What an authority's certificate needs: the listeners are bound. Where none can be, mail goes on without that certificate.
+    pub(super) fn acme(&self, config: &Config) -> acme::Parts {
         let addresses = config.acme.iter().flat_map(|acme| &acme.listen);
-        let listeners = addresses.map(|address| acme::bind(*address)).collect::<Result<_, _>>()?;
+        let (mut listeners, mut deaf) = (Vec::new(), None);
+        for address in addresses {
+            match acme::bind(*address) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    tracing::warn!(error, "no authority looks for our names here");
+                    deaf = Some(error);
+                }
+            }
+        }
+        let deaf = deaf.filter(|_| listeners.is_empty());
         let watches = [Some(&self.watch), self.admin_watch.as_ref()].into_iter().flatten().cloned().collect();
-        Ok(acme::Parts { watches, answers: Arc::clone(&self.answers), listeners, ..acme::Parts::default() })
+        let answers = Arc::clone(&self.answers);
+        acme::Parts { watches, answers, listeners, deaf, ..acme::Parts::default() }
     }
 
     /// Trusts whom these domains need, where they are others than before: whether they are.

@@ -6,10 +6,12 @@
 use crate::bridge::operator::{DomainStatus, State};
 use crate::bridge::{Exchanger, Lookup, LookupError};
 use crate::config::{Domain, Primaries, Recipients};
-use crate::limits::DOCTOR_HOSTS_MAX;
+use crate::limits::{DOCTOR_HOSTS_MAX, DOCTOR_LOOKUP_TIMEOUT};
 use crate::message::mta_sts::{Mode, Policy};
 use core::net::IpAddr;
 use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 /// How it stands with one thing.
@@ -45,7 +47,7 @@ pub(super) struct Host {
     /// Its record.
     pub exchanger: Exchanger,
     /// Its addresses, or why there are none.
-    pub addresses: Result<Vec<IpAddr>, String>,
+    pub addresses: Result<Vec<IpAddr>, LookupError>,
 }
 
 /// What was looked up.
@@ -117,19 +119,35 @@ pub(super) fn examine_records(facts: &Facts<'_>) -> Vec<Finding> {
     of_records(facts, hosts).into_iter().chain(of_policy(facts)).collect()
 }
 
-/// The hosts of a domain's MX records, by preference, with their addresses.
+/// The hosts of a domain's MX records, by preference, with their addresses: not too many, but us among them.
 ///
 /// # Errors
-/// Why there are none.
-pub(super) async fn hosts(lookup: &Lookup, domain: &str) -> Result<Vec<Host>, LookupError> {
-    let mut exchangers = lookup.exchangers(domain).await?;
+/// Why there are none; also that no answer came in time.
+pub(super) async fn hosts(lookup: &Lookup, domain: &str, own: &str) -> Result<Vec<Host>, LookupError> {
+    let mut exchangers = in_time(lookup.exchangers(domain)).await?;
     exchangers.sort_by_key(|exchanger| exchanger.preference);
-    let mut hosts = Vec::new();
-    for exchanger in exchangers.into_iter().take(DOCTOR_HOSTS_MAX) {
-        let addresses = lookup.addresses(&exchanger.host).await.map_err(|error| error.to_string());
-        hosts.push(Host { exchanger, addresses });
+    let mut looking = JoinSet::new();
+    for (place, exchanger) in exchangers.into_iter().enumerate() {
+        if place >= DOCTOR_HOSTS_MAX && exchanger.host != own {
+            continue;
+        }
+        let lookup = lookup.clone();
+        looking.spawn(async move {
+            let addresses = in_time(lookup.addresses(&exchanger.host)).await;
+            (place, Host { exchanger, addresses })
+        });
     }
-    Ok(hosts)
+    let mut hosts = looking.join_all().await;
+    hosts.sort_by_key(|(place, _)| *place);
+    Ok(hosts.into_iter().map(|(_, host)| host).collect())
+}
+
+/// What is looked up, or that no name server answers.
+pub(super) async fn in_time<T>(
+    looking: impl Future<Output = Result<T, LookupError>>,
+) -> Result<T, LookupError> {
+    let late = || format!("no answer within {} s", DOCTOR_LOOKUP_TIMEOUT.as_secs());
+    timeout(DOCTOR_LOOKUP_TIMEOUT, looking).await.unwrap_or_else(|_| Err(LookupError::Temporary(late())))
 }
 
 fn is_us(facts: &Facts<'_>, host: &Host) -> bool {
@@ -386,7 +404,7 @@ mod tests {
 
     fn host(preference: u16, name: &str, address: &str) -> Host {
         let addresses =
-            if address.is_empty() { Err("none".to_owned()) } else { Ok(vec![address.parse().unwrap()]) };
+            if address.is_empty() { Err(LookupError::NoAddress) } else { Ok(vec![address.parse().unwrap()]) };
         Host { exchanger: Exchanger { preference, host: name.to_owned() }, addresses }
     }
 

@@ -18,8 +18,12 @@ pub const ACME_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub const ACME_PAUSE_FIRST: Duration = Duration::from_secs(15 * 60);
 /// It doubles up to this.
 pub const ACME_PAUSE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Orders within an hour, also over restarts.
+pub const ACME_ORDERS_AN_HOUR: usize = 4;
 /// Connections that ask whether a name is ours.
-pub const ACME_VISITORS_MAX: usize = 32;
+pub const ACME_VISITORS_MAX: usize = 256;
+/// Of one address: authorities look from several places.
+pub const ACME_VISITORS_PER_IP: u32 = 8;
 /// Longest such connection.
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An alert tells of a certificate so long before its end.

@@ -110,22 +110,26 @@ fn a_certificate_outlives_the_process_and_is_renewed_also_by_an_authority_that_f
     let mut server = Server::start(&config);
     server.process.wait_for("a certificate was issued");
     assert!(is_vouched_for(server.address, &roots));
-    let first = fs::read(directory.path("data/acme.pem")).unwrap();
+    let first = fs::read_to_string(directory.path("data/acme.pem")).unwrap();
+    let said = server.process.wait_for("no certificate was issued");
+    assert!(said.contains("is old already") && said.contains("\"again_s\":900"), "{said}");
     server.process.kill();
 
     // It is shown at once; two thirds of its time are over, so that another is ordered, by the same account.
     authority.state().forgets = true;
     let mut server = Server::start(&config);
     assert!(is_vouched_for(server.address, &roots), "what is kept is shown from the start");
-    server.process.wait_for("does not know our account any more");
+    server.process.wait_for("does not take our account any more");
     server.process.wait_for("a certificate was issued");
-    assert_ne!(fs::read(directory.path("data/acme.pem")).unwrap(), first);
+    let second = fs::read_to_string(directory.path("data/acme.pem")).unwrap();
+    let key = |pem: &str| pem[pem.find("-----BEGIN PRIVATE KEY").unwrap()..].to_owned();
+    assert_eq!(key(&second), key(&first), "a TLSA record for the key stays true");
+    assert_ne!(second, first);
     let counts = || {
         let state = authority.state();
         (state.accounts.len(), state.issued)
     };
     assert_eq!(counts(), (2, 2));
-    // What is old when it is issued is not ordered again and again.
     authority.state().issues_old = false;
     server.process.kill();
     let mut server = Server::start(&config);

@@ -1,7 +1,7 @@
 //! Our own certificate from an authority (ACME, RFC 8555): senders that enforce MTA-STS refuse a self-signed one.
 //!
 //! ```text
-//!              none is kept, other names, or two thirds of its time are over
+//!     none is kept, another authority or other names, or two thirds of its time are over
 //!   holds ────────────────────────────────────────────────────────────────────> due ── order ──> kept, shown: holds
 //!     the one before is shown meanwhile, else the self-signed one                ^                  │ fails
 //!                                                                                └── 15 min … 6 h ──┘
@@ -12,12 +12,16 @@
 //! - That a name is ours is shown by a page (HTTP-01) or a handshake (TLS-ALPN-01, RFC 8737), on listeners of their own or the admin API's, which say
 //!   nothing else ([`visit`]).
 //!
+//! - A renewal keeps the key, so that a TLSA record for it (RFC 7672, `3 1 1`) stays true.
+//!
 //! Failure answers: what is shown stays; the operator is told in the log, and by an alert ([`Standing`]). A process that ends in the middle orders again,
-//! with the same account. An account that the authority does not know any more is made anew.
+//! with the same account, a few times an hour at most ([`tries`]). An account that the authority does not take any more is made anew. What was issued
+//! and cannot be written is not ordered again while the process runs. Without a place to listen nothing is ordered; mail never waits for any of it.
 
 mod answers;
 mod kept;
 mod order;
+mod tries;
 mod visit;
 mod web;
 
@@ -26,13 +30,14 @@ pub use kept::files;
 pub use visit::bind;
 
 use super::certificate::Watch;
+use super::file::Look;
 use super::store::now_s;
 use crate::auth::contained::Contained;
 use crate::bridge::Current;
 use crate::config::{Acme, Challenge, Config};
-use crate::limits::{ACME_LOOK_INTERVAL, ACME_ORDER_TIMEOUT, ACME_PAUSE_FIRST, ACME_PAUSE_MAX};
-use core::time::Duration;
-use kept::Kept;
+use crate::limits::{ACME_LOOK_INTERVAL, ACME_ORDER_TIMEOUT, ACME_ORDERS_AN_HOUR};
+use futures_lite::future::or;
+use kept::{Issued, Kept, Unkept};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,23 +53,37 @@ pub struct Parts {
     pub answers: Arc<Answers>,
     /// Where it looks.
     pub listeners: Vec<TcpListener>,
+    /// Why it looks there in vain.
+    pub deaf: Option<String>,
     /// How it stands.
     pub standing: Arc<Standing>,
 }
 
-/// Why there is no new certificate, if one is due.
+/// How it stands with the certificate.
 #[derive(Debug, Default)]
-pub struct Standing(Mutex<Option<String>>);
+pub struct Standing(Mutex<Stands>);
+
+/// See [`Standing`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stands {
+    /// It was not looked at yet, or a first order is under way.
+    #[default]
+    Unknown,
+    /// None is due.
+    Well,
+    /// None is issued, for this reason.
+    Failed(String),
+}
 
 impl Standing {
-    /// The reason.
+    /// How it stands now.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
+    pub fn now(&self) -> Stands {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, failure: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    fn set(&self, stands: Stands) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stands;
     }
 }
 
@@ -94,16 +113,31 @@ impl Wanted {
     }
 }
 
+/// What is known between two looks.
 #[derive(Debug, Default)]
-struct Tries {
+struct Known {
     wanted: Option<Wanted>,
     failures: u32,
     not_before: Option<Instant>,
+    /// The file as it was seen last, and what was in it.
+    seen: Option<Look>,
+    kept: Option<Arc<Kept>>,
+    /// What was issued and could not be kept.
+    issued: Option<Issued>,
+}
+
+/// What looks, orders and shows.
+struct Task {
+    current: Arc<Current>,
+    watches: Vec<Arc<Watch>>,
+    answers: Arc<Answers>,
+    deaf: Option<String>,
+    standing: Arc<Standing>,
 }
 
 /// Looks, orders and answers, as long as the thread runs.
 pub(super) async fn run(current: Arc<Current>, parts: Parts) {
-    let Parts { watches, answers, listeners, standing } = parts;
+    let Parts { watches, answers, listeners, deaf, standing } = parts;
     let challenge = current.get().config.acme.as_ref().map(|acme| acme.challenge);
     for listener in listeners {
         let answers = Arc::clone(&answers);
@@ -112,97 +146,173 @@ pub(super) async fn run(current: Arc<Current>, parts: Parts) {
             _ => drop(tokio::spawn(visit::pages(listener, answers))),
         }
     }
-    let mut tries = Tries::default();
+    let task = Task { current, watches, answers, deaf, standing };
+    let mut known = Known::default();
     loop {
-        look(&current, &watches, &answers, (&standing, &mut tries)).await;
+        task.look(&mut known).await;
         sleep(ACME_LOOK_INTERVAL).await;
     }
 }
 
-async fn look(
-    current: &Current,
-    watches: &[Arc<Watch>],
-    answers: &Arc<Answers>,
-    (standing, tries): (&Standing, &mut Tries),
-) {
-    let wanted = Wanted::of(&current.get().config);
-    if wanted != tries.wanted {
-        *tries = Tries { wanted: wanted.clone(), ..Tries::default() };
-        standing.set(None);
-    }
-    let Some(wanted) = wanted else { return };
-    let directory = wanted.data_dir.clone();
-    let kept = spawn_blocking(move || Kept::read(&directory)).await.ok().flatten();
-    if let Some(kept) = &kept {
-        show(watches, kept);
-    }
-    if !is_due(kept.as_ref(), &wanted.names, now_s()) {
-        return standing.set(None);
-    }
-    if tries.not_before.is_some_and(|instant| Instant::now() < instant) {
-        return;
-    }
-    tracing::info!(authority = wanted.acme.directory, names = ?wanted.names, "a certificate is ordered");
-    let ordered = timeout(ACME_ORDER_TIMEOUT, Contained::new(order::order(&wanted, answers))).await;
-    match ordered.unwrap_or_else(|_| Some(Err("it took too long".to_owned()))) {
-        Some(Ok(kept)) => {
-            show(watches, &kept);
-            // One that is old when it is issued is not ordered again and again.
-            (tries.failures, tries.not_before) = (0, Some(Instant::now() + ACME_PAUSE_FIRST));
-            standing.set(None);
-            tracing::info!(names = ?wanted.names, until_s = kept.ends_s, "a certificate was issued, and is shown");
+impl Task {
+    async fn look(&self, known: &mut Known) {
+        let wanted = Wanted::of(&self.current.get().config);
+        if wanted != known.wanted {
+            *known = Known { wanted: wanted.clone(), ..Known::default() };
         }
-        failed => {
-            let error = failed.and_then(Result::err).unwrap_or_else(|| "the order ended badly".to_owned());
-            let pause = pause(tries.failures);
-            (tries.failures, tries.not_before) = (tries.failures + 1, Some(Instant::now() + pause));
-            let (authority, again_s) = (&wanted.acme.directory, pause.as_secs());
-            tracing::error!(error, authority, again_s, "no certificate was issued; the one in force stays");
-            standing.set(Some(error));
+        let Some(wanted) = wanted else { return self.standing.set(Stands::Well) };
+        self.read(&wanted, known).await;
+        if let Some(kept) = &known.kept {
+            self.show(&wanted, kept);
+        }
+        if !is_due(known.kept.as_deref(), &wanted, now_s()) {
+            return self.standing.set(Stands::Well);
+        }
+        if let Some(deaf) = &self.deaf {
+            return self.standing.set(Stands::Failed(deaf.clone()));
+        }
+        if known.not_before.is_some_and(|instant| Instant::now() < instant) {
+            return;
+        }
+        match self.have(&wanted, known).await {
+            // It is another wish by now.
+            None => {}
+            Some(Ok(())) => {
+                (known.failures, known.not_before) = (0, None);
+                self.standing.set(Stands::Well);
+            }
+            Some(Err(error)) => {
+                let pause = tries::pause(known.failures);
+                (known.failures, known.not_before) = (known.failures + 1, Some(Instant::now() + pause));
+                let (authority, again_s) = (&wanted.acme.directory, pause.as_secs());
+                tracing::error!(
+                    error,
+                    authority,
+                    again_s,
+                    "no certificate was issued; the one in force stays"
+                );
+                self.standing.set(Stands::Failed(error));
+            }
         }
     }
-}
 
-fn show(watches: &[Arc<Watch>], kept: &Kept) {
-    for watch in watches {
-        if let Err(error) = watch.show_own(&kept.files) {
-            tracing::error!(error, "the certificate of the authority cannot be shown");
+    /// Reads the file again, if it is another than before.
+    async fn read(&self, wanted: &Wanted, known: &mut Known) {
+        let directory = wanted.data_dir.clone();
+        let before = known.seen;
+        let read = spawn_blocking(move || {
+            let seen = kept::look_at(&directory);
+            (before != Some(seen)).then(|| (seen, Kept::read(&directory)))
+        });
+        if let Ok(Some((seen, kept))) = read.await {
+            (known.seen, known.kept) = (Some(seen), kept.map(Arc::new));
+        }
+    }
+
+    /// Orders, keeps and shows. `None`: something else is wanted meanwhile.
+    async fn have(&self, wanted: &Wanted, known: &mut Known) -> Option<Result<(), String>> {
+        let issued = match known.issued.take() {
+            Some(issued) => issued,
+            None => match self.ordered(wanted, known.kept.clone()).await? {
+                Ok(issued) => issued,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let (data_dir, wish, keeping) = (wanted.data_dir.clone(), wanted.clone(), issued.clone());
+        let kept = spawn_blocking(move || Kept::keep(&data_dir, &wish, &keeping)).await;
+        let kept = match kept.unwrap_or_else(|error| Err(Unkept::Disk(error.to_string()))) {
+            Ok(kept) => kept,
+            Err(Unkept::Unusable(error)) => return Some(Err(error)),
+            Err(Unkept::Disk(error)) => {
+                // It is issued: only the disk is tried again.
+                known.issued = Some(issued);
+                return Some(Err(error));
+            }
+        };
+        self.show(wanted, &kept);
+        tracing::info!(names = ?wanted.names, until_s = kept.ends_s, "a certificate was issued, and is shown");
+        let is_old = is_due(Some(&kept), wanted, now_s());
+        known.kept = Some(Arc::new(kept));
+        if is_old {
+            let error = "what is issued is old already: is the clock right, here and there?";
+            return Some(Err(error.to_owned()));
+        }
+        Some(Ok(()))
+    }
+
+    /// One order, in bounded time; `None`: something else is wanted meanwhile.
+    async fn ordered(&self, wanted: &Wanted, kept: Option<Arc<Kept>>) -> Option<Result<Issued, String>> {
+        let data_dir = wanted.data_dir.clone();
+        if !spawn_blocking(move || tries::may_order(&data_dir, now_s())).await.unwrap_or(true) {
+            let error = format!(
+                "{ACME_ORDERS_AN_HOUR} orders were made within the hour; authorities lock out who makes more"
+            );
+            return Some(Err(error));
+        }
+        tracing::info!(authority = wanted.acme.directory, names = ?wanted.names, "a certificate is ordered");
+        let ordering = async {
+            let order = Contained::new(order::order(wanted, kept, &self.answers));
+            match timeout(ACME_ORDER_TIMEOUT, order).await {
+                Ok(Some(ordered)) => Some(ordered),
+                Ok(None) => Some(Err("the order ended badly".to_owned())),
+                Err(_) => Some(Err("it took too long".to_owned())),
+            }
+        };
+        let changing = async {
+            while self.is_wanted(wanted) {
+                sleep(ACME_LOOK_INTERVAL).await;
+            }
+            None
+        };
+        or(ordering, changing).await
+    }
+
+    fn is_wanted(&self, wanted: &Wanted) -> bool {
+        Wanted::of(&self.current.get().config).as_ref() == Some(wanted)
+    }
+
+    fn show(&self, wanted: &Wanted, kept: &Kept) {
+        if !self.is_wanted(wanted) {
+            return;
+        }
+        for watch in &self.watches {
+            if let Err(error) = watch.show_own(&kept.files) {
+                tracing::error!(error, "the certificate of the authority cannot be shown");
+            }
         }
     }
 }
 
 /// Pure: whether a certificate is to be ordered.
-fn is_due(kept: Option<&Kept>, names: &[String], now_s: i64) -> bool {
+fn is_due(kept: Option<&Kept>, wanted: &Wanted, now_s: i64) -> bool {
     kept.is_none_or(|kept| {
         let renewed_s = kept.begins_s.saturating_add(kept.ends_s.saturating_sub(kept.begins_s) / 3 * 2);
-        now_s >= renewed_s || !names.iter().all(|name| kept.is_for(name))
+        let is_of_another = kept.directory.as_deref() != Some(wanted.acme.directory.as_str());
+        now_s >= renewed_s || is_of_another || !wanted.names.iter().all(|name| kept.is_for(name))
     })
-}
-
-/// Pure: between two tries, behind so many failures before the last one.
-fn pause(failures: u32) -> Duration {
-    ACME_PAUSE_FIRST.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(ACME_PAUSE_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_is_due_when_there_is_none_or_for_others_or_two_thirds_are_over() {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert!(is_due(None, &names(&["mx2.test"]), 0));
-        let kept = Kept::made(&["mx2.test", "mx3.test"], 1_000, 91_000);
-        assert!(!is_due(Some(&kept), &names(&["mx2.test"]), 60_999));
-        assert!(!is_due(Some(&kept), &names(&["MX3.test", "mx2.test"]), 60_999));
-        assert!(is_due(Some(&kept), &names(&["mx2.test"]), 61_000));
-        assert!(is_due(Some(&kept), &names(&["mx2.test", "mx4.test"]), 5_000));
+    fn wanted(names: &[&str], directory: &str) -> Wanted {
+        let text = format!(
+            "hostname = \"mx2.test\"\ndomain = []\n[acme]\nagree_to_terms = true\ndirectory = \"{directory}\"\nnames = {names:?}\n"
+        );
+        Wanted::of(&Config::parse(&text, "t").expect("good")).expect("a wish")
     }
 
     #[test]
-    fn failures_are_ever_more_rare() {
-        let minutes: Vec<u64> = (0..7).map(|failures| pause(failures).as_secs() / 60).collect();
-        assert_eq!(minutes, [15, 30, 60, 120, 240, 360, 360]);
-        assert_eq!(pause(99), ACME_PAUSE_MAX);
+    fn it_is_due_when_there_is_none_or_of_or_for_others_or_two_thirds_are_over() {
+        let url = "https://ca.test/";
+        let one = wanted(&["mx2.test"], url);
+        assert!(is_due(None, &one, 0));
+        let kept = Kept::made(&["mx2.test", "mx3.test"], url, 1_000, 91_000);
+        assert!(!is_due(Some(&kept), &one, 60_999));
+        assert!(!is_due(Some(&kept), &wanted(&["mx3.test", "mx2.test"], url), 60_999));
+        assert!(is_due(Some(&kept), &one, 61_000));
+        assert!(is_due(Some(&kept), &wanted(&["mx2.test", "mx4.test"], url), 5_000));
+        assert!(is_due(Some(&kept), &wanted(&["mx2.test"], "https://staging.ca.test/"), 5_000), "a trial's");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::trust;
 use super::answers::{Answering, Answers};
-use super::kept::{self, Kept};
+use super::kept::{self, Issued, Kept};
 use super::web::Web;
 use super::{Challenge, Wanted};
 use crate::config::{self, Acme};
@@ -14,49 +14,33 @@ use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount, NewOrder,
     Order, OrderStatus, RetryPolicy,
 };
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::RootCertStore;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
-/// What an authority says of an account that it does not know (RFC 8555 6.7).
-const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+/// What an authority says of an account that it does not know, or has deactivated (RFC 8555 6.7, 7.3.6).
+const NO_ACCOUNT: [&str; 2] =
+    ["urn:ietf:params:acme:error:accountDoesNotExist", "urn:ietf:params:acme:error:unauthorized"];
 
 /// The authority is asked ever more rarely.
 const ASKING: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(500)).backoff(1.5).timeout(ACME_VERDICT_TIMEOUT);
 
-/// Orders, and keeps what comes.
-pub(super) async fn order(wanted: &Wanted, answers: &Answers) -> Result<Kept, String> {
+/// Orders: what comes. A renewal is for the key of before.
+pub(super) async fn order(
+    wanted: &Wanted,
+    kept: Option<Arc<Kept>>,
+    answers: &Answers,
+) -> Result<Issued, String> {
     let acme = wanted.acme.clone();
     let read = spawn_blocking(move || (roots(&acme), external_account(&acme))).await;
     let (roots, external) = read.map_err(|error| error.to_string())?;
     let (roots, external) = (roots?, external?);
     let identifiers: Vec<Identifier> = wanted.names.iter().cloned().map(Identifier::Dns).collect();
     let new = NewOrder::new(&identifiers);
-    let (directory, data_dir) = (wanted.acme.directory.clone(), wanted.data_dir.clone());
-    let kept = {
-        let directory = directory.clone();
-        spawn_blocking(move || kept::account(&data_dir, &directory)).await.ok().flatten()
-    };
-    let known = match kept {
-        Some(credentials) => {
-            let builder = Account::builder_with_http(Box::new(Web::new(Arc::clone(&roots))));
-            let account = builder.from_credentials(credentials).await.map_err(|error| told(&error))?;
-            match account.new_order(&new).await {
-                Err(Error::Api(problem)) if problem.r#type.as_deref() == Some(NO_ACCOUNT) => {
-                    tracing::warn!(
-                        directory,
-                        "the authority does not know our account any more; one is made anew"
-                    );
-                    None
-                }
-                ordered => Some(ordered.map_err(|error| told(&error))?),
-            }
-        }
-        None => None,
-    };
-    let mut order = match known {
+    let mut order = match known(wanted, &roots, &new).await? {
         Some(order) => order,
         None => {
             let account = register(wanted, roots, external.as_ref()).await?;
@@ -70,11 +54,44 @@ pub(super) async fn order(wanted: &Wanted, answers: &Answers) -> Result<Kept, St
         return Err(refusal(&mut order, ready.err()).await);
     }
     drop(answering);
-    let key = order.finalize().await.map_err(|error| told(&error))?;
+    let (request, key) = request(&wanted.names, kept.as_deref())?;
+    order.finalize_csr(&request).await.map_err(|error| told(&error))?;
     let chain = order.poll_certificate(&ASKING).await.map_err(|error| told(&error))?;
-    let (data_dir, names) = (wanted.data_dir.clone(), wanted.names.clone());
-    let keeping = spawn_blocking(move || Kept::keep(&data_dir, &names, &chain, &key));
-    keeping.await.map_err(|error| error.to_string())?
+    Ok(Issued { chain, key })
+}
+
+/// An order by the account that is kept, if the authority takes it.
+async fn known(
+    wanted: &Wanted,
+    roots: &Arc<RootCertStore>,
+    new: &NewOrder<'_>,
+) -> Result<Option<Order>, String> {
+    let wish = wanted.clone();
+    let kept = spawn_blocking(move || kept::account(&wish)).await.ok().flatten();
+    let Some(credentials) = kept else { return Ok(None) };
+    let builder = Account::builder_with_http(Box::new(Web::new(Arc::clone(roots))));
+    let account = builder.from_credentials(credentials).await.map_err(|error| told(&error))?;
+    match account.new_order(new).await {
+        Err(Error::Api(problem))
+            if problem.r#type.as_deref().is_some_and(|kind| NO_ACCOUNT.contains(&kind)) =>
+        {
+            let directory = &wanted.acme.directory;
+            tracing::warn!(directory, %problem, "the authority does not take our account any more; one is made anew");
+            Ok(None)
+        }
+        ordered => ordered.map(Some).map_err(|error| told(&error)),
+    }
+}
+
+/// What is to be signed, and its key in PEM: that of before, so that a TLSA record for it stays true.
+fn request(names: &[String], kept: Option<&Kept>) -> Result<(Vec<u8>, String), String> {
+    let failed = |error: rcgen::Error| error.to_string();
+    let before = kept.and_then(|kept| KeyPair::from_pem(&kept.key).ok());
+    let key = before.map_or_else(KeyPair::generate, Ok).map_err(failed)?;
+    let mut params = CertificateParams::new(names.to_vec()).map_err(failed)?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key).map_err(failed)?;
+    Ok((request.der().to_vec(), key.serialize_pem()))
 }
 
 /// A new account, kept before it is used.
@@ -86,12 +103,11 @@ async fn register(
     let contact = wanted.acme.contact.as_ref().map(|contact| format!("mailto:{contact}"));
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-    let directory = wanted.acme.directory.clone();
     let builder = Account::builder_with_http(Box::new(Web::new(roots)));
-    let made = builder.create(&new, directory.clone(), external).await;
+    let made = builder.create(&new, wanted.acme.directory.clone(), external).await;
     let (account, credentials) = made.map_err(|error| told(&error))?;
-    let data_dir = wanted.data_dir.clone();
-    let keeping = spawn_blocking(move || kept::keep_account(&data_dir, &directory, credentials));
+    let wish = wanted.clone();
+    let keeping = spawn_blocking(move || kept::keep_account(&wish, credentials));
     keeping.await.map_err(|error| error.to_string())??;
     Ok(account)
 }

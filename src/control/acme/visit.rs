@@ -1,9 +1,11 @@
 //! Listeners that the authority visits: a page for a token, or a handshake for a name; to anybody else they say that there is nothing.
 
 use super::answers::{ALPN, Answers};
-use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX, ADMIN_HEADER_OCTETS_MAX, LISTEN_BACKLOG};
+use crate::limits::{
+    ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX, ACME_VISITORS_PER_IP, ADMIN_HEADER_OCTETS_MAX, LISTEN_BACKLOG,
+};
 use core::convert::Infallible;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -16,9 +18,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::version::{TLS12, TLS13};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -104,7 +108,7 @@ pub(super) async fn handshakes(listener: TcpListener, answers: Arc<Answers>) {
     .await;
 }
 
-/// A task for each visitor; so many at a time, each for a bounded time.
+/// A task for each visitor; so many at a time, a few of one address, each for a bounded time.
 async fn each<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     serve: impl Fn(TcpStream) -> F,
@@ -113,14 +117,15 @@ async fn each<F: Future<Output = ()> + Send + 'static>(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "acme.listen cannot be served"),
     };
-    let places = Arc::new(Semaphore::new(ACME_VISITORS_MAX));
+    let (places, present) = (Arc::new(Semaphore::new(ACME_VISITORS_MAX)), Present::default());
     loop {
         let place: Option<OwnedSemaphorePermit> = Arc::clone(&places).acquire_owned().await.ok();
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let Some(visit) = present.enter(peer.ip()) else { continue };
                 let served = timeout(ACME_VISIT_TIMEOUT, serve(stream));
                 tokio::spawn(async move {
-                    let _place = place;
+                    let (_place, _visit) = (place, visit);
                     // Whoever took too long has had his time.
                     let _ = served.await;
                 });
@@ -130,5 +135,53 @@ async fn each<F: Future<Output = ()> + Send + 'static>(
                 sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// How many visitors there are, by address.
+#[derive(Clone, Default)]
+struct Present(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+struct Visit(Present, IpAddr);
+
+impl Present {
+    /// None: enough of this address are there.
+    fn enter(&self, address: IpAddr) -> Option<Visit> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_default();
+        if *count >= ACME_VISITORS_PER_IP {
+            return None;
+        }
+        *count += 1;
+        Some(Visit(self.clone(), address))
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = all.entry(self.1) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_keep_an_authority_out() {
+        let (present, [one, other]) = (Present::default(), [[192, 0, 2, 1], [192, 0, 2, 2]]);
+        let mut visits: Vec<Visit> = (0..20).filter_map(|_| present.enter(one.into())).collect();
+        assert_eq!(visits.len(), ACME_VISITORS_PER_IP as usize);
+        assert!(present.enter(other.into()).is_some());
+        visits.pop();
+        assert!(present.enter(one.into()).is_some());
+        drop(visits);
+        assert!(present.0.lock().unwrap().is_empty());
     }
 }

@@ -6,20 +6,18 @@ use super::orders::is_recipient;
 use super::problem::Problem;
 use super::queue::{Queried, query};
 use super::{answered, status};
-use crate::bridge::Snapshot;
 use crate::bridge::operator::{DomainStatus, Request as Asked};
+use crate::bridge::{LookupError, Snapshot};
 use crate::config::{Config, Domain, Primaries, canonical_domain};
 use crate::control::acme;
-use crate::control::doctor::{Facts, Finding, Verdict, examine, hosts};
+use crate::control::doctor::{Facts, Finding, Verdict, examine, hosts, in_time};
 use crate::control::store::alert as rows;
-use crate::limits::DOCTOR_LOOKUP_TIMEOUT;
 use axum::Json;
 use axum::extract::{Path, State};
 use futures_lite::future::zip;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 /// What is done beside looking.
@@ -84,34 +82,25 @@ async fn looked_up<'a>(
     let (hostname, lookup) = (snapshot.config.hostname.as_str(), &api.lookup);
     // Side by side, and bounded: where no name server answers it is told that none does.
     let of_domain = zip(
-        in_time(hosts(lookup, &domain.name)),
+        hosts(lookup, &domain.name, hostname),
         zip(in_time(lookup.secure_exchangers(&domain.name)), in_time(lookup.policy(&domain.name))),
     );
     let of_us = zip(in_time(lookup.addresses(hostname)), in_time(lookup.tlsa(hostname, 25)));
     let ((exchangers, (secure, policy)), (ours, tlsa)) = zip(of_domain, of_us).await;
+    let told = |error: LookupError| error.to_string();
     Facts {
         hostname,
-        ours,
+        ours: ours.map_err(told),
         domain,
-        exchangers,
+        exchangers: exchangers.map_err(told),
         is_secure: secure.ok().map(|secure| secure.is_secure),
-        policy: policy.map(|policy| policy.map(|policy| (*policy).clone())),
-        has_tlsa: tlsa.map(|tlsa| tlsa.is_some()),
+        policy: policy.map(|policy| policy.map(|policy| (*policy).clone())).map_err(told),
+        has_tlsa: tlsa.map(|tlsa| tlsa.is_some()).map_err(told),
         has_certificate: has_certificate(&snapshot.config).await,
         status,
         is_trusted: snapshot.usage_of(&domain.name).passage.is_trusted(),
         contacts,
         test: None,
-    }
-}
-
-/// What is looked up, or why not.
-async fn in_time<T, E: core::fmt::Display>(looking: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-    match timeout(DOCTOR_LOOKUP_TIMEOUT, looking).await {
-        Ok(found) => found.map_err(|error| error.to_string()),
-        Err(_) => {
-            Err(format!("no answer within {} s; is there a name server?", DOCTOR_LOOKUP_TIMEOUT.as_secs()))
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! One domain after the other, each every few hours; the check is the doctor's ([`super::super::doctor`]). What is wrong at two looks in a row is told;
 //! a look that found nothing out changes nothing. Pure, but for [`look`].
 
-use super::super::doctor::{Facts, Host, Verdict, examine_records, hosts};
+use super::super::doctor::{Facts, Verdict, examine_records, hosts};
 use super::{Condition, Kind, Severity};
 use crate::bridge::operator::DomainStatus;
 use crate::bridge::{Lookup, LookupError, Snapshot};
@@ -82,18 +82,30 @@ pub(super) fn pause(domains: usize) -> Duration {
 pub(super) async fn look(lookup: &Lookup, snapshot: &Snapshot, name: &str) -> Option<String> {
     let domain = snapshot.domain(name)?;
     let hostname = snapshot.config.hostname.as_str();
+    let exchangers = match hosts(lookup, name, hostname).await {
+        Ok(hosts) => hosts,
+        Err(LookupError::NoAddress) => {
+            return Some(format!("It has no MX records: in an outage nobody comes to {hostname}."));
+        }
+        Err(LookupError::Temporary(_)) => return None,
+    };
+    let ours = lookup.addresses(hostname).await;
+    let is_unknown = |addresses: &Result<_, LookupError>| matches!(addresses, Err(LookupError::Temporary(_)));
+    let is_named = exchangers.iter().any(|host| host.exchanger.host == hostname);
+    if !is_named && (is_unknown(&ours) || exchangers.iter().any(|host| is_unknown(&host.addresses))) {
+        // It may be there by another name.
+        return None;
+    }
+    let policy = lookup.policy(name).await;
     let told = |error: LookupError| error.to_string();
-    let exchangers: Vec<Host> = hosts(lookup, name).await.ok()?;
-    // Without it only the name tells that a record is ours.
-    let ours = lookup.addresses(hostname).await.map_err(told);
     let status = DomainStatus::default();
     let facts = Facts {
         hostname,
-        ours,
+        ours: ours.map_err(told),
         domain,
         exchangers: Ok(exchangers),
         is_secure: None,
-        policy: lookup.policy(name).await.map(|policy| policy.map(|policy| (*policy).clone())).map_err(told),
+        policy: policy.map(|policy| policy.map(|policy| (*policy).clone())).map_err(told),
         has_tlsa: Ok(false),
         has_certificate: true,
         status: &status,

@@ -7,6 +7,7 @@ use super::rules::{self, Certificates, Seen, Spool, span};
 use super::{Condition, Kind, Severity};
 use crate::bridge::Snapshot;
 use crate::bridge::operator::{DomainStatus, ShardStatus};
+use crate::control::acme::Stands;
 use crate::control::store::alert::Event;
 use crate::limits::{EVENTS_UNKEPT_MAX, OUTAGE_KEPT_INTERVAL, OUTAGES_KEPT_A_LOOK};
 use std::collections::{BTreeMap, VecDeque};
@@ -59,13 +60,15 @@ impl State {
         let configured = snapshot.config.domains.iter();
         let retention = configured.map(|domain| (domain.name.clone(), domain.retention)).collect();
         let (domains, outages) = (&domains[..], &self.outages);
-        let seen = Seen { domains, retention: &retention, outages, spool, certificates, now_s };
+        let seen = Seen { domains, retention: &retention, outages, spool, certificates };
         let mut conditions = rules::conditions(&seen);
         conditions.extend(self.drift.conditions());
         let configured = snapshot.config.domains.iter().map(|domain| domain.name.clone()).collect();
         let lasting = self.outages.values().filter(|outage| outage.returned_s.is_none());
         let lasting = lasting.map(|outage| (Kind::PrimaryDown, outage.domain.clone()));
-        let lasting = lasting.chain(self.drift.unsettled(&configured)).collect();
+        let is_unsettled = certificates.stands == Stands::Unknown;
+        let certificate = is_unsettled.then(|| (Kind::Certificate, String::new()));
+        let lasting = lasting.chain(self.drift.unsettled(&configured)).chain(certificate).collect();
         let look = Look { conditions, is_blind, lasting };
         for (told, open) in self.book.step(now_s, look, snapshot.config.admin.alert_after) {
             self.tell(told, open, now_s);

@@ -120,7 +120,7 @@ impl Watch {
     fn certificates(&self) -> Certificates {
         let leaves = self.shown.iter().flat_map(|certificates| certificates.leaves());
         let validity = leaves.filter_map(|leaf| validity_s(&leaf)).collect();
-        Certificates { validity, failure: self.standing.failure() }
+        Certificates { validity, stands: self.standing.now(), now_s: now_s() }
     }
 
     /// One look at the records of the domain whose turn it is.
