@@ -10,7 +10,7 @@ use stratamx::command::alert::{self, Alerts, Contacts, Outages};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
-use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status};
+use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status, trace};
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
 #[derive(Parser)]
@@ -96,6 +96,13 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: Token,
+    },
+    /// What happened to a message: how it came, each try, its end
+    Trace {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        wanted: trace::Trace,
     },
 }
 
@@ -204,6 +211,7 @@ fn main() -> ExitCode {
         }
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
         Command::Token { server, command } => token::run(server.into(), command),
+        Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
     }
     .into()
 }

@@ -8,6 +8,7 @@
 
 mod figures;
 mod state;
+mod trace;
 
 use super::acquaintance::Change;
 use crate::config::Primary;
@@ -19,6 +20,9 @@ pub use figures::{Figures, Measured};
 use serde::Serialize;
 pub use state::State;
 use std::sync::Arc;
+pub use trace::{
+    Acceptance, Progress, TraceCursor, TracePage, TracePlace, TraceWanted, Traced, TracedRecipient,
+};
 use utoipa::ToSchema;
 
 /// One domain, as its owner knows it. Counts are (message, recipient) units since the store was made, over all starts.
@@ -464,6 +468,8 @@ pub enum Request {
     /// A test message for this recipient to the first of these hosts that serves us, as mail of this domain would go. Told: what it said,
     /// or why it has not taken it; none where another shard owns the domain.
     Try(Arc<str>, Vec<Primary>, String, Sender<Option<Result<String, String>>>),
+    /// What is known of what became of messages, from a place on.
+    Trace(Arc<TraceWanted>, Sender<TracePage>),
     /// A lane goes on that the bounce guard stopped, and whoever serves it is the primary. Told: what was so; nothing where another shard owns the domain.
     Thaw(Arc<str>, Sender<Thawed>),
 }

@@ -38,6 +38,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
         writeln!(out, "key_file = {}", quoted(key_file.display()))?;
+        writeln!(out, "trace_retention = {}", quoted(format_duration(storage.trace_retention)))?;
         writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
         writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
         writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;

@@ -53,6 +53,7 @@ mod retention;
 pub mod socket;
 mod state;
 mod tls;
+mod traces;
 mod upstream;
 mod verdict;
 mod verdicts;

@@ -11,6 +11,7 @@ use super::interrupt::Interrupts;
 use super::mesh::{Late, Mesh, Note, Outstanding, SettledUnit};
 use super::places::Places;
 use super::receiving::Receiving;
+use super::traces::Traces;
 use super::upstream::Proxying;
 use super::verdicts::Verdicts;
 use crate::bridge::{Instants, Lookup, Snapshot};
@@ -105,6 +106,8 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) telling: Epochs,
     /// Deliveries and settlements that name places of records.
     pub(super) looking: Epochs,
+    /// What became of messages, on its way to the disk.
+    pub(super) traces: Traces,
 }
 
 impl<D: Disk, C: Clock> Shard<D, C> {

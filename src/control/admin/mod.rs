@@ -42,6 +42,7 @@ mod status;
 mod tests;
 pub mod token;
 mod tokens;
+mod trace;
 
 use super::alert::{self, Watch};
 use super::orders::OrderBook;

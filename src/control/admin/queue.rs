@@ -99,15 +99,21 @@ pub(super) async fn show(
 }
 
 async fn details(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
+    let messages = still_queued(api, id).await?;
+    if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
+}
+
+/// What is queued or held of a message.
+pub(super) async fn still_queued(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
     let answers = answered(api, api.shards.ask(|answer| Asked::Show(id.to_owned(), answer))).await?;
     let mut messages: Vec<MessageDetail> = answers.into_iter().flatten().collect();
     messages.sort_by(|one, other| one.message.domain.cmp(&other.message.domain));
-    if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
+    Ok(messages)
 }
 
 pub(super) fn no_such_message() -> Problem {
     Problem::not_found(
-        "nothing of a message with this queue id is queued or held; the log tells how it ended",
+        "nothing of a message with this queue id is queued or held; its trace tells how it ended",
     )
 }
 

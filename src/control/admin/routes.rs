@@ -8,7 +8,7 @@ use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
     Api, actions, alerts, audit, configuration, doctor, domains, metrics, orders, outages, provision, queue,
-    recipients, record, replay, serve, status, tokens,
+    recipients, record, replay, serve, status, tokens, trace,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -64,6 +64,10 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(outages::page))
         .routes(routes!(configuration::show))
         .routes(routes!(configuration::check));
+    let traced = OpenApiRouter::new()
+        .routes(routes!(trace::list))
+        .routes(routes!(trace::show))
+        .route_layer(recorded());
     let content = OpenApiRouter::new().routes(routes!(queue::export)).route_layer(recorded());
     let operate = OpenApiRouter::new()
         .routes(routes!(orders::hold))
@@ -105,7 +109,7 @@ fn all(api: &Arc<Api>) -> Routes {
         .route_layer(recorded());
     let groups = [
         (Scope::Metrics, measured),
-        (Scope::Read, read),
+        (Scope::Read, read.merge(traced)),
         (Scope::Content, content),
         (Scope::Operate, operate),
         (Scope::Provision, provision.merge(import)),

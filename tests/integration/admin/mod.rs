@@ -6,6 +6,7 @@ mod metrics;
 mod orders;
 mod provisioning;
 mod replay;
+mod traces;
 
 use super::harness::client::Client;
 use super::harness::*;

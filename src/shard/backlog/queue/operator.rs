@@ -216,6 +216,11 @@ impl Queue {
         waiting.or_else(|| self.deferred.remove(stamp))
     }
 
+    /// Whether a message that is being sent has left its place in the order before.
+    pub(in crate::shard) fn has_stepped_aside(&self, stamp: Stamp) -> bool {
+        self.out.iter().any(|out| out.entry.stamp == stamp && (out.asides() > 0 || out.is_greylisted()))
+    }
+
     pub(in crate::shard) fn is_out(&self, stamp: Stamp) -> bool {
         self.out.iter().any(|out| out.entry.stamp == stamp)
     }

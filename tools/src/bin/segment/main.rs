@@ -14,6 +14,7 @@ mod said;
 mod selection;
 mod show;
 mod text;
+mod trace;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -85,6 +86,9 @@ enum Command {
         #[command(flatten)]
         selection: Selection,
     },
+    /// Print what the server told of messages: each try, each end, a line a recipient
+    #[command(after_help = "Example: stratamx-segment trace /var/lib/stratamx | grep 0000G00000002")]
+    Trace(Place),
     /// Check everything against everything: checksums, indexes, order of stamps, settlements; print what is wrong
     #[command(
         after_help = "Example: stratamx-segment verify /var/lib/stratamx --key-file /etc/stratamx/keys"
@@ -174,6 +178,7 @@ fn run(command: Command, output: &mut impl Write) -> io::Result<ExitCode> {
         Command::Export { source, target, format, selection } => {
             export::export(&walk(&source)?, &selection.filter(), format, &target)
         }
+        Command::Trace(Place { source, json }) => trace::trace(&source, json, output),
         Command::Verify(Place { source, json }) => verify::verify(&walk(&source)?, json, output),
         Command::Audit(Place { source, json }) => audit::audit(&walk(&source)?, json, output),
         Command::Cursors(Place { source, json }) => cursors::cursors(&walk(&source)?, json, output),
@@ -201,6 +206,10 @@ fn walk(source: &Source) -> io::Result<Directory<ReadOnly>> {
         return Err(failed("no data directory: there is neither `store` nor a shard in it".to_owned()));
     }
     Ok(walked)
+}
+
+fn disk_of(source: &Source) -> ReadOnly {
+    ReadOnly::new(source.directory.clone())
 }
 
 fn keys(file: Option<&Path>) -> io::Result<Keys> {
