@@ -127,6 +127,17 @@ enum Domain {
         #[arg(long)]
         json: bool,
     },
+    /// A simulated outage for one test recipient: his mail is held, then drained; a verdict. Others' mail goes on
+    Drill {
+        /// The domain
+        name: String,
+        /// Whom the test messages are for; else postmaster of the domain
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: Option<String>,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// Maintenance: hand nothing over for a time, and take mail all the same
     Hold {
         /// The domain
@@ -221,6 +232,9 @@ fn run_domain(remote: Remote, command: Domain) -> Exit {
         Domain::Add(new) => provision::add(remote, &new),
         Domain::Doctor { name, test_recipient, json } => {
             provision::doctor(remote, &name, test_recipient.as_deref(), json)
+        }
+        Domain::Drill { name, recipient, json } => {
+            provision::drill(remote, &name, recipient.as_deref(), json)
         }
         Domain::Hold { name, window } => domain::hold(remote, &name, &window),
         Domain::Import(import) => provision::import(remote, &import),

@@ -7,6 +7,7 @@
 //! A shard that has ended answers nothing; then, and when a channel stays full, the asker is told [`Unanswered`].
 
 mod figures;
+mod sift;
 mod state;
 mod trace;
 
@@ -18,6 +19,7 @@ use core::fmt;
 use core::time::Duration;
 pub use figures::{Figures, Measured};
 use serde::Serialize;
+pub use sift::Sift;
 pub use state::State;
 use std::sync::Arc;
 pub use trace::{
@@ -195,6 +197,10 @@ pub struct Message {
     pub held_since_s: Option<u32>,
     /// Seconds until it is tried again, if that is known.
     pub next_try_s: Option<u64>,
+    /// Octets that it takes on disk.
+    pub stored: u64,
+    /// What a mail server said of it last; null: nothing since the start, or too long ago.
+    pub last_code: Option<u16>,
     /// How often it stepped aside.
     pub deferrals: u16,
     /// A primary may have it already: the outcome of an earlier hand-over is not known (RFC 1047).
@@ -257,6 +263,8 @@ pub struct Filter {
     pub after: Cursor,
     /// So many at most.
     pub limit: usize,
+    /// Which of them.
+    pub sift: Sift,
 }
 
 /// A page of one shard's messages.
@@ -268,6 +276,10 @@ pub struct Page {
     pub horizon: u64,
     /// Up to here it is complete; there may be more behind it.
     pub until: Option<Cursor>,
+    /// Messages that were looked at, of a list that is sifted.
+    pub looked: u64,
+    /// Messages that there are.
+    pub of: u64,
 }
 
 /// What an operator does to messages.
@@ -448,6 +460,9 @@ pub enum Request {
     Copies(Delivered, Sender<Copies>),
     /// The domains of these that the shard owns.
     Domains(Vec<Arc<str>>, Sender<Vec<DomainStatus>>),
+    /// Mail for a recipient of the domain waits for so long, as in an outage, or no longer. Told: whether it begins; false where another shard
+    /// owns the domain.
+    Drill(Arc<str>, Option<(String, Duration)>, Sender<bool>),
     /// The message with a queue id that is queued or held in a domain, as it came, our trace field in front of it. The channel
     /// ends at once where another shard owns the domain, and where there is none.
     Export(String, Arc<str>, Sender<ExportPart>),

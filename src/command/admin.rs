@@ -10,7 +10,7 @@ use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use async_channel::Receiver;
 use rustls::RootCertStore;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 /// See the module.
@@ -61,7 +61,12 @@ impl Admin {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(super) fn start(&mut self, lookup: Lookup, roots: Arc<RootCertStore>) -> Result<(), String> {
+    pub(super) fn start(
+        &mut self,
+        smtp: Vec<SocketAddr>,
+        lookup: Lookup,
+        roots: Arc<RootCertStore>,
+    ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
         let (store, provisioned) = self.provisioned.clone();
         let parts = Parts {
@@ -72,6 +77,7 @@ impl Admin {
             store,
             provisioned,
             reload: self.reload.clone(),
+            smtp,
             lookup,
             roots,
         };

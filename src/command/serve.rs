@@ -205,7 +205,7 @@ impl Server {
         let (mut admin, asked) =
             Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
-        admin.start(server.lookup.clone(), trust::web_roots(&server.config))?;
+        admin.start(server.addresses.clone(), server.lookup.clone(), trust::web_roots(&server.config))?;
         server.admin = Some(admin);
         Ok(server)
     }

@@ -27,5 +27,21 @@ pub const TRACE_SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SCAN_TURN: Duration = Duration::from_millis(100);
 /// Rows, or messages, of one answer of a shard.
 pub const SCAN_ROWS_A_TURN: usize = 500;
+/// Test messages of a drill.
+pub const DRILL_MESSAGES: usize = 3;
+/// How long they are held.
+pub const DRILL_HOLD: Duration = Duration::from_secs(2);
+/// How long mail of the test recipient waits if nobody ends it.
+pub const DRILL_HOLD_MAX: Duration = Duration::from_secs(20);
+/// How long the lane may take to hand them over.
+pub const DRILL_DRAIN_MAX: Duration = Duration::from_secs(12);
+/// Between two looks at what became of them.
+pub const DRILL_POLL: Duration = Duration::from_millis(250);
+/// How long our own port may take for a reply.
+pub const DRILL_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages of a lane that are looked at before others have a turn.
+pub const SIFT_STEP: usize = 1024;
+/// Messages of which a shard remembers what was said last; of more it forgets those first of which nothing was said for longest.
+pub const LAST_CODES_MAX: usize = 1 << 16;
 /// Traces that a shard reads at a time; further questions are refused.
 pub const TRACES_READ_MAX: u32 = 4;

@@ -25,6 +25,7 @@ mod callouts;
 pub mod caps;
 mod checkpoint;
 mod checkpoints;
+mod codes;
 mod compaction;
 mod connection;
 pub mod deferrals;

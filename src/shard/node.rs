@@ -265,6 +265,7 @@ impl<D: Disk, C: Clock> Ready<D, C> {
             checkpoints: Checkpoints::new(chains.oldest_journal, parts.incomplete),
             telling: Epochs::default(),
             looking: Epochs::default(),
+            codes: RefCell::default(),
             traces: Traces::default(),
         });
         for backlog in parts.backlogs {

@@ -151,6 +151,19 @@ impl fmt::Display for TraceCursor {
     }
 }
 
+impl TracePage {
+    /// The pages of all shards as one, by time, and where each goes on.
+    #[must_use]
+    pub fn merged(pages: Vec<Self>) -> (Vec<Traced>, Option<TraceCursor>, Progress) {
+        let progress = pages.iter().map(|page| page.progress).fold(Progress::default(), Progress::and);
+        let cursor = TraceCursor(pages.iter().filter_map(|page| Some((page.shard, page.more?))).collect());
+        let mut rows: Vec<Traced> = pages.into_iter().flat_map(|page| page.rows).collect();
+        // Stable: rows of one shard at one time stay in their order.
+        rows.sort_by_key(|row| row.at_ms);
+        (rows, Some(cursor).filter(|cursor| !cursor.0.is_empty()), progress)
+    }
+}
+
 impl Progress {
     /// Both together.
     #[must_use]
@@ -175,5 +188,30 @@ mod tests {
         for wrong in ["", "x", "1-2-3-4", "1-2-3-4-5-6", "10000-1-1-1-1", "1-2-3-4-5."] {
             assert_eq!(TraceCursor::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn pages_of_shards_are_one_by_time_and_only_who_has_more_goes_on() {
+        let row = |at_ms, order| Traced {
+            at_ms,
+            id: None,
+            domain: String::new(),
+            order,
+            reverse_path: String::new(),
+            host: None,
+            redirected: false,
+            aside: false,
+            accepted: None,
+            recipients: Vec::new(),
+        };
+        let progress = Progress { done: 1, of: 2, unreadable: 0 };
+        let place = TracePlace { number: 3, ..TracePlace::default() };
+        let one = TracePage { shard: 0, rows: vec![row(5, 1), row(5, 2), row(9, 3)], more: None, progress };
+        let other = TracePage { shard: 1, rows: vec![row(7, 4)], more: Some(place), progress };
+        let (rows, next, all) = TracePage::merged(vec![other, one.clone()]);
+        assert_eq!(rows.iter().map(|row| row.order).collect::<Vec<_>>(), [1, 2, 4, 3]);
+        assert_eq!(next, Some(TraceCursor([(1, place)].into())));
+        assert_eq!((all.done, all.of), (2, 4));
+        assert_eq!(TracePage::merged(vec![one]).1, None);
     }
 }

@@ -7,8 +7,8 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, configuration, doctor, domains, metrics, orders, outages, provision, queue,
-    recipients, record, replay, serve, status, tokens, trace,
+    Api, actions, alerts, audit, configuration, doctor, domains, drill, metrics, orders, outages, provision,
+    queue, recipients, record, replay, serve, status, tokens, trace,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -85,6 +85,7 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(actions::act_on_one))
         .routes(routes!(alerts::acknowledge))
         .routes(routes!(doctor::examined))
+        .routes(routes!(drill::drill))
         .route_layer(recorded());
     let provision = OpenApiRouter::new()
         .routes(routes!(provision::create))

@@ -113,7 +113,7 @@ pub(super) async fn show(
             "nothing is known of a message with this queue id: it is not queued, and no trace of it is kept",
         ));
     }
-    sort(&mut events);
+    events.sort_by_key(|event| event.at_ms);
     let next = next.map(|next| next.to_string());
     Ok(Json(MessageTrace { id, messages, events, next, progress }))
 }
@@ -125,55 +125,9 @@ pub(super) async fn turn(
 ) -> Result<(Vec<Traced>, Option<TraceCursor>, Progress), Problem> {
     let wanted = Arc::new(wanted);
     let asked = api.shards.ask(|answer| Asked::Trace(Arc::clone(&wanted), answer));
-    Ok(merged(answered(api, asked).await?))
-}
-
-/// The pages of all shards as one, and where each goes on.
-pub(in crate::control) fn merged(pages: Vec<TracePage>) -> (Vec<Traced>, Option<TraceCursor>, Progress) {
-    let progress = pages.iter().map(|page| page.progress).fold(Progress::default(), Progress::and);
-    let places = pages.iter().filter_map(|page| Some((page.shard, page.more?))).collect();
-    let cursor = TraceCursor(places);
-    let mut rows: Vec<Traced> = pages.into_iter().flat_map(|page| page.rows).collect();
-    sort(&mut rows);
-    (rows, Some(cursor).filter(|cursor| !cursor.0.is_empty()), progress)
-}
-
-fn sort(rows: &mut [Traced]) {
-    // Stable: rows of one shard at one time stay in their order.
-    rows.sort_by_key(|row| row.at_ms);
+    Ok(TracePage::merged(answered(api, asked).await?))
 }
 
 fn cursor(text: &str) -> Result<TraceCursor, Problem> {
     TraceCursor::parse(text).ok_or_else(|| Problem::bad_request("after is the next of an answer before"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bridge::operator::TracePlace;
-
-    #[test]
-    fn pages_of_shards_are_one_by_time_and_only_who_has_more_goes_on() {
-        let row = |at_ms, order| Traced {
-            at_ms,
-            id: None,
-            domain: String::new(),
-            order,
-            reverse_path: String::new(),
-            host: None,
-            redirected: false,
-            aside: false,
-            accepted: None,
-            recipients: Vec::new(),
-        };
-        let progress = Progress { done: 1, of: 2, unreadable: 0 };
-        let place = TracePlace { number: 3, ..TracePlace::default() };
-        let one = TracePage { shard: 0, rows: vec![row(5, 1), row(5, 2), row(9, 3)], more: None, progress };
-        let other = TracePage { shard: 1, rows: vec![row(7, 4)], more: Some(place), progress };
-        let (rows, next, all) = merged(vec![other, one.clone()]);
-        assert_eq!(rows.iter().map(|row| row.order).collect::<Vec<_>>(), [1, 2, 4, 3]);
-        assert_eq!(next, Some(TraceCursor([(1, place)].into())));
-        assert_eq!((all.done, all.of), (2, 4));
-        assert_eq!(merged(vec![one]).1, None);
-    }
 }

@@ -16,6 +16,8 @@ pub mod book;
 mod http;
 mod mail;
 pub mod outage;
+pub mod proof;
+mod proving;
 pub mod rules;
 mod sms;
 mod state;

@@ -14,6 +14,7 @@ mod figures;
 mod find;
 mod replay;
 mod replayed;
+mod sift;
 mod traced;
 pub(super) mod view;
 
@@ -120,6 +121,10 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
         }
         Request::Copies(wanted, answer) => drop(answer.try_send(copies::run(shard, &wanted).await)),
         Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
+        Request::Drill(domain, wanted, answer) => {
+            let begun = owns(shard, &domain) && drill(shard, &domain, wanted);
+            let _ = answer.try_send(begun);
+        }
         Request::Export(..)
         | Request::Replay(..)
         | Request::Show(..)
@@ -186,6 +191,20 @@ async fn replay<D: Disk, C: Clock>(
 
 fn owns<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> bool {
     owner(domain, shard.shards) == shard.id
+}
+
+/// Begins a drill, or ends it: whether it begins.
+fn drill<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    domain: &str,
+    wanted: Option<(String, core::time::Duration)>,
+) -> bool {
+    let (drill, now) = (&shard.lanes.usage_of(domain).drill, shard.clock.now());
+    let Some((mailbox, lasts)) = wanted else {
+        drill.end();
+        return false;
+    };
+    drill.begin(&mailbox, now + lasts, now)
 }
 
 fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> u64 {

@@ -2,6 +2,7 @@
 
 use super::figures::figures;
 use super::find::TooMuch;
+use super::sift::{self, Sifted};
 use super::{find, owns};
 use crate::bridge::operator::{
     Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, Transports,
@@ -76,6 +77,9 @@ pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filte
     shard.empty_inbox();
     let _looking = shard.looking.guard();
     let limit = filter.limit.clamp(1, OPERATOR_PAGE_MAX);
+    if filter.sift.is_any() {
+        return sifted(shard, filter, limit, horizon).await;
+    }
     let keys = keys(shard, filter, limit + 1).await;
     let until = keys.get(limit).and(keys.get(limit - 1)).map(|(stamp, lane)| cursor(*stamp, lane));
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
@@ -87,7 +91,27 @@ pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filte
             messages.push(row(shard, &reader, &lane, &seen).await.0);
         }
     }
-    Page { messages, horizon: horizon.0, until }
+    Page { messages, horizon: horizon.0, until, ..Page::default() }
+}
+
+/// The same, of what passes a sieve: as much of it as a turn finds.
+async fn sifted<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    filter: &Filter,
+    limit: usize,
+    horizon: Stamp,
+) -> Page {
+    let lanes = lanes(shard, filter);
+    let of = lanes.iter().map(|lane| lane.queue.borrow().messages() as u64).sum();
+    let Sifted { messages, until, looked } = sift::run(shard, &lanes, filter, limit).await;
+    Page { messages, horizon: horizon.0, until, looked, of }
+}
+
+fn lanes<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Vec<Rc<Lane>> {
+    match &filter.domain {
+        Some(domain) => Vec::from_iter(shard.lanes.of(domain)),
+        None => shard.lanes.all(),
+    }
 }
 
 fn cursor(stamp: Stamp, lane: &Lane) -> Cursor {
@@ -100,10 +124,7 @@ async fn keys<D: Disk, C: Clock>(
     filter: &Filter,
     most: usize,
 ) -> Vec<(Stamp, Rc<Lane>)> {
-    let lanes = match &filter.domain {
-        Some(domain) => Vec::from_iter(shard.lanes.of(domain)),
-        None => shard.lanes.all(),
-    };
+    let lanes = lanes(shard, filter);
     let mut first: BinaryHeap<Cursor> = BinaryHeap::new();
     for (number, lane) in lanes.iter().enumerate() {
         if number % OPERATOR_STEP == OPERATOR_STEP - 1 {
@@ -152,13 +173,13 @@ pub(super) async fn show<D: Disk, C: Clock>(
 
 /// What a detail has beside its row.
 #[derive(Default)]
-struct Facts {
+pub(super) struct Facts {
     client: String,
     helo: String,
     trace: String,
 }
 
-async fn row<D: Disk, C: Clock>(
+pub(super) async fn row<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
     reader: &Reader<D>,
     lane: &Lane,
@@ -176,6 +197,8 @@ async fn row<D: Disk, C: Clock>(
         received_s: entry.received_s,
         held_since_s: seen.held_since_s,
         next_try_s: seen.due.or(lane_tries).map(|moment| until(shard, moment)),
+        stored: entry.stored_octets(),
+        last_code: shard.codes.borrow().of(&entry),
         deferrals: seen.asides,
         may_repeat: lane.offers.borrow().is_doubtful(entry.stamp),
         unreadable: None,

@@ -52,6 +52,9 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
         let stamp = place.1.stamp;
         let is_over = !lane.queue.borrow().knows(stamp);
         lane.offers.borrow_mut().settled(stamp, is_over);
+        if is_over {
+            shard.codes.borrow_mut().forget(&place.1);
+        }
     }
     let rows = lane.begin_offers(None, |_| true);
     let is_durable = journal(shard, lane, (&facts, &kept, &rows)).await;

@@ -2,6 +2,7 @@
 //! that none of it costs mail anything.
 
 mod alerts;
+mod drills;
 mod metrics;
 mod orders;
 mod provisioning;
