@@ -73,7 +73,7 @@ impl<D: Disk> TraceJournal<D> {
             };
             known.push((file, octets));
         }
-        let next_number = known.iter().map(|(file, _)| file.number).max().unwrap_or(0) + 1;
+        let next_number = known.iter().map(|(file, _)| file.number).max().unwrap_or(0).wrapping_add(1);
         Ok(Self { disk, shard, store, keys, files: known, next_number, active: None })
     }
 
@@ -158,7 +158,8 @@ impl<D: Disk> TraceJournal<D> {
             before.sync().await?;
         }
         let (size, number) = (self.next_octets(day), self.next_number);
-        self.next_number += 1;
+        // A name that is taken fails this file; salts are drawn anew, so that a number may return.
+        self.next_number = self.next_number.wrapping_add(1);
         let key = self.keys.mark(self.store);
         let header =
             TraceHeader { shard: self.shard, number, store: self.store, salt: random_salt()?, day, key };
