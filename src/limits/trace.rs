@@ -14,7 +14,7 @@ pub const TRACE_OCTETS_GATHERED_MAX: usize = 4 << 20;
 pub const TRACE_CHORES_INTERVAL: Duration = Duration::from_secs(60);
 /// All traces take no more than this part of what is free beside them.
 pub const TRACE_SHARE_DIVISOR: u64 = 20;
-/// Below this multiple of `min_free_space` traces go, the oldest first.
+/// Below this multiple of `min_free_space`, or of a segment, traces go, the oldest first.
 pub const TRACE_FREE_SPACE_MULTIPLE: u64 = 2;
 /// How long a shutdown waits for the last rows.
 pub const TRACE_GRACE: Duration = Duration::from_secs(2);

@@ -186,12 +186,11 @@ impl<D: Disk, C: Clock> Task<D, C> {
     async fn make_room(&mut self, octets: u64) -> Result<(), DiskError> {
         let shard = Rc::clone(&self.shard);
         let Some(free) = shard.free_if_known().await else { return Err(DiskError::NoSpace) };
-        let (min_free, shards) =
-            (shard.snapshot.borrow().config.storage.min_free_space_bytes, u64::from(shard.shards));
+        let wanted = free_wanted(&shard);
         let journal = self.journal().await?;
-        let share = (free + journal.octets()) / TRACE_SHARE_DIVISOR / shards;
+        let share = (free + journal.octets()) / TRACE_SHARE_DIVISOR / u64::from(shard.shards);
         while journal.octets() + octets > share && journal.remove_oldest().await? {}
-        let is_short = free < min_free.saturating_mul(TRACE_FREE_SPACE_MULTIPLE).saturating_add(octets);
+        let is_short = free < wanted.saturating_add(octets);
         if is_short || octets > share { Err(DiskError::NoSpace) } else { Ok(()) }
     }
 
@@ -223,28 +222,33 @@ impl<D: Disk, C: Clock> Task<D, C> {
 
     async fn clear(&mut self) -> Result<(), DiskError> {
         let shard = Rc::clone(&self.shard);
-        let (retention, min_free, trust) = {
+        let (retention, trust) = {
             let snapshot = shard.snapshot.borrow();
-            let storage = &snapshot.config.storage;
-            let trust = snapshot.config.delivery.expiry_clock;
-            (storage.trace_retention, storage.min_free_space_bytes, trust)
+            (snapshot.config.storage.trace_retention, snapshot.config.delivery.expiry_clock)
         };
         let (now, wall, synchronised) = (shard.clock.now(), shard.clock.wall(), (shard.synchronisation)());
         let agreed = agreement(retention.max(Duration::from_secs(86_400)));
         let may_go = self.expiry.observe(now, wall, synchronised, trust, agreed).0;
         let kept_days = u32::try_from(retention.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
         let oldest_kept = day_of(wall).saturating_sub(kept_days);
-        let pressed = min_free.saturating_mul(TRACE_FREE_SPACE_MULTIPLE);
+        let wanted = free_wanted(&shard);
         let journal = self.journal().await?;
         while may_go && journal.oldest_day().is_some_and(|day| day < oldest_kept) {
             journal.remove_oldest().await?;
         }
         // One a look: what goes is seen by the next one.
-        if journal.oldest_day().is_some() && shard.free_if_known().await.is_some_and(|free| free < pressed) {
+        if journal.oldest_day().is_some() && shard.free_if_known().await.is_some_and(|free| free < wanted) {
             journal.remove_oldest().await?;
         }
         Ok(())
     }
+}
+
+/// Free octets that mail wants for itself.
+fn free_wanted<D: Disk, C: Clock>(shard: &Shard<D, C>) -> u64 {
+    let snapshot = shard.snapshot.borrow();
+    let storage = &snapshot.config.storage;
+    storage.min_free_space_bytes.max(storage.segment_size_bytes).saturating_mul(TRACE_FREE_SPACE_MULTIPLE)
 }
 
 /// Days since 1970.

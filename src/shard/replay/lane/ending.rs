@@ -69,9 +69,6 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let told = (&bounces[..], &relays[..]);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, told);
         let told = self.traced(&job, &outcome, &verdict, delivery.host());
-        if verdict.code != 0 {
-            self.shard.codes.borrow_mut().note(&job.place.1, verdict.code);
-        }
         self.tell(&job, &verdict, delivery);
         let host = delivery.host();
         let owed = self.debt(&job, &verdict.owed, |reply| Cause::Refused { host, reply });

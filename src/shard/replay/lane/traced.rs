@@ -14,7 +14,7 @@ use storage::disk::Disk;
 use storage::format::trace::What;
 
 impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
-    /// Tells what is not final; what is to be told with the facts.
+    /// Tells what is not final, and notes what was said last; what is to be told with the facts.
     pub(super) fn traced(
         &self,
         job: &Job<D>,
@@ -22,6 +22,9 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         verdict: &Verdict,
         host: SocketAddr,
     ) -> Option<Box<Told>> {
+        if verdict.code != 0 {
+            self.shard.codes.borrow_mut().note(&job.place.1, verdict.code);
+        }
         if !chronicle::is_on(&self.shard) {
             return None;
         }
