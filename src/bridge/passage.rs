@@ -119,12 +119,12 @@ impl Passage {
 
     /// One more message may wait for the answer to its end, if fewer than `most` are outstanding (P4); the counterpart is [`Self::end_heard`].
     #[must_use]
-    pub fn may_end(&self, most: u32) -> bool {
+    pub(super) fn may_end(&self, most: u32) -> bool {
         self.count(|ends, lane| (ends + lane < u64::from(most)).then_some((ends + 1, lane)))
     }
 
     /// It has its answer, or never will.
-    pub fn end_heard(&self) {
+    pub(super) fn end_heard(&self) {
         self.count(|ends, lane| Some((ends.saturating_sub(1), lane)));
     }
 

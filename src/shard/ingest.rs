@@ -309,7 +309,7 @@ impl<D: Disk, C: Clock> Ingest<D, C> {
         let Some((domain, news)) = pending else { return ticket.await.map_err(reply_of) };
         let marked = late::mark(&self.shard, &domain, stamp, news).await;
         if let Err(error) = ticket.await {
-            late::late(&self.shard, &domain, stamp, None).await;
+            late::late(&self.shard, &domain, stamp, None, None).await;
             return Err(reply_of(error));
         }
         marked.told(&domain).await;

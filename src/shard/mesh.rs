@@ -3,7 +3,7 @@
 //! Whoever empties an inbox only changes memory and never waits, so a shard that waits for room in another's
 //! inbox cannot be waited for in a circle.
 
-use crate::bridge::Snapshot;
+use crate::bridge::{EndSent, Snapshot};
 use crate::limits::SHARD_INBOX;
 use async_channel::{Receiver, Sender};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct Said {
 }
 
 /// What the owner of a domain is told of a message that became ours though its primary may have it (H21).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Late {
     /// The domain.
     pub domain: Arc<str>,
@@ -66,6 +66,8 @@ pub struct Late {
     pub stamp: Stamp,
     /// What is known of it.
     pub news: Outstanding,
+    /// Its place among those that may repeat: given back when the fact that settles it is durable, or it is in order again.
+    pub place: Option<Arc<EndSent>>,
 }
 
 /// What is known of a message whose end was sent to its primary, and that became ours.

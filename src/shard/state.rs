@@ -223,7 +223,7 @@ impl<D: Disk, C: Clock> Shard<D, C> {
 
     /// A message of a domain that this shard owns is ours though its primary may have it (H21).
     fn take_late(&self, late: &Late) {
-        let Late { domain, stamp, news } = late;
+        let Late { domain, stamp, news, .. } = late;
         let until = self.clock.now() + UPSTREAM_OUTCOME_TIMEOUT;
         match news {
             Outstanding::Lost => self.lanes.await_upstream(domain, *stamp, until, false),

@@ -382,7 +382,10 @@ impl Lanes {
             }
             !is_overdue
         });
-        upstream.push(Awaited { stamp, until, is_owed });
+        // The arrival may have overtaken this.
+        if !lane.queue.borrow().knows(stamp) {
+            upstream.push(Awaited { stamp, until, is_owed });
+        }
         // All its recipients are of this domain.
         offers.expected(stamp, 0);
     }
@@ -395,10 +398,12 @@ impl Lanes {
             lane.offers.borrow_mut().settled(stamp, true);
             return;
         }
-        if is_refused {
+        let mut queue = lane.queue.borrow_mut();
+        if is_refused && !queue.is_out(stamp) {
             lane.offers.borrow_mut().refused(stamp);
         }
-        lane.queue.borrow_mut().try_again(stamp);
+        queue.try_again(stamp);
+        drop(queue);
         lane.stirred.notify_all();
     }
 

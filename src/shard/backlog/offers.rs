@@ -159,10 +159,12 @@ impl Offers {
         self.doubtful.insert(stamp);
     }
 
-    /// One that was carried through is about to arrive, and the primary may have it. Whoever tells us has told the journal, or is about to.
+    /// One that was carried through is about to arrive, or has just arrived, and the primary may have it. Whoever tells us has told the journal,
+    /// or is about to. A row that it has got meanwhile stays as it is.
     pub(in crate::shard) fn expected(&mut self, stamp: Stamp, first: u16) {
         let row = self.opened(first);
-        self.open.insert(stamp, row);
+        self.open.entry(stamp).or_insert(row);
+        self.closed.remove(&stamp);
         self.doubtful.insert(stamp);
     }
 
@@ -279,6 +281,22 @@ mod tests {
         assert!(offers.leaves(Stamp(1)));
         offers.settled(Stamp(1), false);
         assert_eq!(offers.restated().count(), 1, "the rest is on its way");
+    }
+
+    #[test]
+    fn p4_a_mark_behind_its_arrival_takes_nothing_back() {
+        let mut offers = Offers::default();
+        let rows = offers.begin(Some((Stamp(7), 0)), &[], |_| true);
+        offers.written(&rows);
+        assert!(offers.leaves(Stamp(7)));
+        offers.answered(Stamp(7));
+        offers.expected(Stamp(7), 0);
+        assert!(offers.leaves(Stamp(7)), "it is durable as before");
+        offers.known(Stamp(7));
+        offers.expected(Stamp(8), 0);
+        offers.refused(Stamp(8));
+        offers.expected(Stamp(8), 0);
+        assert!(offers.is_doubtful(Stamp(8)) && !offers.has_closed(), "the mark is the last word");
     }
 
     #[test]

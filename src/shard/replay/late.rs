@@ -7,11 +7,16 @@
 //!   refusal is no verdict, it is offered again and what is said then goes through the guard. A crash forgets that it waits aside, and it is
 //!   offered at once.
 //! - Where the connection ended it is in order at once, and may repeat.
-//! - While a reply is owed it counts among the [`OUTSTANDING_MAX`](crate::limits::OUTSTANDING_MAX) of its domain ([`crate::bridge::Passage`]).
+//! - While a reply is owed, and until the fact behind it is durable, it counts among the [`OUTSTANDING_MAX`](crate::limits::OUTSTANDING_MAX) of its
+//!   domain ([`crate::bridge::Passage`]).
+//! - The arrival may overtake the mark on its way to the owner: then it is in order, as where the connection ended, and what it has left behind is
+//!   never taken back by the mark.
+//! - A late refusal says nothing of a second try that is under way.
 //!
 //! Failure answers: a journal that takes nothing keeps no sender waiting; the mark is in memory, and told with the next row about the message.
 
 use super::settle::settle;
+use crate::bridge::EndSent;
 use crate::shard::backlog::{Changed, Settlement, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::mesh::{Late, Note, Outstanding, owner};
@@ -41,7 +46,7 @@ pub(in crate::shard) async fn mark<D: Disk, C: Clock>(
     news: Outstanding,
 ) -> Marked {
     let telling = shard.telling.guard();
-    tell(shard, Late { domain: Arc::clone(domain), stamp, news }).await;
+    tell(shard, Late { domain: Arc::clone(domain), stamp, news, place: None }).await;
     // All its recipients are of this domain.
     let row = Offered { stamp, first: 0, is_open: true };
     let appended = shard.journal.append_settlement(&[], &[], &[row], |_| true).await;
@@ -69,9 +74,10 @@ pub(in crate::shard) async fn late<D: Disk, C: Clock>(
     domain: &Arc<str>,
     stamp: Stamp,
     reply: Option<ReceivedReply>,
+    place: Option<EndSent>,
 ) {
     let news = reply.map_or(Outstanding::Silent, |reply| Outstanding::Replied(reply.code));
-    tell(shard, Late { domain: Arc::clone(domain), stamp, news }).await;
+    tell(shard, Late { domain: Arc::clone(domain), stamp, news, place: place.map(Arc::new) }).await;
 }
 
 async fn tell<D: Disk, C: Clock>(shard: &Shard<D, C>, late: Late) {
@@ -87,7 +93,7 @@ async fn tell<D: Disk, C: Clock>(shard: &Shard<D, C>, late: Late) {
 /// Settles what primaries took late, as it is told, until the shard ends.
 pub(in crate::shard) async fn settle_late<D: Disk, C: Clock>(shard: std::rc::Rc<Shard<D, C>>) {
     while !shard.is_shutting_down() {
-        for Late { domain, stamp, news } in shard.lanes.taken_late().await {
+        for Late { domain, stamp, news, place: _outstanding } in shard.lanes.taken_late().await {
             let Outstanding::Replied(code) = news else { continue };
             let Some(lane) = shard.lanes.of(&domain) else { continue };
             let (_deciding, looking) = (shard.telling.guard(), shard.looking.guard());

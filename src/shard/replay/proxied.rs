@@ -8,8 +8,8 @@ use super::acquaint;
 use super::connect::Way;
 use super::delivery::{Delivery, Naming, NoReply};
 use super::late::late;
-use crate::bridge::{DomainUsage, Snapshot};
-use crate::limits::{OUTSTANDING_MAX, PROXY_END_TIMEOUT, PROXY_IDLE_TIMEOUT, UPSTREAM_OUTCOME_TIMEOUT};
+use crate::bridge::{EndSent, Snapshot};
+use crate::limits::{PROXY_END_TIMEOUT, PROXY_IDLE_TIMEOUT, UPSTREAM_OUTCOME_TIMEOUT};
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::state::Shard;
 use crate::shard::upstream::{Answer, Command, OwnedRecipient, OwnedSender, Wanted};
@@ -60,15 +60,6 @@ struct Opened<L, C, D: Disk> {
     snapshot: Arc<Snapshot>,
 }
 
-/// A message whose end was sent counts until it has its answer (P4).
-struct EndSent(Arc<DomainUsage>);
-
-impl Drop for EndSent {
-    fn drop(&mut self) {
-        self.0.passage.end_heard();
-    }
-}
-
 impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
     async fn run(mut self) {
         while let Some(command) = self.next().await {
@@ -81,8 +72,8 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
                 Command::Data(octets, until, answer) => (self.data(&octets, until).await, answer),
                 Command::End(until, answer) => {
                     let usage = self.shard.snapshot.borrow().usage_of(&self.wanted.domain);
-                    let said = if usage.passage.may_end(OUTSTANDING_MAX) {
-                        sent = Some(EndSent(usage));
+                    let said = if let Some(place) = EndSent::new(usage) {
+                        sent = Some(place);
                         self.end(until).await
                     } else {
                         self.cut();
@@ -237,7 +228,7 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
     }
 
     /// The reply to the end of the data, for a message that is ours meanwhile.
-    async fn hear_late(mut self, _sent: EndSent) {
+    async fn hear_late(mut self, place: EndSent) {
         let Some(Opened { delivery, .. }) = &mut self.open else { return };
         if self.shard.is_shutting_down() {
             return;
@@ -261,7 +252,7 @@ impl<D: Disk, C: Clock, N: Dialer> Carrier<D, C, N> {
         if reply.as_ref().is_ok_and(ReceivedReply::is_positive) {
             self.shard.snapshot.borrow().usage_of(&self.wanted.domain).take(through, self.accepted);
         }
-        late(&self.shard, &self.wanted.domain, stamp, reply.ok()).await;
+        late(&self.shard, &self.wanted.domain, stamp, reply.ok(), Some(place)).await;
     }
 
     async fn connect(&self, until: Moment) -> Result<Opened<N::Link, C, D>, Answer> {

@@ -11,7 +11,7 @@ use super::super::settle;
 use super::session::key_of;
 use super::{Ended, Task};
 use crate::config::Domain;
-use crate::limits::{PACED_RECIPIENT_PAUSE, SESSIONS_ASKING_MAX};
+use crate::limits::{PACED_RECIPIENT_PAUSE, RECORD_READ_PAUSE, SESSIONS_ASKING_MAX};
 use crate::shard::backlog::{Broken, Pass, Place, Queue, Settlement, Sign, stored_octets};
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::error::ReadError;
 use storage::format::journal_entry::{Fact, Outcome};
 use storage::position::Stamp;
 
@@ -38,6 +39,10 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     ) -> Option<Ended> {
         let Done { job, result, fault, pushed } = done;
         let stamp = job.place.1.stamp;
+        if result.as_ref().is_err_and(ReadError::may_heal) && !self.shard.is_shutting_down() {
+            // Before anything of its recipients may go on.
+            self.shard.clock.sleep(RECORD_READ_PAUSE).await;
+        }
         let fault = self.blamed(fault);
         self.round.order.borrow_mut().leave(stamp);
         self.round.changed.notify_all();

@@ -99,6 +99,8 @@ enum Ended {
 enum Pushed {
     /// Nothing can go now.
     Nothing,
+    /// Nothing yet, and a disk takes its time: it is looked around between two reads.
+    Again,
     /// A message.
     One,
     /// The next message's client is another than the one whom this session speaks for.

@@ -75,6 +75,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             if over.is_none() && delivery.has_room() {
                 match self.push_next(&member, &mut delivery).await {
                     Pushed::Nothing => {}
+                    Pushed::Again => continue,
                     Pushed::One => {
                         held_back = FIRST_PAUSE;
                         self.let_others_go().await;
@@ -246,7 +247,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
             self.lane.usage.passage.set_handing_over(self.outstanding());
             let Picked { stamp, job, keys } = match picked {
                 Some(picked) => picked,
-                None if self.take_next(member.domain).await => continue,
+                None if self.take_next(member.domain).await => {
+                    if self.lane.unwell.get().is_some() {
+                        return Pushed::Again;
+                    }
+                    continue;
+                }
                 None => return Pushed::Nothing,
             };
             let job = match job {
