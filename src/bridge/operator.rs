@@ -222,6 +222,8 @@ pub struct MessageDetail {
     pub client: String,
     /// What it called itself.
     pub helo: String,
+    /// The TLS that it came through; null: none.
+    pub tls: Option<String>,
     /// Our trace field, as it goes in front of the message.
     pub trace: String,
     /// Whether authentication proved that the reverse-path is the sender's own.

@@ -160,6 +160,7 @@ impl AdminThread {
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,
                 };
+                tokio::spawn(alert::prove(Arc::clone(&watch)));
                 tokio::spawn(alert::run(watch));
                 match listener {
                     Some(listener) => serve::run(listener, routes::router(&Arc::new(api)), stopped).await,

@@ -25,6 +25,7 @@ mod watch;
 mod webhook;
 
 pub(super) use mail::is_mailbox;
+pub use proving::run as prove;
 pub use watch::{Watch, run};
 
 use serde::{Deserialize, Serialize};

@@ -311,14 +311,6 @@ impl Outage {
     }
 }
 
-/// One in which so many units were delivered, as tests want it.
-#[cfg(test)]
-pub(crate) fn sample(delivered: u64) -> Outage {
-    let mut outage = begin(&DomainStatus { name: "a.test".to_owned(), ..DomainStatus::default() }, 100);
-    (outage.last.accepted, outage.last.delivered, outage.ended_s) = (delivered, delivered, Some(200));
-    outage
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

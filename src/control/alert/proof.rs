@@ -11,7 +11,6 @@
 //!   queued once more (P3).
 //! - It is **whole** when all of the trace could be read, and as many units ended by it as by the counts of the store.
 
-use super::outage::Outage;
 use crate::bridge::operator::Traced;
 use crate::limits::OUTAGE_MESSAGES_PROVED_MAX;
 use core::fmt::Write as _;
@@ -120,11 +119,11 @@ impl Gathering {
         self.ids.dedup();
     }
 
-    /// All rows were taken, so many files of them could not be read.
+    /// All rows were taken: by the counts of the store so many units ended, and so many files could not be read.
     #[must_use]
-    pub fn finish(mut self, outage: &Outage, unreadable: u64) -> Proof {
+    pub fn finish(mut self, ended: u64, unreadable: u64) -> Proof {
         self.tidy();
-        let is_whole = !self.is_cut && unreadable == 0 && self.units >= outage.ledger().counts.ended();
+        let is_whole = !self.is_cut && unreadable == 0 && self.units >= ended;
         Proof {
             messages: self.ids.len() as u64,
             units: self.units,
@@ -156,7 +155,6 @@ fn root(ids: &[Id]) -> String {
 mod tests {
     use super::*;
     use crate::bridge::operator::TracedRecipient;
-    use crate::control::alert::outage::sample;
 
     fn row(order: u64, what: &'static str, recipients: &[&str]) -> Traced {
         let recipient = |address: &&str| TracedRecipient {
@@ -183,7 +181,7 @@ mod tests {
     fn proof(rows: &[Traced]) -> Proof {
         let mut gathering = Gathering::default();
         rows.iter().for_each(|row| gathering.take(row));
-        gathering.finish(&sample(3), 0)
+        gathering.finish(3, 0)
     }
 
     #[test]

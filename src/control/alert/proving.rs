@@ -1,6 +1,7 @@
 //! Outages that have ended are proved, one after the other, a while later: what the traces say of them is kept with them. One that cannot be
 //! proved now is tried again.
 
+use super::outage::Outage;
 use super::proof::Gathering;
 use super::watch::Watch;
 use crate::auth::contained::Contained;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use tokio::time::{interval, sleep, timeout};
 
 /// Proves what is due, until the runtime ends. A panic costs one try.
-pub(super) async fn run(watch: Arc<Watch>) {
+pub async fn run(watch: Arc<Watch>) {
     let mut ticks = interval(WATCH_INTERVAL);
     loop {
         ticks.tick().await;
@@ -31,7 +32,10 @@ async fn prove_next(watch: &Watch) -> Result<(), String> {
     let Some(id) = watch.unproven(now_s.saturating_sub(OUTAGE_PROVED_AFTER.as_secs())) else { return Ok(()) };
     let outage = watch.store.run(move |connection| rows::outage(connection, id)).await;
     let outage = outage.map_err(|error| error.to_string())?;
-    let Some(outage) = outage.filter(|outage| outage.proof.is_none()) else {
+    let kept_since_s = now_s.saturating_sub(watch.current.get().config.storage.trace_retention.as_secs());
+    // Of one that ended long ago nothing is left to look at.
+    let is_provable = |outage: &Outage| outage.proof.is_none() && outage.ended_s > Some(kept_since_s);
+    let Some(outage) = outage.filter(is_provable) else {
         watch.proven(id);
         return Ok(());
     };
@@ -55,7 +59,7 @@ async fn prove_next(watch: &Watch) -> Result<(), String> {
         wanted.after = next;
         sleep(OUTAGE_PROOF_PAUSE).await;
     }
-    let proof = gathering.finish(&outage, unreadable);
+    let proof = gathering.finish(outage.ledger().counts.ended(), unreadable);
     let kept = watch.store.run(move |connection| {
         let transaction = connection.transaction()?;
         if let Some(mut outage) = rows::outage(&transaction, id)? {

@@ -5,7 +5,6 @@
 
 use super::book::{Book, Open};
 use super::outage::Outage;
-use super::proving;
 use super::rules;
 use super::state::{OutageKey, State, Unkept};
 use super::{Kind, Message, Severity, Sink};
@@ -287,7 +286,6 @@ pub async fn run(watch: Arc<Watch>) {
             }
         }
     });
-    tokio::spawn(proving::run(Arc::clone(&watch)));
     // Seconds since 1970 at the start, then by the clock that never steps: nothing is told, or ends, by a step of the other.
     let (began, began_s) = (Instant::now(), seconds(now_s()));
     let mut ticks = interval(WATCH_INTERVAL);

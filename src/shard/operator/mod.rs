@@ -14,6 +14,7 @@ mod figures;
 mod find;
 mod replay;
 mod replayed;
+mod row;
 mod sift;
 mod traced;
 pub(super) mod view;

@@ -4,7 +4,7 @@
 //! and behind each record. Behind [`SCAN_TURN`] the page ends where the walk has come, with what it has found: another one goes on there, and
 //! mail is never kept waiting by it.
 
-use super::view::row;
+use super::row::row;
 use crate::bridge::operator::{Cursor, Filter, Message};
 use crate::limits::{OPERATOR_STEP, SCAN_TURN, SIFT_STEP};
 use crate::shard::backlog::Lane;

@@ -19,6 +19,12 @@ const DAY_S: u64 = 86_400;
 /// See the module.
 pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &TraceWanted) -> TracePage {
     let mut page = TracePage { shard: shard.id.0, ..TracePage::default() };
+    let id = wanted.id.as_deref().map(|id| QueueId::parse(id).filter(|id| *id != QueueId(0)));
+    // What is no queue id names no message; 0 stands for those whose records could not be read.
+    if id == Some(None) {
+        return page;
+    }
+    let sieve = Sieve { wanted, id: id.flatten() };
     let after = match &wanted.after {
         None => TracePlace::default(),
         Some(cursor) => match cursor.0.get(&shard.id.0) {
@@ -44,7 +50,7 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &TraceWa
             page.more = Some(place(from));
             return page;
         }
-        if let Some(offset) = read(shard, wanted, file, from, deadline, &mut page).await {
+        if let Some(offset) = read(shard, &sieve, file, from, deadline, &mut page).await {
             page.more = Some(place(offset));
             return page;
         }
@@ -56,13 +62,12 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &TraceWa
 /// Reads a file; where it goes on, if its end was not reached.
 async fn read<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
-    wanted: &TraceWanted,
+    sieve: &Sieve<'_>,
     file: &TraceFile,
     from: u64,
     deadline: core::time::Duration,
     page: &mut TracePage,
 ) -> Option<u64> {
-    let id = wanted.id.as_deref().map(|id| QueueId::parse(id).unwrap_or(QueueId(0)));
     let mut scan = match TraceScan::open(&shard.disk, &shard.keys, Some(shard.store), file, from).await {
         Ok(scan) => scan,
         Err(ScanError::Disk(storage::error::DiskError::NotFound)) => return None,
@@ -75,7 +80,7 @@ async fn read<D: Disk, C: Clock>(
     while !scan.is_over() {
         let rows = &mut page.rows;
         let read = scan.next(|found| {
-            if is_wanted(&found, wanted, id) {
+            if sieve.takes(&found) {
                 rows.push(shown(found));
             }
             rows.len() < SCAN_ROWS_A_TURN
@@ -114,19 +119,27 @@ async fn all_files<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &TraceWanted)
     all
 }
 
-fn is_wanted(found: &Found, wanted: &TraceWanted, id: Option<QueueId>) -> bool {
-    let row: &TraceRow = &found.row;
-    let at_s = found.at.0 / 1000;
-    let is_same = |wanted: &Option<String>, text: &str| {
-        wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(text))
-    };
-    id.is_none_or(|id| id == found.queue_id)
-        && (wanted.since_s..wanted.until_s).contains(&at_s)
-        && wanted.domain.as_ref().is_none_or(|domain| **domain == *row.domain)
-        && is_same(&wanted.sender, &row.reverse_path)
-        && (wanted.recipient.is_none()
-            || row.units.iter().any(|unit| is_same(&wanted.recipient, &unit.mailbox)))
-        && wanted.code.is_none_or(|code| row.units.iter().any(|unit| unit.code == code))
+/// Which rows are wanted.
+struct Sieve<'a> {
+    wanted: &'a TraceWanted,
+    id: Option<QueueId>,
+}
+
+impl Sieve<'_> {
+    fn takes(&self, found: &Found) -> bool {
+        let (wanted, row): (_, &TraceRow) = (self.wanted, &found.row);
+        let at_s = found.at.0 / 1000;
+        let is_same = |wanted: &Option<String>, text: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(text))
+        };
+        self.id.is_none_or(|id| id == found.queue_id)
+            && (wanted.since_s..wanted.until_s).contains(&at_s)
+            && wanted.domain.as_ref().is_none_or(|domain| **domain == *row.domain)
+            && is_same(&wanted.sender, &row.reverse_path)
+            && (wanted.recipient.is_none()
+                || row.units.iter().any(|unit| is_same(&wanted.recipient, &unit.mailbox)))
+            && wanted.code.is_none_or(|code| row.units.iter().any(|unit| unit.code == code))
+    }
 }
 
 fn shown(Found { at, queue_id, row }: Found) -> Traced {

@@ -178,7 +178,10 @@ fn run(command: Command, output: &mut impl Write) -> io::Result<ExitCode> {
         Command::Export { source, target, format, selection } => {
             export::export(&walk(&source)?, &selection.filter(), format, &target)
         }
-        Command::Trace(Place { source, json }) => trace::trace(&source, json, output),
+        Command::Trace(Place { source, json }) => {
+            let keys = keys(source.key_file.as_deref())?;
+            trace::trace(&ReadOnly::new(source.directory), &keys, json, output)
+        }
         Command::Verify(Place { source, json }) => verify::verify(&walk(&source)?, json, output),
         Command::Audit(Place { source, json }) => audit::audit(&walk(&source)?, json, output),
         Command::Cursors(Place { source, json }) => cursors::cursors(&walk(&source)?, json, output),
@@ -206,10 +209,6 @@ fn walk(source: &Source) -> io::Result<Directory<ReadOnly>> {
         return Err(failed("no data directory: there is neither `store` nor a shard in it".to_owned()));
     }
     Ok(walked)
-}
-
-fn disk_of(source: &Source) -> ReadOnly {
-    ReadOnly::new(source.directory.clone())
 }
 
 fn keys(file: Option<&Path>) -> io::Result<Keys> {

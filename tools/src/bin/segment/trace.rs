@@ -5,15 +5,18 @@ use std::process::ExitCode;
 
 use futures_lite::future::block_on;
 use serde_json::json;
-use storage::inspect::{TraceLine, traces};
+use storage::inspect::{Keys, ReadOnly, TraceLine, traces};
 
 use super::text::{plain, utc};
-use super::{Source, disk_of, keys};
 
-pub(crate) fn trace(source: &Source, as_json: bool, output: &mut impl Write) -> io::Result<ExitCode> {
-    let keys = keys(source.key_file.as_deref())?;
+pub(crate) fn trace(
+    disk: &ReadOnly,
+    keys: &Keys,
+    as_json: bool,
+    output: &mut impl Write,
+) -> io::Result<ExitCode> {
     let mut written = Ok(());
-    let read = block_on(traces(&disk_of(source), &keys, |line| {
+    let read = block_on(traces(disk, keys, |line| {
         if written.is_ok() {
             written = if as_json {
                 writeln!(output, "{}", object(&line))
@@ -23,8 +26,7 @@ pub(crate) fn trace(source: &Source, as_json: bool, output: &mut impl Write) -> 
         }
     }));
     written?;
-    let problems =
-        read.map_err(|error| io::Error::other(format!("{}: {error}", source.directory.display())))?;
+    let problems = read.map_err(|error| io::Error::other(error.to_string()))?;
     for (path, error) in &problems {
         eprintln!("stratamx-segment: {path}: {error}");
     }
