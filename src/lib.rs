@@ -284,9 +284,8 @@
 //!   `unsafe` of the program (`shard/socket.rs`).
 //!
 //! # Not built yet
-//! Reports of TLS (RFC 8460); TLS of the admin side, whose configuration key is refused with a message that says so.
-//! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. No alert tells of certificates,
-//! and none of MX records that no longer name us. An outage's ledger has counts, and no hash over the messages.
+//! Reports of TLS (RFC 8460).
+//! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. An outage's ledger has counts, and no hash over the messages.
 
 pub mod auth;
 pub mod bridge;

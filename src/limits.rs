@@ -5,6 +5,7 @@
 
 mod admin;
 mod asking;
+mod found;
 mod greylisting;
 mod metrics;
 mod notices;
@@ -14,6 +15,7 @@ mod trace;
 pub use admin::*;
 pub use asking::*;
 use core::time::Duration;
+pub use found::*;
 pub use greylisting::*;
 pub use metrics::*;
 pub use notices::*;

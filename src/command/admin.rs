@@ -3,14 +3,20 @@
 use crate::bridge::operator::{self, Request, Shards};
 use crate::bridge::{Current, Lookup, Snapshot};
 use crate::config::Config;
+use crate::control::acme;
 use crate::control::admin::token::{self, Token};
 use crate::control::admin::{AdminThread, Parts, Reload};
 use crate::control::orders::OrderBook;
 use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use async_channel::Receiver;
+<<<<<<< HEAD
 use rustls::RootCertStore;
 use std::net::{SocketAddr, TcpListener};
+=======
+use rustls::{RootCertStore, ServerConfig};
+use std::net::TcpListener;
+>>>>>>> main
 use std::sync::Arc;
 
 /// See the module.
@@ -63,9 +69,15 @@ impl Admin {
     /// A sentence for the operator.
     pub(super) fn start(
         &mut self,
+<<<<<<< HEAD
         smtp: Vec<SocketAddr>,
         lookup: Lookup,
         roots: Arc<RootCertStore>,
+=======
+        lookup: Lookup,
+        roots: Arc<RootCertStore>,
+        (tls, acme): (Option<Arc<ServerConfig>>, acme::Parts),
+>>>>>>> main
     ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
         let (store, provisioned) = self.provisioned.clone();
@@ -80,6 +92,8 @@ impl Admin {
             smtp,
             lookup,
             roots,
+            tls,
+            acme,
         };
         let thread = AdminThread::start(self.listener.take(), parts)?;
         if let Some(address) = thread.address {

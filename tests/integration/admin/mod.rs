@@ -2,6 +2,7 @@
 //! that none of it costs mail anything.
 
 mod alerts;
+mod described;
 mod drills;
 mod metrics;
 mod orders;
@@ -10,6 +11,7 @@ mod replay;
 mod traces;
 
 use super::harness::client::Client;
+use super::harness::name_server;
 use super::harness::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
