@@ -10,13 +10,8 @@ use crate::control::orders::OrderBook;
 use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use async_channel::Receiver;
-<<<<<<< HEAD
-use rustls::RootCertStore;
-use std::net::{SocketAddr, TcpListener};
-=======
 use rustls::{RootCertStore, ServerConfig};
-use std::net::TcpListener;
->>>>>>> main
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 /// See the module.
@@ -69,15 +64,10 @@ impl Admin {
     /// A sentence for the operator.
     pub(super) fn start(
         &mut self,
-<<<<<<< HEAD
         smtp: Vec<SocketAddr>,
         lookup: Lookup,
         roots: Arc<RootCertStore>,
-=======
-        lookup: Lookup,
-        roots: Arc<RootCertStore>,
         (tls, acme): (Option<Arc<ServerConfig>>, acme::Parts),
->>>>>>> main
     ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
         let (store, provisioned) = self.provisioned.clone();

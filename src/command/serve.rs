@@ -207,12 +207,9 @@ impl Server {
         let (mut admin, asked) =
             Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
-<<<<<<< HEAD
-        admin.start(server.addresses.clone(), server.lookup.clone(), trust::web_roots(&server.config))?;
-=======
         let acme = (server.tls.admin.clone(), server.tls.acme(&server.config)?);
-        admin.start(server.lookup.clone(), trust::web_roots(&server.config), acme)?;
->>>>>>> main
+        let (smtp, roots) = (server.addresses.clone(), trust::web_roots(&server.config));
+        admin.start(smtp, server.lookup.clone(), roots, acme)?;
         server.admin = Some(admin);
         Ok(server)
     }

@@ -52,29 +52,8 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
         writeln!(out, "key_file = {}", quoted(key_file.display()))?;
-<<<<<<< HEAD
         writeln!(out, "trace_retention = {}", quoted(format_duration(storage.trace_retention)))?;
-        writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
-        writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
-        writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;
-        writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
-        writeln!(out, "safety_net = {}", quoted(format_duration(delivery.safety_net)))?;
-        writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
-        writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
-        writeln!(out, "max_connections = {}", delivery.max_connections)?;
-        writeln!(out, "smarthost = {}", quoted(smarthost(delivery.smarthost.as_ref())))?;
-        if let Some(files) = &delivery.client_certificate {
-            writeln!(out, "client_certificate = {}", pair(files))?;
-        }
-        writeln!(out, "tls_roots = {}", quoted(file(delivery.tls_roots.as_deref())))?;
-        writeln!(out, "mta_sts_port = {}", delivery.mta_sts_port)?;
-        writeln!(out, "authenticate = {}", delivery.authenticate)?;
-        if let Some(arc) = &delivery.arc {
-            writeln!(out, "arc = {}", seal(arc))?;
-        }
-=======
         write_delivery(out, delivery)?;
->>>>>>> main
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         writeln!(out, "trust_anchor = {}", quoted(file(dns.trust_anchor.as_deref())))?;
         write_admin(out, admin)?;

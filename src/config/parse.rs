@@ -1,22 +1,13 @@
 //! From TOML text to a [`Config`]: what each key means, its bounds, its default, and which keys are not built yet.
 
-<<<<<<< HEAD
-use core::ops::RangeInclusive;
 use core::time::Duration;
-=======
->>>>>>> main
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::domain::read_domain;
 use super::host::{parse_domain, parse_mailbox};
-<<<<<<< HEAD
 use super::policy::{POLICY_KEYS, read_duration, read_policy, read_size};
-use super::reader::{ConfigError, Document, Table, Value};
-=======
-use super::policy::{POLICY_KEYS, read_policy, read_size};
 use super::reader::{ConfigError, Document, Table};
->>>>>>> main
 use super::recipients::Origin;
 use super::{Admin, Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, Smtp, Storage, machine_name};
 use super::{acme, admin, edge};
@@ -120,11 +111,7 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
 }
 
 fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
-<<<<<<< HEAD
-    table.expect_keys(&["segment_size", "min_free_space", "key_file", "trace_retention"], &[])?;
-=======
-    table.expect_keys(&["segment_size", "min_free_space", "key_file"])?;
->>>>>>> main
+    table.expect_keys(&["segment_size", "min_free_space", "key_file", "trace_retention"])?;
     let default = Storage::default();
     let sizes = limits::SEGMENT_OCTETS_MIN..=limits::SEGMENT_OCTETS_MAX;
     let segment_size_bytes = read_size(table, "segment_size", sizes, default.segment_size_bytes)?;

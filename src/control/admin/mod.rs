@@ -138,12 +138,20 @@ impl AdminThread {
     /// # Errors
     /// A sentence for the operator.
     pub fn start(listener: Option<TcpListener>, parts: Parts) -> Result<Self, String> {
-<<<<<<< HEAD
-        let Parts { shards, current, token, orders, store, provisioned, reload, smtp, lookup, roots } = parts;
-=======
-        let Parts { shards, current, token, orders, store, provisioned, reload, lookup, roots, tls, acme } =
-            parts;
->>>>>>> main
+        let Parts {
+            shards,
+            current,
+            token,
+            orders,
+            store,
+            provisioned,
+            reload,
+            smtp,
+            lookup,
+            roots,
+            tls,
+            acme,
+        } = parts;
         let rows = store.run_blocking(|connection| given::all(connection));
         let callers = Callers::new(token, rows.map_err(|error| error.to_string())?);
         let failed = |error: io::Error| format!("the admin thread: {error}");

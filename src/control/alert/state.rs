@@ -22,12 +22,9 @@ pub(super) struct State {
     /// Free octets, by when they were seen, of the last hour.
     pub(super) free: VecDeque<(u64, u64)>,
     pub(super) unkept: Unkept,
-<<<<<<< HEAD
     /// When outages ended that are not proved yet, and their numbers.
     pub(super) unproven: Vec<(u64, i64)>,
-=======
     pub(super) drift: Drift,
->>>>>>> main
 }
 
 /// The domain of an outage, and its beginning.

@@ -77,15 +77,10 @@ impl Watch {
         let numbers = outages.iter().map(|(id, outage)| (key(outage), *id)).collect();
         let outages = outages.into_iter().map(|(_, outage)| (outage.domain.clone(), outage)).collect();
         let book = Book::restored(open.collect());
-<<<<<<< HEAD
         let state = State { book, outages, numbers, unproven, ..State::default() };
-        Ok(Self { shards, current, store, lookup, web: Web::new(roots), state: Mutex::new(state) })
-=======
-        let state = State { book, outages, numbers, ..State::default() };
         let shown = acme.watches.iter().map(|watch| Arc::clone(watch.certificates())).collect();
         let (web, standing, state) = (Web::new(roots), Arc::clone(&acme.standing), Mutex::new(state));
         Ok(Self { shards, current, store, lookup, web, shown, standing, state })
->>>>>>> main
     }
 
     /// Somebody looks after an alert.
