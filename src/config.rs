@@ -143,6 +143,8 @@ pub struct Storage {
     pub min_free_space_bytes: u64,
     /// The file with the keys of mail at rest; none: it is not encrypted.
     pub key_file: Option<PathBuf>,
+    /// How long what became of messages can be asked for; zero: it is not kept.
+    pub trace_retention: Duration,
 }
 
 /// The `[delivery]` table.
@@ -429,7 +431,12 @@ impl Default for Rates {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30, key_file: None }
+        Self {
+            segment_size_bytes: 64 << 20,
+            min_free_space_bytes: 1 << 30,
+            key_file: None,
+            trace_retention: Duration::from_secs(30 * 86_400),
+        }
     }
 }
 

@@ -177,6 +177,8 @@
 //! - **Authentication-Results are made when mail leaves** (`message::authentication_results`), from the verdict and the header section: the record stays as it came, and
 //!   what is found after the 250 is in it. Forged ones are cut out of what goes, as ranges of the stored octets: mail without any, which is nearly all, is copied as it lies.
 //!   Whoever has his mail carried through live judges the client himself.
+//! - **What became of a message is told once, behind the facts** (`replay::chronicle`, `storage::trace`): the journal knows stamps and codes, people ask for names and words. Rows are
+//!   no part of a promise, so they wait for nobody's sync and nobody waits for theirs; while a message is queued its record tells the rest.
 //! - **ARC seals are made when mail leaves, by the lookup thread** (`auth::arc`, `replay::lane::sealing`): signing costs a millisecond of RSA, and a chain that came with the mail asks for DNS. A seal
 //!   is a help and no condition: what does not come in time is not waited for again for a minute. A chain that was not looked into is not gone on with.
 //! - **A panic in authentication ends nothing** ([`auth::contained`]): it works on strangers' octets and on nothing that others rely on.

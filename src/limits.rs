@@ -10,6 +10,7 @@ mod greylisting;
 mod metrics;
 mod notices;
 mod sealing;
+mod trace;
 
 pub use admin::*;
 pub use asking::*;
@@ -19,6 +20,7 @@ pub use greylisting::*;
 pub use metrics::*;
 pub use notices::*;
 pub use sealing::*;
+pub use trace::*;
 
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531
 /// parameters add to it. Longer: `500 5.5.2`, the line is skipped.

@@ -10,7 +10,7 @@ use stratamx::command::alert::{self, Alerts, Contacts, Outages};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
-use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status};
+use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status, trace};
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
 #[derive(Parser)]
@@ -97,6 +97,13 @@ enum Command {
         #[command(subcommand)]
         command: Token,
     },
+    /// What happened to a message: how it came, each try, its end
+    Trace {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        wanted: trace::Trace,
+    },
 }
 
 #[derive(Subcommand)]
@@ -116,6 +123,17 @@ enum Domain {
         /// Send a test message to this address, through the domain's mail server
         #[arg(long, value_name = "ADDRESS")]
         test_recipient: Option<String>,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// A simulated outage for one test recipient: his mail is held, then drained; a verdict. Others' mail goes on
+    Drill {
+        /// The domain
+        name: String,
+        /// Whom the test messages are for; else postmaster of the domain
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: Option<String>,
         /// For scripts
         #[arg(long)]
         json: bool,
@@ -207,6 +225,7 @@ fn main() -> ExitCode {
         }
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
         Command::Token { server, command } => token::run(server.into(), command),
+        Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
     }
     .into()
 }
@@ -216,6 +235,9 @@ fn run_domain(remote: Remote, command: Domain) -> Exit {
         Domain::Add(new) => provision::add(remote, &new),
         Domain::Doctor { name, test_recipient, json } => {
             provision::doctor(remote, &name, test_recipient.as_deref(), json)
+        }
+        Domain::Drill { name, recipient, json } => {
+            provision::drill(remote, &name, recipient.as_deref(), json)
         }
         Domain::Hold { name, window } => domain::hold(remote, &name, &window),
         Domain::Import(import) => provision::import(remote, &import),

@@ -125,6 +125,10 @@ merged! {
         discarded: Counter,
         /// Units whose delivery ended without an answer: they may arrive twice (P4).
         unknown: Counter,
+        /// Rows that tell people what became of messages.
+        traces: Counter,
+        /// Those that could not be kept.
+        traces_lost: Counter,
         /// Units that were past their time.
         expired: Counter,
         /// Units whose record is damaged.

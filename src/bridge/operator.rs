@@ -7,7 +7,9 @@
 //! A shard that has ended answers nothing; then, and when a channel stays full, the asker is told [`Unanswered`].
 
 mod figures;
+mod sift;
 mod state;
+mod trace;
 
 use super::acquaintance::Change;
 use crate::config::Primary;
@@ -17,8 +19,12 @@ use core::fmt;
 use core::time::Duration;
 pub use figures::{Figures, Measured};
 use serde::Serialize;
+pub use sift::Sift;
 pub use state::State;
 use std::sync::Arc;
+pub use trace::{
+    Acceptance, Progress, TraceCursor, TracePage, TracePlace, TraceWanted, Traced, TracedRecipient,
+};
 use utoipa::ToSchema;
 
 /// One domain, as its owner knows it. Counts are (message, recipient) units since the store was made, over all starts.
@@ -191,6 +197,10 @@ pub struct Message {
     pub held_since_s: Option<u32>,
     /// Seconds until it is tried again, if that is known.
     pub next_try_s: Option<u64>,
+    /// Octets that it takes on disk.
+    pub stored: u64,
+    /// What a mail server said of it last; null: nothing since the start, or too long ago.
+    pub last_code: Option<u16>,
     /// How often it stepped aside.
     pub deferrals: u16,
     /// A primary may have it already: the outcome of an earlier hand-over is not known (RFC 1047).
@@ -212,6 +222,8 @@ pub struct MessageDetail {
     pub client: String,
     /// What it called itself.
     pub helo: String,
+    /// The TLS that it came through; null: none.
+    pub tls: Option<String>,
     /// Our trace field, as it goes in front of the message.
     pub trace: String,
     /// Whether authentication proved that the reverse-path is the sender's own.
@@ -253,6 +265,8 @@ pub struct Filter {
     pub after: Cursor,
     /// So many at most.
     pub limit: usize,
+    /// Which of them.
+    pub sift: Sift,
 }
 
 /// A page of one shard's messages.
@@ -264,6 +278,10 @@ pub struct Page {
     pub horizon: u64,
     /// Up to here it is complete; there may be more behind it.
     pub until: Option<Cursor>,
+    /// Messages that were looked at, of a list that is sifted.
+    pub looked: u64,
+    /// Messages that there are.
+    pub of: u64,
 }
 
 /// What an operator does to messages.
@@ -444,6 +462,9 @@ pub enum Request {
     Copies(Delivered, Sender<Copies>),
     /// The domains of these that the shard owns.
     Domains(Vec<Arc<str>>, Sender<Vec<DomainStatus>>),
+    /// Mail for a recipient of the domain waits for so long, as in an outage, or no longer. Told: whether it begins; false where another shard
+    /// owns the domain.
+    Drill(Arc<str>, Option<(String, Duration)>, Sender<bool>),
     /// The message with a queue id that is queued or held in a domain, as it came, our trace field in front of it. The channel
     /// ends at once where another shard owns the domain, and where there is none.
     Export(String, Arc<str>, Sender<ExportPart>),
@@ -464,6 +485,8 @@ pub enum Request {
     /// A test message for this recipient to the first of these hosts that serves us, as mail of this domain would go. Told: what it said,
     /// or why it has not taken it; none where another shard owns the domain.
     Try(Arc<str>, Vec<Primary>, String, Sender<Option<Result<String, String>>>),
+    /// What is known of what became of messages, from a place on.
+    Trace(Arc<TraceWanted>, Sender<TracePage>),
     /// A lane goes on that the bounce guard stopped, and whoever serves it is the primary. Told: what was so; nothing where another shard owns the domain.
     Thaw(Arc<str>, Sender<Thawed>),
 }

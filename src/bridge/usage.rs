@@ -10,6 +10,7 @@
 //! went to primaries is counted since the process began, those that were carried through among them: the journal has no place for it.
 
 use super::acquaintance::{Acquaintance, Memory};
+use super::drill::Drill;
 use super::orders::Orders;
 use super::owing::Owing;
 use super::passage::Passage;
@@ -42,6 +43,8 @@ pub struct DomainUsage {
     pub passage: Passage,
     /// What the operator ordered about it.
     pub orders: Orders,
+    /// A simulated outage.
+    pub drill: Drill,
     /// Units that another host took in the primaries' place, since the start of the process; they are delivered, too.
     redirected: AtomicU64,
     /// Units that were queued once more from what was kept, since the start of the process; they are accepted, too.

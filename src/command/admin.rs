@@ -11,7 +11,7 @@ use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use async_channel::Receiver;
 use rustls::{RootCertStore, ServerConfig};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 /// See the module.
@@ -64,6 +64,7 @@ impl Admin {
     /// A sentence for the operator.
     pub(super) fn start(
         &mut self,
+        smtp: Vec<SocketAddr>,
         lookup: Lookup,
         roots: Arc<RootCertStore>,
         (tls, acme): (Option<Arc<ServerConfig>>, acme::Parts),
@@ -78,6 +79,7 @@ impl Admin {
             store,
             provisioned,
             reload: self.reload.clone(),
+            smtp,
             lookup,
             roots,
             tls,

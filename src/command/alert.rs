@@ -189,6 +189,19 @@ fn outage_shown(outage: &Value) -> String {
     for (key, value) in ledger.as_object().into_iter().flatten() {
         rows.push(vec![key.replace('_', " "), text(value)]);
     }
+    let proof = &outage["proof"];
+    if proof.is_object() {
+        rows.push(vec!["messages that ended".to_owned(), text(&proof["messages"])]);
+        let order = match proof["out_of_order"].as_u64() {
+            Some(0) => "kept".to_owned(),
+            _ => format!("{} behind one that was accepted later", text(&proof["out_of_order"])),
+        };
+        rows.push(vec!["order of each recipient".to_owned(), order]);
+        rows.push(vec!["SHA-256 over their ids".to_owned(), text(&proof["root"])]);
+        if proof["is_whole"] != true {
+            rows.push(vec!["missing".to_owned(), "part of the trace".to_owned()]);
+        }
+    }
     table(&["", ""], &rows).trim_start().to_owned()
 }
 

@@ -22,6 +22,7 @@ pub mod serve;
 pub mod status;
 mod tls;
 pub mod token;
+pub mod trace;
 
 use crate::config::{Config, Source};
 use std::path::Path;

@@ -185,6 +185,32 @@ pub fn doctor(remote: Remote, name: &str, test_recipient: Option<&str>, json: bo
     if told == Exit::Done && examined["verdict"] == "error" { Exit::Failed } else { told }
 }
 
+/// `domain drill NAME`.
+#[must_use]
+pub fn drill(remote: Remote, name: &str, recipient: Option<&str>, json: bool) -> Exit {
+    let client = match Client::open(remote) {
+        Ok(client) => client,
+        Err(exit) => return exit,
+    };
+    let body = json!({ "recipient": recipient });
+    let drilled = match client.post(&format!("{}/drill", path(name)), Some(&body)) {
+        Ok(drilled) => drilled,
+        Err(error) => return fail(&error),
+    };
+    let told = if json { print_json(&drilled) } else { print(&steps(&drilled)) };
+    if told == Exit::Done && drilled["passed"] != true { Exit::Failed } else { told }
+}
+
+fn steps(drilled: &Value) -> String {
+    let mut out = format!("drill of {} for {}\n", text(&drilled["domain"]), text(&drilled["recipient"]));
+    for step in drilled["steps"].as_array().into_iter().flatten() {
+        let word = if step["passed"] == true { "ok" } else { "FAILED" };
+        out.push_str(&format!("{word:<8} {:<13} {}\n", text(&step["step"]), text(&step["text"])));
+    }
+    out.push_str(&format!("{}\n", text(&drilled["verdict"])));
+    out
+}
+
 fn findings(examined: &Value) -> String {
     let mut out = String::new();
     for finding in examined["findings"].as_array().into_iter().flatten() {

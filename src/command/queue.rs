@@ -5,13 +5,15 @@ mod replay;
 
 use super::Exit;
 use super::client::{Client, Remote, age, escaped, fail, print, print_json, size, table};
-use super::domain::{orderer, orders};
+use super::domain::{instant_or_age, orderer, orders};
+use crate::config::unit::parse_size;
 use clap::{ArgGroup, Args, Subcommand};
+use jiff::Timestamp;
 use replay::Replay;
 use rustix::fs::{Mode, OFlags, open};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 /// See the module.
@@ -25,6 +27,9 @@ pub enum Queue {
         /// With recipients in this state only
         #[arg(long, value_parser = ["queued", "deferred", "held", "in-flight"])]
         state: Option<String>,
+        /// Which of them
+        #[command(flatten)]
+        sift: Sift,
         /// So many at most; 0: all
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -78,6 +83,49 @@ pub enum Queue {
     },
 }
 
+/// Which messages, beside domain and state.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct Sift {
+    /// Received before then: an instant, or as 2h, so long ago
+    #[arg(long, value_name = "TIME", value_parser = instant_or_age)]
+    older_than: Option<Timestamp>,
+    /// Received then or later
+    #[arg(long, value_name = "TIME", value_parser = instant_or_age)]
+    younger_than: Option<Timestamp>,
+    /// With at least so much on disk, as 10MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    min_size: Option<u64>,
+    /// With at most so much on disk
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// From this reverse-path
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<String>,
+    /// For this recipient
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Option<String>,
+    /// Of which a mail server said this code last
+    #[arg(long, value_name = "CODE")]
+    code: Option<u16>,
+}
+
+impl Sift {
+    fn keys(&self) -> [(&'static str, Option<String>); 7] {
+        let seconds = |at: Option<Timestamp>| at.map(|at| at.as_second().max(0).to_string());
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        [
+            ("received_before_s", seconds(self.older_than)),
+            ("received_since_s", seconds(self.younger_than)),
+            ("min_size", number(self.min_size)),
+            ("max_size", number(self.max_size)),
+            ("sender", self.sender.clone()),
+            ("recipient", self.recipient.clone()),
+            ("code", number(self.code.map(u64::from))),
+        ]
+    }
+}
+
 /// Where a domain's mail goes.
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("where").required(true))]
@@ -129,8 +177,8 @@ pub fn run(remote: Remote, queue: Queue) -> Exit {
         Err(exit) => return exit,
     };
     let done = match queue {
-        Queue::List { domain, state, limit, json } => {
-            list(&client, domain.as_deref(), state.as_deref(), limit, json)
+        Queue::List { domain, state, sift, limit, json } => {
+            list(&client, domain.as_deref(), state.as_deref(), &sift, limit, json)
         }
         Queue::Show { id, json } => show(&client, &id, json),
         Queue::Flush { domain, watch } => flush::run(&client, &domain, watch),
@@ -158,15 +206,18 @@ fn list(
     client: &Client,
     domain: Option<&str>,
     state: Option<&str>,
+    sift: &Sift,
     limit: usize,
     json: bool,
 ) -> Result<Exit, String> {
     let mut filter = String::new();
-    for (name, value) in [("domain", domain), ("state", state)] {
+    let own = [("domain", domain.map(str::to_owned)), ("state", state.map(str::to_owned))];
+    for (name, value) in own.into_iter().chain(sift.keys()) {
         if let Some(value) = value {
-            filter.push_str(&format!("&{name}={}", escaped(value)));
+            filter.push_str(&format!("&{name}={}", escaped(&value)));
         }
     }
+    let mut looked = 0;
     let limit = if limit == 0 { usize::MAX } else { limit };
     let (mut messages, mut after): (Vec<Value>, _) = (Vec::new(), String::new());
     let next = loop {
@@ -176,11 +227,18 @@ fn list(
             messages.extend(more);
         }
         let next = page["next"].take();
+        looked += page["progress"]["looked"].as_u64().unwrap_or(0);
+        if !next.is_null() && looked > 0 && std::io::stderr().is_terminal() {
+            eprint!("\rlooked at {looked} of {} messages, {} found ", page["progress"]["of"], messages.len());
+        }
         match next.as_str() {
             Some(place) if messages.len() < limit => after = format!("&after={}", escaped(place)),
             _ => break next,
         }
     };
+    if looked > 0 && std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
     if json {
         return Ok(print_json(&json!({ "messages": messages, "next": next })));
     }
@@ -236,6 +294,8 @@ fn show(client: &Client, id: &str, json: bool) -> Result<Exit, String> {
             vec!["client".to_owned(), format!("{} ({})", text("client"), text("helo"))],
             vec!["size".to_owned(), size(message["size"].as_u64().unwrap_or(0))],
         ];
+        let code = message["last_code"].as_u64();
+        rows.extend(code.map(|code| vec!["last code".to_owned(), code.to_string()]));
         let held_since = message["held_since_s"].as_i64().map(moment);
         rows.extend(held_since.map(|since| vec!["held since".to_owned(), since]));
         let next_try = message["next_try_s"].as_u64().map(age);

@@ -208,7 +208,8 @@ impl Server {
             Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
         let acme = (server.tls.admin.clone(), server.tls.acme(&server.config));
-        admin.start(server.lookup.clone(), trust::web_roots(&server.config), acme)?;
+        let (smtp, roots) = (server.addresses.clone(), trust::web_roots(&server.config));
+        admin.start(smtp, server.lookup.clone(), roots, acme)?;
         server.admin = Some(admin);
         Ok(server)
     }

@@ -52,6 +52,7 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
         writeln!(out, "key_file = {}", quoted(key_file.display()))?;
+        writeln!(out, "trace_retention = {}", quoted(format_duration(storage.trace_retention)))?;
         write_delivery(out, delivery)?;
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         writeln!(out, "trust_anchor = {}", quoted(file(dns.trust_anchor.as_deref())))?;

@@ -1,11 +1,12 @@
 //! From TOML text to a [`Config`]: what each key means, its bounds, its default, and which keys are not built yet.
 
+use core::time::Duration;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::domain::read_domain;
 use super::host::{parse_domain, parse_mailbox};
-use super::policy::{POLICY_KEYS, read_policy, read_size};
+use super::policy::{POLICY_KEYS, read_duration, read_policy, read_size};
 use super::reader::{ConfigError, Document, Table};
 use super::recipients::Origin;
 use super::{Admin, Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, Smtp, Storage, machine_name};
@@ -110,7 +111,7 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
 }
 
 fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
-    table.expect_keys(&["segment_size", "min_free_space", "key_file"])?;
+    table.expect_keys(&["segment_size", "min_free_space", "key_file", "trace_retention"])?;
     let default = Storage::default();
     let sizes = limits::SEGMENT_OCTETS_MIN..=limits::SEGMENT_OCTETS_MAX;
     let segment_size_bytes = read_size(table, "segment_size", sizes, default.segment_size_bytes)?;
@@ -121,6 +122,12 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
         _ => Ok(Storage {
             segment_size_bytes,
             key_file: edge::read_file(table, "key_file")?,
+            trace_retention: read_duration(
+                table,
+                "trace_retention",
+                Duration::ZERO..=limits::TRACE_RETENTION_MAX,
+                default.trace_retention,
+            )?,
             min_free_space_bytes: read_size(
                 table,
                 "min_free_space",
@@ -222,7 +229,12 @@ mod tests {
         assert_eq!(config.smtp, Smtp::default());
         assert_eq!(
             config.storage,
-            Storage { segment_size_bytes: 64 << 20, min_free_space_bytes: 1 << 30, key_file: None }
+            Storage {
+                segment_size_bytes: 64 << 20,
+                min_free_space_bytes: 1 << 30,
+                key_file: None,
+                trace_retention: core::time::Duration::from_secs(30 * 86_400),
+            }
         );
         assert_eq!(config.dns.nameservers, []);
         let domain = &config.domains[0];

@@ -74,6 +74,14 @@ pub const EVENTS_UNKEPT_MAX: usize = 20_000;
 pub const EVENTS_MAX: u64 = 200_000;
 /// Between two writes of an outage that goes on: what its plot may miss behind a crash.
 pub const OUTAGE_KEPT_INTERVAL: Duration = Duration::from_secs(600);
+/// From the end of an outage to the look at its traces: what ended last is told there by then.
+pub const OUTAGE_PROVED_AFTER: Duration = Duration::from_secs(10);
+/// Outages that wait for that after a start.
+pub const OUTAGES_UNPROVED_MAX: usize = 100;
+/// Messages of an outage that its hash is made over; with more of them nothing is proved.
+pub const OUTAGE_MESSAGES_PROVED_MAX: usize = 2_000_000;
+/// Between two turns of a shard at reading traces for that.
+pub const OUTAGE_PROOF_PAUSE: Duration = Duration::from_millis(20);
 /// How long outages and events are kept.
 pub const EVENT_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Mail that expires sooner is told.

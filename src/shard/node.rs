@@ -24,17 +24,19 @@ use super::receiving::Receiving;
 pub use super::replay::Found;
 use super::replay::{self, Unsettled};
 use super::state::Shard;
+use super::traces::Traces;
 use super::upstream::Proxying;
 use super::verdicts::Verdicts;
 use super::{accept, authentication, checkpoint, compaction, housekeeping, operator};
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Snapshot, UnitEnd, Usage};
-use crate::limits::{JOURNALS_RESERVED, SHUTDOWN_GRACE};
+use crate::limits::{JOURNALS_RESERVED, SHUTDOWN_GRACE, TRACE_GRACE};
 use crate::metrics::Counters;
 use async_channel::Receiver;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::time::Duration;
+use futures_lite::future::or;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -205,6 +207,8 @@ pub struct Node<D: Disk, C: Clock> {
     pub(super) shard: Rc<Shard<D, C>>,
     /// Nothing is ever sent: each committer keeps the other end until it ends.
     committed: Receiver<()>,
+    /// The same, of the trace.
+    traced: Receiver<()>,
 }
 
 impl<D: Disk, C: Clock> Ready<D, C> {
@@ -261,6 +265,8 @@ impl<D: Disk, C: Clock> Ready<D, C> {
             checkpoints: Checkpoints::new(chains.oldest_journal, parts.incomplete),
             telling: Epochs::default(),
             looking: Epochs::default(),
+            codes: RefCell::default(),
+            traces: Traces::default(),
         });
         for backlog in parts.backlogs {
             shard.lanes.take_backlog(backlog);
@@ -312,7 +318,13 @@ impl<D: Disk, C: Clock> Ready<D, C> {
             self.unsettled,
         ));
         spawn.spawn(operator::run(shard(), requests, dialer.clone(), spawn.clone()));
-        Node { shard: self.shard, committed }
+        let (ends_with_trace, traced) = async_channel::bounded(1);
+        let trace = replay::trace(shard());
+        spawn.spawn(async move {
+            trace.await;
+            drop(ends_with_trace);
+        });
+        Node { shard: self.shard, committed, traced }
     }
 }
 
@@ -337,6 +349,11 @@ impl<D: Disk, C: Clock> Node<D, C> {
         shard.mail.close();
         shard.journal.close();
         let _ = self.committed.recv().await;
+        shard.traces.close();
+        let traced = async {
+            let _ = self.traced.recv().await;
+        };
+        or(traced, shard.clock.sleep(TRACE_GRACE)).await;
         let counters = &shard.counters;
         Summary {
             messages: counters.messages.sum(),

@@ -4,6 +4,7 @@
 use super::backlog::Lanes;
 use super::callouts::Callouts;
 use super::checkpoints::{Checkpoints, Step};
+use super::codes::Codes;
 use super::epoch::Epochs;
 use super::expiry_clock::{ExpiryClock, Synchronisation};
 use super::hosts::Hosts;
@@ -11,6 +12,7 @@ use super::interrupt::Interrupts;
 use super::mesh::{Late, Mesh, Note, Outstanding, SettledUnit};
 use super::places::Places;
 use super::receiving::Receiving;
+use super::traces::Traces;
 use super::upstream::Proxying;
 use super::verdicts::Verdicts;
 use crate::bridge::{Instants, Lookup, Snapshot};
@@ -105,6 +107,10 @@ pub(super) struct Shard<D: Disk, C: Clock> {
     pub(super) telling: Epochs,
     /// Deliveries and settlements that name places of records.
     pub(super) looking: Epochs,
+    /// What was said last of messages that wait.
+    pub(super) codes: RefCell<Codes>,
+    /// What became of messages, on its way to the disk.
+    pub(super) traces: Traces,
 }
 
 impl<D: Disk, C: Clock> Shard<D, C> {

@@ -217,6 +217,39 @@ impl Cipher {
         self.key.open_in_place(nonce(offset), aad, payload).map_err(|_| Sealed)
     }
 
+    /// Encrypts a row of a trace that lies at `offset`; its header is associated. Room for the tag is at the end of `payload`.
+    pub fn seal_row(&self, row: &[u8], offset: Offset, payload: &mut [u8]) {
+        let plain = payload.len() - TAG_OCTETS;
+        let (text, room) = payload.split_at_mut(plain);
+        let aad = Aad::from(self.associated_row(row, offset));
+        let tag = self.key.seal_in_place_separate_tag(nonce(offset), aad, text);
+        room.copy_from_slice(tag.expect("a row is far below 64 GiB").as_ref());
+    }
+
+    /// Decrypts a row of a trace.
+    ///
+    /// # Errors
+    /// [`Sealed`].
+    pub fn open_row<'a>(
+        &self,
+        row: &[u8],
+        offset: Offset,
+        payload: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Sealed> {
+        let aad = Aad::from(self.associated_row(row, offset));
+        self.key.open_in_place(nonce(offset), aad, payload).map_err(|_| Sealed)
+    }
+
+    /// `trace`, time and queue id, shard, number of the file, offset: of a length that no frame's has.
+    fn associated_row(&self, row: &[u8], offset: Offset) -> Vec<u8> {
+        let mut out = b"trace".to_vec();
+        out.extend_from_slice(row);
+        out.extend_from_slice(&self.shard.0.to_le_bytes());
+        out.extend_from_slice(&self.segment.0.to_le_bytes());
+        out.extend_from_slice(&offset.0.to_le_bytes());
+        out
+    }
+
     /// Kind, stamp, received, queue id, unit base, shard, segment, offset.
     fn associated(&self, header: &FrameHeader, offset: Offset) -> [u8; 43] {
         let mut out = [0; 43];

@@ -20,6 +20,7 @@ mod layout;
 mod mail;
 mod names;
 mod records;
+mod trace;
 mod verify;
 
 pub use crate::crypt::{KeyFileError, Keys};
@@ -30,6 +31,7 @@ pub use cursors::{Cursor, Oldest};
 pub use layout::{Extent, Layout};
 pub use mail::{ChunkPlace, Mail, MailError};
 pub use records::{Filter, Recipient, Record};
+pub use trace::{TraceLine, traces};
 pub use verify::Problem;
 
 pub(crate) use account::{Loss, Standing};

@@ -41,6 +41,7 @@
 //! | [`compaction`], [`checkpoint`] | which segments go or are rewritten, and the rewriting; journals that get short |
 //! | [`store`] | opening all of it, once |
 //! | [`reader`], [`merge`] | a record back from disk; one domain's queue over all directories |
+//! | [`trace`] | what became of messages, for people: nothing rests on it |
 //! | [`ledger`] | P2 as arithmetic |
 //! | [`inspect`] | a read-only walk over a directory, for the offline tool: what is there, what is wrong, the ledger recounted |
 //! | [`repair`] | a copy of a damaged directory that opens again |
@@ -124,6 +125,7 @@ pub mod repair;
 pub mod segment;
 pub mod shelf;
 pub mod store;
+pub mod trace;
 
 pub use identity::save as save_identity;
 #[cfg(feature = "sim")]

@@ -54,5 +54,7 @@ mod recovery_rows;
 mod repair;
 #[path = "storage/steps.rs"]
 mod steps;
+#[path = "storage/trace.rs"]
+mod trace;
 #[path = "storage/upkeep.rs"]
 mod upkeep;

@@ -137,7 +137,13 @@ impl Operator {
         let mut after = Cursor::default();
         loop {
             let (domain, state) = (Some(Arc::clone(domain)), Some(MessageState::Held));
-            let selection = Selection::All(Filter { domain, state, after: after.clone(), limit: 1000 });
+            let selection = Selection::All(Filter {
+                domain,
+                state,
+                after: after.clone(),
+                limit: 1000,
+                ..Filter::default()
+            });
             let asked = self.node.operator.ask(|to| Request::Act(Action::Release, selection.clone(), to));
             let Ok(done) = asked.await else {
                 return self.outside.history.complain("the operator gets no answer".to_owned());

@@ -165,7 +165,7 @@ async fn act_on_many(api: &Arc<Api>, action: Action, request: Request) -> Answer
     let after = cursor_of(after.as_deref())?;
     let domain = domain_of(&domain)?;
     known(api, &domain)?;
-    let filter = Filter { domain: Some(domain), state, after, limit: 0 };
+    let filter = Filter { domain: Some(domain), state, after, ..Filter::default() };
     Ok(Json(outcome(act(api, action, &Selection::All(filter)).await?)))
 }
 

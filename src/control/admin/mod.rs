@@ -23,6 +23,7 @@ mod caller;
 mod configuration;
 mod doctor;
 mod domains;
+mod drill;
 mod metrics;
 mod orders;
 mod outages;
@@ -38,10 +39,12 @@ mod routes;
 mod serve;
 mod settings;
 mod status;
+mod submit;
 #[cfg(test)]
 mod tests;
 pub mod token;
 mod tokens;
+mod trace;
 
 use super::acme;
 use super::alert::{self, Watch};
@@ -79,6 +82,8 @@ struct Api {
     provisioned: Arc<Provisioned>,
     watch: Arc<Watch>,
     lookup: Lookup,
+    /// Where mail is taken.
+    smtp: Vec<SocketAddr>,
     reload: Reload,
     imports: Arc<Semaphore>,
     started: Instant,
@@ -112,6 +117,8 @@ pub struct Parts {
     pub provisioned: Arc<Provisioned>,
     /// Has the configuration file read again.
     pub reload: Reload,
+    /// Where mail is taken.
+    pub smtp: Vec<SocketAddr>,
     /// What asks for names.
     pub lookup: Lookup,
     /// Who vouches for the web servers that are told of alerts.
@@ -131,8 +138,20 @@ impl AdminThread {
     /// # Errors
     /// A sentence for the operator.
     pub fn start(listener: Option<TcpListener>, parts: Parts) -> Result<Self, String> {
-        let Parts { shards, current, token, orders, store, provisioned, reload, lookup, roots, tls, acme } =
-            parts;
+        let Parts {
+            shards,
+            current,
+            token,
+            orders,
+            store,
+            provisioned,
+            reload,
+            smtp,
+            lookup,
+            roots,
+            tls,
+            acme,
+        } = parts;
         let rows = store.run_blocking(|connection| given::all(connection));
         let callers = Callers::new(token, rows.map_err(|error| error.to_string())?);
         let failed = |error: io::Error| format!("the admin thread: {error}");
@@ -154,11 +173,13 @@ impl AdminThread {
                     provisioned,
                     watch: Arc::clone(&watch),
                     lookup,
+                    smtp,
                     reload,
                     imports: Arc::new(Semaphore::new(ADMIN_IMPORTS_MAX)),
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,
                 };
+                tokio::spawn(alert::prove(Arc::clone(&watch)));
                 tokio::spawn(alert::run(watch));
                 tokio::spawn(acme::run(current_for_acme, acme));
                 match listener {

@@ -5,6 +5,7 @@ use super::problem::Problem;
 use super::queue::domain_of;
 use super::report;
 use crate::control::alert::outage::{Ledger, Outage, Sample};
+use crate::control::alert::proof::Proof;
 use crate::control::store::alert as rows;
 use crate::limits::STORE_PAGE_MAX;
 use axum::Json;
@@ -45,6 +46,8 @@ pub(super) struct Shown {
     peak: u64,
     /// (message, recipient) units
     ledger: Ledger,
+    /// What the traces say of it; null: it goes on, has just ended, or nothing is traced
+    proof: Option<Proof>,
 }
 
 /// A page, the latest first; `next` is the `before` of the one behind it, null at the end.
@@ -123,5 +126,6 @@ fn shown(id: i64, outage: &Outage) -> Shown {
         ended_s: outage.ended_s,
         peak: outage.peak,
         ledger: outage.ledger(),
+        proof: outage.proof.clone(),
     }
 }

@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use super::{Api, answered};
 use crate::bridge::operator::{
-    Cursor, ExportPart, Filter, Message, MessageDetail, MessageState, Page, Request as Asked,
+    Cursor, ExportPart, Filter, Message, MessageDetail, MessageState, Page, Request as Asked, Sift,
 };
 use crate::config::canonical_domain;
 use crate::limits::{ADMIN_BODY_OCTETS_MAX, OPERATOR_EXPORT_PARTS, OPERATOR_PAGE_MAX};
@@ -28,17 +28,41 @@ pub(super) struct Wanted {
     domain: Option<String>,
     /// `queued`, `deferred`, `held` or `in-flight`
     state: Option<String>,
+    /// Received then or later, in seconds since 1970
+    received_since_s: Option<u64>,
+    /// Received before then, in seconds since 1970
+    received_before_s: Option<u64>,
+    /// With at least so many octets on disk (`stored`)
+    min_size: Option<u64>,
+    /// With at most so many octets on disk
+    max_size: Option<u64>,
+    /// With this reverse-path; looks into each message
+    sender: Option<String>,
+    /// With this recipient; looks into each message
+    recipient: Option<String>,
+    /// A mail server said this code last
+    code: Option<u16>,
     /// The `next` of the page before
     after: Option<String>,
     /// So many at most; the server has a bound of its own
     limit: Option<usize>,
 }
 
-/// A page; `next` is the `after` of the one behind it, null at the end.
+/// A page; `next` is the `after` of the one behind it, null at the end. One by age, size, sender, recipient or code is what a tenth of a second
+/// finds, and may be empty with a `next`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Messages {
     messages: Vec<Message>,
     next: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Looked>,
+}
+
+/// How many messages were looked at for a page, of how many.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Looked {
+    looked: u64,
+    of: u64,
 }
 
 /// The same message in each of its domains.
@@ -55,14 +79,27 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     wanted: Queried<Wanted>,
 ) -> Result<Json<Messages>, Problem> {
-    let Wanted { domain, state, after, limit } = query(wanted)?;
+    let wanted = query(wanted)?;
+    let sift = Sift {
+        received_since_s: wanted.received_since_s,
+        received_before_s: wanted.received_before_s,
+        min_octets: wanted.min_size,
+        max_octets: wanted.max_size,
+        sender: wanted.sender.map(|path| path.trim_matches(['<', '>']).to_owned()),
+        recipient: wanted.recipient,
+        code: wanted.code,
+    };
+    let Wanted { domain, state, after, limit, .. } = wanted;
     let limit = limit.unwrap_or(OPERATOR_PAGE_MAX).clamp(1, OPERATOR_PAGE_MAX);
     let domain = domain.map(|name| domain_of(&name)).transpose()?;
     let state = state.map(|word| state_of(&word)).transpose()?;
-    let filter = Filter { domain, state, after: cursor_of(after.as_deref())?, limit };
+    let filter = Filter { domain, state, after: cursor_of(after.as_deref())?, limit, sift };
     let pages = answered(&api, api.shards.ask(|answer| Asked::List(filter.clone(), answer))).await?;
+    let looked = |page: &Page| (page.looked, page.of);
+    let (looked, of) = pages.iter().map(looked).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    let progress = filter.sift.is_any().then_some(Looked { looked, of });
     let (messages, next) = merged(pages, limit);
-    Ok(Json(Messages { messages, next: next.map(|next| next.to_string()) }))
+    Ok(Json(Messages { messages, next: next.map(|next| next.to_string()), progress }))
 }
 
 /// The pages of all shards as one, and where it goes on: no further than each of them is complete.
@@ -99,15 +136,21 @@ pub(super) async fn show(
 }
 
 async fn details(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
+    let messages = still_queued(api, id).await?;
+    if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
+}
+
+/// What is queued or held of a message.
+pub(super) async fn still_queued(api: &Api, id: &str) -> Result<Vec<MessageDetail>, Problem> {
     let answers = answered(api, api.shards.ask(|answer| Asked::Show(id.to_owned(), answer))).await?;
     let mut messages: Vec<MessageDetail> = answers.into_iter().flatten().collect();
     messages.sort_by(|one, other| one.message.domain.cmp(&other.message.domain));
-    if messages.is_empty() { Err(no_such_message()) } else { Ok(messages) }
+    Ok(messages)
 }
 
 pub(super) fn no_such_message() -> Problem {
     Problem::not_found(
-        "nothing of a message with this queue id is queued or held; the log tells how it ended",
+        "nothing of a message with this queue id is queued or held; its trace tells how it ended",
     )
 }
 
@@ -193,6 +236,8 @@ mod tests {
             received_s: 0,
             held_since_s: None,
             next_try_s: None,
+            stored: 0,
+            last_code: None,
             deferrals: 0,
             may_repeat: false,
             unreadable: None,
@@ -204,7 +249,7 @@ mod tests {
         let messages: Vec<Message> = stamps.iter().map(|(stamp, domain)| message(*stamp, domain)).collect();
         let last = stamps.last().filter(|_| !is_all);
         let until = last.map(|(stamp, domain)| Cursor { stamp: *stamp, domain: (*domain).into() });
-        Page { messages, horizon, until }
+        Page { messages, horizon, until, ..Page::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The report of an outage: one HTML page with its plots in it, for the customer whose server it was. It loads nothing and runs nothing.
 
 use crate::control::alert::outage::{Ledger, Outage, Sample};
+use crate::control::alert::proof::Proof;
 use crate::control::alert::rules::{instant, span};
 
 /// Width and height of a plot, and the room for its axes, in pixels of its view box.
@@ -39,11 +40,12 @@ pub(super) fn page(hostname: &str, outage: &Outage) -> String {
          <title>Outage of {domain}</title><style>{STYLE}</style></head><body><main>\
          <h1>Outage of {domain}</h1><p class=\"dim\">Kept by {} while its mail server could not be reached. {lasted}</p>{}{}\
          <h2>What became of mail</h2><p class=\"dim\">Counted for each message and recipient.</p>{}\
-         <h2>Mail that waited</h2>{}<h2>Handed over, each minute</h2>{}</main></body></html>\n",
+         {}<h2>Mail that waited</h2>{}<h2>Handed over, each minute</h2>{}</main></body></html>\n",
         escaped(hostname),
         verdict(outage, &ledger),
         times(outage),
         table(&ledger),
+        outage.proof.as_ref().map(proof).unwrap_or_default(),
         plot(
             &outage.samples.iter().map(|sample| (sample.at_s, sample.waiting)).collect::<Vec<_>>(),
             outage.returned_s
@@ -108,6 +110,24 @@ fn table(ledger: &Ledger) -> String {
         }
     }
     format!("<table>{rows}{}</table>", row("sum", "Waiting or held", counts.waiting))
+}
+
+fn proof(proof: &Proof) -> String {
+    let order = match proof.out_of_order {
+        0 => "kept".to_owned(),
+        broken => format!("{broken} behind one that was accepted later"),
+    };
+    let whole = if proof.is_whole { "" } else { "<p class=\"bad\">Part of the trace is missing.</p>" };
+    let rows = [
+        ("Messages", proof.messages.to_string()),
+        ("Order of each recipient", order),
+        ("Handed over in order", proof.deliveries.to_string()),
+        ("Out of their place before", proof.excepted.to_string()),
+        ("SHA-256 over the queue ids", proof.root.clone()),
+    ];
+    let rows: String =
+        rows.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>")).collect();
+    format!("<h2>Proof</h2>{whole}<dl>{rows}</dl>")
 }
 
 /// Units handed over a minute, between samples.
@@ -182,6 +202,7 @@ mod tests {
             peak: 10,
             samples,
             step_s: 1,
+            proof: None,
         }
     }
 
@@ -200,6 +221,19 @@ mod tests {
             !page.contains("<script") && !page.contains("http://") && !page.contains("https://"),
             "{page}"
         );
+        let proof = Proof {
+            messages: 10,
+            units: 10,
+            root: "c0ffee".to_owned(),
+            deliveries: 9,
+            excepted: 1,
+            out_of_order: 2,
+            is_whole: false,
+        };
+        let proved = super::page("mx2", &Outage { proof: Some(proof), ..outage(Vec::new()) });
+        for part in ["<h2>Proof</h2>", "c0ffee", "2 behind one", "Part of the trace is missing"] {
+            assert!(proved.contains(part) && !page.contains(part), "{part}: {proved}");
+        }
         let lost =
             Outage { last: Counts { accepted: 9, delivered: 9, ..Counts::default() }, ..outage(Vec::new()) };
         let page = super::page("mx2", &lost);

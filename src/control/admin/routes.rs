@@ -7,8 +7,8 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, configuration, doctor, domains, metrics, orders, outages, provision, queue,
-    recipients, record, replay, serve, status, tokens,
+    Api, actions, alerts, audit, configuration, doctor, domains, drill, metrics, orders, outages, provision,
+    queue, recipients, record, replay, serve, status, tokens, trace,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -50,20 +50,10 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(status::healthz))
         .routes(routes!(status::readyz));
     let measured = OpenApiRouter::new().routes(routes!(metrics::metrics));
-    let read = OpenApiRouter::new()
-        .routes(routes!(status::status))
-        .routes(routes!(domains::list))
-        .routes(routes!(domains::show))
-        .routes(routes!(recipients::list))
-        .routes(routes!(queue::list))
-        .routes(routes!(queue::show))
-        .routes(routes!(alerts::list))
-        .routes(routes!(alerts::events))
-        .routes(routes!(outages::list))
-        .routes(routes!(outages::show))
-        .routes(routes!(outages::page))
-        .routes(routes!(configuration::show))
-        .routes(routes!(configuration::check));
+    let traced = OpenApiRouter::new()
+        .routes(routes!(trace::list))
+        .routes(routes!(trace::show))
+        .route_layer(recorded());
     let content = OpenApiRouter::new().routes(routes!(queue::export)).route_layer(recorded());
     let operate = OpenApiRouter::new()
         .routes(routes!(orders::hold))
@@ -81,6 +71,7 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(actions::act_on_one))
         .routes(routes!(alerts::acknowledge))
         .routes(routes!(doctor::examined))
+        .routes(routes!(drill::drill))
         .route_layer(recorded());
     let provision = OpenApiRouter::new()
         .routes(routes!(provision::create))
@@ -105,7 +96,7 @@ fn all(api: &Arc<Api>) -> Routes {
         .route_layer(recorded());
     let groups = [
         (Scope::Metrics, measured),
-        (Scope::Read, read),
+        (Scope::Read, read().merge(traced)),
         (Scope::Content, content),
         (Scope::Operate, operate),
         (Scope::Provision, provision.merge(import)),
@@ -114,6 +105,24 @@ fn all(api: &Arc<Api>) -> Routes {
     groups
         .into_iter()
         .fold(open, |all, (scope, routes)| all.merge(routes.route_layer(from_fn_with_state(scope, allowed))))
+}
+
+/// Looks that change nothing, and are not written down.
+fn read() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(status::status))
+        .routes(routes!(domains::list))
+        .routes(routes!(domains::show))
+        .routes(routes!(recipients::list))
+        .routes(routes!(queue::list))
+        .routes(routes!(queue::show))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::events))
+        .routes(routes!(outages::list))
+        .routes(routes!(outages::show))
+        .routes(routes!(outages::page))
+        .routes(routes!(configuration::show))
+        .routes(routes!(configuration::check))
 }
 
 /// The same for every path, known or not.

@@ -17,6 +17,8 @@ mod drift;
 mod http;
 mod mail;
 pub mod outage;
+pub mod proof;
+mod proving;
 pub mod rules;
 mod sms;
 mod state;
@@ -24,6 +26,7 @@ mod watch;
 mod webhook;
 
 pub(super) use mail::is_mailbox;
+pub use proving::run as prove;
 pub use watch::{Watch, run};
 
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@
 //! recipient) units, by the counts of the store, which outlive restarts:
 //! `waiting at the beginning + accepted = delivered + bounced + discarded + expired + deleted + damaged + waiting at the end`.
 
+use super::proof::Proof;
 use crate::bridge::operator::{DomainStatus, State, Transports};
 use crate::limits::{ALERT_OVER_AFTER, OUTAGE_REASON_CHARACTERS_MAX, OUTAGE_SAMPLES_MAX};
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,9 @@ impl Counts {
         }
     }
 
-    const fn ended(self) -> u64 {
+    /// Units that ended.
+    #[must_use]
+    pub const fn ended(self) -> u64 {
         self.delivered + self.bounced + self.discarded + self.expired + self.deleted + self.damaged
     }
 }
@@ -131,6 +134,9 @@ pub struct Outage {
     pub samples: Vec<Sample>,
     /// Seconds between two of them.
     pub step_s: u64,
+    /// What the traces say of it, a while behind its end.
+    #[serde(default)]
+    pub proof: Option<Proof>,
 }
 
 /// What became of mail in an outage, in units.
@@ -223,6 +229,7 @@ fn begin(status: &DomainStatus, now_s: u64) -> Outage {
         peak: 0,
         samples: Vec::new(),
         step_s: 1,
+        proof: None,
     };
     outage.sample(now_s);
     outage

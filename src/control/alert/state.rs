@@ -23,6 +23,8 @@ pub(super) struct State {
     /// Free octets, by when they were seen, of the last hour.
     pub(super) free: VecDeque<(u64, u64)>,
     pub(super) unkept: Unkept,
+    /// When outages ended that are not proved yet, and their numbers.
+    pub(super) unproven: Vec<(u64, i64)>,
     pub(super) drift: Drift,
 }
 

@@ -30,9 +30,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 /// What the watch works with, and what it knows.
 #[derive(Debug)]
 pub struct Watch {
-    shards: Shards,
-    current: Arc<Current>,
-    store: Store,
+    pub(super) shards: Shards,
+    pub(super) current: Arc<Current>,
+    pub(super) store: Store,
     lookup: Lookup,
     web: Web,
     shown: Vec<Arc<bridge::Certificates>>,
@@ -58,9 +58,10 @@ impl Watch {
                 // A full disk keeps nobody from starting.
                 tracing::warn!(%error, "what waits for contacts stays due as it was");
             }
-            Ok((rows::open_outages(connection)?, rows::alerts(connection, true, i64::MAX, usize::MAX >> 1)?))
+            let alerts = rows::alerts(connection, true, i64::MAX, usize::MAX >> 1)?;
+            Ok((rows::open_outages(connection)?, alerts, rows::unproven(connection)?))
         });
-        let (outages, alerts) = kept.map_err(|error| error.to_string())?;
+        let (outages, alerts, unproven) = kept.map_err(|error| error.to_string())?;
         let now = seconds(now_s());
         let open = alerts.into_iter().map(|alert| Open {
             told_severity: alert.condition.severity,
@@ -76,7 +77,7 @@ impl Watch {
         let numbers = outages.iter().map(|(id, outage)| (key(outage), *id)).collect();
         let outages = outages.into_iter().map(|(_, outage)| (outage.domain.clone(), outage)).collect();
         let book = Book::restored(open.collect());
-        let state = State { book, outages, numbers, ..State::default() };
+        let state = State { book, outages, numbers, unproven, ..State::default() };
         let shown = acme.watches.iter().map(|watch| Arc::clone(watch.certificates())).collect();
         let (web, standing, state) = (Web::new(roots), Arc::clone(&acme.standing), Mutex::new(state));
         Ok(Self { shards, current, store, lookup, web, shown, standing, state })
@@ -101,6 +102,21 @@ impl Watch {
             text: "This is a test: alerts of this server reach you.".to_owned(),
         };
         self.send(contact, &[event], &format!("test-{}-{}", contact.id, now_s())).await
+    }
+
+    /// The number of an outage that ended by then, and is to be proved.
+    pub(super) fn unproven(&self, ended_s: u64) -> Option<i64> {
+        let mut state = self.state();
+        let at = state.unproven.iter().position(|(ended, _)| *ended <= ended_s)?;
+        // One that fails lets the others go first.
+        let one = state.unproven.remove(at);
+        state.unproven.push(one);
+        Some(one.1)
+    }
+
+    /// It is.
+    pub(super) fn proven(&self, id: i64) {
+        self.state().unproven.retain(|(_, other)| *other != id);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -196,10 +212,11 @@ impl Watch {
         state.unkept.alerts.drain(..written.alerts.len());
         state.unkept.events.drain(..written.events.len());
         for (key, id) in given {
-            let is_over = written.outages.get(&key).is_some_and(|outage| outage.ended_s.is_some());
+            let ended_s = written.outages.get(&key).and_then(|outage| outage.ended_s);
             state.unkept.outages.remove(&key);
-            if is_over {
+            if let Some(ended_s) = ended_s {
                 state.numbers.remove(&key);
+                state.unproven.push((ended_s, id));
             } else {
                 state.numbers.insert(key, id);
             }

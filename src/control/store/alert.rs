@@ -4,7 +4,9 @@ use super::now_s;
 use crate::control::alert::book::Open;
 use crate::control::alert::outage::Outage;
 use crate::control::alert::{Condition, Kind, Severity, Sink};
-use crate::limits::{ALERT_LINES_MAX, EVENT_AGE, EVENTS_MAX, OUTBOX_MAX, OUTBOX_TRIES_MAX};
+use crate::limits::{
+    ALERT_LINES_MAX, EVENT_AGE, EVENTS_MAX, OUTAGES_UNPROVED_MAX, OUTBOX_MAX, OUTBOX_TRIES_MAX,
+};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, Transaction, params};
 use serde_json::Value;
 
@@ -119,6 +121,18 @@ pub fn outages(
 pub fn open_outages(connection: &Connection) -> Result<Vec<(i64, Outage)>> {
     let mut statement = connection.prepare("SELECT id, detail FROM outage WHERE ended_s IS NULL")?;
     read_outages(statement.query_map([], id_and_text)?)
+}
+
+/// When those ended that are not proved, and their numbers: of the latest that ended.
+///
+/// # Errors
+/// SQLite's.
+pub fn unproven(connection: &Connection) -> Result<Vec<(u64, i64)>> {
+    let sql = "SELECT id, detail FROM outage WHERE ended_s IS NOT NULL ORDER BY id DESC LIMIT ?1";
+    let mut statement = connection.prepare(sql)?;
+    let ended = read_outages(statement.query_map([OUTAGES_UNPROVED_MAX], id_and_text)?)?;
+    let unproven = ended.into_iter().filter(|(_, outage)| outage.proof.is_none());
+    Ok(unproven.filter_map(|(id, outage)| Some((outage.ended_s?, id))).collect())
 }
 
 /// One of them.

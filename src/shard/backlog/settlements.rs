@@ -6,6 +6,7 @@
 use super::Place;
 use crate::limits::SETTLEMENTS_A_WRITE;
 use crate::shard::epoch::Guard;
+use crate::shard::traces::Told;
 use core::cell::{Cell, RefCell};
 use storage::format::journal_entry::Fact;
 use storage::notify::{Notify, Wait};
@@ -17,6 +18,8 @@ pub(in crate::shard) struct Settlement {
     pub(in crate::shard) place: Place,
     /// What is true.
     pub(in crate::shard) facts: Vec<Fact>,
+    /// What is told of them to people who ask; else their record is read for that.
+    pub(in crate::shard) told: Option<Box<Told>>,
     /// Until the keeper knows, somebody names this place.
     #[expect(dead_code, reason = "it is held, never looked into")]
     pub(in crate::shard) looking: Guard,

@@ -126,7 +126,7 @@ async fn one_step<D: Disk, C: Clock>(
         facts += units;
         let fact = |ordinal: &u16| Fact { stamp: *stamp, ordinal: *ordinal, outcome, code: 0 };
         let facts = ordinals.iter().map(fact).collect();
-        let settlement = Settlement { place, facts, looking: looking.clone() };
+        let settlement = Settlement { place, facts, told: None, looking: looking.clone() };
         writes.last_mut().expect("there is one").push(settlement);
     }
     write_gathered(shard, lane).await;

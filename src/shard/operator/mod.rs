@@ -1,6 +1,6 @@
 //! Answers to the operator: one task a shard, over the lanes that it owns.
 //!
-//! One question at a time, but for searches, exports, replays and test messages, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
+//! One question at a time, but for searches, exports, traces, replays and test messages, which have tasks of their own; each bounded by its page, with a turn for others between steps; what is read from the disk is
 //! read beside the deliveries, never instead of one. A question that comes while the queue of questions is full waits in
 //! the admin thread. An answer that nobody waits for any more is dropped.
 //!
@@ -14,6 +14,9 @@ mod figures;
 mod find;
 mod replay;
 mod replayed;
+mod row;
+mod sift;
+mod traced;
 pub(super) mod view;
 
 use super::link::{Dialer, Spawn};
@@ -21,7 +24,7 @@ use super::mesh::owner;
 use super::replay::test_message;
 use super::state::Shard;
 use crate::bridge::operator::{Copy, MessageDetail, Replayed, Request, ShardStatus, SinceStart, Thawed};
-use crate::limits::OPERATOR_EXPORTS_MAX;
+use crate::limits::{OPERATOR_EXPORTS_MAX, TRACES_READ_MAX};
 use crate::metrics::{Admission, GuardEvent};
 use async_channel::{Receiver, Sender};
 use core::cell::{Cell, RefCell};
@@ -40,7 +43,7 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
     spawn: S,
 ) {
     let (exports, shows) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
-    let tests = Rc::<Cell<u32>>::default();
+    let (tests, traces) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
     let remembered = Rc::<RefCell<Remembered>>::default();
     while !shard.is_shutting_down() {
         let shutdown = shard.shutdown.wait();
@@ -71,6 +74,18 @@ pub(super) async fn run<D: Disk, C: Clock, N: Dialer, S: Spawn>(
                 });
             } else {
                 let _ = answer.try_send(None);
+            }
+            continue;
+        }
+        if let Request::Trace(wanted, answer) = request {
+            let (shard, traces) = (Rc::clone(&shard), Rc::clone(&traces));
+            if traces.get() < TRACES_READ_MAX {
+                traces.set(traces.get() + 1);
+                spawn.spawn(async move {
+                    let page = traced::run(&shard, &wanted).await;
+                    traces.set(traces.get() - 1);
+                    let _ = answer.try_send(page);
+                });
             }
             continue;
         }
@@ -107,7 +122,15 @@ async fn answer<D: Disk, C: Clock>(shard: &Rc<Shard<D, C>>, request: Request) {
         }
         Request::Copies(wanted, answer) => drop(answer.try_send(copies::run(shard, &wanted).await)),
         Request::Domains(names, answer) => drop(answer.try_send(view::domains(shard, &names))),
-        Request::Export(..) | Request::Replay(..) | Request::Show(..) | Request::Try(..) => {
+        Request::Drill(domain, wanted, answer) => {
+            let begun = owns(shard, &domain) && drill(shard, &domain, wanted);
+            let _ = answer.try_send(begun);
+        }
+        Request::Export(..)
+        | Request::Replay(..)
+        | Request::Show(..)
+        | Request::Trace(..)
+        | Request::Try(..) => {
             unreachable!("taken by the caller")
         }
         Request::Flush(domain, answer) => {
@@ -169,6 +192,20 @@ async fn replay<D: Disk, C: Clock>(
 
 fn owns<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> bool {
     owner(domain, shard.shards) == shard.id
+}
+
+/// Begins a drill, or ends it: whether it begins.
+fn drill<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    domain: &str,
+    wanted: Option<(String, core::time::Duration)>,
+) -> bool {
+    let (drill, now) = (&shard.lanes.usage_of(domain).drill, shard.clock.now());
+    let Some((mailbox, lasts)) = wanted else {
+        drill.end();
+        return false;
+    };
+    drill.begin(&mailbox, now + lasts, now)
 }
 
 fn flush<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> u64 {

@@ -2,22 +2,19 @@
 
 use super::figures::figures;
 use super::find::TooMuch;
+use super::row::{Facts, row, until};
+use super::sift::{self, Sifted};
 use super::{find, owns};
-use crate::bridge::operator::{
-    Cursor, DomainStatus, Filter, Message, MessageDetail, MessageState, Page, Recipient, Transports,
-};
+use crate::bridge::operator::{Cursor, DomainStatus, Filter, MessageDetail, Page, Transports};
 use crate::limits::{OPERATOR_PAGE_MAX, OPERATOR_STEP};
-use crate::shard::backlog::{Lane, Seen};
+use crate::shard::backlog::Lane;
 use crate::shard::state::Shard;
-use crate::smtp::Moment;
 use futures_lite::future::yield_now;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
-use storage::error::ReadError;
-use storage::format::message::MessageView;
 use storage::position::Stamp;
 use storage::reader::Reader;
 
@@ -62,11 +59,6 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
     }
 }
 
-/// Whole seconds until then; 0 when it is past.
-fn until<D: Disk, C: Clock>(shard: &Shard<D, C>, moment: Moment) -> u64 {
-    moment.saturating_sub(shard.clock.now()).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
-}
-
 /// A page of what a filter lets pass. Below its horizon nothing is missing, whatever arrives meanwhile: the horizon is read
 /// before the inbox is emptied (H12).
 pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Page {
@@ -76,6 +68,9 @@ pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filte
     shard.empty_inbox();
     let _looking = shard.looking.guard();
     let limit = filter.limit.clamp(1, OPERATOR_PAGE_MAX);
+    if filter.sift.is_any() {
+        return sifted(shard, filter, limit, horizon).await;
+    }
     let keys = keys(shard, filter, limit + 1).await;
     let until = keys.get(limit).and(keys.get(limit - 1)).map(|(stamp, lane)| cursor(*stamp, lane));
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
@@ -87,7 +82,27 @@ pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filte
             messages.push(row(shard, &reader, &lane, &seen).await.0);
         }
     }
-    Page { messages, horizon: horizon.0, until }
+    Page { messages, horizon: horizon.0, until, ..Page::default() }
+}
+
+/// The same, of what passes a sieve: as much of it as a turn finds.
+async fn sifted<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
+    filter: &Filter,
+    limit: usize,
+    horizon: Stamp,
+) -> Page {
+    let lanes = lanes(shard, filter);
+    let of = lanes.iter().map(|lane| lane.queue.borrow().messages() as u64).sum();
+    let Sifted { messages, until, looked } = sift::run(shard, &lanes, filter, limit).await;
+    Page { messages, horizon: horizon.0, until, looked, of }
+}
+
+fn lanes<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Vec<Rc<Lane>> {
+    match &filter.domain {
+        Some(domain) => Vec::from_iter(shard.lanes.of(domain)),
+        None => shard.lanes.all(),
+    }
 }
 
 fn cursor(stamp: Stamp, lane: &Lane) -> Cursor {
@@ -100,10 +115,7 @@ async fn keys<D: Disk, C: Clock>(
     filter: &Filter,
     most: usize,
 ) -> Vec<(Stamp, Rc<Lane>)> {
-    let lanes = match &filter.domain {
-        Some(domain) => Vec::from_iter(shard.lanes.of(domain)),
-        None => shard.lanes.all(),
-    };
+    let lanes = lanes(shard, filter);
     let mut first: BinaryHeap<Cursor> = BinaryHeap::new();
     for (number, lane) in lanes.iter().enumerate() {
         if number % OPERATOR_STEP == OPERATOR_STEP - 1 {
@@ -142,74 +154,10 @@ pub(super) async fn show<D: Disk, C: Clock>(
         let seen = lane.queue.borrow().see(stamp);
         if let Some(seen) = seen {
             let (message, facts) = row(shard, &reader, &lane, &seen).await;
-            let Facts { client, helo, trace } = facts;
+            let Facts { client, helo, tls, trace } = facts;
             let proven = lane.queue.borrow().is_reverse_path_proven(stamp);
-            all.push(MessageDetail { message, client, helo, trace, proven });
+            all.push(MessageDetail { message, client, helo, tls, trace, proven });
         }
     }
     Ok(all)
-}
-
-/// What a detail has beside its row.
-#[derive(Default)]
-struct Facts {
-    client: String,
-    helo: String,
-    trace: String,
-}
-
-async fn row<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    reader: &Reader<D>,
-    lane: &Lane,
-    seen: &Seen,
-) -> (Message, Facts) {
-    let (directory, entry) = seen.place;
-    let lane_tries = lane.next_try.get().filter(|_| seen.state == MessageState::Queued);
-    let mut message = Message {
-        id: None,
-        domain: lane.domain.to_string(),
-        state: seen.state,
-        reverse_path: None,
-        recipients: Vec::new(),
-        size: entry.stored_octets(),
-        received_s: entry.received_s,
-        held_since_s: seen.held_since_s,
-        next_try_s: seen.due.or(lane_tries).map(|moment| until(shard, moment)),
-        deferrals: seen.asides,
-        may_repeat: lane.offers.borrow().is_doubtful(entry.stamp),
-        unreadable: None,
-        stamp: entry.stamp.0,
-    };
-    let mut facts = Facts::default();
-    let read = reader.read_entry(directory, &entry).await;
-    let told = read.and_then(|frame| {
-        let view = frame.message()?;
-        message.id = Some(frame.header.queue_id.to_string());
-        message.reverse_path = Some(view.reverse_path.to_owned());
-        message.size = view.data.unstuffed_octets;
-        message.recipients = recipients(&view, seen)?;
-        facts = Facts {
-            client: view.client.to_string(),
-            helo: view.helo.to_owned(),
-            trace: String::from_utf8_lossy(view.trace).into_owned(),
-        };
-        Ok(())
-    });
-    message.unreadable = told.err().map(|error| error.to_string());
-    (message, facts)
-}
-
-fn recipients(view: &MessageView<'_>, seen: &Seen) -> Result<Vec<Recipient>, ReadError> {
-    let entry = &seen.place.1;
-    let recipient = |ordinal: u16| {
-        let address = view.recipients.get(usize::from(ordinal)).ok_or(ReadError::Damaged("recipients"))?;
-        let state = match () {
-            () if seen.open.contains(&ordinal) => seen.state,
-            () if seen.held.contains(&ordinal) => MessageState::Held,
-            () => MessageState::Done,
-        };
-        Ok(Recipient { address: (*address).to_owned(), state })
-    };
-    (entry.first..entry.first + entry.count).map(recipient).collect()
 }

@@ -148,7 +148,7 @@ impl Proxy {
         let until = shard.clock.now() + PROXY_RCPT_TIMEOUT;
         let Asked { domain, mailbox, client } = asked;
         let client = TrueClient::new(client, session.greeted_as(), session.is_extended());
-        let way = self.course(shard, snapshot, domain, client.as_ref());
+        let way = self.course(shard, snapshot, (domain, &mailbox), client.as_ref());
         match way {
             Course::Defer => return Judged::Deferrable,
             Course::Carry => {
@@ -168,7 +168,7 @@ impl Proxy {
         &mut self,
         shard: &Shard<D, C>,
         snapshot: &Snapshot,
-        domain: &Domain,
+        (domain, mailbox): (&Domain, &str),
         client: Option<&TrueClient>,
     ) -> Course {
         let usage = snapshot.usage_of(&domain.name);
@@ -181,7 +181,9 @@ impl Proxy {
         };
         let is_free = passage.is_free()
             && !passage.is_paused(shard.clock.now())
-            && usage.lets_pass(shard.wall_s().into(), shard.clock.now());
+            && usage.lets_pass(shard.wall_s().into(), shard.clock.now())
+            // For him there is an outage.
+            && !usage.drill.holds(mailbox, shard.clock.now());
         let mut is_trusted = false;
         if domain.when_up == WhenUp::Proxy && so_far == SoFar::Nothing && is_free && passage.is_trusted() {
             is_trusted = client.is_some_and(|client| self.has_upstream(shard, &domain.name, client));

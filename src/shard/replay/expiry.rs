@@ -133,7 +133,7 @@ async fn write<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, ended: Vec<E
         }
         facts += units;
         let facts = ordinals.iter().map(fact).collect();
-        gathered.push(Settlement { place, facts, looking: looking.clone() });
+        gathered.push(Settlement { place, facts, told: None, looking: looking.clone() });
     }
     settle::settle(shard, lane, &gathered).await;
 }

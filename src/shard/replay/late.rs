@@ -104,7 +104,7 @@ pub(in crate::shard) async fn settle_late<D: Disk, C: Clock>(shard: std::rc::Rc<
             let fact = |ordinal: &u16| Fact { stamp, ordinal: *ordinal, outcome: Outcome::Delivered, code };
             let facts: Vec<Fact> = ordinals.iter().map(fact).collect();
             shard.counters.delivered.add(facts.len() as u64);
-            if settle(&shard, &lane, &[Settlement { place, facts, looking }]).await && is_last {
+            if settle(&shard, &lane, &[Settlement { place, facts, told: None, looking }]).await && is_last {
                 lane.usage.lower(stored_octets(&place.1));
             }
         }

@@ -1,6 +1,7 @@
 //! Facts on their way to the journal: a few gather, one write makes them durable, then the shards that keep the
 //! segments are told.
 
+use super::chronicle;
 use crate::bridge::UnitEnd;
 use crate::limits::{DISK_RETRY_PAUSE, SETTLEMENT_PAUSE};
 use crate::shard::backlog::{Lane, Named, Rows, Settlement};
@@ -51,6 +52,9 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
         let stamp = place.1.stamp;
         let is_over = !lane.queue.borrow().knows(stamp);
         lane.offers.borrow_mut().settled(stamp, is_over);
+        if is_over {
+            shard.codes.borrow_mut().forget(&place.1);
+        }
     }
     let rows = lane.begin_offers(None, |_| true);
     let is_durable = journal(shard, lane, (&facts, &kept, &rows)).await;
@@ -61,6 +65,7 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
                 lane.usage.end(end, ended as u64);
             }
         }
+        chronicle::settled(shard, lane, gathered).await;
         tell_keepers(shard, &lane.domain, gathered, times).await;
     }
     is_durable

@@ -17,6 +17,7 @@ pub mod offered;
 pub mod segment_header;
 pub mod store_file;
 pub mod tally;
+pub mod trace;
 mod wire;
 
 /// Size of a block: the unit of O_DIRECT and of a commit.

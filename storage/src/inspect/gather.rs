@@ -22,14 +22,20 @@ use std::sync::Arc;
 /// Beyond this an offset has no place in an index: no segment of ours is that large.
 const FILE_OCTETS_MAX: u64 = u32::MAX as u64 * FRAME_ALIGNMENT as u64;
 
+/// The shard directories that are there, in order.
+pub(super) async fn shards<D: Disk>(disk: &D) -> Result<Vec<ShardId>, DiskError> {
+    let mut shards: Vec<ShardId> = disk.list("").await?.iter().filter_map(|name| shard_of(name)).collect();
+    shards.sort_unstable();
+    Ok(shards)
+}
+
 /// Walks over all of it.
 pub(super) async fn gather<D: Disk>(
     disk: D,
     keys: Arc<Keys>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Directory<D>, DiskError> {
-    let mut shards: Vec<ShardId> = disk.list("").await?.iter().filter_map(|name| shard_of(name)).collect();
-    shards.sort_unstable();
+    let shards = shards(&disk).await?;
     let mut directory = Directory {
         store: None,
         shards,

@@ -3,10 +3,12 @@
 
 mod alerts;
 mod described;
+mod drills;
 mod metrics;
 mod orders;
 mod provisioning;
 mod replay;
+mod traces;
 
 use super::harness::client::Client;
 use super::harness::name_server;

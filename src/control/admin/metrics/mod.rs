@@ -148,6 +148,8 @@ fn delivery(page: &mut Page, sum: &Sum) {
     by(page, "stratamx_guard_events_total", "event", &counters.guard);
     page.one("stratamx_notices_made_total", counters.notices.value());
     page.one("stratamx_notices_lost_total", counters.notices_lost.value());
+    page.one("stratamx_trace_rows_total", counters.traces.value());
+    page.one("stratamx_trace_rows_lost_total", counters.traces_lost.value());
     by(page, "stratamx_lookups_total", "outcome", &counters.lookups);
     page.begin("stratamx_lookup_seconds");
     page.histogram(&[], &counters.lookup);

@@ -63,6 +63,7 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
         shards,
         watch: Arc::new(watch.unwrap()),
         lookup,
+        smtp: Vec::new(),
         current,
         callers: Callers::new(Arc::new(Token::new(TOKEN).unwrap()), Vec::new()),
         orders: Arc::new(orders),

@@ -8,6 +8,7 @@ use super::{Queue, Waiting};
 use crate::bridge::operator::MessageState;
 use crate::shard::backlog::Place;
 use crate::smtp::Moment;
+use storage::format::index_file::IndexEntry;
 use storage::format::journal_entry::Authentication;
 use storage::position::Stamp;
 
@@ -68,11 +69,21 @@ impl Queue {
         state: Option<MessageState>,
         most: usize,
     ) -> Vec<Stamp> {
+        self.entries(from, state, most).into_iter().map(|entry| entry.stamp).collect()
+    }
+
+    /// Their entries.
+    pub(in crate::shard) fn entries(
+        &self,
+        from: Stamp,
+        state: Option<MessageState>,
+        most: usize,
+    ) -> Vec<IndexEntry> {
         let is_wanted = |list| state.is_none_or(|state| state == list);
-        let mut stamps: Vec<Stamp> = Vec::new();
+        let mut entries: Vec<IndexEntry> = Vec::new();
         let mut add = |list, waiting: &mut dyn Iterator<Item = &Waiting>| {
             if is_wanted(list) {
-                stamps.extend(waiting.take(most).map(|waiting| waiting.entry.stamp));
+                entries.extend(waiting.take(most).map(|waiting| waiting.entry));
             }
         };
         for mut source in self.untried.each_from(from) {
@@ -82,10 +93,15 @@ impl Queue {
         add(MessageState::Deferred, &mut self.deferred.entries().from(from));
         add(MessageState::Held, &mut self.held.from(from));
         add(MessageState::InFlight, &mut self.out.iter().filter(|out| out.entry.stamp >= from));
-        stamps.sort_unstable();
-        stamps.dedup();
-        stamps.truncate(most);
-        stamps
+        entries.sort_unstable_by_key(|entry| entry.stamp);
+        entries.dedup_by_key(|entry| entry.stamp);
+        entries.truncate(most);
+        entries
+    }
+
+    /// Messages, each in each list that has units of it.
+    pub(in crate::shard) fn messages(&self) -> usize {
+        self.len() + self.held.len() + self.out.len()
     }
 
     /// A message; `None` if nothing of it is queued or held.
@@ -216,6 +232,11 @@ impl Queue {
         waiting.or_else(|| self.deferred.remove(stamp))
     }
 
+    /// Whether a message that is being sent has left its place in the order before.
+    pub(in crate::shard) fn has_stepped_aside(&self, stamp: Stamp) -> bool {
+        self.out.iter().any(|out| out.entry.stamp == stamp && (out.asides() > 0 || out.is_greylisted()))
+    }
+
     pub(in crate::shard) fn is_out(&self, stamp: Stamp) -> bool {
         self.out.iter().any(|out| out.entry.stamp == stamp)
     }
@@ -225,7 +246,6 @@ impl Queue {
 mod tests {
     use super::*;
     use core::time::Duration;
-    use storage::format::index_file::IndexEntry;
     use storage::position::{Offset, SegmentId, ShardId};
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@ use crate::message::authentication::Verdict;
 use crate::message::authentication_results::{Origin, field, forged, results};
 use crate::shard::backlog::Place;
 use crate::shard::epoch::Guard;
+use crate::shard::traces::accepted;
 use crate::smtp::client::TrueClient;
 use crate::smtp::dsn::Notify;
 use core::net::IpAddr;
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use storage::disk::Disk;
 use storage::error::ReadError;
 use storage::format::message::{ChunkReference, MessageView, Protocol};
+use storage::format::trace::Accepted;
 use storage::position::{QueueId, Stamp};
 use storage::reader::{OctetsOf, StoredFrame};
 
@@ -31,6 +33,10 @@ pub(in crate::shard) struct Job<D: Disk> {
     pub(in crate::shard) mailboxes: Vec<String>,
     /// Of the units: when their sender wants a notice.
     pub(in crate::shard) notify: Vec<Notify>,
+    /// What its record says of its acceptance.
+    pub(in crate::shard) accepted: Accepted,
+    /// It was queued once more.
+    pub(in crate::shard) is_replayed: bool,
     /// It is a notice of ours, about units of this domain and this message.
     pub(in crate::shard) notice: Option<(String, Stamp)>,
     /// What goes on top of the message, above our trace field.
@@ -69,6 +75,8 @@ impl<D: Disk> Job<D> {
             Some(_) => None,
             None => TrueClient::new(message.client, message.helo, message.protocol == Protocol::Esmtp),
         };
+        let is_replayed = message.extensions.replay_of.is_some();
+        let accepted = accepted(&message, place.1.received_s);
         drop(recipients);
         let frame = Some(frame);
         Ok(Self {
@@ -80,6 +88,8 @@ impl<D: Disk> Job<D> {
             client,
             mailboxes,
             notify,
+            accepted,
+            is_replayed,
             notice,
             lead: Vec::new(),
             left_out: Vec::new(),

@@ -16,6 +16,7 @@ use crate::shard::backlog::{Broken, Pass, Place, Queue, Settlement, Sign, stored
 use crate::shard::epoch::Guard;
 use crate::shard::link::{Dialer, Spawn};
 use crate::shard::measured;
+use crate::shard::traces::Told;
 use crate::smtp::client::{RecipientOutcome, Stage, TransactionOutcome};
 use crate::smtp::dsn::Notify;
 use crate::smtp::reply::ReceivedReply;
@@ -72,11 +73,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let (bounces, relays) = self.bounces(&job, domain, delivery.passes_dsn());
         let told = (&bounces[..], &relays[..]);
         let verdict = judge(stamp, &job.ordinals, &outcome, &rulings, domain.on_reject, told);
+        let told = self.traced(&job, &outcome, &verdict, delivery.host());
         self.tell(&job, &verdict, delivery);
         let host = delivery.host();
         let owed = self.debt(&job, &verdict.owed, |reply| Cause::Refused { host, reply });
         let relayed = self.debt(&job, &verdict.relayed, |reply| Cause::Relayed { host, reply });
-        let mut ended = self.apply(&job, verdict, greylisted, (fault, ending), domain);
+        let mut ended = self.apply(&job, (verdict, told), greylisted, (fault, ending), domain);
         if let Some(debt) = owed {
             self.spawn.spawn(notice::pay(Rc::clone(&self.shard), Rc::clone(&self.lane), debt));
         }
@@ -237,7 +239,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     fn apply(
         &self,
         job: &Job<D>,
-        verdict: Verdict,
+        (verdict, told): (Verdict, Option<Box<Told>>),
         greylisted: Option<Greylisted>,
         (fault, ending): (Fault, Option<Ended>),
         domain: &Domain,
@@ -261,7 +263,7 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         let greylisted = greylisted.filter(|_| verdict.unknown.is_empty());
         let is_over = !verdict.is_open() && !queue.has_pass(entry.stamp);
         if !verdict.facts.is_empty() {
-            self.record(place, &job.looking, verdict.facts);
+            self.record(place, &job.looking, verdict.facts, told);
         }
         if is_over {
             if queue.finish(&entry) {
@@ -397,8 +399,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     }
 
     /// Hands facts over to the journal, beside the delivery that goes on.
-    pub(super) fn record(&self, place: Place, looking: &Guard, facts: Vec<Fact>) {
-        let settlement = Settlement { place, facts, looking: looking.clone() };
+    pub(super) fn record(&self, place: Place, looking: &Guard, facts: Vec<Fact>, told: Option<Box<Told>>) {
+        let settlement = Settlement { place, facts, told, looking: looking.clone() };
         if self.lane.settlements.add(settlement) {
             let (shard, lane) = (Rc::clone(&self.shard), Rc::clone(&self.lane));
             self.spawn.spawn(settle::write(shard, lane));

@@ -19,6 +19,7 @@ mod reading;
 mod round;
 mod sealing;
 mod session;
+mod traced;
 
 use super::connect::{Unserved, Way};
 use super::delivery::Delivery;

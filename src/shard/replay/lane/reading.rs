@@ -106,6 +106,6 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         if self.lane.queue.borrow_mut().finish(&entry) {
             self.lane.usage.lower(stored_octets(&entry));
         }
-        self.record(place, looking, ordinals.iter().map(fact).collect());
+        self.record(place, looking, ordinals.iter().map(fact).collect(), None);
     }
 }

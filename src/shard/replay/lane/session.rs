@@ -300,10 +300,12 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
     /// The next message by its ticket. The guard is told that it is offered.
     fn pick(&self, id: ConnectionId) -> Option<Picked<D>> {
         let (now, queued) = (self.shard.clock.now(), self.lane.queue.borrow().first_untried());
+        let drilled = self.lane.usage.drill.held(now).map(|(mailbox, until)| (key_of(&mailbox), until));
         let mut pacing = self.lane.pacing.borrow_mut();
         let (mut first_due, mut charged) = (None, Vec::new());
         let picked = self.round.order.borrow_mut().pick(id, queued, |keys| {
-            let due = pacing.due(keys, now);
+            let held_until = drilled.filter(|(key, _)| keys.contains(key)).map_or(now, |(_, until)| until);
+            let due = pacing.due(keys, now).max(held_until);
             if due > now {
                 first_due = Some(first_due.map_or(due, |other: Duration| other.min(due)));
                 return false;
@@ -329,7 +331,8 @@ impl<D: Disk, C: Clock, N: Dialer, S: Spawn> Task<D, C, N, S> {
         self.round.order.borrow_mut().take(entry.stamp, is_aside);
         let Some(job) = self.read(entry.stamp, domain).await else { return true };
         let names = job.mailboxes.iter().map(|mailbox| name_of(mailbox));
-        let is_counting = self.lane.pacing.borrow().is_counting();
+        let is_drilled = self.lane.usage.drill.held(self.shard.clock.now()).is_some();
+        let is_counting = self.lane.pacing.borrow().is_counting() || is_drilled;
         let counted = job.mailboxes.iter().filter(|_| is_counting);
         let keys = counted.map(|mailbox| key_of(mailbox)).collect();
         let recipients = Recipients::of(names);

@@ -427,7 +427,7 @@ impl<D: Disk, C: Clock, N: Dialer> Bringer<D, C, N> {
         if is_last {
             self.lane.usage.lower(stored_octets(&entry));
         }
-        let settlement = Settlement { place, facts, looking: looking.clone() };
+        let settlement = Settlement { place, facts, told: None, looking: looking.clone() };
         settle::settle(&self.shard, &self.lane, &[settlement]).await;
     }
 }

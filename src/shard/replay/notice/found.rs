@@ -90,7 +90,7 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(shard: &Shard<D, C>, uns
         tracing::info!(domain = %lane.domain, stamp = stamp.0, units = ordinals.len(), "a notice about it was made before this start");
         let fact = |ordinal: &u16| Fact { stamp, ordinal: *ordinal, outcome, code: 0 };
         let facts = ordinals.iter().map(fact).collect();
-        let settlement = Settlement { place, facts, looking: shard.looking.guard() };
+        let settlement = Settlement { place, facts, told: None, looking: shard.looking.guard() };
         settle::settle(shard, &lane, &[settlement]).await;
         drop(found);
     }

@@ -156,7 +156,8 @@ pub(in crate::shard) async fn give_up<D: Disk, C: Clock>(
         counter.add(silent.len() as u64);
         let fact = |ordinal: &u16| fact(place, *ordinal, why.silent(), 0);
         let facts = silent.iter().map(fact).collect();
-        settle::settle(shard, lane, &[Settlement { place, facts, looking: looking.clone() }]).await;
+        settle::settle(shard, lane, &[Settlement { place, facts, told: None, looking: looking.clone() }])
+            .await;
     }
     if !held.is_empty() {
         hold(shard, lane, place, looking, &held, said).await;
@@ -190,7 +191,7 @@ async fn end<D: Disk, C: Clock>(
                 shard.counters.bounced.add(units.len() as u64);
             }
             let facts = facts(place, &units, outcome);
-            if !settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await {
+            if !settle::settle(shard, lane, &[Settlement { place, facts, told: None, looking }]).await {
                 // The process ends, and the next start settles them by the notice, which must not leave before.
                 core::mem::forget(owing);
                 return true;
@@ -201,7 +202,7 @@ async fn end<D: Disk, C: Clock>(
         Err(error) if outcome == Outcome::Delivered => {
             tracing::warn!(domain = %lane.domain, stamp = place.1.stamp.0, %error, "handed over; its sender cannot be told");
             let facts = facts(place, &units, outcome);
-            settle::settle(shard, lane, &[Settlement { place, facts, looking }]).await;
+            settle::settle(shard, lane, &[Settlement { place, facts, told: None, looking }]).await;
         }
         Err(error) => {
             let (domain, units_held) = (&lane.domain, units.len());
@@ -238,7 +239,7 @@ async fn hold<D: Disk, C: Clock>(
     }
     shard.counters.held.add(ordinals.len() as u64);
     let facts = ordinals.iter().map(|ordinal| fact(place, *ordinal, Outcome::Held, 0)).collect();
-    settle::settle(shard, lane, &[Settlement { place, facts, looking: looking.clone() }]).await;
+    settle::settle(shard, lane, &[Settlement { place, facts, told: None, looking: looking.clone() }]).await;
 }
 
 fn facts(place: Place, units: &[Owed], outcome: Outcome) -> Vec<Fact> {

@@ -14,6 +14,7 @@ mod said;
 mod selection;
 mod show;
 mod text;
+mod trace;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -85,6 +86,9 @@ enum Command {
         #[command(flatten)]
         selection: Selection,
     },
+    /// Print what the server told of messages: each try, each end, a line a recipient
+    #[command(after_help = "Example: stratamx-segment trace /var/lib/stratamx | grep 0000G00000002")]
+    Trace(Place),
     /// Check everything against everything: checksums, indexes, order of stamps, settlements; print what is wrong
     #[command(
         after_help = "Example: stratamx-segment verify /var/lib/stratamx --key-file /etc/stratamx/keys"
@@ -173,6 +177,10 @@ fn run(command: Command, output: &mut impl Write) -> io::Result<ExitCode> {
         }
         Command::Export { source, target, format, selection } => {
             export::export(&walk(&source)?, &selection.filter(), format, &target)
+        }
+        Command::Trace(Place { source, json }) => {
+            let keys = keys(source.key_file.as_deref())?;
+            trace::trace(&ReadOnly::new(source.directory), &keys, json, output)
         }
         Command::Verify(Place { source, json }) => verify::verify(&walk(&source)?, json, output),
         Command::Audit(Place { source, json }) => audit::audit(&walk(&source)?, json, output),
