@@ -4,6 +4,7 @@
 //! each other are asserted at compile time at the end of this file.
 
 mod admin;
+mod appliance;
 mod asking;
 mod greylisting;
 mod metrics;
@@ -11,6 +12,7 @@ mod notices;
 mod sealing;
 
 pub use admin::*;
+pub use appliance::*;
 pub use asking::*;
 use core::time::Duration;
 pub use greylisting::*;
