@@ -13,7 +13,7 @@ run:
 
 # Builds every program and runs every test, with real mail software as peers.
 test:
-	@.ci/packages cc=gcc cc=libc6-dev swaks=swaks postfix=postfix python3=python3 \
+	@.ci/packages cc=gcc cc=libc6-dev swaks=swaks postfix=postfix python3=python3 pip3=python3-pip \
 	    openssl=openssl Net::SSLeay=libnet-ssleay-perl curl=curl node=nodejs npm=npm promtool=prometheus
 	.ci/peers target/peers
 	if cargo nextest --version >/dev/null 2>&1; then

@@ -9,6 +9,7 @@
 //! is in `parse.rs`, how a value knows its place in `reader.rs`, quantities in [`mod@unit`], names in [`mod@host`],
 //! networks in [`mod@cidr`].
 
+mod acme;
 mod admin;
 mod arc;
 pub mod cidr;
@@ -32,7 +33,8 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-pub use admin::Admin;
+pub use acme::{Acme, Challenge, ExternalAccount};
+pub use admin::{Admin, AdminTls};
 pub use arc::ArcSeal;
 pub use cidr::Cidr;
 use host::parse_domain;
@@ -74,6 +76,8 @@ pub struct Config {
     pub dns: Dns,
     /// The admin API.
     pub admin: Admin,
+    /// The authority of our own certificate; `None`: it is signed by its own key.
+    pub acme: Option<Acme>,
     /// Protected domains: in the order of the file, then those that came through the API. Of a file without the admin API
     /// at least one.
     pub domains: Vec<Domain>,
@@ -364,6 +368,7 @@ impl Config {
             delivery,
             dns: Dns { nameservers: Vec::new(), trust_anchor: None },
             admin: Admin::default(),
+            acme: None,
             domains: vec![domain],
         }
     }

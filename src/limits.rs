@@ -6,6 +6,7 @@
 mod admin;
 mod appliance;
 mod asking;
+mod found;
 mod greylisting;
 mod metrics;
 mod notices;
@@ -15,6 +16,7 @@ pub use admin::*;
 pub use appliance::*;
 pub use asking::*;
 use core::time::Duration;
+pub use found::*;
 pub use greylisting::*;
 pub use metrics::*;
 pub use notices::*;

@@ -178,17 +178,20 @@ struct Server {
     /// The server's configuration file, which tells address and token; else ./stratamx.toml, else the embedded default
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// The admin API's address, as http://127.0.0.1:8025; else STRATAMX_URL, else that of the configuration
+    /// The admin API's address, as https://mx2.example.net:8025; else STRATAMX_URL, else that of the configuration
     #[arg(long, value_name = "URL", global = true)]
     url: Option<String>,
     /// The token; else STRATAMX_TOKEN, else that of the configuration
     #[arg(long, value_name = "TOKEN", global = true)]
     token: Option<String>,
+    /// Authorities that are trusted for https beside the system's (PEM); else STRATAMX_CA
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
 }
 
 impl From<Server> for Remote {
-    fn from(Server { config, url, token }: Server) -> Self {
-        Self { config, url, token }
+    fn from(Server { config, url, token, ca }: Server) -> Self {
+        Self { config, url, token, ca }
     }
 }
 

@@ -16,6 +16,8 @@ mod architecture;
 mod authentication;
 #[path = "integration/bounces.rs"]
 mod bounces;
+#[path = "integration/certificates.rs"]
+mod certificates;
 #[path = "integration/check.rs"]
 mod check;
 #[path = "conversations.rs"]

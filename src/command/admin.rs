@@ -3,13 +3,14 @@
 use crate::bridge::operator::{self, Request, Shards};
 use crate::bridge::{Current, Lookup, Snapshot};
 use crate::config::Config;
+use crate::control::acme;
 use crate::control::admin::token::{self, Token};
 use crate::control::admin::{AdminThread, Parts, Reload};
 use crate::control::orders::OrderBook;
 use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use async_channel::Receiver;
-use rustls::RootCertStore;
+use rustls::{RootCertStore, ServerConfig};
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -61,7 +62,12 @@ impl Admin {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(super) fn start(&mut self, lookup: Lookup, roots: Arc<RootCertStore>) -> Result<(), String> {
+    pub(super) fn start(
+        &mut self,
+        lookup: Lookup,
+        roots: Arc<RootCertStore>,
+        (tls, acme): (Option<Arc<ServerConfig>>, acme::Parts),
+    ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
         let (store, provisioned) = self.provisioned.clone();
         let parts = Parts {
@@ -74,6 +80,8 @@ impl Admin {
             reload: self.reload.clone(),
             lookup,
             roots,
+            tls,
+            acme,
         };
         let thread = AdminThread::start(self.listener.take(), parts)?;
         if let Some(address) = thread.address {

@@ -4,6 +4,7 @@
 //! `STRATAMX_URL` and `STRATAMX_TOKEN`, which name a process's environment rather than its arguments, where others see it.
 
 use super::Exit;
+use super::secured::{self, Trusted};
 use crate::config::Config;
 use crate::control::admin::token;
 use crate::limits::{ADMIN_ANSWER_OCTETS_MAX, ADMIN_CLIENT_TIMEOUT};
@@ -13,6 +14,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Request, Response, StatusCode, Uri};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -31,6 +33,8 @@ pub struct Remote {
     pub url: Option<String>,
     /// The token.
     pub token: Option<String>,
+    /// Authorities that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// A client of one server.
@@ -38,7 +42,7 @@ pub(super) struct Client {
     base: String,
     token: String,
     runtime: Runtime,
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
@@ -56,8 +60,9 @@ impl Client {
         let from_environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty() && !is_named);
         let url = remote.url.or_else(|| from_environment("STRATAMX_URL"));
         let token = remote.token.or_else(|| from_environment("STRATAMX_TOKEN"));
-        let (base, token) = match (url, token) {
-            (Some(url), Some(token)) => (url, token),
+        let ca = remote.ca.or_else(|| from_environment("STRATAMX_CA").map(PathBuf::from));
+        let (base, token, trusted) = match (url, token) {
+            (Some(url), Some(token)) => (url, token, Trusted::Authorities(ca)),
             (Some(_), None) => {
                 return Err("with --url a token is needed too: --token, or STRATAMX_TOKEN".to_owned());
             }
@@ -70,17 +75,22 @@ impl Client {
                     return Err("[admin] listen leaves the port to the system: give --url, as the server's log tells it".to_owned());
                 }
                 let token = token.map_or_else(|| read_token(&config), Ok)?;
-                (format!("http://{}", reachable(address)), token)
+                let trusted = secured::own(&config)?;
+                let scheme = if matches!(trusted, Trusted::Nobody) { "http" } else { "https" };
+                (format!("{scheme}://{}", reachable(address)), token, trusted)
             }
         };
         let base = base.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().map_err(|error| format!("{base}: {error}"))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() || uri.path() != "/" {
-            return Err(format!("{base}: not an address like http://127.0.0.1:8025; HTTPS is not built yet"));
+        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !is_http || uri.host().is_none() || uri.path() != "/" {
+            return Err(format!("{base}: not an address like https://mx2.example.net:8025"));
         }
+        // What is plain needs nobody's word.
+        let trusted = if uri.scheme_str() == Some("http") { Trusted::Nobody } else { trusted };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let http = HttpClient::builder(TokioExecutor::new()).build_http();
+        let http = HttpClient::builder(TokioExecutor::new()).build(secured::connector(trusted)?);
         Ok(Self { base, token, runtime, http })
     }
 
@@ -144,9 +154,12 @@ impl Client {
         let request = request.body(Full::new(octets)).map_err(|error| error.to_string())?;
         let response =
             timeout(ADMIN_CLIENT_TIMEOUT, self.http.request(request)).await.map_err(|_| self.late())?;
-        let response = response.map_err(|_| {
+        let response = response.map_err(|error| {
+            if let Some(error) = secured::fault(&error) {
+                return format!("{}: no TLS: {error}", self.base);
+            }
             format!(
-                "no answer from {}: is the server running, and is this its address ([admin] listen)?",
+                "no answer from {}: is the server running, and is this its address ([admin] listen, and tls)?",
                 self.base
             )
         })?;

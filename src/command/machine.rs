@@ -8,6 +8,7 @@ use async_channel::Receiver;
 use core::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
+use sd_notify::NotifyState;
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 
@@ -26,6 +27,13 @@ pub(super) fn end_with_a_panic(lines: Arc<logging::Lines>) {
             std::process::abort();
         }
     }));
+}
+
+/// Tells whoever started us, if he wants to know (NOTIFY_SOCKET: sd_notify(3)).
+pub(super) fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the supervisor cannot be told");
+    }
 }
 
 /// Takes as many descriptors as the process may have, and bounds connections by what logs and deliveries leave.

@@ -1,5 +1,6 @@
 //! `stratamx queue`: what waits, and what an operator does to it.
 
+mod flush;
 mod replay;
 
 use super::Exit;
@@ -43,6 +44,9 @@ pub enum Queue {
     Flush {
         /// The domain
         domain: String,
+        /// Tell how it goes, until nothing waits
+        #[arg(long)]
+        watch: bool,
     },
     /// Let a domain go on that was frozen since its mail server refused known recipients; what it refuses now is final. And vouch for a mail
     /// server that is another than before
@@ -129,7 +133,7 @@ pub fn run(remote: Remote, queue: Queue) -> Exit {
             list(&client, domain.as_deref(), state.as_deref(), limit, json)
         }
         Queue::Show { id, json } => show(&client, &id, json),
-        Queue::Flush { domain } => flush(&client, &domain),
+        Queue::Flush { domain, watch } => flush::run(&client, &domain, watch),
         Queue::Thaw { domain } => thaw(&client, &domain),
         Queue::Hold(which) if which.all_held => return usage("hold takes a queue id, or --all"),
         Queue::Release(which) if which.all => return usage("release takes a queue id, or --all-held"),
@@ -253,11 +257,6 @@ fn show(client: &Client, id: &str, json: bool) -> Result<Exit, String> {
         out.push('\n');
     }
     Ok(print(&out))
-}
-
-fn flush(client: &Client, domain: &str) -> Result<Exit, String> {
-    let answer = client.post("/api/v1/queue/flush", Some(&json!({ "domain": domain })))?;
-    Ok(print(&format!("messages tried now: {}\n", answer["messages"])))
 }
 
 fn thaw(client: &Client, domain: &str) -> Result<Exit, String> {

@@ -5,9 +5,9 @@
 //! provisions is put in force the same way, without a look at the file.
 
 use super::admin::Admin;
-use super::machine::{cpus, end_with_a_panic, events, fit_descriptors};
+use super::machine::{cpus, end_with_a_panic, events, fit_descriptors, tell_supervisor};
 use super::tls::Tls;
-use super::{Exit, logging, opened};
+use super::{Exit, fixed, logging, opened};
 use crate::bridge::SealKey;
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
@@ -28,6 +28,7 @@ use crate::shard::node::{self, Common};
 use async_channel::{Receiver, Sender};
 use core::net::SocketAddr;
 use futures_lite::future::{block_on, or};
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::HashMap;
@@ -128,6 +129,7 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     match Server::start(config, source, keys, (lists, seals), without) {
         Ok(server) => {
             introduce(&server);
+            tell_supervisor(NotifyState::Ready);
             server.run(signals)
         }
         Err(error) => fail(&error),
@@ -205,7 +207,8 @@ impl Server {
         let (mut admin, asked) =
             Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
-        admin.start(server.lookup.clone(), trust::web_roots(&server.config))?;
+        let acme = (server.tls.admin.clone(), server.tls.acme(&server.config)?);
+        admin.start(server.lookup.clone(), trust::web_roots(&server.config), acme)?;
         server.admin = Some(admin);
         Ok(server)
     }
@@ -312,6 +315,7 @@ impl Server {
     /// Ends all shards; returns what they counted.
     pub fn stop(mut self) -> Summary {
         tracing::info!("stopping");
+        tell_supervisor(NotifyState::Stopping);
         self.tell(&Note::Shutdown);
         let mut sum = Summary::default();
         for handle in self.handles.drain(..) {
@@ -368,7 +372,7 @@ impl Server {
         self.keys.extend(&keys).map_err(|error| format!("storage.key_file: mail is {error}"))?;
         let lists = recipients::load(&new).map_err(|error| format!("recipient_list: {error}"))?;
         let seals = super::seals::load(&new)?;
-        let new = keep_fixed(&self.config, new);
+        let new = fixed::keep(&self.config, new);
         let token = self.admin.as_ref().map_or(Ok(None), |admin| admin.read_token(&new))?;
         self.tls.reload(&self.provisioned.merged(&new))?;
         // First, so that a change that is under way touches no list of the file.
@@ -398,26 +402,6 @@ impl Server {
         // Nothing is ever sent: the wait ends when the last shard has dropped its note.
         let _ = all.recv_blocking();
     }
-}
-
-/// The new configuration, with the old values where a change needs a restart.
-fn keep_fixed(old: &Config, mut new: Config) -> Config {
-    let fixed = [
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("smtp.listen", old.smtp.listen != new.smtp.listen),
-        ("data_dir", old.data_dir != new.data_dir),
-        ("cores", old.cores != new.cores),
-        ("storage.segment_size", old.storage.segment_size_bytes != new.storage.segment_size_bytes),
-    ];
-    for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
-        tracing::error!(key, "reload: this change needs a restart; the old value stays");
-    }
-    new.admin.listen = old.admin.listen;
-    new.smtp.listen.clone_from(&old.smtp.listen);
-    new.data_dir.clone_from(&old.data_dir);
-    new.cores = old.cores;
-    new.storage.segment_size_bytes = old.storage.segment_size_bytes;
-    new
 }
 
 /// Says where the server is, and how to send a first message.

@@ -4,6 +4,8 @@ use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 
+use super::CertificateFiles;
+use super::edge::read_certificate;
 use super::policy::read_duration;
 use super::reader::{ConfigError, Table};
 use crate::limits;
@@ -18,16 +20,30 @@ const TOKEN_FILE: &str = "admin-token";
 pub struct Admin {
     /// Where the API listens; `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// Whether it speaks TLS, and with which certificate.
+    pub tls: AdminTls,
     /// The file with the first administrator's token; `None`: one is made in the data directory.
     pub token_file: Option<PathBuf>,
     /// How long a mail server is down before contacts are told.
     pub alert_after: Duration,
 }
 
+/// How the admin API is spoken with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdminTls {
+    /// Plain HTTP.
+    #[default]
+    None,
+    /// HTTPS with our own certificate: that of `[acme]`, else the self-signed one.
+    Own,
+    /// HTTPS with this one.
+    Files(CertificateFiles),
+}
+
 impl Default for Admin {
     fn default() -> Self {
         let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
-        Self { listen, token_file: None, alert_after: Duration::from_secs(60) }
+        Self { listen, tls: AdminTls::None, token_file: None, alert_after: Duration::from_secs(60) }
     }
 }
 
@@ -40,10 +56,7 @@ impl Admin {
 }
 
 pub(super) fn read(table: &Table) -> Result<Admin, ConfigError> {
-    table.expect_keys(
-        &["listen", "token_file", "alert_after"],
-        &[("tls", "the admin API speaks plain HTTP")],
-    )?;
+    table.expect_keys(&["listen", "tls", "token_file", "alert_after"])?;
     let default = Admin::default();
     Ok(Admin {
         listen: match table.value("listen") {
@@ -56,6 +69,14 @@ pub(super) fn read(table: &Table) -> Result<Admin, ConfigError> {
                 )
             }
             None => default.listen,
+        },
+        tls: match table.value("tls") {
+            Some(value) => match value.table() {
+                Ok(files) => AdminTls::Files(read_certificate(&files)?),
+                Err(_) if value.string().is_ok_and(|text| text == "own") => AdminTls::Own,
+                Err(_) => return Err(value.error("is neither { cert = \"...\", key = \"...\" } nor \"own\"")),
+            },
+            None => default.tls,
         },
         token_file: match table.value("token_file") {
             Some(value) => Some(value.string()?).filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -91,6 +112,20 @@ mod tests {
             ("listen = \"127.0.0.1\"", "t:2: admin.listen: \"127.0.0.1\" is not an address and port"),
             ("listen = 8025", "t:2: admin.listen: 8025 is not a text in quotes"),
             ("token = \"secret\"", "t:2: admin.token: unknown key"),
+        ] {
+            let error = parse(wrong).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn it_speaks_tls_with_a_certificate_of_its_own_or_ours() {
+        assert_eq!(parse("tls = \"own\"").unwrap().tls, AdminTls::Own);
+        let files = CertificateFiles { cert: "c".into(), key: "k".into() };
+        assert_eq!(parse("tls = { cert = \"c\", key = \"k\" }").unwrap().tls, AdminTls::Files(files));
+        for (wrong, expected) in [
+            ("tls = \"yes\"", "t:2: admin.tls: \"yes\" is neither"),
+            ("tls = { cert = \"c\" }", "t:2: admin.tls.key: is missing"),
         ] {
             let error = parse(wrong).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

@@ -19,7 +19,7 @@ pub struct ArcSeal {
 pub(super) fn read_arc(table: &Table, default: Option<&ArcSeal>) -> Result<Option<ArcSeal>, ConfigError> {
     let Some(value) = table.value("arc") else { return Ok(default.cloned()) };
     let arc = value.table()?;
-    arc.expect_keys(&["domain", "selector", "key"], &[])?;
+    arc.expect_keys(&["domain", "selector", "key"])?;
     if ["domain", "selector", "key"].iter().all(|key| arc.value(key).is_none()) {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ pub(super) const OWN_KEYS: [&str; 6] = ["name", "primary", "protocol", "when_up"
 /// The keys of one domain.
 pub(super) fn read_domain(table: &Table, delivery: &Delivery, origin: Origin) -> Result<Domain, ConfigError> {
     let keys = [&OWN_KEYS[..], &recipients::KEYS, &POLICY_KEYS].concat();
-    table.expect_keys(&keys, &[])?;
+    table.expect_keys(&keys)?;
     let name = table.required("name")?;
     let when_up = match table.value("when_up") {
         Some(value) => value
@@ -47,7 +47,7 @@ pub(super) fn read_domain(table: &Table, delivery: &Delivery, origin: Origin) ->
 }
 
 fn read_quota(table: &Table) -> Result<Quota, ConfigError> {
-    table.expect_keys(&["messages", "bytes"], &[])?;
+    table.expect_keys(&["messages", "bytes"])?;
     Ok(Quota {
         messages: match table.value("messages") {
             Some(value) => value.integer(0..=limits::QUOTA_MESSAGES_MAX)?,

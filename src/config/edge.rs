@@ -1,9 +1,11 @@
 //! Keys of `[smtp]` about who is at the other end and through what: certificates, load balancers, rates.
 
+use core::net::SocketAddr;
+use core::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::cidr::Cidr;
-use super::reader::{ConfigError, Table};
+use super::reader::{ConfigError, Table, Value};
 use super::{CertificateFiles, Rates};
 use crate::limits;
 
@@ -19,7 +21,7 @@ pub(super) fn read_tls(table: &Table) -> Result<Vec<CertificateFiles>, ConfigErr
 
 /// A table `{ cert, key }`.
 pub(super) fn read_certificate(table: &Table) -> Result<CertificateFiles, ConfigError> {
-    table.expect_keys(&["cert", "key"], &[])?;
+    table.expect_keys(&["cert", "key"])?;
     let path = |key| {
         let value = table.required(key)?;
         if value.string()?.is_empty() {
@@ -53,9 +55,31 @@ pub(super) fn read_networks(table: &Table, key: &str) -> Result<Vec<Cidr>, Confi
     Ok(networks)
 }
 
+/// A list of socket addresses; an address without a port gets `port`, if there is one.
+pub(super) fn read_addresses(
+    value: &Value,
+    length: RangeInclusive<usize>,
+    port: Option<u16>,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let mut addresses = Vec::new();
+    for element in value.list(length)? {
+        let text = element.string()?;
+        let bare = || Some(SocketAddr::new(text.parse().ok()?, port?));
+        let Some(address) = text.parse().ok().or_else(bare) else {
+            let shape = if port.is_some() { "\"ip\" or \"ip:port\"" } else { "\"ip:port\"" };
+            return Err(element.error(format!("is not {shape} (IPv6 with a port as \"[::1]:25\")")));
+        };
+        if addresses.contains(&address) {
+            return Err(element.error("is there twice"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
 /// The `[smtp.rate]` table.
 pub(super) fn read_rates(table: &Table) -> Result<Rates, ConfigError> {
-    table.expect_keys(&["connections_per_minute_per_ip", "messages_per_minute_per_ip"], &[])?;
+    table.expect_keys(&["connections_per_minute_per_ip", "messages_per_minute_per_ip"])?;
     let default = Rates::default();
     let number = |key, default| {
         table.value(key).map_or(Ok(default), |value| value.integer(0..=limits::RATE_A_MINUTE_MAX))

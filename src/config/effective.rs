@@ -4,7 +4,10 @@ use core::fmt;
 use std::path::Path;
 
 use super::unit::{format_duration, format_size};
-use super::{ArcSeal, CertificateFiles, Config, Primaries, Primary, Rates, RecipientPolicy, Smtp};
+use super::{
+    Acme, Admin, AdminTls, ArcSeal, CertificateFiles, Config, Delivery, ExternalAccount, Primaries, Primary,
+    Rates, RecipientPolicy, Smtp,
+};
 
 impl Config {
     /// What holds, as TOML that reads back to the same configuration.
@@ -18,8 +21,19 @@ struct Effective<'a>(&'a Config);
 
 impl fmt::Display for Effective<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { hostname, postmaster, data_dir, cores, smtp, storage, delivery, dns, admin, domains } =
-            self.0;
+        let Config {
+            hostname,
+            postmaster,
+            data_dir,
+            cores,
+            smtp,
+            storage,
+            delivery,
+            dns,
+            admin,
+            acme,
+            domains,
+        } = self.0;
         writeln!(out, "hostname = {}", quoted(hostname))?;
         writeln!(out, "postmaster = {}", quoted(postmaster))?;
         writeln!(out, "data_dir = {}", quoted(data_dir.display()))?;
@@ -38,30 +52,13 @@ impl fmt::Display for Effective<'_> {
         writeln!(out, "min_free_space = {}", quoted(format_size(storage.min_free_space_bytes)))?;
         let key_file = storage.key_file.as_deref().unwrap_or(Path::new(""));
         writeln!(out, "key_file = {}", quoted(key_file.display()))?;
-        writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
-        writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
-        writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;
-        writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
-        writeln!(out, "safety_net = {}", quoted(format_duration(delivery.safety_net)))?;
-        writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
-        writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
-        writeln!(out, "max_connections = {}", delivery.max_connections)?;
-        writeln!(out, "smarthost = {}", quoted(smarthost(delivery.smarthost.as_ref())))?;
-        if let Some(files) = &delivery.client_certificate {
-            writeln!(out, "client_certificate = {}", pair(files))?;
-        }
-        writeln!(out, "tls_roots = {}", quoted(file(delivery.tls_roots.as_deref())))?;
-        writeln!(out, "mta_sts_port = {}", delivery.mta_sts_port)?;
-        writeln!(out, "authenticate = {}", delivery.authenticate)?;
-        if let Some(arc) = &delivery.arc {
-            writeln!(out, "arc = {}", seal(arc))?;
-        }
+        write_delivery(out, delivery)?;
         writeln!(out, "\n[dns]\nnameservers = {}", quoted_list(&dns.nameservers))?;
         writeln!(out, "trust_anchor = {}", quoted(file(dns.trust_anchor.as_deref())))?;
-        let listen = admin.listen.map(|address| address.to_string()).unwrap_or_default();
-        writeln!(out, "\n[admin]\nlisten = {}", quoted(listen))?;
-        writeln!(out, "token_file = {}", quoted(file(admin.token_file.as_deref())))?;
-        writeln!(out, "alert_after = {}", quoted(format_duration(admin.alert_after)))?;
+        write_admin(out, admin)?;
+        if let Some(acme) = acme {
+            write_acme(out, acme)?;
+        }
         for domain in domains {
             writeln!(out, "\n[[domain]]\nname = {}", quoted(&domain.name))?;
             match &domain.primaries {
@@ -123,6 +120,56 @@ fn write_edge(out: &mut fmt::Formatter<'_>, smtp: &Smtp) -> fmt::Result {
         "rate = {{ connections_per_minute_per_ip = {connections_per_minute_per_ip}, \
          messages_per_minute_per_ip = {messages_per_minute_per_ip} }}"
     )
+}
+
+/// The keys of `[delivery]`.
+fn write_delivery(out: &mut fmt::Formatter<'_>, delivery: &Delivery) -> fmt::Result {
+    writeln!(out, "\n[delivery]\nretry_interval = {}", quoted(format_duration(delivery.retry_interval)))?;
+    writeln!(out, "retention = {}", quoted(format_duration(delivery.retention)))?;
+    writeln!(out, "on_expiry = {}", quoted(delivery.on_expiry))?;
+    writeln!(out, "held_retention = {}", quoted(format_duration(delivery.held_retention)))?;
+    writeln!(out, "safety_net = {}", quoted(format_duration(delivery.safety_net)))?;
+    writeln!(out, "expiry_clock = {}", quoted(delivery.expiry_clock))?;
+    writeln!(out, "on_reject = {}\ntls = {}", quoted(delivery.on_reject), quoted(delivery.tls))?;
+    writeln!(out, "max_connections = {}", delivery.max_connections)?;
+    writeln!(out, "smarthost = {}", quoted(smarthost(delivery.smarthost.as_ref())))?;
+    if let Some(files) = &delivery.client_certificate {
+        writeln!(out, "client_certificate = {}", pair(files))?;
+    }
+    writeln!(out, "tls_roots = {}", quoted(file(delivery.tls_roots.as_deref())))?;
+    writeln!(out, "mta_sts_port = {}", delivery.mta_sts_port)?;
+    writeln!(out, "authenticate = {}", delivery.authenticate)?;
+    if let Some(arc) = &delivery.arc {
+        writeln!(out, "arc = {}", seal(arc))?;
+    }
+    Ok(())
+}
+
+/// The keys of `[admin]`.
+fn write_admin(out: &mut fmt::Formatter<'_>, admin: &Admin) -> fmt::Result {
+    let listen = admin.listen.map(|address| address.to_string()).unwrap_or_default();
+    writeln!(out, "\n[admin]\nlisten = {}", quoted(listen))?;
+    match &admin.tls {
+        AdminTls::None => {}
+        AdminTls::Own => writeln!(out, "tls = \"own\"")?,
+        AdminTls::Files(files) => writeln!(out, "tls = {}", pair(files))?,
+    }
+    writeln!(out, "token_file = {}", quoted(file(admin.token_file.as_deref())))?;
+    writeln!(out, "alert_after = {}", quoted(format_duration(admin.alert_after)))
+}
+
+/// The keys of `acme.rs`.
+fn write_acme(out: &mut fmt::Formatter<'_>, acme: &Acme) -> fmt::Result {
+    let Acme { directory, contact, names, challenge, listen, roots, external_account } = acme;
+    writeln!(out, "\n[acme]\nagree_to_terms = true\ndirectory = {}", quoted(directory))?;
+    writeln!(out, "contact = {}", quoted(contact.as_deref().unwrap_or_default()))?;
+    writeln!(out, "names = {}\nchallenge = {}", quoted_list(names), quoted(challenge))?;
+    writeln!(out, "listen = {}\nroots = {}", quoted_list(listen), quoted(file(roots.as_deref())))?;
+    if let Some(ExternalAccount { id, key_file }) = external_account {
+        let (id, file) = (quoted(id), quoted(key_file.display()));
+        writeln!(out, "external_account = {{ id = {id}, key_file = {file} }}")?;
+    }
+    Ok(())
 }
 
 /// A table of two files.

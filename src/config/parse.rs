@@ -1,17 +1,15 @@
 //! From TOML text to a [`Config`]: what each key means, its bounds, its default, and which keys are not built yet.
 
-use core::ops::RangeInclusive;
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::domain::read_domain;
 use super::host::{parse_domain, parse_mailbox};
 use super::policy::{POLICY_KEYS, read_policy, read_size};
-use super::reader::{ConfigError, Document, Table, Value};
+use super::reader::{ConfigError, Document, Table};
 use super::recipients::Origin;
 use super::{Admin, Config, Cores, Delivery, Dns, Domain, ExpiryClockTrust, Smtp, Storage, machine_name};
-use super::{admin, edge};
+use super::{acme, admin, edge};
 use crate::limits;
 
 /// The port of DNS.
@@ -27,24 +25,24 @@ impl Config {
 }
 
 fn read_root(root: &Table) -> Result<Config, ConfigError> {
-    root.expect_keys(
-        &[
-            "hostname",
-            "postmaster",
-            "data_dir",
-            "cores",
-            "smtp",
-            "storage",
-            "delivery",
-            "dns",
-            "admin",
-            "domain",
-        ],
-        &[],
-    )?;
+    root.expect_keys(&[
+        "hostname",
+        "postmaster",
+        "data_dir",
+        "cores",
+        "smtp",
+        "storage",
+        "delivery",
+        "dns",
+        "admin",
+        "acme",
+        "domain",
+    ])?;
     let delivery = read_delivery(&root.table("delivery")?)?;
     let admin = admin::read(&root.table("admin")?)?;
     let domains = read_domains(root, &delivery, &admin)?;
+    let smtp = read_smtp(&root.table("smtp")?)?;
+    let acme = acme::read(root, &smtp, &admin)?;
     Ok(Config {
         hostname: match root.value("hostname") {
             Some(value) => parse_domain(value.string()?).map_err(|error| value.error(error))?,
@@ -61,11 +59,12 @@ fn read_root(root: &Table) -> Result<Config, ConfigError> {
             Some(value) => Cores::Count(value.integer(1..=limits::CORES_MAX)?),
             None => Cores::All,
         },
-        smtp: read_smtp(&root.table("smtp")?)?,
+        smtp,
         storage: read_storage(&root.table("storage")?)?,
         delivery,
         dns: read_dns(&root.table("dns")?)?,
         admin,
+        acme,
         domains,
     })
 }
@@ -82,13 +81,13 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
         "tls",
         "xclient_from",
     ];
-    table.expect_keys(&keys, &[])?;
+    table.expect_keys(&keys)?;
     let default = Smtp::default();
     let number = |key, bounds, default| table.value(key).map_or(Ok(default), |value| value.integer(bounds));
     let sizes = limits::MESSAGE_OCTETS_MIN..=limits::MESSAGE_OCTETS_MAX;
     Ok(Smtp {
         listen: match table.value("listen") {
-            Some(value) => read_addresses(&value, 1..=limits::LISTENERS_MAX, None)?,
+            Some(value) => edge::read_addresses(&value, 1..=limits::LISTENERS_MAX, None)?,
             None => default.listen,
         },
         max_message_size_bytes: read_size(table, "max_message_size", sizes, default.max_message_size_bytes)?,
@@ -111,7 +110,7 @@ fn read_smtp(table: &Table) -> Result<Smtp, ConfigError> {
 }
 
 fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
-    table.expect_keys(&["segment_size", "min_free_space", "key_file"], &[])?;
+    table.expect_keys(&["segment_size", "min_free_space", "key_file"])?;
     let default = Storage::default();
     let sizes = limits::SEGMENT_OCTETS_MIN..=limits::SEGMENT_OCTETS_MAX;
     let segment_size_bytes = read_size(table, "segment_size", sizes, default.segment_size_bytes)?;
@@ -134,7 +133,7 @@ fn read_storage(table: &Table) -> Result<Storage, ConfigError> {
 
 fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
     let own = ["expiry_clock", "client_certificate", "tls_roots", "mta_sts_port"];
-    table.expect_keys(&[&POLICY_KEYS[..], &own].concat(), &[])?;
+    table.expect_keys(&[&POLICY_KEYS[..], &own].concat())?;
     let default = Delivery::default();
     let client_certificate = match table.value("client_certificate") {
         Some(value) => Some(edge::read_certificate(&value.table()?)?),
@@ -157,9 +156,9 @@ fn read_delivery(table: &Table) -> Result<Delivery, ConfigError> {
 }
 
 fn read_dns(table: &Table) -> Result<Dns, ConfigError> {
-    table.expect_keys(&["nameservers", "trust_anchor"], &[])?;
+    table.expect_keys(&["nameservers", "trust_anchor"])?;
     let nameservers = match table.value("nameservers") {
-        Some(value) => read_addresses(&value, 0..=limits::NAMESERVERS_MAX, Some(DNS_PORT))?,
+        Some(value) => edge::read_addresses(&value, 0..=limits::NAMESERVERS_MAX, Some(DNS_PORT))?,
         None => Vec::new(),
     };
     Ok(Dns { nameservers, trust_anchor: edge::read_file(table, "trust_anchor")? })
@@ -198,28 +197,6 @@ fn read_postmaster(root: &Table, domains: &[Domain]) -> Result<String, ConfigErr
         );
     }
     Ok(format!("{local}@{domain}"))
-}
-
-/// A list of socket addresses; an address without a port gets `port`, if there is one.
-fn read_addresses(
-    value: &Value,
-    length: RangeInclusive<usize>,
-    port: Option<u16>,
-) -> Result<Vec<SocketAddr>, ConfigError> {
-    let mut addresses = Vec::new();
-    for element in value.list(length)? {
-        let text = element.string()?;
-        let bare = || Some(SocketAddr::new(text.parse().ok()?, port?));
-        let Some(address) = text.parse().ok().or_else(bare) else {
-            let shape = if port.is_some() { "\"ip\" or \"ip:port\"" } else { "\"ip:port\"" };
-            return Err(element.error(format!("is not {shape} (IPv6 with a port as \"[::1]:25\")")));
-        };
-        if addresses.contains(&address) {
-            return Err(element.error("is there twice"));
-        }
-        addresses.push(address);
-    }
-    Ok(addresses)
 }
 
 #[cfg(test)]
@@ -288,13 +265,6 @@ mod tests {
             config.domains.iter().map(|domain| domain.authenticate).collect::<Vec<_>>(),
             [true, false]
         );
-    }
-
-    #[test]
-    fn a_key_that_is_not_built_is_refused_with_what_holds() {
-        let text = "[admin]\ntls = { cert = \"c\", key = \"k\" }";
-        let expected = "t:2: admin.tls: is not built yet; the admin API speaks plain HTTP";
-        assert_eq!(error(&format!("{text}\n{DOMAIN}")), expected);
     }
 
     #[test]

@@ -95,17 +95,13 @@ impl<'a> Document<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Refuses keys that do not exist, and those of features that are not built, with what holds until then.
-    pub(super) fn expect_keys(&self, built: &[&str], unbuilt: &[(&str, &str)]) -> Result<(), ConfigError> {
+    /// Refuses keys that do not exist.
+    pub(super) fn expect_keys(&self, known: &[&str]) -> Result<(), ConfigError> {
         for (name, _) in self.entries.into_iter().flatten() {
             let key = name.get_ref().as_ref();
             let offset = name.span().start;
-            if let Some((_, in_force)) = unbuilt.iter().find(|(unbuilt, _)| *unbuilt == key) {
-                let reason = format!("is not built yet; {in_force}");
-                return Err(self.document.error(offset, &self.path(key), reason));
-            }
-            if !built.contains(&key) {
-                let reason = format!("unknown key; known here: {}", built.join(", "));
+            if !known.contains(&key) {
+                let reason = format!("unknown key; known here: {}", known.join(", "));
                 return Err(self.document.error(offset, &self.path(key), reason));
             }
         }

@@ -45,15 +45,38 @@ fn load_one(files: &CertificateFiles) -> Result<CertifiedKey, String> {
         // Not an error: other programs put it there, and mail goes on.
         tracing::warn!(path = %files.key.display(), "anybody on this machine may read this key: chmod o-rwx");
     }
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
-    let chain = chain.map_err(|error| failed(&files.cert, &error))?;
-    if chain.is_empty() {
-        return Err(failed(&files.cert, &"no certificate in PEM"));
-    }
+    let chain = chain_in(&chain).map_err(|error| failed(&files.cert, &error))?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| failed(&files.key, &error))?;
     // The chain's syntax, its key against the other, and whether ring can sign with it.
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map_err(|error| failed(&files.key, &format_args!("with {}: {error}", files.cert.display())))
+}
+
+fn chain_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| error.to_string())?;
+    if chain.is_empty() { Err("no certificate in PEM".to_owned()) } else { Ok(chain) }
+}
+
+/// Whether octets in PEM are a chain for all these names, and its key.
+///
+/// # Errors
+/// A sentence for the operator.
+pub(super) fn check_pem(pem: &[u8], names: &[String]) -> Result<(), String> {
+    let chain = chain_in(pem)?;
+    let missing = names.iter().find(|name| !chain.first().is_some_and(|leaf| is_named(leaf, name)));
+    if let Some(name) = missing {
+        return Err(format!("the certificate that was issued is not for {name}"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    key.map(drop).map_err(|error| format!("the certificate that was issued: {error}"))
+}
+
+/// Whether a certificate is for a name (RFC 9525 6).
+pub(super) fn is_named(leaf: &CertificateDer<'_>, name: &str) -> bool {
+    let Ok(name) = ServerName::try_from(name) else { return false };
+    ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
 }
 
 /// The certificate for `hostname` that is kept in `data_dir`; made where it is not there.
@@ -61,8 +84,8 @@ fn load_one(files: &CertificateFiles) -> Result<CertifiedKey, String> {
 /// # Errors
 /// A sentence for the operator: the file cannot be read or written.
 pub fn self_signed(data_dir: &Path, hostname: &str) -> Result<CertificateFiles, String> {
-    let path = data_dir.join(SELF_SIGNED_FILE);
-    let files = CertificateFiles { cert: path.clone(), key: path.clone() };
+    let files = self_signed_files(data_dir);
+    let path = files.cert.clone();
     let failed = |what: &dyn core::fmt::Display| format!("{}: {what}", path.display());
     let key = match config::read(&path) {
         Ok(pem) if is_for(&pem, hostname) => return Ok(files),
@@ -78,12 +101,26 @@ pub fn self_signed(data_dir: &Path, hostname: &str) -> Result<CertificateFiles, 
     Ok(files)
 }
 
+/// Where the self-signed one is.
+#[must_use]
+pub fn self_signed_files(data_dir: &Path) -> CertificateFiles {
+    let path = data_dir.join(SELF_SIGNED_FILE);
+    CertificateFiles { cert: path.clone(), key: path }
+}
+
+/// The certificate of a file, without its chain.
+///
+/// # Errors
+/// A sentence for the operator that names the file.
+pub fn leaf(path: &Path) -> Result<CertificateDer<'static>, String> {
+    let failed = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
+    let pem = config::read(path).map_err(|error| failed(&error))?;
+    CertificateDer::from_pem_slice(&pem).map_err(|error| failed(&error))
+}
+
 fn is_for(pem: &[u8], hostname: &str) -> bool {
-    let (Ok(leaf), Ok(name)) = (CertificateDer::from_pem_slice(pem), ServerName::try_from(hostname)) else {
-        return false;
-    };
     PrivateKeyDer::from_pem_slice(pem).is_ok()
-        && ParsedCertificate::try_from(&leaf).is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
+        && CertificateDer::from_pem_slice(pem).is_ok_and(|leaf| is_named(&leaf, hostname))
 }
 
 fn key_in(pem: &[u8]) -> Result<KeyPair, String> {
@@ -113,27 +150,51 @@ pub struct Watch {
 struct Watched {
     files: Vec<CertificateFiles>,
     seen: Vec<Look>,
+    /// They are our own, self-signed or of an authority, not the operator's.
+    is_own: bool,
 }
 
 impl Watch {
-    /// Watches the files that `certificates` came from.
+    /// Watches the files that `certificates` came from; `is_own`: they are not the operator's.
     #[must_use]
-    pub fn new(certificates: Arc<Certificates>, files: Vec<CertificateFiles>) -> Self {
+    pub fn new(certificates: Arc<Certificates>, files: Vec<CertificateFiles>, is_own: bool) -> Self {
         let seen = look_at(&files);
-        Self { certificates, watched: Mutex::new(Watched { files, seen }) }
+        Self { certificates, watched: Mutex::new(Watched { files, seen, is_own }) }
+    }
+
+    /// What is shown.
+    #[must_use]
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Shows what these files hold from now on.
     ///
     /// # Errors
     /// As [`load`]; nothing is changed then.
-    pub fn use_files(&self, files: Vec<CertificateFiles>) -> Result<(), String> {
+    pub fn use_files(&self, files: Vec<CertificateFiles>, is_own: bool) -> Result<(), String> {
         let seen = look_at(&files);
         let loaded = load(&files)?;
         // One lock around both, so that a look at the files of before does not come behind.
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         self.certificates.replace(loaded);
-        *watched = Watched { files, seen };
+        *watched = Watched { files, seen, is_own };
+        Ok(())
+    }
+
+    /// Our own certificate is in this file now; nothing where the operator's is shown.
+    ///
+    /// # Errors
+    /// As [`load`]; nothing is changed then.
+    pub fn show_own(&self, own: &CertificateFiles) -> Result<(), String> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = core::slice::from_ref(own);
+        let seen = look_at(files);
+        if !watched.is_own || (watched.files == files && watched.seen == seen) {
+            return Ok(());
+        }
+        self.certificates.replace(load(files)?);
+        *watched = Watched { files: files.to_vec(), seen, is_own: true };
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! When a certificate ends: the second time of its validity (RFC 5280 4.1.2.5), found without reading the rest.
+//! When a certificate begins and ends: the two times of its validity (RFC 5280 4.1.2.5), found without reading the rest.
 //!
 //! What was loaded is a certificate that rustls took, so its syntax is known to be good; whatever else comes has no end here.
 
@@ -14,6 +14,12 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// When the certificate ends, in seconds since 1970.
 #[must_use]
 pub fn not_after_s(certificate: &[u8]) -> Option<i64> {
+    validity_s(certificate).map(|(_, not_after_s)| not_after_s)
+}
+
+/// When the certificate begins and ends, in seconds since 1970.
+#[must_use]
+pub fn validity_s(certificate: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut fields, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     if let Some((VERSION, _, rest)) = element(fields) {
@@ -24,9 +30,10 @@ pub fn not_after_s(certificate: &[u8]) -> Option<i64> {
         (_, _, fields) = element(fields)?;
     }
     let (_, validity, _) = element(fields).filter(|(tag, ..)| *tag == SEQUENCE)?;
-    let (_, _, not_after) = element(validity)?;
-    let (tag, time, _) = element(not_after)?;
-    seconds(tag, core::str::from_utf8(time).ok()?)
+    let (begin_tag, begin, rest) = element(validity)?;
+    let (end_tag, end, _) = element(rest)?;
+    let at = |tag, time| seconds(tag, core::str::from_utf8(time).ok()?);
+    Some((at(begin_tag, begin)?, at(end_tag, end)?))
 }
 
 /// The first element: its tag, its content, and what comes behind it.
@@ -73,9 +80,10 @@ mod tests {
         for (year, expected) in [(2030, 1_893_542_400), (2049, 2_493_158_400), (2050, 2_524_608_000 + 86_400)]
         {
             let mut params = CertificateParams::new(vec!["mx.test".to_owned()]).unwrap();
+            params.not_before = date_time_ymd(2029, 1, 1);
             params.not_after = date_time_ymd(year, 1, 2);
             let made = params.self_signed(&key).unwrap();
-            assert_eq!(not_after_s(made.der()), Some(expected), "{year}");
+            assert_eq!(validity_s(made.der()), Some((1_861_920_000, expected)), "{year}");
             for cut in 0..made.der().len() {
                 // No panic, and no other time.
                 assert!(not_after_s(&made.der()[..cut]).is_none());

@@ -1,11 +1,12 @@
-//! The checks of a domain that is to be protected: a pure function of what was looked up. Each says what is so, and how to mend it.
+//! The checks of a domain that is to be protected: pure functions of what was looked up. Each says what is so, and how to mend it.
 //!
 //! Senders find a backup by the domain's own records, its certificate and its policies, none of which this server makes. What is wrong
 //! with them is seen in an outage, when it is too late; so it is looked at before.
 
-use crate::bridge::Exchanger;
 use crate::bridge::operator::{DomainStatus, State};
+use crate::bridge::{Exchanger, Lookup, LookupError};
 use crate::config::{Domain, Primaries, Recipients};
+use crate::limits::DOCTOR_HOSTS_MAX;
 use crate::message::mta_sts::{Mode, Policy};
 use core::net::IpAddr;
 use serde::Serialize;
@@ -107,6 +108,28 @@ pub(super) fn examine(facts: &Facts<'_>) -> Vec<Finding> {
     all.push(of_contacts(facts));
     all.extend(of_test(facts));
     all
+}
+
+/// Those of the records that senders go by: MX, and MTA-STS. None where the first cannot be had.
+#[must_use]
+pub(super) fn examine_records(facts: &Facts<'_>) -> Vec<Finding> {
+    let Ok(hosts) = &facts.exchangers else { return Vec::new() };
+    of_records(facts, hosts).into_iter().chain(of_policy(facts)).collect()
+}
+
+/// The hosts of a domain's MX records, by preference, with their addresses.
+///
+/// # Errors
+/// Why there are none.
+pub(super) async fn hosts(lookup: &Lookup, domain: &str) -> Result<Vec<Host>, LookupError> {
+    let mut exchangers = lookup.exchangers(domain).await?;
+    exchangers.sort_by_key(|exchanger| exchanger.preference);
+    let mut hosts = Vec::new();
+    for exchanger in exchangers.into_iter().take(DOCTOR_HOSTS_MAX) {
+        let addresses = lookup.addresses(&exchanger.host).await.map_err(|error| error.to_string());
+        hosts.push(Host { exchanger, addresses });
+    }
+    Ok(hosts)
 }
 
 fn is_us(facts: &Facts<'_>, host: &Host) -> bool {
@@ -256,8 +279,10 @@ fn of_policy(facts: &Facts<'_>) -> Option<Finding> {
     }
     if !facts.has_certificate && policy.mode == Mode::Enforce {
         let text = "Its MTA-STS policy is enforced, and this server shows a self-signed certificate: senders who keep to it refuse that.";
-        let mend =
-            format!("Set smtp.tls to a certificate for {} that authorities vouch for.", facts.hostname);
+        let mend = format!(
+            "Set smtp.tls to a certificate for {} that authorities vouch for, or [acme].",
+            facts.hostname
+        );
         return Some(finding("mta-sts", Verdict::Error, text, Some(mend)));
     }
     Some(good("mta-sts", format!("Its MTA-STS policy names {}.", facts.hostname)))
@@ -265,9 +290,12 @@ fn of_policy(facts: &Facts<'_>) -> Option<Finding> {
 
 fn of_certificate(facts: &Facts<'_>) -> Finding {
     if facts.has_certificate {
-        return good("certificate", "Senders are shown a certificate that was given.");
+        return good("certificate", "Senders are shown a certificate that was given, or issued.");
     }
-    let mend = format!("Set smtp.tls to a certificate for {}.", facts.hostname);
+    let mend = format!(
+        "Set smtp.tls to a certificate for {}, or [acme] to an authority that issues one.",
+        facts.hostname
+    );
     finding("certificate", Verdict::Warning, "Senders are shown a self-signed certificate.", Some(mend))
 }
 

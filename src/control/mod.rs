@@ -3,6 +3,7 @@
 //! certificates and lists of recipients, and keeps what primaries said about them, and who primaries are. *Admin* answers the operator; *store* is
 //! its database. None of them touches mail bytes but header sections, and what an operator exports; a slow or failed one delays no core.
 
+pub mod acme;
 pub mod acquaintances;
 pub mod admin;
 pub mod alert;
@@ -10,6 +11,7 @@ mod answers;
 mod authentication;
 pub mod certificate;
 pub mod certificate_end;
+mod connector;
 mod dnssec;
 mod doctor;
 mod file;

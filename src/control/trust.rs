@@ -51,13 +51,44 @@ pub fn policies_of(config: &Config) -> HashSet<String> {
 /// Who vouches for web servers that are told of alerts: the system's authorities, and those of `delivery.tls_roots`.
 #[must_use]
 pub fn web_roots(config: &Config) -> Arc<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut roots = system_roots();
     if let Some(path) = &config.delivery.tls_roots {
         // Whoever needs it for mail was told when it could not be read.
         let _ = add(&mut roots, path);
     }
     Arc::new(roots)
+}
+
+/// The system's authorities.
+#[must_use]
+pub fn system() -> Arc<RootCertStore> {
+    Arc::new(system_roots())
+}
+
+/// Those of a file, and no others.
+///
+/// # Errors
+/// A sentence for the operator, without the file.
+pub fn only(path: &Path) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, path)?;
+    Ok(Arc::new(roots))
+}
+
+/// The system's, and those of a file.
+///
+/// # Errors
+/// As [`only`].
+pub fn system_and(path: &Path) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = system_roots();
+    add(&mut roots, path)?;
+    Ok(Arc::new(roots))
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 /// Without any, no policy could be fetched, and mail would go as if there were none.

@@ -100,6 +100,8 @@ pub const ALERT_CALM: Duration = Duration::from_secs(3600);
 pub const ALERT_DIGEST: Duration = Duration::from_secs(10);
 /// Lines of one message; more are counted.
 pub const ALERT_LINES_MAX: usize = 50;
+/// Longest look at one thing about a domain that is examined.
+pub const DOCTOR_LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
 /// Hosts of a domain's MX records that are looked at when it is examined.
 pub const DOCTOR_HOSTS_MAX: usize = 16;
 /// Contacts that are told. More: 409.

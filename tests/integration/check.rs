@@ -86,10 +86,7 @@ fn an_error_names_file_line_and_key_and_prints_no_configuration() {
             format!("[storage]\nsegment_size = \"1MiB\"\n{}", &GOOD[GOOD.find("[[").unwrap()..]),
             "stratamx.toml:2: storage.segment_size: \"1MiB\" is not within 4MiB and 1GiB\n",
         ),
-        (
-            format!("{GOOD}[admin]\ntls = {{ cert = \"c\", key = \"k\" }}\n"),
-            "stratamx.toml:7: admin.tls: is not built yet; the admin API speaks plain HTTP\n",
-        ),
+        (format!("{GOOD}[admin]\ntls = \"yes\"\n"), "stratamx.toml:7: admin.tls: \"yes\" is neither "),
         (GOOD.replace("hostname", "hostnam"), "stratamx.toml:1: hostnam: unknown key"),
         (format!("{GOOD}name = \"twice.test\"\n"), "stratamx.toml:6: name: "),
     ] {

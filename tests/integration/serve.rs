@@ -365,3 +365,27 @@ fn a_thousand_idle_sessions_cost_next_to_nothing() {
         assert!(client.message("b@example.test", "still here").starts_with("250 2.0.0 Ok: queued as "));
     }
 }
+
+#[test]
+fn whoever_supervises_is_told_when_it_serves_and_when_it_stops() {
+    let directory = Scratch::new("supervised");
+    let config = configure(&directory, &Settings::default());
+    let path = directory.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut octets = [0; 256];
+        let length = socket.recv(&mut octets).unwrap();
+        String::from_utf8_lossy(&octets[..length]).into_owned()
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx"));
+    command.args(["serve", "--config"]).arg(&config).env("NOTIFY_SOCKET", &path);
+    let mut process = Process::start(&mut command);
+    assert_eq!(told(), "READY=1\n");
+    let line = process.wait_for_any("\"listening\"");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    Client::connect(line["address"].as_str().unwrap().parse().unwrap()).say("NOOP", "250");
+    process.signal("-TERM");
+    assert_eq!(told(), "STOPPING=1\n");
+    assert_eq!(process.wait(), Some(0));
+}

@@ -6,16 +6,20 @@ use super::orders::is_recipient;
 use super::problem::Problem;
 use super::queue::{Queried, query};
 use super::{answered, status};
+use crate::bridge::Snapshot;
 use crate::bridge::operator::{DomainStatus, Request as Asked};
-use crate::bridge::{LookupError, Snapshot};
-use crate::config::{Domain, Primaries, canonical_domain};
-use crate::control::doctor::{Facts, Finding, Host, Verdict, examine};
+use crate::config::{Config, Domain, Primaries, canonical_domain};
+use crate::control::acme;
+use crate::control::doctor::{Facts, Finding, Verdict, examine, hosts};
 use crate::control::store::alert as rows;
-use crate::limits::DOCTOR_HOSTS_MAX;
+use crate::limits::DOCTOR_LOOKUP_TIMEOUT;
 use axum::Json;
 use axum::extract::{Path, State};
+use futures_lite::future::zip;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 /// What is done beside looking.
@@ -52,17 +56,20 @@ pub(super) async fn examined(
     let domain = domain.ok_or_else(|| Problem::conflict("this domain is not configured: add it first"))?;
     let status = answered(&api, status::domains(&api, &[Arc::clone(&name)])).await?;
     let status = status.into_iter().next().unwrap_or_default();
-    let test = match test_recipient {
-        Some(recipient) if !is_recipient(&recipient) => {
-            return Err(Problem::bad_request("test_recipient is no mail address"));
-        }
-        Some(recipient) => Some(tested(&api, &domain, recipient).await?),
-        None => None,
-    };
+    if test_recipient.as_ref().is_some_and(|recipient| !is_recipient(recipient)) {
+        return Err(Problem::bad_request("test_recipient is no mail address"));
+    }
     let contacts = api.store.run(|connection| rows::contacts(connection)).await?;
     let contacts =
         contacts.iter().filter(|contact| contact.domain.is_empty() || contact.domain == *name).count();
-    let facts = looked_up((&api, &snapshot), &domain, &status, contacts, test).await;
+    let test = async {
+        match test_recipient {
+            Some(recipient) => tested(&api, &domain, recipient).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (test, mut facts) = zip(test, looked_up((&api, &snapshot), &domain, &status, contacts)).await;
+    facts.test = test?;
     let findings = examine(&facts);
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown);
     Ok(Json(Examined { domain: name.to_string(), verdict, findings }))
@@ -73,38 +80,46 @@ async fn looked_up<'a>(
     domain: &'a Domain,
     status: &'a DomainStatus,
     contacts: usize,
-    test: Option<Result<String, String>>,
 ) -> Facts<'a> {
-    let hostname = snapshot.config.hostname.as_str();
-    let told = |error: LookupError| error.to_string();
-    let exchangers = match api.lookup.exchangers(&domain.name).await {
-        Ok(mut exchangers) => {
-            exchangers.sort_by_key(|exchanger| exchanger.preference);
-            let mut hosts = Vec::new();
-            for exchanger in exchangers.into_iter().take(DOCTOR_HOSTS_MAX) {
-                let addresses = api.lookup.addresses(&exchanger.host).await.map_err(told);
-                hosts.push(Host { exchanger, addresses });
-            }
-            Ok(hosts)
-        }
-        Err(error) => Err(told(error)),
-    };
-    let secure = api.lookup.secure_exchangers(&domain.name).await;
-    let policy = api.lookup.policy(&domain.name).await;
+    let (hostname, lookup) = (snapshot.config.hostname.as_str(), &api.lookup);
+    // Side by side, and bounded: where no name server answers it is told that none does.
+    let of_domain = zip(
+        in_time(hosts(lookup, &domain.name)),
+        zip(in_time(lookup.secure_exchangers(&domain.name)), in_time(lookup.policy(&domain.name))),
+    );
+    let of_us = zip(in_time(lookup.addresses(hostname)), in_time(lookup.tlsa(hostname, 25)));
+    let ((exchangers, (secure, policy)), (ours, tlsa)) = zip(of_domain, of_us).await;
     Facts {
         hostname,
-        ours: api.lookup.addresses(hostname).await.map_err(told),
+        ours,
         domain,
         exchangers,
         is_secure: secure.ok().map(|secure| secure.is_secure),
-        policy: policy.map(|policy| policy.map(|policy| (*policy).clone())).map_err(told),
-        has_tlsa: api.lookup.tlsa(hostname, 25).await.map(|tlsa| tlsa.is_some()).map_err(told),
-        has_certificate: !snapshot.config.smtp.tls.is_empty(),
+        policy: policy.map(|policy| policy.map(|policy| (*policy).clone())),
+        has_tlsa: tlsa.map(|tlsa| tlsa.is_some()),
+        has_certificate: has_certificate(&snapshot.config).await,
         status,
         is_trusted: snapshot.usage_of(&domain.name).passage.is_trusted(),
         contacts,
-        test,
+        test: None,
     }
+}
+
+/// What is looked up, or why not.
+async fn in_time<T, E: core::fmt::Display>(looking: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match timeout(DOCTOR_LOOKUP_TIMEOUT, looking).await {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(_) => {
+            Err(format!("no answer within {} s; is there a name server?", DOCTOR_LOOKUP_TIMEOUT.as_secs()))
+        }
+    }
+}
+
+/// Whether senders are shown another than the self-signed one.
+async fn has_certificate(config: &Config) -> bool {
+    let data_dir = config.data_dir.clone();
+    let is_issued = async || spawn_blocking(move || acme::files(&data_dir).is_some()).await.unwrap_or(false);
+    !config.smtp.tls.is_empty() || (config.acme.is_some() && is_issued().await)
 }
 
 /// A message through the domain's own hosts, as for a redirect.

@@ -43,6 +43,7 @@ mod tests;
 pub mod token;
 mod tokens;
 
+use super::acme;
 use super::alert::{self, Watch};
 use super::orders::OrderBook;
 use super::provisioning::Provisioned;
@@ -55,7 +56,7 @@ use caller::Callers;
 use core::net::SocketAddr;
 use core::time::Duration;
 use problem::Problem;
-use rustls::RootCertStore;
+use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ pub struct AdminThread {
 }
 
 /// What the API works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Parts {
     /// Where the shards are asked.
     pub shards: Shards,
@@ -115,6 +116,10 @@ pub struct Parts {
     pub lookup: Lookup,
     /// Who vouches for the web servers that are told of alerts.
     pub roots: Arc<RootCertStore>,
+    /// How TLS is spoken; `None`: plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What gets our certificate from an authority.
+    pub acme: acme::Parts,
 }
 
 /// Asks for a reload: what is wrong with the file, if anything is, comes back.
@@ -126,15 +131,17 @@ impl AdminThread {
     /// # Errors
     /// A sentence for the operator.
     pub fn start(listener: Option<TcpListener>, parts: Parts) -> Result<Self, String> {
-        let Parts { shards, current, token, orders, store, provisioned, reload, lookup, roots } = parts;
+        let Parts { shards, current, token, orders, store, provisioned, reload, lookup, roots, tls, acme } =
+            parts;
         let rows = store.run_blocking(|connection| given::all(connection));
         let callers = Callers::new(token, rows.map_err(|error| error.to_string())?);
         let failed = |error: io::Error| format!("the admin thread: {error}");
         let (stop, stopped) = async_channel::bounded(1);
         let address = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
         listener.as_ref().map_or(Ok(()), |listener| listener.set_nonblocking(true)).map_err(failed)?;
-        let watch = Watch::open(shards.clone(), Arc::clone(&current), store.clone(), lookup.clone(), roots)?;
-        let watch = Arc::new(watch);
+        let watch =
+            Watch::open(shards.clone(), Arc::clone(&current), store.clone(), lookup.clone(), roots, &acme)?;
+        let (watch, current_for_acme) = (Arc::new(watch), Arc::clone(&current));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let task = move || {
             runtime.block_on(async move {
@@ -153,8 +160,11 @@ impl AdminThread {
                     patience: ADMIN_REQUEST_TIMEOUT,
                 };
                 tokio::spawn(alert::run(watch));
+                tokio::spawn(acme::run(current_for_acme, acme));
                 match listener {
-                    Some(listener) => serve::run(listener, routes::router(&Arc::new(api)), stopped).await,
+                    Some(listener) => {
+                        serve::run(listener, tls, routes::router(&Arc::new(api)), stopped).await
+                    }
                     // Nothing is ever sent: it ends when the sender is dropped.
                     None => drop(stopped.recv().await),
                 }

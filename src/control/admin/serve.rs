@@ -5,7 +5,10 @@ use super::caller::Caller;
 use super::places::{Places, Visitor};
 use super::problem::Problem;
 use crate::auth::contained::Contained;
-use crate::limits::{ADMIN_CONNECTION_TIMEOUT, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT};
+use crate::control::acme::ALPN;
+use crate::limits::{
+    ADMIN_CONNECTION_TIMEOUT, ADMIN_HANDSHAKE_TIMEOUT, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT,
+};
 use async_channel::Receiver;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -20,10 +23,13 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use std::net::TcpListener;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// A pause when no connection can be taken: the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -31,7 +37,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Takes connections until it is stopped.
-pub(super) async fn run(listener: TcpListener, router: Router, stopped: Receiver<()>) {
+pub(super) async fn run(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    stopped: Receiver<()>,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -43,18 +54,18 @@ pub(super) async fn run(listener: TcpListener, router: Router, stopped: Receiver
         // Nothing is ever sent.
         let _ = stopped.recv().await;
     };
-    or(accept(&listener, &router), end).await;
+    or(accept(&listener, tls.map(TlsAcceptor::from), &router), end).await;
 }
 
-async fn accept(listener: &tokio::net::TcpListener, router: &Router) {
+async fn accept(listener: &tokio::net::TcpListener, tls: Option<TlsAcceptor>, router: &Router) {
     let places = Places::default();
     loop {
         let permit = places.take().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (place, router) = (places.enter(permit), router.clone());
+                let (place, router, tls) = (places.enter(permit), router.clone(), tls.clone());
                 tokio::spawn(
-                    async move { or(connection(stream, router, place.visitor()), place.lost()).await },
+                    async move { or(secured(stream, tls, router, place.visitor()), place.lost()).await },
                 );
                 // What it has to say is heard before many others come.
                 tokio::task::yield_now().await;
@@ -67,7 +78,23 @@ async fn accept(listener: &tokio::net::TcpListener, router: &Router) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, visitor: Visitor) {
+/// A connection, secured if it is to be.
+async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, visitor: Visitor) {
+    let Some(tls) = tls else { return connection(stream, router, visitor).await };
+    match timeout(ADMIN_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        // An authority has seen what it wanted (RFC 8737 3).
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ALPN) => {}
+        Ok(Ok(stream)) => connection(stream, router, visitor).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS with a client of the admin API"),
+        Err(_) => tracing::debug!("a handshake with the admin API took too long"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    visitor: Visitor,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(ADMIN_HEADER_TIMEOUT)

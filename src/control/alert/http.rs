@@ -1,17 +1,16 @@
 //! The client of sinks that are web servers: one request, no redirect, an answer of a bounded size and time.
 
+use super::super::connector::connector;
 use crate::limits::SINK_ANSWER_OCTETS_MAX;
 use core::fmt;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring;
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use std::sync::Arc;
 
 /// Characters of an answer that an error repeats.
@@ -29,14 +28,7 @@ impl fmt::Debug for Web {
 impl Web {
     /// Trusts these authorities.
     pub(super) fn new(roots: Arc<RootCertStore>) -> Self {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .expect("the provider has suites of both versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
+        Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector(roots)))
     }
 
     /// Sends it; anything but a 2xx is an error.

@@ -13,6 +13,7 @@
 //! - Words that leave together go together: what comes within a few seconds is one message to each contact (digest).
 
 pub mod book;
+mod drift;
 mod http;
 mod mail;
 pub mod outage;
@@ -46,11 +47,15 @@ pub enum Kind {
     Spool,
     /// A shard does not answer, and may take no mail.
     Storage,
+    /// A certificate that we show is near its end, or a new one cannot be had.
+    Certificate,
+    /// Records of a domain do not bring its mail here any more.
+    Drift,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::PrimaryDown,
         Self::PrimaryImpaired,
         Self::Frozen,
@@ -58,6 +63,8 @@ impl Kind {
         Self::Expiry,
         Self::Spool,
         Self::Storage,
+        Self::Certificate,
+        Self::Drift,
     ];
 
     /// The word for it.
@@ -71,6 +78,8 @@ impl Kind {
             Self::Expiry => "expiry",
             Self::Spool => "spool",
             Self::Storage => "storage",
+            Self::Certificate => "certificate",
+            Self::Drift => "drift",
         }
     }
 

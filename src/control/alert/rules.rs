@@ -6,7 +6,8 @@ use super::outage::{Outage, is_left_alone, shortened};
 use super::{Condition, Kind, Severity};
 use crate::bridge::operator::{DomainStatus, State};
 use crate::limits::{
-    EXPIRY_WARNING, SPOOL_CRITICAL_PERCENT, SPOOL_FORECAST, SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT,
+    CERTIFICATE_CRITICAL, CERTIFICATE_WARNING, EXPIRY_WARNING, SPOOL_CRITICAL_PERCENT, SPOOL_FORECAST,
+    SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT,
 };
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -55,6 +56,19 @@ pub struct Seen<'a> {
     pub outages: &'a BTreeMap<String, Outage>,
     /// None: a shard does not answer, and nothing else is known.
     pub spool: Option<Spool>,
+    /// What we show.
+    pub certificates: &'a Certificates,
+    /// Seconds since 1970.
+    pub now_s: u64,
+}
+
+/// The certificates that senders and clients of the admin API are shown.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Certificates {
+    /// Their validity, in seconds since 1970.
+    pub validity: Vec<(i64, i64)>,
+    /// Why the authority has issued no new one.
+    pub failure: Option<String>,
 }
 
 /// All that hold.
@@ -65,7 +79,7 @@ pub fn conditions(seen: &Seen<'_>) -> Vec<Condition> {
         return vec![condition(Kind::Storage, "", Severity::Critical, text.to_owned())];
     };
     let own = seen.domains.iter().flat_map(|domain| of_domain(domain, seen));
-    own.chain(of_spool(spool)).collect()
+    own.chain(of_spool(spool)).chain(of_certificates(seen.certificates, seen.now_s)).collect()
 }
 
 fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
@@ -156,6 +170,45 @@ fn of_spool(spool: Spool) -> Option<Condition> {
     Some(condition(Kind::Spool, "", severity, text))
 }
 
+/// The one that ends first; else that none is issued.
+fn of_certificates(certificates: &Certificates, now_s: u64) -> Option<Condition> {
+    let Certificates { validity, failure } = certificates;
+    let now_s = i64::try_from(now_s).unwrap_or(i64::MAX);
+    let lasts = |(begins_s, ends_s): &(i64, i64)| {
+        let left_s = u64::try_from(ends_s.saturating_sub(now_s)).unwrap_or(0);
+        let whole = Duration::from_secs(u64::try_from(ends_s.saturating_sub(*begins_s)).unwrap_or(0));
+        (Duration::from_secs(left_s), whole)
+    };
+    let first = validity.iter().map(lasts).min();
+    let why = match failure {
+        Some(error) => format!("The authority issued no new one: {error}. It is asked again by itself."),
+        None => "New files of smtp.tls or admin.tls are read as soon as they are there.".to_owned(),
+    };
+    // One that is for a few days only is renewed late: its last quarter counts.
+    let (severity, text) = match first {
+        Some((left, whole)) if left <= CERTIFICATE_CRITICAL.min(whole / 8) => {
+            let when = if left.is_zero() {
+                "has ended".to_owned()
+            } else {
+                format!("ends in {}", span(left.as_secs()))
+            };
+            (
+                Severity::Critical,
+                format!(
+                    "A certificate that is shown {when}: senders who insist on one (MTA-STS, DANE) do not hand us mail then. {why}"
+                ),
+            )
+        }
+        Some((left, whole)) if left <= CERTIFICATE_WARNING.min(whole / 4) => (
+            Severity::Warning,
+            format!("A certificate that is shown ends in {}. {why}", span(left.as_secs())),
+        ),
+        _ if failure.is_some() => (Severity::Warning, format!("The certificate in force is shown. {why}")),
+        _ => return None,
+    };
+    Some(condition(Kind::Certificate, "", severity, text))
+}
+
 fn condition(kind: Kind, domain: &str, severity: Severity, text: String) -> Condition {
     Condition { kind, domain: domain.to_owned(), severity, text }
 }
@@ -197,7 +250,15 @@ mod tests {
 
     fn told(domains: &[DomainStatus], spool: Option<Spool>) -> Vec<(Kind, Severity, String)> {
         let retention = BTreeMap::from([("a.test".to_owned(), Duration::from_secs(30 * 86_400))]);
-        let seen = Seen { domains, retention: &retention, outages: &BTreeMap::new(), spool };
+        let (outages, certificates) = (BTreeMap::new(), Certificates::default());
+        let seen = Seen {
+            domains,
+            retention: &retention,
+            outages: &outages,
+            spool,
+            certificates: &certificates,
+            now_s: 0,
+        };
         let all = conditions(&seen).into_iter();
         all.map(|condition| (condition.kind, condition.severity, condition.text)).collect()
     }
@@ -254,6 +315,32 @@ mod tests {
             [Kind::Storage],
             "nothing else is known"
         );
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_is_told_and_one_that_is_not_issued() {
+        const DAY: i64 = 86_400;
+        let told = |validity: &[(i64, i64)], failure: Option<&str>| {
+            let failure = failure.map(str::to_owned);
+            let told = of_certificates(&Certificates { validity: validity.to_vec(), failure }, 100 * 86_400);
+            told.map(|one| (one.severity, one.text))
+        };
+        let severity = |validity: &[(i64, i64)]| told(validity, None).map(|one| one.0);
+        let (begins_s, now_s) = (40 * DAY, 100 * DAY);
+        assert_eq!(severity(&[]), None);
+        assert_eq!(severity(&[(begins_s, now_s + 15 * DAY)]), None);
+        assert_eq!(severity(&[(begins_s, now_s + 14 * DAY), (0, 1_000 * DAY)]), Some(Severity::Warning));
+        assert_eq!(severity(&[(begins_s, now_s + 3 * DAY)]), Some(Severity::Critical));
+        assert_eq!(severity(&[(now_s - 3 * DAY, now_s + 3 * DAY)]), None, "for six days");
+        assert_eq!(severity(&[(now_s - 5 * DAY, now_s + DAY)]), Some(Severity::Warning));
+        let (severity, text) = told(&[(begins_s, now_s - 1)], Some("no answer")).expect("it has ended");
+        assert!(
+            severity == Severity::Critical && text.contains("has ended") && text.contains("no answer"),
+            "{text}"
+        );
+        let (severity, text) =
+            told(&[(begins_s, now_s + 80 * DAY)], Some("rate limited")).expect("not issued");
+        assert!(severity == Severity::Warning && text.contains("rate limited"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What the watch knows, and what it makes of a look: pure.
 
 use super::book::{Book, Look, Open, Told};
+use super::drift::Drift;
 use super::outage::{self, Outage};
-use super::rules::{self, Seen, Spool, span};
+use super::rules::{self, Certificates, Seen, Spool, span};
 use super::{Condition, Kind, Severity};
 use crate::bridge::Snapshot;
 use crate::bridge::operator::{DomainStatus, ShardStatus};
@@ -21,6 +22,7 @@ pub(super) struct State {
     /// Free octets, by when they were seen, of the last hour.
     pub(super) free: VecDeque<(u64, u64)>,
     pub(super) unkept: Unkept,
+    pub(super) drift: Drift,
 }
 
 /// The domain of an outage, and its beginning.
@@ -41,6 +43,7 @@ impl State {
         &mut self,
         snapshot: &Snapshot,
         seen: Option<(Vec<DomainStatus>, Vec<ShardStatus>)>,
+        certificates: &Certificates,
         now_s: u64,
     ) {
         let is_blind = seen.is_none();
@@ -55,10 +58,14 @@ impl State {
         let spool = (!is_blind).then(|| self.spool(snapshot, &shards, now_s));
         let configured = snapshot.config.domains.iter();
         let retention = configured.map(|domain| (domain.name.clone(), domain.retention)).collect();
-        let seen = Seen { domains: &domains, retention: &retention, outages: &self.outages, spool };
-        let conditions = rules::conditions(&seen);
+        let (domains, outages) = (&domains[..], &self.outages);
+        let seen = Seen { domains, retention: &retention, outages, spool, certificates, now_s };
+        let mut conditions = rules::conditions(&seen);
+        conditions.extend(self.drift.conditions());
+        let configured = snapshot.config.domains.iter().map(|domain| domain.name.clone()).collect();
         let lasting = self.outages.values().filter(|outage| outage.returned_s.is_none());
-        let lasting = lasting.map(|outage| (Kind::PrimaryDown, outage.domain.clone())).collect();
+        let lasting = lasting.map(|outage| (Kind::PrimaryDown, outage.domain.clone()));
+        let lasting = lasting.chain(self.drift.unsettled(&configured)).collect();
         let look = Look { conditions, is_blind, lasting };
         for (told, open) in self.book.step(now_s, look, snapshot.config.admin.alert_after) {
             self.tell(told, open, now_s);
@@ -260,6 +267,7 @@ mod tests {
                 state.decide(
                     &snapshot,
                     Some((vec![row(*health, *accepted, *delivered)], shards.clone())),
+                    &Certificates::default(),
                     at,
                 );
                 at += 5;

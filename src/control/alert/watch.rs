@@ -4,25 +4,28 @@
 //! runs. A look that comes late is a look; there is no timer a domain.
 
 use super::book::{Book, Open};
+use super::drift;
 use super::outage::Outage;
-use super::rules;
+use super::rules::{self, Certificates};
 use super::state::{OutageKey, State, Unkept};
 use super::{Kind, Message, Severity, Sink};
 use super::{http::Web, mail, sms, webhook};
 use crate::auth::contained::Contained;
 use crate::bridge::operator::{DomainStatus, Request, ShardStatus, Shards};
-use crate::bridge::{Current, Lookup, Snapshot};
+use crate::bridge::{self, Current, Lookup, Snapshot};
+use crate::control::acme::{self, Standing};
+use crate::control::certificate_end::validity_s;
 use crate::control::store::alert::{self as rows, Contact, Event, Waiting};
 use crate::control::store::{Store, now_s};
 use crate::limits::{
-    ALERT_DIGEST, EVENTS_KEPT_A_LOOK, OPERATOR_DOMAINS_A_REQUEST, OUTBOX_SENT_MAX, SINK_TIMEOUT,
-    WATCH_INTERVAL, WATCH_TIMEOUT,
+    ALERT_DIGEST, DRIFT_LOOK_TIMEOUT, EVENTS_KEPT_A_LOOK, OPERATOR_DOMAINS_A_REQUEST, OUTBOX_SENT_MAX,
+    SINK_TIMEOUT, WATCH_INTERVAL, WATCH_TIMEOUT,
 };
 use core::time::Duration;
 use rustls::RootCertStore;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// What the watch works with, and what it knows.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Watch {
     store: Store,
     lookup: Lookup,
     web: Web,
+    shown: Vec<Arc<bridge::Certificates>>,
+    standing: Arc<Standing>,
     state: Mutex<State>,
 }
 
@@ -46,6 +51,7 @@ impl Watch {
         store: Store,
         lookup: Lookup,
         roots: Arc<RootCertStore>,
+        acme: &acme::Parts,
     ) -> Result<Self, String> {
         let kept = store.run_blocking(|connection| {
             if let Err(error) = rows::calm_clock(connection) {
@@ -71,7 +77,9 @@ impl Watch {
         let outages = outages.into_iter().map(|(_, outage)| (outage.domain.clone(), outage)).collect();
         let book = Book::restored(open.collect());
         let state = State { book, outages, numbers, ..State::default() };
-        Ok(Self { shards, current, store, lookup, web: Web::new(roots), state: Mutex::new(state) })
+        let shown = acme.watches.iter().map(|watch| Arc::clone(watch.certificates())).collect();
+        let (web, standing, state) = (Web::new(roots), Arc::clone(&acme.standing), Mutex::new(state));
+        Ok(Self { shards, current, store, lookup, web, shown, standing, state })
     }
 
     /// Somebody looks after an alert.
@@ -103,8 +111,25 @@ impl Watch {
     async fn look(&self, now_s: u64) {
         let snapshot = self.current.get();
         let seen = timeout(WATCH_TIMEOUT, self.ask(&snapshot)).await.ok().flatten();
-        self.state().decide(&snapshot, seen, now_s);
+        let certificates = self.certificates();
+        self.state().decide(&snapshot, seen, &certificates, now_s);
         self.keep().await;
+    }
+
+    /// What is shown, and whether there will be a new one.
+    fn certificates(&self) -> Certificates {
+        let leaves = self.shown.iter().flat_map(|certificates| certificates.leaves());
+        let validity = leaves.filter_map(|leaf| validity_s(&leaf)).collect();
+        Certificates { validity, failure: self.standing.failure() }
+    }
+
+    /// One look at the records of the domain whose turn it is.
+    async fn look_at_records(&self) {
+        let snapshot = self.current.get();
+        let domains = snapshot.config.domains.iter().map(|domain| domain.name.clone()).collect();
+        let Some(domain) = self.state().drift.next(&domains) else { return };
+        let looked = timeout(DRIFT_LOOK_TIMEOUT, drift::look(&self.lookup, &snapshot, &domain)).await;
+        self.state().drift.looked(&domain, looked.unwrap_or(None));
     }
 
     /// All rows; none: a shard does not answer.
@@ -266,6 +291,16 @@ pub async fn run(watch: Arc<Watch>) {
             ticks.tick().await;
             if Contained::new(telling.send_due()).await.is_none() {
                 tracing::error!("telling contacts panicked; it goes on");
+            }
+        }
+    });
+    let looking = Arc::clone(&watch);
+    tokio::spawn(async move {
+        loop {
+            let domains = looking.current.get().config.domains.len();
+            sleep(drift::pause(domains)).await;
+            if Contained::new(looking.look_at_records()).await.is_none() {
+                tracing::error!("a look at records panicked; the next one comes");
             }
         }
     });

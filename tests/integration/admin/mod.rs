@@ -2,12 +2,14 @@
 //! that none of it costs mail anything.
 
 mod alerts;
+mod described;
 mod metrics;
 mod orders;
 mod provisioning;
 mod replay;
 
 use super::harness::client::Client;
+use super::harness::name_server;
 use super::harness::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 //! Nothing here sleeps for luck: every wait is for an event (a line of output, an answer, an end of process)
 //! and has a bound.
 
+pub mod certificate_authority;
 pub mod client;
 pub mod name_server;
 pub mod peers;
@@ -18,7 +19,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use peers::{Make, Primary, Scratch, Sender, Software, blaster, free_port, tool, verify};
+pub use peers::{Make, Primary, Scratch, Sender, Software, blaster, free_port, tool, unpacked, verify};
 
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,9 +1,12 @@
 //! An authority of our own, the certificates that it issues, and a web server of one MTA-STS policy.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
+    PublicKeyData as _, SanType,
+};
 use ring::digest::{SHA256, digest};
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::fs;
 use std::io::{Read, Write};
@@ -24,9 +27,12 @@ pub struct Issued {
     pub pem: String,
     /// SHA-256 of its public key, as `3 1 1` has it.
     pub key_digest: Vec<u8>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
 }
+
+/// Year, month, day.
+pub type Day = (i32, u8, u8);
 
 impl Authority {
     pub fn new() -> Self {
@@ -35,6 +41,26 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Signs what is asked for, if it is for these names: the chain in PEM. `days`: its first and last.
+    pub fn sign(
+        &self,
+        request: &CertificateSigningRequestDer<'_>,
+        names: &[String],
+        days: Option<(Day, Day)>,
+    ) -> String {
+        let mut request = CertificateSigningRequestParams::from_der(request).unwrap();
+        let asked = request.params.subject_alt_names.iter().map(|name| match name {
+            SanType::DnsName(name) => name.to_string(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(asked.collect::<Vec<_>>(), names);
+        if let Some((first, last)) = days {
+            let day = |(year, month, day): Day| rcgen::date_time_ymd(year, month, day);
+            (request.params.not_before, request.params.not_after) = (day(first), day(last));
+        }
+        request.signed_by(&self.issuer).unwrap().pem() + &self.pem
     }
 
     pub fn issue(&self, name: &str) -> Issued {

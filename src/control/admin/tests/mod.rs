@@ -57,6 +57,7 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
         store.clone(),
         lookup.clone(),
         Arc::new(RootCertStore::empty()),
+        &crate::control::acme::Parts::default(),
     );
     let api = Api {
         shards,
