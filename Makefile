@@ -3,12 +3,12 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .ONESHELL:
-.PHONY: run test deb deb-test fuzz soak fmt lint doc bench bars peers
+.PHONY: run test deb deb-test image boot appliance-test static fuzz soak fmt lint doc bench bars peers
 
 # Builds the server and serves; without CONFIG that is ./stratamx.toml, else the embedded default on loopback.
 run:
 	@.ci/packages cc=gcc cc=libc6-dev swaks=swaks
-	cargo build --release --workspace --bins
+	cargo build --release --workspace --exclude stratamx-appliance --bins
 	exec target/release/stratamx serve $(if $(CONFIG),--config $(CONFIG))
 
 # Builds every program and runs every test, with real mail software as peers.
@@ -27,7 +27,7 @@ test:
 # The Debian package, and one with its debugging symbols: target/debian. appliance/debian/README.Debian is what its users read.
 deb:
 	@.ci/packages cc=gcc cc=libc6-dev objcopy=binutils dpkg-shlibdeps=dpkg-dev python3=python3
-	cargo build --release --workspace --bins
+	cargo build --release --workspace --exclude stratamx-appliance --bins
 	appliance/debian/build target --dbgsym
 
 # Installs, starts, upgrades, removes and purges it in a machine of its own. Needs root or sudo, overlayfs and cgroup2.
@@ -36,6 +36,39 @@ deb-test:
 	    systemd-analyze=systemd ip=iproute2 pgrep=procps
 	$(if $(BUILT),,cargo build --workspace --bins)
 	appliance/debian/test/run target/debug
+
+# The appliance: target/appliance/image, for clouds and hypervisors, or VARIANT=generic for bare metal. appliance/README.md tells how it is used.
+VARIANT = cloud
+IMAGE = target/appliance/image
+# The static server. PROFILE=dev compiles in a third of the time, for tests: the same code, less optimised. --target, so that the flag does not
+# reach build scripts and procedural macros, which are loaded.
+PROFILE = release
+TRIPLE = x86_64-unknown-linux-gnu
+STATIC = target/$(TRIPLE)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/stratamx
+IMAGE_PACKAGES = cc=gcc cc=libc6-dev mcopy=mtools mkfs.vfat=dosfstools xz=xz-utils
+static:
+	@.ci/packages cc=gcc cc=libc6-dev
+	RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols" \
+	    cargo build --profile $(PROFILE) --target $(TRIPLE) --package stratamx --bin stratamx
+
+image: static
+	@.ci/packages $(IMAGE_PACKAGES) qemu-img=qemu-utils
+	cargo build --package stratamx-appliance
+	target/debug/stratamx-appliance build --variant $(VARIANT) --server $(STATIC) --out $(IMAGE)
+
+# Runs it in QEMU: mail at 127.0.0.1:2525, the admin API at 127.0.0.1:8025, the console here; Ctrl-A X ends it. CONFIG=FILE is its stratamx.toml.
+boot:
+	@.ci/packages --backports qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils
+	.ci/packages /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
+	appliance/boot $(IMAGE) $(CONFIG)
+
+# Builds it twice and compares, boots it, kills it, boots it again. Everything that it needs is installed, but nothing is removed for it.
+appliance-test:
+	@.ci/packages --backports qemu-system-x86_64=qemu-system-x86
+	.ci/packages $(IMAGE_PACKAGES) minisign=minisign /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
+	$(MAKE) --no-print-directory static PROFILE=dev
+	STRATAMX_REQUIRE_VM=1 STRATAMX_STATIC_SERVER=$(CURDIR)/target/$(TRIPLE)/debug/stratamx \
+	    cargo test --package stratamx-appliance -- --test-threads=1
 
 # One fuzz target for as long as wanted: make fuzz TARGET=session SECONDS=3600. Targets are the directories of tests/fuzz/corpus.
 fuzz:

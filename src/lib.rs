@@ -57,6 +57,7 @@
 //! - shard -> smtp, message, auth, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
 //! - auth -> message, bridge, limits. Never shard, control, glommio, storage.
 //! - control -> bridge, config, limits, metrics, message, auth. Never shard, glommio, storage.
+//! - init -> config, limits. It starts the server as a program, and knows nothing of it.
 //! - command, main -> all; nothing -> command. tools -> smtp, config, storage. Nothing -> tools.
 //!
 //! # Decisions, with reasons
@@ -282,8 +283,12 @@
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the one
 //!   `unsafe` of the program (`shard/socket.rs`).
+//! - **The appliance is one file that runs from memory** ([`init`], `appliance/`): a kernel of Debian, and one static program that is PID 1 and server. PID 1 is a process
+//!   apart, since what strangers send must not end it; addresses, DHCP and file systems are made by busybox and xfsprogs, which know how. It serves from its
+//!   data partition or not at all: a directory in memory would take mail just as well, until the next reset.
 //!
 //! # Not built yet
+//! Updates of the appliance through the API, its console menu, a sealed storage key.
 //! Reports of TLS (RFC 8460).
 //! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. An outage's ledger has counts, and no hash over the messages.
 
@@ -292,6 +297,7 @@ pub mod bridge;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod init;
 pub mod limits;
 pub mod message;
 pub mod metrics;

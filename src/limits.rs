@@ -4,6 +4,7 @@
 //! each other are asserted at compile time at the end of this file.
 
 mod admin;
+mod appliance;
 mod asking;
 mod found;
 mod greylisting;
@@ -13,6 +14,7 @@ mod sealing;
 mod trace;
 
 pub use admin::*;
+pub use appliance::*;
 pub use asking::*;
 use core::time::Duration;
 pub use found::*;

@@ -11,6 +11,7 @@ use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
 use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status, trace};
+use stratamx::init;
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
 #[derive(Parser)]
@@ -52,6 +53,9 @@ enum Command {
         #[command(subcommand)]
         command: Domain,
     },
+    /// The first process of the appliance; the kernel starts it
+    #[command(hide = true)]
+    Init,
     /// The manual page; for a directory one for each command
     Man {
         /// Where they are written
@@ -210,13 +214,14 @@ impl From<Server> for Remote {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let exit = match Arguments::parse().command {
         Command::Alert { server, command } => alert::alerts(server.into(), &command),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
         Command::Contact { server, command } => alert::contacts(server.into(), &command),
         Command::Demo => demo::run(),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),
         Command::Domain { server, command } => run_domain(server.into(), command),
+        Command::Init => return init::run(),
         Command::Man { directory } => manual::man(Arguments::command(), directory.as_deref()),
         Command::Outage { server, command } => alert::outages(server.into(), &command),
         Command::Queue { server, command } => queue::run(server.into(), command),
@@ -226,8 +231,8 @@ fn main() -> ExitCode {
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
         Command::Token { server, command } => token::run(server.into(), command),
         Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
-    }
-    .into()
+    };
+    exit.into()
 }
 
 fn run_domain(remote: Remote, command: Domain) -> Exit {

@@ -1,0 +1,109 @@
+//! `build`: from packages and the static server to files that can be flashed, uploaded and checked.
+
+use crate::disk::{self, Contents};
+use crate::fail::{At as _, Failure, wrong};
+use crate::{initramfs, manifest, packages, release, tool, uki};
+use clap::Args;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// See the command.
+#[derive(Args)]
+pub(crate) struct Build {
+    /// The static server: target/x86_64-unknown-linux-gnu/release/stratamx
+    #[arg(long)]
+    server: PathBuf,
+    /// Which of the manifest's variants: cloud or generic
+    #[arg(long, default_value = "cloud")]
+    variant: String,
+    /// Where the files are written
+    #[arg(long, default_value = "target/appliance/image")]
+    out: PathBuf,
+    /// Where downloaded packages are kept
+    #[arg(long, default_value = "target/appliance/cache")]
+    cache: PathBuf,
+    /// The directory with manifest.toml and rootfs
+    #[arg(long, default_value = "appliance")]
+    source: PathBuf,
+    /// The version, in names and for the loader; else this program's
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    image_version: String,
+    /// Only the UKI and the raw image, and compressed less: what a test needs
+    #[arg(long)]
+    quick: bool,
+}
+
+/// systemd-boot, of its package.
+const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+/// Formats of qemu-img: suffix, name, options. The first three octets of a raw image say nothing to a hypervisor; these do.
+const FORMATS: [(&str, &str, &[&str]); 3] = [
+    ("qcow2", "qcow2", &["-c"]),
+    ("vmdk", "vmdk", &["-o", "subformat=streamOptimized"]),
+    ("vhdx", "vhdx", &["-o", "subformat=dynamic"]),
+];
+/// Small beats fast: it is made once and read at each start, from a slow disk.
+const INITRAMFS_COMPRESSION: i32 = 19;
+const QUICK_COMPRESSION: i32 = 3;
+/// For a file of which nearly all is compressed already.
+const COMPRESSION: i32 = 9;
+
+/// See the command.
+pub(crate) fn build(build: &Build) -> Result<(), Failure> {
+    let manifest = manifest::read(&build.source.join("manifest.toml"))?;
+    let variant = manifest.variant.get(&build.variant);
+    let variant = variant.ok_or_else(|| wrong(format!("the manifest has no variant {}", build.variant)))?;
+    let is_version = |version: &str| version.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    if build.image_version.is_empty() || !is_version(&build.image_version) {
+        return Err(wrong(format!(
+            "{} is no version: letters, digits, dots and hyphens",
+            build.image_version
+        )));
+    }
+    fs::create_dir_all(&build.out).at(&build.out)?;
+    let work = build.out.join("work");
+    fs::create_dir_all(&work).at(&work)?;
+    let unpacked = packages::unpack(&manifest, variant, &build.cache.join(&build.variant))?;
+    let archive =
+        initramfs::make(&manifest, variant, &unpacked, &build.source.join("rootfs"), &build.server)?;
+    let compression = if build.quick { QUICK_COMPRESSION } else { INITRAMFS_COMPRESSION };
+    let initramfs =
+        zstd::encode_all(archive.as_slice(), compression).map_err(|error| wrong(format!("zstd: {error}")))?;
+    let os_release = uki::os_release(&build.image_version, &build.variant);
+    let kernel_image = uki::make(&unpacked, &manifest.boot.cmdline, &os_release, initramfs)?;
+    let stem = format!("stratamx_{}_{}", build.image_version, build.variant);
+    let uki_file = build.out.join(format!("{stem}.efi"));
+    fs::write(&uki_file, &kernel_image).at(&uki_file)?;
+    let raw = build.out.join(format!("{stem}.raw"));
+    let uki_name = format!("stratamx_{}.efi", build.image_version);
+    let contents = Contents { loader: &unpacked.root.join(LOADER), uki: &uki_file, uki_name: &uki_name };
+    disk::make(&raw, manifest.partitions, &contents, &work)?;
+    fs::remove_dir_all(&work).at(&work)?;
+    let mut files = vec![uki_file];
+    if !build.quick {
+        files.extend(convert(&raw, &stem, &build.out)?);
+        let workspace =
+            build.source.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        release::write(&build.out, workspace, (&build.image_version, &build.variant), &unpacked, &files)?;
+    }
+    for file in files.iter().chain([&raw]) {
+        println!("{:>11} {}", fs::metadata(file).at(file)?.len(), file.display());
+    }
+    Ok(())
+}
+
+fn convert(raw: &Path, stem: &str, out: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let packed = out.join(format!("{stem}.raw.zst"));
+    let target = File::create(&packed).at(&packed)?;
+    let source = File::open(raw).at(raw)?;
+    zstd::stream::copy_encode(source, target, COMPRESSION).at(&packed)?;
+    let mut files = vec![packed];
+    for (suffix, format, options) in FORMATS {
+        let file = out.join(format!("{stem}.{suffix}"));
+        let (from, to) = (raw.display().to_string(), file.display().to_string());
+        let arguments =
+            [&["convert", "-f", "raw", "-O", format][..], options, &[from.as_str(), to.as_str()]].concat();
+        tool::run("qemu-img", arguments)?;
+        files.push(file);
+    }
+    Ok(files)
+}

@@ -1,0 +1,336 @@
+//! Images, disks and emulated machines.
+
+use crate::mail::free_port;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest wait for a line of the console. A boot is 20 s on two cores that nobody else uses.
+const PATIENCE: Duration = Duration::from_secs(240);
+const EMULATOR: &str = "qemu-system-x86_64";
+const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
+/// Programs, and by which argument they end at once.
+const PROGRAMS: [(&str, &str); 4] =
+    [(EMULATOR, "--version"), ("mcopy", "--version"), ("mkfs.vfat", "--help"), ("xz", "--version")];
+
+/// What the tests need and this machine has.
+pub(crate) struct Needed {
+    server: PathBuf,
+    work: PathBuf,
+}
+
+/// Everything, or the reason why not is told.
+pub(crate) fn needed() -> Option<Needed> {
+    let lacking = lacking();
+    let Some(reason) = lacking else {
+        let target = Path::new(Needed::builder()).ancestors().nth(2).unwrap().to_owned();
+        let work = target.join("appliance/test");
+        fs::create_dir_all(&work).unwrap();
+        let server = PathBuf::from(std::env::var_os("STRATAMX_STATIC_SERVER").unwrap());
+        return Some(Needed { server, work });
+    };
+    assert!(std::env::var_os("STRATAMX_REQUIRE_VM").is_none(), "STRATAMX_REQUIRE_VM is set, and {reason}");
+    eprintln!("SKIP: {reason}");
+    None
+}
+
+fn lacking() -> Option<String> {
+    match std::env::var_os("STRATAMX_STATIC_SERVER").map(PathBuf::from) {
+        None => return Some("STRATAMX_STATIC_SERVER does not name the static server".to_owned()),
+        Some(server) if !server.is_file() => return Some(format!("{} is not there", server.display())),
+        Some(_) => {}
+    }
+    if let Some(file) = FIRMWARE.iter().find(|file| !Path::new(file).is_file()) {
+        return Some(format!("{file} is not there"));
+    }
+    let is_there = |program: &str, argument: &str| {
+        let mut command = Command::new(program);
+        command
+            .arg(argument)
+            .env("PATH", path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.status().is_ok()
+    };
+    let lacking = PROGRAMS.iter().find(|(program, argument)| !is_there(program, argument));
+    lacking.map(|(program, _)| format!("{program} is not there"))
+}
+
+fn path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+/// The image of all tests of this process.
+static RELEASE: OnceLock<Release> = OnceLock::new();
+
+/// An image as it is built.
+pub(crate) struct Release {
+    directory: PathBuf,
+    pub(crate) uki: PathBuf,
+    pub(crate) raw: PathBuf,
+}
+
+impl Release {
+    /// The one that disks are made of.
+    pub(crate) fn common(needed: &Needed) -> &'static Self {
+        RELEASE.get_or_init(|| Self::build(needed, "common"))
+    }
+
+    pub(crate) fn build(needed: &Needed, name: &str) -> Self {
+        Self::build_from(needed, name, Path::new(env!("CARGO_MANIFEST_DIR")))
+    }
+
+    /// One that lacks a kernel module which it needs.
+    pub(crate) fn without_module(needed: &Needed, module: &str) -> Self {
+        let source = needed.work.join(format!("source-{}", std::process::id()));
+        fs::create_dir_all(&source).unwrap();
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manifest = fs::read_to_string(ours.join("manifest.toml")).unwrap();
+        let lacking = manifest.replace(&format!("\"{module}\", "), "");
+        assert_ne!(manifest, lacking, "{module} is not in the manifest");
+        fs::write(source.join("manifest.toml"), lacking).unwrap();
+        let copied =
+            Command::new("cp").arg("-r").args([ours.join("rootfs"), source.join("rootfs")]).status().unwrap();
+        assert!(copied.success());
+        let built = Self::build_from(needed, "lacking", &source);
+        fs::remove_dir_all(&source).unwrap();
+        built
+    }
+
+    /// What the loader calls it.
+    pub(crate) fn version(&self) -> String {
+        format!("stratamx_{}.efi", env!("CARGO_PKG_VERSION"))
+    }
+
+    fn build_from(needed: &Needed, name: &str, source: &Path) -> Self {
+        let directory = needed.work.join(format!("image-{name}-{}", std::process::id()));
+        let mut command = Command::new(Needed::builder());
+        command.args(["build", "--quick", "--server"]).arg(&needed.server).arg("--out").arg(&directory);
+        // One cache, and one test at a time in it: what was downloaded once is used again.
+        command.arg("--cache").arg(needed.work.join("cache")).arg("--source").arg(source);
+        let lock = File::create(needed.work.join("lock")).unwrap();
+        lock.lock().unwrap();
+        remove_stale(&needed.work);
+        let output = command.output().unwrap();
+        drop(lock);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file =
+            |suffix: &str| directory.join(format!("stratamx_{}_cloud.{suffix}", env!("CARGO_PKG_VERSION")));
+        Self { uki: file("efi"), raw: file("raw"), directory }
+    }
+
+    pub(crate) fn remove(self) {
+        fs::remove_dir_all(self.directory).unwrap();
+    }
+}
+
+/// What processes left that are no more: a hundred megabytes each.
+fn remove_stale(work: &Path) {
+    for entry in fs::read_dir(work).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let Some((_, process)) = name.rsplit_once('-') else { continue };
+        if process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+}
+
+/// Whether two files have the same octets, which may be more than memory has.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let compared = Command::new("cmp").arg("--silent").args([one, other]).status().unwrap();
+    compared.success()
+}
+
+/// The disk of one machine.
+pub(crate) struct Disk {
+    directory: PathBuf,
+    raw: PathBuf,
+}
+
+impl Disk {
+    /// The image on a disk that is larger.
+    pub(crate) fn from(release: &Release, name: &str, octets: u64) -> Self {
+        let directory = release.directory.with_file_name(format!("disk-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let raw = directory.join("disk.raw");
+        let copied = Command::new("cp").arg("--sparse=always").args([&release.raw, &raw]).status().unwrap();
+        assert!(copied.success());
+        File::options().write(true).open(&raw).unwrap().set_len(octets).unwrap();
+        fs::copy(FIRMWARE[1], directory.join("variables.fd")).unwrap();
+        Self { directory, raw }
+    }
+
+    pub(crate) fn configure(&self, files: &[(&str, String)]) {
+        let mut command = Command::new(Needed::builder());
+        command.arg("configure").arg(&self.raw);
+        for (name, text) in files {
+            let file = self.directory.join(name);
+            fs::write(&file, text).unwrap();
+            command.arg(file);
+        }
+        assert!(command.status().unwrap().success());
+    }
+
+    /// What is on the configuration partition.
+    pub(crate) fn configuration_files(&self) -> Vec<String> {
+        let start = (1 + 128) << 20;
+        let fat = format!("{}@@{start}", self.raw.display());
+        let listed = Command::new("mdir").args(["-b", "-i", &fat, "::/"]).output().unwrap();
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        listed.lines().map(|line| line.trim_start_matches("::/").to_owned()).collect()
+    }
+
+    /// Puts a version on the ESP, as an update would.
+    pub(crate) fn put_version(&self, uki: &Path, name: &str) {
+        let mut command = Command::new("mcopy");
+        command.args(["-i", &self.esp()]).arg(uki).arg(format!("::/EFI/Linux/{name}"));
+        assert!(command.status().unwrap().success());
+    }
+
+    /// The versions on the ESP, sorted.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        let listed = Command::new("mdir").args(["-b", "-i", &self.esp(), "::/EFI/Linux"]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let mut names: Vec<String> =
+            listed.lines().filter_map(|line| line.rsplit('/').next()).map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    fn esp(&self) -> String {
+        format!("{}@@{}", self.raw.display(), 1 << 20)
+    }
+
+    /// As if it were of another disk.
+    pub(crate) fn rename_partition(&self, from: &str, to: &str) {
+        let mut table = gpt::GptConfig::new().writable(true).open(&self.raw).unwrap();
+        let mut partitions = table.partitions().clone();
+        partitions.values_mut().find(|partition| partition.name == from).unwrap().name = to.to_owned();
+        table.update_partitions(partitions).unwrap();
+        table.write().unwrap();
+    }
+
+    pub(crate) fn remove(self) {
+        fs::remove_dir_all(self.directory).unwrap();
+    }
+}
+
+/// A machine that runs, and does not outlive the test.
+pub(crate) struct Machine {
+    emulator: Child,
+    monitor: PathBuf,
+    console: Receiver<String>,
+    seen: Vec<String>,
+    pub(crate) smtp_port: u16,
+    pub(crate) admin_port: u16,
+}
+
+impl Machine {
+    /// A machine that is off when its system restarts.
+    pub(crate) fn boot(disk: &Disk) -> Self {
+        Self::start(disk, &["-no-reboot"])
+    }
+
+    /// A machine that restarts as its system wants.
+    pub(crate) fn boot_again_and_again(disk: &Disk) -> Self {
+        Self::start(disk, &[])
+    }
+
+    fn start(disk: &Disk, arguments: &[&str]) -> Self {
+        let (smtp_port, admin_port) = (free_port(), free_port());
+        let monitor = disk.directory.join("monitor");
+        let drive = |file: &Path, rest: &str| format!("file={},format=raw,{rest}", file.display());
+        let mut command = Command::new(EMULATOR);
+        // Never KVM: where that is nested it emulates instructions, and is slower than TCG.
+        command.args([
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "1024",
+        ]);
+        command.args(["-nodefaults", "-display", "none", "-serial", "stdio"]).args(arguments);
+        command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        command.arg("-drive").arg(drive(Path::new(FIRMWARE[0]), "if=pflash,unit=0,readonly=on"));
+        command.arg("-drive").arg(drive(&disk.directory.join("variables.fd"), "if=pflash,unit=1"));
+        command.arg("-drive").arg(drive(&disk.raw, "if=virtio"));
+        command.arg("-netdev").arg(format!(
+            "user,id=net,hostfwd=tcp:127.0.0.1:{smtp_port}-:25,hostfwd=tcp:127.0.0.1:{admin_port}-:8025"
+        ));
+        command.args(["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]);
+        command.args(["-device", "i6300esb", "-action", "watchdog=poweroff"]);
+        let mut emulator = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let (tell, console) = channel();
+        let output = BufReader::new(emulator.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in output.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if tell.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { emulator, monitor, console, seen: Vec::new(), smtp_port, admin_port }
+    }
+
+    /// The first line that holds `text`: waits for it, unless it has come already.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            match self.console.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("{text:?} was not said; what was:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    pub(crate) fn said(&self, text: &str) -> bool {
+        self.seen.iter().any(|line| line.contains(text))
+    }
+
+    /// Nothing in the guest's memory survives.
+    pub(crate) fn pull_the_plug(mut self) {
+        self.emulator.kill().unwrap();
+        self.emulator.wait().unwrap();
+    }
+
+    pub(crate) fn press_the_button(&self) {
+        UnixStream::connect(&self.monitor).unwrap().write_all(b"system_powerdown\n").unwrap();
+    }
+
+    /// Waits until it is off.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.emulator.try_wait().unwrap() {
+                Some(status) => return status,
+                None => assert!(Instant::now() < end, "the machine stays on"),
+            }
+            // Its console ends with it.
+            let _ = self.console.recv_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}

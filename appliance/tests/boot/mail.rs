@@ -1,0 +1,133 @@
+//! A sender and a mail server, just enough of both.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest wait for a message to come. The guest is emulated, and shares two cores with whatever else runs.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// QEMU takes a connection before the guest is there, and tries late again: short tries find the guest sooner.
+const TRY: Duration = Duration::from_millis(1500);
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Whether somebody says 220 at this port.
+pub(crate) fn greets(port: u16) -> bool {
+    connect(port).is_some()
+}
+
+fn connect(port: u16) -> Option<BufReader<TcpStream>> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(TRY)).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    let is_greeted = reader.read_line(&mut line).is_ok() && line.starts_with("220");
+    reader.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    is_greeted.then_some(reader)
+}
+
+/// Sends one message; the reply to its end.
+pub(crate) fn send(port: u16, recipient: &str, text: &str) -> String {
+    let end = Instant::now() + PATIENCE;
+    let mut session = loop {
+        match connect(port) {
+            Some(session) => break session,
+            None => assert!(Instant::now() < end, "nobody greets at port {port}"),
+        }
+    };
+    let mut reply = String::new();
+    let lines = [
+        "EHLO client.test".to_owned(),
+        "MAIL FROM:<sender@client.test>".to_owned(),
+        format!("RCPT TO:<{recipient}>"),
+        "DATA".to_owned(),
+        format!("Subject: appliance\r\n\r\n{text}\r\n."),
+    ];
+    for line in lines {
+        session.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        loop {
+            reply.clear();
+            session.read_line(&mut reply).unwrap();
+            if reply.as_bytes().get(3) != Some(&b'-') {
+                break;
+            }
+        }
+        assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
+    }
+    reply
+}
+
+/// What the admin API answers.
+pub(crate) fn ask(port: u16, path: &str, token: &str) -> String {
+    let end = Instant::now() + PATIENCE;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: appliance\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    loop {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(TRY * 4)).unwrap();
+        let asked = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+        if asked.is_ok() && !answer.is_empty() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "the admin API does not answer");
+    }
+}
+
+/// A mail server that takes everything.
+pub(crate) struct Sink {
+    messages: Receiver<String>,
+}
+
+impl Sink {
+    pub(crate) fn start(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let (tell, messages) = channel();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let tell = tell.clone();
+                thread::spawn(move || drop(serve(stream, |message| drop(tell.send(message)))));
+            }
+        });
+        Self { messages }
+    }
+
+    /// The next message.
+    pub(crate) fn message(&self) -> String {
+        self.messages.recv_timeout(PATIENCE).expect("a message arrives")
+    }
+}
+
+fn serve(mut stream: TcpStream, mut taken: impl FnMut(String)) -> std::io::Result<()> {
+    let reader = BufReader::new(stream.try_clone()?);
+    stream.write_all(b"220 sink.test\r\n")?;
+    let mut data: Option<String> = None;
+    for line in reader.lines() {
+        let line = line?;
+        if let Some(text) = &mut data {
+            if line != "." {
+                text.push_str(&line);
+                text.push('\n');
+                continue;
+            }
+            taken(data.take().unwrap_or_default());
+            stream.write_all(b"250 2.0.0 taken\r\n")?;
+            continue;
+        }
+        let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+        if verb == "DATA" {
+            data = Some(String::new());
+        }
+        stream.write_all(match verb.as_str() {
+            "DATA" => b"354 go on\r\n",
+            "QUIT" => b"221 bye\r\n",
+            _ => b"250 sink.test\r\n",
+        })?;
+    }
+    Ok(())
+}

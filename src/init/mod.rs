@@ -1,0 +1,433 @@
+//! PID 1 of the appliance: makes a machine out of a kernel, keeps the server running, and ends both in order.
+//!
+//! It is apart from the server and shares nothing with it but the file: the server runs as a child, as a user of its own, and what it does
+//! with strangers' octets cannot end PID 1.
+//!
+//! # Order of a start
+//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> randomness -> configuration ->
+//! network -> clock -> server -> its greeting -> the blessing of a new version.
+//!
+//! # Promises
+//! - **Nothing is served from anything but the data partition** ([`disk`]): looked at before each start of the server.
+//! - What ends is started again, after a while that grows up to half a minute ([`program`]).
+//! - The power button, SIGTERM and SIGPWR drain the server, then unmount, then switch off; Ctrl-Alt-Del restarts.
+//! - A panic here restarts the machine: all that was acknowledged is durable. So does the watchdog when PID 1 hangs.
+//! - A new version that does not greet in time is given up by a restart: the loader counts it ([`trial`]).
+//!
+//! # What it does not do
+//! No shell, no login, no write to the running version. `config` and [`crate::limits`] are all that it knows of the rest.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "PID 1 is no shard: it may wait, and its files are the machine's"
+)]
+
+mod clock;
+mod console;
+mod disk;
+mod events;
+mod growth;
+mod intake;
+mod machine;
+mod network;
+mod program;
+mod settings;
+mod tool;
+mod trial;
+
+use crate::config::Config;
+use crate::limits::{
+    ADDRESS_PATIENCE, DEVICE_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
+};
+use console::say;
+use core::time::Duration;
+use disk::Volume;
+use events::Event;
+use intake::{Configured, MACHINE_FILE, SERVER_FILE};
+use program::Program;
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, wait};
+use rustix::system::{RebootCommand, reboot};
+use settings::Settings;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+/// The server's user and group, in the image's /etc/passwd.
+const SERVER_USER: u32 = 990;
+/// Mail, wherever the configuration says that it is.
+const MAIL: &str = "/data/mail";
+const CONFIGURATION: &str = "/data/config";
+const STATE: &str = "/data/state";
+/// That the first administrator's token was told.
+const TOKEN_TOLD: &str = "/data/state/token-told";
+/// Between two looks for a device or an address.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs until the machine ends. Where it is not PID 1 it does nothing.
+#[must_use]
+pub fn run() -> ExitCode {
+    if !getpid().is_init() {
+        eprintln!("stratamx init is the first process of the appliance; nobody else starts it");
+        return ExitCode::from(2);
+    }
+    // A thread's panic is told; one of the main thread ends the machine below.
+    std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
+    let ending = std::panic::catch_unwind(live).unwrap_or(RebootCommand::Restart);
+    rustix::fs::sync();
+    let error = reboot(ending);
+    say(&format!("the machine does not end: {error:?}"));
+    // The kernel panics when PID 1 ends, and restarts by that.
+    ExitCode::FAILURE
+}
+
+/// The life of the machine. Returns how it ends.
+fn live() -> RebootCommand {
+    if let Err(error) = machine::mount_kernel() {
+        say(&error);
+    }
+    say(&format!("stratamx {}, {} s after the kernel", env!("CARGO_PKG_VERSION"), machine::uptime()));
+    machine::load_modules();
+    machine::raise_limits();
+    // Ctrl-Alt-Del is told to us, in place of a reset.
+    let _ = reboot(RebootCommand::CadOff);
+    network::start_loopback();
+    let on_trial = trial::counted();
+    let (tell, events) = match events::start() {
+        Ok(both) => both,
+        Err(error) => {
+            say(&error);
+            return RebootCommand::Restart;
+        }
+    };
+    match Machine::start(tell, on_trial.clone()) {
+        Ok(machine) => machine.run(&events),
+        Err(error) => refuse(&error, &events, on_trial.is_some()),
+    }
+}
+
+/// Nothing can be served: says so, and waits for somebody; a version on trial makes room for the one before.
+fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool) -> RebootCommand {
+    say(&format!("REFUSED, no mail is taken: {error}"));
+    let mut watchdog = Watchdog::open();
+    if on_trial {
+        say("this version is on trial; the machine restarts");
+        std::thread::sleep(WATCHDOG_INTERVAL);
+        return RebootCommand::Restart;
+    }
+    loop {
+        watchdog.feed();
+        match events.recv_timeout(WATCHDOG_INTERVAL) {
+            Ok(Event::ChildEnded) => reap(|_, _| {}),
+            Ok(Event::PowerOff) => return watchdog.end(RebootCommand::PowerOff),
+            Ok(Event::Restart) => return watchdog.end(RebootCommand::Restart),
+            Ok(Event::Greeted) | Err(_) => {}
+        }
+    }
+}
+
+/// A machine that serves.
+struct Machine {
+    volume: Volume,
+    /// Where the server works, and that its mail goes to.
+    data_dir: PathBuf,
+    config: Config,
+    configured: Configured,
+    /// The server first.
+    programs: Vec<Program>,
+    on_trial: Option<PathBuf>,
+    watchdog: Watchdog,
+    tell: Sender<Event>,
+    /// What names were asked of when the server started.
+    resolvers: String,
+    started: Instant,
+    is_greeted: bool,
+}
+
+impl Machine {
+    /// Makes everything ready. The server is due, and not started.
+    fn start(tell: Sender<Event>, on_trial: Option<PathBuf>) -> Result<Self, String> {
+        let started = Instant::now();
+        wait_until(DEVICE_PATIENCE, disk::data_is_there);
+        let volume = disk::open_data()?;
+        for directory in [MAIL, CONFIGURATION, STATE] {
+            fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
+        }
+        chown(MAIL, Some(SERVER_USER), Some(SERVER_USER)).map_err(|error| format!("{MAIL}: {error}"))?;
+        clock::begin_no_earlier_than(Path::new(STATE));
+        if let Err(error) = machine::stir() {
+            say(&format!("the seed of random numbers: {error}"));
+        }
+        let name = network::name(network::interface(&settings::Network::default()).as_deref());
+        let (directory, configured) = intake::take(Path::new(CONFIGURATION), SERVER_USER, &name)?;
+        let settings = match fs::read_to_string(directory.join(MACHINE_FILE)) {
+            Ok(text) => Settings::parse(&text)?,
+            Err(_) => Settings::default(),
+        };
+        let config = Config::load(&directory.join(SERVER_FILE)).map_err(|error| error.to_string())?;
+        machine::name(&config.hostname);
+        let data_dir = lead_to_mail(&directory, &config.data_dir)?;
+        let programs = [
+            vec![server(&directory)],
+            start_network(&settings.network).map(network_program).into_iter().collect(),
+        ];
+        clock::start(settings.clock.servers);
+        let watchdog = Watchdog::open();
+        let programs = programs.into_iter().flatten().collect();
+        Ok(Self {
+            volume,
+            data_dir,
+            config,
+            configured,
+            programs,
+            on_trial,
+            watchdog,
+            tell,
+            resolvers: String::new(),
+            started,
+            is_greeted: false,
+        })
+    }
+
+    /// Keeps everything running until the machine is to end.
+    fn run(mut self, events: &Receiver<Event>) -> RebootCommand {
+        if self.programs.len() > 1 {
+            // Whoever is named by a static address, and name servers, are there when the server looks.
+            self.start_due(|program| program.name != SERVER);
+            wait_until(ADDRESS_PATIENCE, || !network::addresses().is_empty());
+        }
+        self.introduce();
+        if let Some(address) = self.config.smtp.listen.first() {
+            events::tell_when_greeted(*address, self.tell.clone());
+        }
+        loop {
+            self.watchdog.feed();
+            self.start_due(|_| true);
+            self.follow_resolvers();
+            if self.on_trial.is_some() && !self.is_greeted && self.started.elapsed() > TRIAL_BOOT_PATIENCE {
+                say("this version does not greet; the machine restarts");
+                return self.end(RebootCommand::Restart, events);
+            }
+            match events.recv_timeout(self.pause()) {
+                Ok(Event::ChildEnded) => self.reap(),
+                Ok(Event::Greeted) => self.greeted(),
+                Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
+                Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Until something is due.
+    fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let dues =
+            self.programs.iter().filter_map(Program::due).map(|due| due.saturating_duration_since(now));
+        dues.min().unwrap_or(WATCHDOG_INTERVAL).min(WATCHDOG_INTERVAL)
+    }
+
+    fn start_due(&mut self, which: impl Fn(&Program) -> bool) {
+        let now = Instant::now();
+        for program in self.programs.iter_mut().filter(|program| which(program)) {
+            if program.due().is_none_or(|due| due > now) {
+                continue;
+            }
+            if program.name == SERVER {
+                // Whatever happened since the last start: not on anything else.
+                if let Err(error) = self.volume.prove(&self.data_dir) {
+                    program.put_off(&format!("is REFUSED: {error}"));
+                    continue;
+                }
+                self.resolvers = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
+            }
+            program.start();
+        }
+    }
+
+    fn reap(&mut self) {
+        let programs = &mut self.programs;
+        reap(|pid, how| {
+            let _ = programs.iter_mut().any(|program| program.has_ended(pid, how));
+        });
+    }
+
+    /// Name servers that came later are told to the server.
+    fn follow_resolvers(&mut self) {
+        let now = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
+        if now != self.resolvers {
+            self.resolvers = now;
+            self.programs
+                .iter()
+                .filter(|program| program.name == SERVER)
+                .for_each(|server| server.signal(Signal::HUP));
+        }
+    }
+
+    /// Where the machine can be reached, for who stands in front of it.
+    fn introduce(&self) {
+        let addresses = network::addresses();
+        if addresses.is_empty() {
+            say("no address yet");
+        }
+        for address in addresses {
+            say(&format!("address {address}"));
+        }
+    }
+
+    fn greeted(&mut self) {
+        self.is_greeted = true;
+        let (name, uptime) = (&self.config.hostname, machine::uptime());
+        say(&format!("READY, {name} takes mail, {uptime} s after the kernel"));
+        if let Some(counted) = &self.on_trial {
+            trial::bless(counted);
+        }
+        if self.configured == Configured::Nothing {
+            self.invite();
+        }
+    }
+
+    /// Nothing is configured yet: how it is done. The token is told once.
+    fn invite(&self) {
+        let Some(listen) = self.config.admin.listen else { return };
+        say(
+            "nothing is configured: put stratamx.toml on the partition STRATAMX and restart, or use the admin API",
+        );
+        for address in network::addresses() {
+            say(&format!("admin API: http://{}", core::net::SocketAddr::new(address, listen.port())));
+        }
+        if Path::new(TOKEN_TOLD).exists() {
+            return;
+        }
+        match fs::read_to_string(self.config.admin.token_file(&self.data_dir)) {
+            Ok(token) => {
+                say(&format!("the first administrator's token, told this once: {}", token.trim()));
+                let _ = tool::write_durably(Path::new(STATE), "token-told", b"", 0o600);
+            }
+            Err(error) => say(&format!("the first administrator's token: {error}")),
+        }
+    }
+
+    /// Drains, unmounts, and hands over how the machine ends.
+    fn end(mut self, ending: RebootCommand, events: &Receiver<Event>) -> RebootCommand {
+        say("stopping");
+        let deadline = Instant::now() + STOP_PATIENCE;
+        self.programs.iter_mut().for_each(Program::end);
+        while self.programs.iter().any(Program::is_running) && Instant::now() < deadline {
+            self.watchdog.feed();
+            let _ = events.recv_timeout(LOOK);
+            self.reap();
+        }
+        self.programs.iter().for_each(|program| program.signal(Signal::KILL));
+        if self.data_dir != Path::new(MAIL) {
+            let _ = unmount(&self.data_dir, UnmountFlags::empty());
+        }
+        self.volume.close();
+        say("stopped");
+        self.watchdog.end(ending)
+    }
+}
+
+const SERVER: &str = "server";
+
+fn server(directory: &Path) -> Program {
+    let file = directory.join(SERVER_FILE).display().to_string();
+    let own =
+        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
+    let arguments = vec![own, "serve".to_owned(), "--config".to_owned(), file];
+    Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned())
+}
+
+fn network_program(arguments: Vec<String>) -> Program {
+    Program::new("DHCP", arguments, None, PathBuf::from("/"))
+}
+
+/// Brings the network up; without one the machine still keeps what it has.
+fn start_network(network: &settings::Network) -> Option<Vec<String>> {
+    wait_until(DEVICE_PATIENCE, || network::interface(network).is_some());
+    let Some(interface) = network::interface(network) else {
+        say("there is no network interface");
+        return None;
+    };
+    network::start(network, &interface).unwrap_or_else(|error| {
+        say(&format!("network: {error}"));
+        None
+    })
+}
+
+/// Makes the directory that the configuration names be the one on the data partition, whatever its name: a configuration that comes from
+/// another machine serves as it is, and a changed one finds the mail where it was.
+fn lead_to_mail(directory: &Path, data_dir: &Path) -> Result<PathBuf, String> {
+    let place = directory.join(data_dir.strip_prefix("./").unwrap_or(data_dir));
+    let refused = [
+        "/proc",
+        "/sys",
+        "/dev",
+        "/bin",
+        "/sbin",
+        "/etc",
+        "/lib",
+        "/run",
+        "/data/state",
+        "/data/config/current",
+    ];
+    if refused.iter().any(|taken| place.starts_with(taken))
+        || Path::new("/data").starts_with(&place)
+        || place == directory
+    {
+        return Err(format!("data_dir: {} is not for mail; leave the key out", place.display()));
+    }
+    if place == Path::new(MAIL) {
+        return Ok(place);
+    }
+    fs::create_dir_all(&place).map_err(|error| format!("data_dir: {}: {error}", place.display()))?;
+    mount_bind(MAIL, &place).map_err(|error| format!("data_dir: {}: {error}", place.display()))?;
+    Ok(place)
+}
+
+/// Takes in every process that has ended, also those that nobody waits for any more.
+fn reap(mut ended: impl FnMut(rustix::process::Pid, &str)) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        ended(pid, &ending(status));
+    }
+}
+
+fn ending(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some(signal)) => format!("by signal {signal}"),
+        _ => "as nobody knows".to_owned(),
+    }
+}
+
+fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !is_so() && Instant::now() < deadline {
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The hardware's watchdog, if there is one: it restarts a machine whose PID 1 does not feed it.
+struct Watchdog(Option<File>);
+
+impl Watchdog {
+    fn open() -> Self {
+        Self(File::options().write(true).open("/dev/watchdog0").ok())
+    }
+
+    fn feed(&mut self) {
+        if let Some(device) = &mut self.0 {
+            let _ = device.write_all(b".");
+        }
+    }
+
+    /// The machine ends in order: nobody needs to be watched.
+    fn end(mut self, ending: RebootCommand) -> RebootCommand {
+        if let Some(device) = &mut self.0 {
+            let _ = device.write_all(b"V");
+        }
+        ending
+    }
+}
