@@ -90,7 +90,7 @@ fn a_machine_that_was_given_nothing_tells_how_it_is_configured() {
     let Some(needed) = needed() else { return };
     let disk = Disk::from(Release::common(&needed), "nothing", 4 << 30);
     let mut machine = Machine::boot(&disk);
-    machine.wait_for("admin API: http://10.0.2.15:8025");
+    machine.wait_for("admin API: https://10.0.2.15:8025");
     let line = machine.wait_for("the first administrator's token, told this once: ");
     let token = line.rsplit(' ').next().unwrap();
     let answer = mail::ask(machine.admin_port, "/api/v1/domains", token);
@@ -100,7 +100,7 @@ fn a_machine_that_was_given_nothing_tells_how_it_is_configured() {
     machine.press_the_button();
     assert!(machine.ended().success());
     let mut machine = Machine::boot(&disk);
-    machine.wait_for("admin API: http://10.0.2.15:8025");
+    machine.wait_for("admin API: https://10.0.2.15:8025");
     machine.wait_for("listening");
     assert!(!machine.said("told this once"), "the token was told twice");
     machine.pull_the_plug();

@@ -100,7 +100,7 @@ const NOTHING_GIVEN: &str = "# Made by the appliance, since it was given no conf
 fn nothing_given(hostname: &str) -> String {
     format!(
         "{NOTHING_GIVEN}hostname = \"{hostname}\"\npostmaster = \"postmaster@{hostname}\"\ndomain = []\n\n\
-         [smtp]\nlisten = [\"0.0.0.0:25\", \"[::]:25\"]\n\n[admin]\nlisten = \"0.0.0.0:8025\"\n"
+         [smtp]\nlisten = [\"0.0.0.0:25\", \"[::]:25\"]\n\n[admin]\nlisten = \"0.0.0.0:8025\"\ntls = \"own\"\n"
     )
 }
 

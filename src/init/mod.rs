@@ -296,7 +296,7 @@ impl Machine {
             "nothing is configured: put stratamx.toml on the partition STRATAMX and restart, or use the admin API",
         );
         for address in network::addresses() {
-            say(&format!("admin API: http://{}", core::net::SocketAddr::new(address, listen.port())));
+            say(&format!("admin API: https://{}", core::net::SocketAddr::new(address, listen.port())));
         }
         if Path::new(TOKEN_TOLD).exists() {
             return;
