@@ -192,10 +192,12 @@ fn outage_shown(outage: &Value) -> String {
     let proof = &outage["proof"];
     if proof.is_object() {
         rows.push(vec!["messages that ended".to_owned(), text(&proof["messages"])]);
-        let order = match proof["out_of_order"].as_u64() {
-            Some(0) => "kept".to_owned(),
-            _ => format!("{} behind one that was accepted later", text(&proof["out_of_order"])),
+        let order = match (proof["order_is_known"].as_bool(), proof["out_of_order"].as_u64()) {
+            (Some(true), Some(0)) => format!("kept by {} that were handed over", text(&proof["deliveries"])),
+            (Some(true), _) => format!("{} behind one that was accepted later", text(&proof["out_of_order"])),
+            _ => "not known".to_owned(),
         };
+        rows.push(vec!["out of their place before".to_owned(), text(&proof["excepted"])]);
         rows.push(vec!["order of each recipient".to_owned(), order]);
         rows.push(vec!["SHA-256 over their ids".to_owned(), text(&proof["root"])]);
         if proof["is_whole"] != true {

@@ -15,7 +15,7 @@ message is kept for trace_retention behind its end; its content never.
 With --json a search prints one event a line. The hash over the messages of an outage is made so, from its first failure to the second \
 behind its end:
   stratamx trace --domain example.com --since 2026-11-23T08:00:00Z --until 2026-11-23T09:00:01Z --json |
-    jq -r 'select(any(.recipients[]; .is_final)) | .id' | LC_ALL=C sort -u | sha256sum";
+    jq -r 'select(.id != null and any(.recipients[]; .is_final)) | .id' | LC_ALL=C sort -u | sha256sum";
 
 /// Which messages.
 #[derive(Args, Clone, Debug)]

@@ -1,6 +1,7 @@
 //! A partition table that grows with its disk, and a power cut that leaves the old one or the new one.
 //!
-//! A GPT is there twice, at the start of a disk and at its end; the kernel takes the one whose checksums hold. The crate that makes a table writes parts
+//! A GPT is there twice, at the start of a disk and at its end; the kernel takes the one whose checksums hold (that at the end only with `gpt` on its
+//! command line, which the image has). The crate that makes a table writes parts
 //! of both in turns, and a cut in between would leave neither. So what it writes is recorded ([`Recorder`]), and written to the disk afterwards: all that
 //! belongs to the end, synced, then all that belongs to the start, synced. At each instant one of the two is whole.
 

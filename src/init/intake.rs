@@ -22,7 +22,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// The server's configuration.
 pub(super) const SERVER_FILE: &str = "stratamx.toml";
@@ -32,6 +34,8 @@ pub(super) const MACHINE_FILE: &str = "appliance.toml";
 const RECEIPT: &str = "IMPORTED.TXT";
 /// Where the configuration partition is mounted, for a moment.
 const PLACE: &str = "/run/config";
+/// Ourselves, as the server.
+const SERVER: &str = "/bin/stratamx";
 const CREDENTIAL_TEXT: &str = "io.systemd.credential:";
 const CREDENTIAL_BASE64: &str = "io.systemd.credential.binary:";
 /// The header of an SMBIOS structure of type 11; its strings come behind.
@@ -122,6 +126,9 @@ fn lay_over(root: &Path, in_force: &Files, offered: &Files, owner: u32) -> Resul
 
 /// Whether a server and a machine can be made of these files.
 fn check(root: &Path, files: &Files, owner: u32) -> Result<(), String> {
+    if files.len() > CONFIGURATION_FILES_MAX {
+        return Err(format!("with those in force there are more than {CONFIGURATION_FILES_MAX} files"));
+    }
     if let Some(text) = files.get(MACHINE_FILE) {
         Settings::parse(&String::from_utf8_lossy(text))?;
     }
@@ -132,8 +139,24 @@ fn check(root: &Path, files: &Files, owner: u32) -> Result<(), String> {
     let _ = fs::remove_dir_all(&trial);
     write_files(&trial, files, owner).map_err(|error| format!("{}: {error}", trial.display()))?;
     let loaded = Config::load(&trial.join(SERVER_FILE)).map(drop).map_err(|error| error.to_string());
+    let loaded = loaded.and_then(|()| checked(&trial, owner));
     let _ = fs::remove_dir_all(&trial);
     loaded
+}
+
+/// What the server itself says of a configuration with its keys, certificates and lists: as its user, in their directory.
+fn checked(directory: &Path, owner: u32) -> Result<(), String> {
+    if std::process::id() != 1 {
+        // Not on the machine that it is made for.
+        return Ok(());
+    }
+    let mut command = Command::new(SERVER);
+    command.args(["check", "--config", SERVER_FILE]).current_dir(directory).uid(owner).gid(owner);
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{SERVER}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 /// Durable before `current` points to it.
@@ -209,7 +232,18 @@ fn open_partition() -> Result<Files, String> {
     fs::create_dir_all(PLACE).map_err(|error| error.to_string())?;
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount(&partition.device, PLACE, "vfat", flags, None).map_err(|error| error.to_string())?;
-    files_of(Path::new(PLACE))
+    let mut files = files_of(Path::new(PLACE))?;
+    files.retain(|name, octets| !is_wiped(name, octets));
+    Ok(files)
+}
+
+/// What a power cut left of a file that was taken is no file: it goes now.
+fn is_wiped(name: &str, octets: &[u8]) -> bool {
+    let is_wiped = !octets.is_empty() && octets.iter().all(|octet| *octet == 0);
+    if is_wiped {
+        let _ = fs::remove_file(Path::new(PLACE).join(name));
+    }
+    is_wiped
 }
 
 /// Takes what was imported off the partition: overwritten first, since FAT only forgets where a file was.

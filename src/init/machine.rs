@@ -3,6 +3,7 @@
 use super::console::say;
 use super::tool;
 use crate::limits::APPLIANCE_DESCRIPTORS;
+use core::ffi::CStr;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -11,13 +12,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-/// The kernel's own file systems: type, place, flags. devtmpfs first, since nothing can be told without.
-const FILE_SYSTEMS: [(&str, &str, MountFlags); 5] = [
-    ("devtmpfs", "/dev", MountFlags::NOSUID),
-    ("proc", "/proc", MountFlags::NOSUID),
-    ("sysfs", "/sys", MountFlags::NOSUID),
-    ("tmpfs", "/run", MountFlags::NOSUID),
-    ("tmpfs", "/tmp", MountFlags::NOSUID),
+/// The kernel's own file systems: type, place, options. devtmpfs first, since nothing can be told without. What PID 1 trusts is in /run: nobody
+/// else writes there.
+const FILE_SYSTEMS: [(&str, &str, Option<&CStr>); 5] = [
+    ("devtmpfs", "/dev", None),
+    ("proc", "/proc", None),
+    ("sysfs", "/sys", None),
+    ("tmpfs", "/run", Some(c"mode=0755")),
+    ("tmpfs", "/tmp", Some(c"mode=1777")),
 ];
 /// Modules, a path a line, in the order in which they are loaded: made with the image.
 const MODULES: &str = "/lib/modules/order";
@@ -30,9 +32,9 @@ const SEED_OCTETS: usize = 512;
 /// # Errors
 /// A sentence with the place. What is there already is none.
 pub(super) fn mount_kernel() -> Result<(), String> {
-    for (kind, place, flags) in FILE_SYSTEMS {
+    for (kind, place, options) in FILE_SYSTEMS {
         let _ = fs::create_dir_all(place);
-        match mount(kind, place, kind, flags, None) {
+        match mount(kind, place, kind, MountFlags::NOSUID, options) {
             Ok(()) | Err(Errno::BUSY) => {}
             Err(error) => return Err(format!("{place} cannot be mounted: {error}")),
         }

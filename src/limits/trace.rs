@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+/// From a failure of the disk to the next try.
+pub const TRACE_FAILURE_PAUSE: Duration = Duration::from_secs(60);
 /// How long rows of a trace wait for company before they are written: what a kill may take.
 pub const TRACE_PAUSE: Duration = Duration::from_secs(1);
 /// From a write of rows to the sync that makes them durable: what a power cut may take.

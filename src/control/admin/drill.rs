@@ -84,7 +84,8 @@ pub(super) async fn drill(
     if !is_recipient(&recipient) || !is_of_domain {
         return Err(Problem::bad_request("recipient is a mail address of this domain"));
     }
-    let mut drill = Drill { api: &api, domain, recipient, steps: Vec::new(), ids: Vec::new() };
+    let mut drill =
+        Drill { api: &api, domain, recipient, steps: Vec::new(), ids: Vec::new(), is_unsure: false };
     let done = drill.run().await?;
     Ok(Json(drill.told(done)))
 }
@@ -95,6 +96,8 @@ struct Drill<'a> {
     recipient: String,
     steps: Vec<Step>,
     ids: Vec<String>,
+    /// A message may have been taken whose id is not known.
+    is_unsure: bool,
 }
 
 impl Drill<'_> {
@@ -107,8 +110,7 @@ impl Drill<'_> {
         if !begun {
             return Err(Problem::conflict("another drill of this domain goes on; it ends within a minute"));
         }
-        let since = Instant::now();
-        let passed = self.accepted().await && self.stays_held(since).await;
+        let passed = self.accepted().await && self.stays_held(Instant::now()).await;
         // Whatever was seen: nothing waits for it any longer.
         let released = self.hold(None).await;
         let said = if passed { self.drained().await } else { Ok(None) };
@@ -145,6 +147,7 @@ impl Drill<'_> {
     /// The messages are ours.
     async fn accepted(&mut self) -> bool {
         let result = self.submit().await;
+        self.is_unsure = result.is_err();
         let text = match &result {
             Ok(()) => format!("{} messages through our own port: {}", self.ids.len(), self.ids.join(", ")),
             Err(error) => format!(
@@ -277,12 +280,15 @@ impl Drill<'_> {
                 left.push(id.clone());
             }
         }
-        let text = if left.is_empty() {
-            "nothing of it is left".to_owned()
-        } else {
-            format!("these are still queued, and will be handed over: {}", left.join(", "))
+        let text = match (left.is_empty(), self.is_unsure) {
+            (true, false) => "nothing of it is left".to_owned(),
+            (true, true) => format!(
+                "no reply came to message {}: if it was taken it will be handed over",
+                self.ids.len() + 1
+            ),
+            (false, _) => format!("these are still queued, and will be handed over: {}", left.join(", ")),
         };
-        self.note("cleaned up", left.is_empty(), text);
+        self.note("cleaned up", left.is_empty() && !self.is_unsure, text);
     }
 
     fn note(&mut self, step: &'static str, passed: bool, text: String) {

@@ -114,6 +114,7 @@ fn table(ledger: &Ledger) -> String {
 
 fn proof(proof: &Proof) -> String {
     let order = match proof.out_of_order {
+        _ if !proof.order_is_known => "not known".to_owned(),
         0 => "kept".to_owned(),
         broken => format!("{broken} behind one that was accepted later"),
     };
@@ -228,6 +229,7 @@ mod tests {
             deliveries: 9,
             excepted: 1,
             out_of_order: 2,
+            order_is_known: true,
             is_whole: false,
         };
         let proved = super::page("mx2", &Outage { proof: Some(proof), ..outage(Vec::new()) });

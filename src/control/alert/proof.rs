@@ -4,12 +4,14 @@
 //! - **Messages** are those of the domain of which a recipient had a final end from the first failure to the end of the outage, both
 //!   seconds included. Their *hash root* is the SHA-256 of their queue ids, each once, in the order of their octets, each followed by a
 //!   line feed. So it depends neither on shards nor on the order of the drain, and anybody can make it again:
-//!   `stratamx trace --domain D --since BEGAN --until ENDED+1s --json | jq -r 'select(any(.recipients[]; .is_final)) | .id' |
+//!   `stratamx trace --domain D --since BEGAN --until ENDED+1s --json | jq -r 'select(.id != null and any(.recipients[]; .is_final)) | .id' |
 //!   LC_ALL=C sort -u | sha256sum`.
 //! - **Order** is kept for a recipient where no message is handed over to him behind one that was accepted later. Each that is counts. Said of
 //!   none is it of messages that left their place before: which were put off for their own sake, refused for a while, held and released, or
 //!   queued once more (P3).
-//! - It is **whole** when all of the trace could be read, and as many units ended by it as by the counts of the store.
+//! - Nothing is said of the order where several shards handed over (the number of cores changed in the outage). Mail that was carried through while its
+//!   sender waited is not traced.
+//! - It is **whole** when all of the trace could be read, each message by its id, and no fewer units ended by it than by the counts of the store.
 
 use crate::bridge::operator::Traced;
 use crate::limits::OUTAGE_MESSAGES_PROVED_MAX;
@@ -37,7 +39,10 @@ pub struct Proof {
     pub excepted: u64,
     /// Units handed over behind one that was accepted later; 0: the order of each recipient was kept
     pub out_of_order: u64,
-    /// Nothing of the trace is missing
+    /// Whether anything can be said of the order: something was handed over, and one shard did all of it
+    #[serde(default)]
+    pub order_is_known: bool,
+    /// Nothing is known to be missing of the trace
     pub is_whole: bool,
 }
 
@@ -58,9 +63,17 @@ pub struct Gathering {
     excepted: u64,
     out_of_order: u64,
     is_cut: bool,
+    is_full: bool,
+    /// Whose rows they are; several: nothing tells their order.
+    shards: HashSet<u16>,
 }
 
 impl Gathering {
+    /// Rows of a shard come.
+    pub fn begin(&mut self, shard: u16) {
+        self.shards.insert(shard);
+    }
+
     /// Takes a row; they come as they were written.
     pub fn take(&mut self, row: &Traced) {
         let ended = row.recipients.iter().filter(|recipient| recipient.is_final).count();
@@ -102,15 +115,22 @@ impl Gathering {
         match id.and_then(|id| Some((octets.get_mut(..id.len())?, id))) {
             Some((place, id)) => place.copy_from_slice(id.as_bytes()),
             // The record could not be read.
-            None => return,
+            None => {
+                self.is_cut = true;
+                return;
+            }
+        }
+        if self.is_full {
+            return;
         }
         if self.ids.len() >= 2 * OUTAGE_MESSAGES_PROVED_MAX {
             self.tidy();
+            // Half of it is free again, or it is not sorted for each that comes.
+            self.is_full = self.ids.len() >= OUTAGE_MESSAGES_PROVED_MAX;
+            self.is_cut |= self.is_full;
         }
-        if self.ids.len() < 2 * OUTAGE_MESSAGES_PROVED_MAX {
+        if !self.is_full {
             self.ids.push(octets);
-        } else {
-            self.is_cut = true;
         }
     }
 
@@ -131,6 +151,7 @@ impl Gathering {
             deliveries: self.deliveries,
             excepted: self.excepted,
             out_of_order: self.out_of_order,
+            order_is_known: self.shards.len() <= 1 && self.deliveries > 0,
             is_whole,
         }
     }

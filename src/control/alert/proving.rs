@@ -50,8 +50,13 @@ async fn prove_next(watch: &Watch) -> Result<(), String> {
         let turn = Arc::new(wanted.clone());
         let asked = watch.shards.ask(|answer| Request::Trace(Arc::clone(&turn), answer));
         let pages = timeout(WATCH_TIMEOUT, asked).await.map_err(|_| "a shard does not answer".to_owned())?;
-        let (events, next, progress) = TracePage::merged(pages.map_err(|error| error.to_string())?);
-        events.iter().for_each(|row| gathering.take(row));
+        let pages = pages.map_err(|error| error.to_string())?;
+        // As each shard wrote them: a clock that was set says nothing of their order.
+        for page in pages.iter().filter(|page| !page.rows.is_empty()) {
+            gathering.begin(page.shard);
+            page.rows.iter().for_each(|row| gathering.take(row));
+        }
+        let (_, next, progress) = TracePage::merged(pages);
         unreadable += progress.unreadable;
         if next.is_none() {
             break;

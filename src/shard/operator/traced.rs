@@ -35,8 +35,9 @@ pub(super) async fn run<D: Disk, C: Clock>(shard: &Shard<D, C>, wanted: &TraceWa
     };
     // What was told a moment ago is found. A disk that hangs is not waited for.
     or(shard.traces.flush(), shard.clock.sleep(SCAN_TURN)).await;
-    let deadline = shard.clock.now() + SCAN_TURN;
     let all = all_files(shard, wanted).await;
+    // Behind the listing, however long that took: each turn goes on.
+    let deadline = shard.clock.now() + SCAN_TURN;
     page.progress.of = all.len() as u64;
     for (done, file) in all.iter().enumerate() {
         let place =

@@ -5,12 +5,13 @@
 //! them synced twice a minute: a kill takes up to a second of rows, a power cut up to half a minute.
 //!
 //! Failure answers: rows that find no room, in memory or on the disk, are lost, counted, and told to the log when that begins. The disk
-//! is tried again with the next rows. Traces have a share of the free space, and less while mail is short of it: the oldest day goes
+//! is tried again a minute later. Traces have a share of the free space, and less while mail is short of it: the oldest day goes
 //! first. Whether a day is old enough to go is decided by a clock that is vouched for (H5).
 
 use super::names::Names;
 use crate::limits::{
-    TRACE_CHORES_INTERVAL, TRACE_FREE_SPACE_MULTIPLE, TRACE_PAUSE, TRACE_SHARE_DIVISOR, TRACE_SYNC_INTERVAL,
+    TRACE_CHORES_INTERVAL, TRACE_FAILURE_PAUSE, TRACE_FREE_SPACE_MULTIPLE, TRACE_PAUSE, TRACE_SHARE_DIVISOR,
+    TRACE_SYNC_INTERVAL,
 };
 use crate::shard::backlog::{Lane, Settlement};
 use crate::shard::expiry_clock::{ExpiryClock, agreement};
@@ -39,8 +40,8 @@ pub(super) fn tell<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str, told: &
     shard.counters.traces_lost.add(shard.traces.add(told, domain, became));
 }
 
-/// Facts are durable: they are told, with what was said about them, or with what their records say. Those are still here: their
-/// keepers do not know yet.
+/// Facts are durable: they are told, with what was said about them, or with what their records say. Those are still here: each settlement
+/// looks at its own.
 pub(super) async fn settled<D: Disk, C: Clock>(shard: &Shard<D, C>, lane: &Lane, gathered: &[Settlement]) {
     if !is_on(shard) {
         return;
@@ -90,6 +91,7 @@ pub(in crate::shard) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
         looked: shard.clock.now(),
         expiry: ExpiryClock::default(),
         is_failing: false,
+        not_before: Moment::ZERO,
         shard: Rc::clone(&shard),
     };
     loop {
@@ -103,7 +105,9 @@ pub(in crate::shard) async fn run<D: Disk, C: Clock>(shard: Rc<Shard<D, C>>) {
             or(enough, shard.clock.sleep(TRACE_PAUSE)).await;
         }
         let is_closing = shard.traces.is_closing();
-        let (rows, waiting) = shard.traces.take();
+        let (mut rows, waiting) = shard.traces.take();
+        // Around midnight: what is told of yesterday's tries goes into yesterday's file, not in turns.
+        rows.sort_by_key(|row| day_of(row.at));
         task.write(&rows).await;
         drop(waiting);
         task.sync(is_closing).await;
@@ -124,6 +128,8 @@ struct Task<D: Disk, C: Clock> {
     expiry: ExpiryClock,
     /// The log knows that rows are lost.
     is_failing: bool,
+    /// The disk is left alone until then.
+    not_before: Moment,
 }
 
 impl<D: Disk, C: Clock> Task<D, C> {
@@ -136,6 +142,10 @@ impl<D: Disk, C: Clock> Task<D, C> {
     }
 
     async fn write(&mut self, rows: &[Pending]) {
+        if self.shard.clock.now() < self.not_before {
+            self.shard.counters.traces_lost.add(rows.len() as u64);
+            return;
+        }
         let mut rest = rows;
         while let Some(first) = rest.first() {
             let day = day_of(first.at);
@@ -150,6 +160,8 @@ impl<D: Disk, C: Clock> Task<D, C> {
                 }
                 Err(error) => {
                     self.shard.counters.traces_lost.add(rest.len() as u64);
+                    // Each try may leave a file behind.
+                    self.not_before = self.shard.clock.now() + TRACE_FAILURE_PAUSE;
                     if !core::mem::replace(&mut self.is_failing, true) {
                         tracing::warn!(%error, rows = rest.len(), "what became of messages cannot be traced; mail goes on");
                     }
@@ -189,9 +201,12 @@ impl<D: Disk, C: Clock> Task<D, C> {
         let wanted = free_wanted(&shard);
         let journal = self.journal().await?;
         let share = (free + journal.octets()) / TRACE_SHARE_DIVISOR / u64::from(shard.shards);
+        // Nothing goes for a file that has no room without it.
+        if octets > share || free < wanted.saturating_add(octets) {
+            return Err(DiskError::NoSpace);
+        }
         while journal.octets() + octets > share && journal.remove_oldest().await? {}
-        let is_short = free < wanted.saturating_add(octets);
-        if is_short || octets > share { Err(DiskError::NoSpace) } else { Ok(()) }
+        Ok(())
     }
 
     async fn sync(&mut self, is_closing: bool) {

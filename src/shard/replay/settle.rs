@@ -65,8 +65,9 @@ pub(in crate::shard) async fn settle<D: Disk, C: Clock>(
                 lane.usage.end(end, ended as u64);
             }
         }
-        chronicle::settled(shard, lane, gathered).await;
         tell_keepers(shard, &lane.domain, gathered, times).await;
+        // Their records stay as long as somebody looks.
+        chronicle::settled(shard, lane, gathered).await;
     }
     is_durable
 }

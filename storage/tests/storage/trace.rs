@@ -164,12 +164,16 @@ fn a_torn_tail_is_cut_at_every_octet() {
         write(&mut journal, DAY, 0..10).await;
         let path = files(&disk, SHARD).await.unwrap()[0].path();
         let whole = disk.content(&path).unwrap();
+        let mut before = 0;
         for at in BLOCK_OCTETS..BLOCK_OCTETS + 2400 {
             let torn = disk.fork();
             torn.rot(&path, at, &vec![0; whole.len() - at]);
             let found = read(&torn, &keys).await;
             assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>(), "{at}");
+            assert!((before..before + 2).contains(&found.len()), "{at}: each row from its last octet on");
+            before = found.len();
         }
+        assert!(before > 5, "{before}");
     });
 }
 
