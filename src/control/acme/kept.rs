@@ -174,7 +174,7 @@ mod tests {
         let nowhere = directory.join("nowhere");
         assert!(matches!(Kept::keep(&nowhere, &wanted, &good), Err(Unkept::Disk(_))));
         assert_eq!(Kept::read(&directory).expect("as before").leaf, *one.cert.der());
-        std::fs::write(directory.join(CERTIFICATE), "half of").unwrap();
+        file::keep(&directory, CERTIFICATE, b"half of").unwrap();
         assert!(Kept::read(&directory).is_none());
         std::fs::remove_dir_all(directory).unwrap();
     }
