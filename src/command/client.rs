@@ -131,7 +131,8 @@ impl Client {
 
     /// Waits.
     pub(super) fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        // A timer is made where it runs.
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     fn whole(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {

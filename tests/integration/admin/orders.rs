@@ -111,3 +111,20 @@ fn who_is_not_proven_is_not_told_and_his_mail_is_held() {
     node.server.stop();
     assert_eq!(["bounced", "held"].map(|column| audited(&directory, column)), ["0", "1"]);
 }
+
+#[test]
+fn what_is_watched_is_looked_at_again() {
+    let directory = Scratch::new("admin-watched");
+    let config = configure(&directory, &Settings::default());
+    let node = Node::start(&directory, &config);
+    let (status, told, error) = node.command(&["queue", "flush", "example.test", "--watch"]);
+    assert_eq!((status, error.as_str()), (Some(0), ""));
+    assert_eq!(told, "messages tried now: 0\nnothing waits: 0 handed over\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx"));
+    command.args(["status", "--json", "--watch"]).env("STRATAMX_URL", format!("http://{}", node.api));
+    let mut watching = Process::start(command.env("STRATAMX_TOKEN", &node.token));
+    for _ in 0..2 {
+        let line: Value = serde_json::from_str(&watching.wait_for("uptime_s")).unwrap();
+        assert_eq!(line["domains"][0]["name"], "example.test");
+    }
+}
