@@ -157,11 +157,12 @@ impl Usage {
         domains.iter().map(|(name, domain)| (Arc::clone(name), Arc::clone(domain))).collect()
     }
 
-    /// The names of all domains that were ever asked for, sorted.
+    /// The names of all domains that were ever asked for and that are wanted, sorted.
     #[must_use]
-    pub fn names(&self) -> Vec<Arc<str>> {
+    pub fn names(&self, is_wanted: impl Fn(&str, &DomainUsage) -> bool) -> Vec<Arc<str>> {
         let domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names: Vec<_> = domains.keys().map(Arc::clone).collect();
+        let wanted = domains.iter().filter(|(name, usage)| is_wanted(name, usage));
+        let mut names: Vec<_> = wanted.map(|(name, _)| Arc::clone(name)).collect();
         drop(domains);
         names.sort_unstable();
         names

@@ -45,6 +45,8 @@ pub const DRILL_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SIFT_STEP: usize = 4096;
 /// Messages of which a shard remembers what was said last; of more it forgets those first of which nothing was said for longest.
 pub const LAST_CODES_MAX: usize = 1 << 16;
+/// From a stretch of work in memory to the next one: the shortest time in which others have a turn.
+pub const OPERATOR_TURN: Duration = Duration::from_micros(20);
 /// Records that are read side by side for a page.
 pub const OPERATOR_READS: usize = 16;
 /// Traces that a shard reads at a time; further questions are refused.

@@ -96,7 +96,7 @@ impl Running {
     /// Whether a stranger took something of which copies may be kept.
     pub fn keeps_copies(&self) -> bool {
         let memory = |name: &Arc<str>| self.usage.domain(name).acquaintance.memory();
-        self.usage.names().iter().any(|name| memory(name).copies_until_s > 0)
+        self.usage.names(|_, _| true).iter().any(|name| memory(name).copies_until_s > 0)
     }
 
     /// Another configuration, as SIGHUP brings it.

@@ -73,8 +73,7 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, 
 pub(super) fn names(snapshot: &Snapshot) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> =
         snapshot.config.domains.iter().map(|domain| domain.name.as_str().into()).collect();
-    let others = snapshot.usage.names().into_iter().filter(|name| {
-        let usage = snapshot.usage_of(name);
+    let others = snapshot.usage.names(|name, usage| {
         snapshot.domain(name).is_none() && (usage.messages() > 0 || usage.accepted() > 0)
     });
     names.extend(others);

@@ -26,7 +26,7 @@ use super::mesh::owner;
 use super::replay::test_message;
 use super::state::Shard;
 use crate::bridge::operator::{Copy, MessageDetail, Replayed, Request, ShardStatus, SinceStart, Thawed};
-use crate::limits::{OPERATOR_EXPORTS_MAX, TRACES_READ_MAX};
+use crate::limits::{OPERATOR_EXPORTS_MAX, OPERATOR_TURN, TRACES_READ_MAX};
 use crate::metrics::{Admission, GuardEvent};
 use async_channel::{Receiver, Sender};
 use core::cell::{Cell, RefCell};
@@ -190,6 +190,11 @@ async fn replay<D: Disk, C: Clock>(
     };
     // An asker that has stopped waiting needs no answer.
     let _ = answer.try_send(Some(done));
+}
+
+/// Others go on, also those who wait for a socket or a disk: these are looked at when nothing can run, and a task that only yields always can.
+async fn others_turn<D: Disk, C: Clock>(shard: &Shard<D, C>) {
+    shard.clock.sleep(OPERATOR_TURN).await;
 }
 
 fn owns<D: Disk, C: Clock>(shard: &Shard<D, C>, domain: &str) -> bool {

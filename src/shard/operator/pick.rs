@@ -3,11 +3,11 @@
 //! What is found so far bounds what is looked at: once enough are known, nothing above the last of them is of interest, so that a page
 //! of a thousand domains costs a look at the head of each. Others have a turn each few thousand entries, whatever the filter leaves out.
 
+use super::others_turn;
 use crate::bridge::operator::{Cursor, Filter};
 use crate::limits::{OPERATOR_STEP, SIFT_STEP};
 use crate::shard::backlog::{Lane, Stretch};
 use crate::shard::state::Shard;
-use futures_lite::future::yield_now;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ pub(super) struct Picked {
 }
 
 /// The first `most` of them, in order, and how many were looked at.
-pub(super) async fn pick(
+pub(super) async fn pick<D: Disk, C: Clock>(
+    shard: &Shard<D, C>,
     lanes: &[Rc<Lane>],
     filter: &Filter,
     after: &Cursor,
@@ -56,7 +57,7 @@ pub(super) async fn pick(
             }
             if since_turn >= SIFT_STEP || number % OPERATOR_STEP == OPERATOR_STEP - 1 {
                 since_turn = 0;
-                yield_now().await;
+                others_turn(shard).await;
             }
         }
     }

@@ -39,7 +39,7 @@ pub(super) async fn run<D: Disk, C: Clock>(
     let mut sifted = Sifted::default();
     let mut place = filter.after.clone();
     loop {
-        let (window, _) = pick(lanes, filter, &place, SIFT_STEP, |_| true).await;
+        let (window, _) = pick(shard, lanes, filter, &place, SIFT_STEP, |_| true).await;
         let is_last = window.len() < SIFT_STEP;
         for Picked { cursor, lane, entry } in window {
             sifted.looked += 1;

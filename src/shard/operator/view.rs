@@ -76,7 +76,7 @@ pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filte
         return Page { messages, horizon: horizon.0, until, looked, of };
     }
     let passes = |entry: &IndexEntry| pick::passes(shard, filter, entry);
-    let (picked, looked) = pick::pick(&lanes, filter, &filter.after, limit + 1, passes).await;
+    let (picked, looked) = pick::pick(shard, &lanes, filter, &filter.after, limit + 1, passes).await;
     let until = picked.get(limit).and(picked.get(limit - 1)).map(|last| last.cursor.clone());
     let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
     let mut messages = Vec::new();

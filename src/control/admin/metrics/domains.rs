@@ -70,6 +70,11 @@ impl<'a> Shown<'a> {
         Self { left_out: names.len() - each.len(), each, rest }
     }
 
+    /// Domains with series of their own.
+    pub(super) fn len(&self) -> usize {
+        self.each.len()
+    }
+
     /// All domains together.
     pub(super) fn all(&self) -> Figures {
         let mut all = self.rest;

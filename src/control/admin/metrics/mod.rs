@@ -57,7 +57,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> 
 fn write(format: Format, snapshot: &Snapshot, names: &[Arc<str>], measured: &[Measured]) -> String {
     let shown = Shown::gather(snapshot, names, measured);
     let sum = Sum::of(measured, shown.all());
-    let mut page = Page::new(format);
+    let mut page = Page::new(format, PAGE_OCTETS + shown.len() * DOMAIN_OCTETS);
     page.begin("stratamx_build_info");
     page.put(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.one("stratamx_shards", sum.shards);
@@ -70,6 +70,10 @@ fn write(format: Format, snapshot: &Snapshot, names: &[Arc<str>], measured: &[Me
     process::write(&mut page);
     page.finish()
 }
+
+/// About what the page takes without domains, and for one of them: it is not copied while it grows.
+const PAGE_OCTETS: usize = 32 << 10;
+const DOMAIN_OCTETS: usize = 2 << 10;
 
 impl Sum {
     fn of(measured: &[Measured], all: Figures) -> Self {

@@ -49,9 +49,9 @@ impl Format {
 }
 
 impl Page {
-    /// An empty one.
-    pub(super) const fn new(format: Format) -> Self {
-        Self { format, text: String::new(), name: "" }
+    /// An empty one that will have about so many octets.
+    pub(super) fn new(format: Format, octets: usize) -> Self {
+        Self { format, text: String::with_capacity(octets), name: "" }
     }
 
     /// What follows are samples of this family.
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_formats_differ_in_counters_units_and_the_end() {
         let write = |format| {
-            let mut page = Page::new(format);
+            let mut page = Page::new(format, 0);
             page.begin("stratamx_domain_accepted_units_total");
             page.put(&[("domain", "a\"\\\n.test")], 7);
             page.one("process_open_fds", 3);
@@ -197,7 +197,7 @@ mod tests {
     fn a_histogram_counts_up_to_all() {
         let batches = Histogram::<Pieces>::default();
         [1, 3, 5_000].into_iter().for_each(|records| batches.observe(records));
-        let mut page = Page::new(Format::OpenMetrics);
+        let mut page = Page::new(Format::OpenMetrics, 0);
         page.begin("stratamx_storage_batch_records");
         page.histogram(&[("log", "mail")], &batches);
         let text = page.finish();

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn this_process_is_measured() {
-        let mut page = Page::new(Format::Text);
+        let mut page = Page::new(Format::Text, 0);
         write(&mut page);
         let text = page.finish();
         let value = |name: &str| -> f64 {
