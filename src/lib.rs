@@ -303,3 +303,4 @@ pub mod message;
 pub mod metrics;
 pub mod shard;
 pub mod smtp;
+pub mod update;
