@@ -41,8 +41,8 @@ use crate::config::Config;
 use crate::limits::{
     ADDRESS_PATIENCE, DEVICE_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
-use console::say;
 use crate::update::{SOCKET, SOCKET_VARIABLE, TRIAL_VARIABLE};
+use console::say;
 use core::time::Duration;
 use disk::Volume;
 use events::Event;
@@ -237,7 +237,9 @@ impl Machine {
                 Ok(Event::ChildEnded) => self.reap(),
                 Ok(Event::Greeted) => self.greeted(),
                 Ok(Event::Proven(Ok(()))) => self.proven(),
-                Ok(Event::Proven(Err(error))) if self.on_trial.is_some() => return self.give_up(&error, events),
+                Ok(Event::Proven(Err(error))) if self.on_trial.is_some() => {
+                    return self.give_up(&error, events);
+                }
                 Ok(Event::Proven(Err(_))) => {}
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
@@ -385,10 +387,8 @@ fn server(directory: &Path) -> Program {
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
     let arguments = vec![own, "serve".to_owned(), "--config".to_owned(), file];
     let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
-    server.environment = vec![
-        (SOCKET_VARIABLE, SOCKET.to_owned()),
-        (TRIAL_VARIABLE, SelfTest::configuration()),
-    ];
+    server.environment =
+        vec![(SOCKET_VARIABLE, SOCKET.to_owned()), (TRIAL_VARIABLE, SelfTest::configuration())];
     server
 }
 

@@ -57,13 +57,16 @@ impl Image {
         if !coff.starts_with(b"PE\0\0") {
             return Err(ImageError::NotPe);
         }
-        let processor = PROCESSORS.iter().find(|(machine, _)| *machine == half(4)).ok_or(ImageError::NotPe)?.1;
+        let processor =
+            PROCESSORS.iter().find(|(machine, _)| *machine == half(4)).ok_or(ImageError::NotPe)?.1;
         let (count, optional) = (usize::from(half(6)), u64::from(half(20)));
         let mut headers = vec![0; count.min(SECTIONS_MAX) * SECTION_HEADER_OCTETS];
         at(file, start + COFF_OCTETS as u64 + optional, &mut headers)?;
-        let header = headers.chunks_exact(SECTION_HEADER_OCTETS).find(|header| header.starts_with(b".osrel\0\0"));
+        let header =
+            headers.chunks_exact(SECTION_HEADER_OCTETS).find(|header| header.starts_with(b".osrel\0\0"));
         let header = header.ok_or(ImageError::Unnamed)?;
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let octets = usize::try_from(word(8).min(word(16))).unwrap_or(usize::MAX);
         let mut text = vec![0; octets.min(OS_RELEASE_OCTETS_MAX)];
         at(file, word(20).into(), &mut text)?;

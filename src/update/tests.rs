@@ -68,12 +68,24 @@ fn what_breaks_one_part_of_the_rule_is_refused_with_its_reason() {
     let (signer, stranger) = (Signer::new(), Signer::new());
     let named = |version: &str, variant: &str| format!("file:stratamx_{version}_{variant}.efi");
     for (machine, version, variant, comment, expected) in [
-        (0x8664, "0.1.9", "cloud", named("0.1.9", "cloud"), "version 0.1.9 is not newer than the running 0.1.9"),
+        (
+            0x8664,
+            "0.1.9",
+            "cloud",
+            named("0.1.9", "cloud"),
+            "version 0.1.9 is not newer than the running 0.1.9",
+        ),
         (0x8664, "0.1.8", "cloud", named("0.1.8", "cloud"), "is not newer"),
         (0x8664, "0.2.0", "generic", named("0.2.0", "generic"), "the variant generic, and cloud runs"),
         (0xaa64, "0.2.0", "cloud", named("0.2.0", "cloud"), "is for aarch64"),
         (0x14c, "0.2.0", "cloud", named("0.2.0", "cloud"), "not a PE file"),
-        (0x8664, "0.1.8", "cloud", named("0.2.0", "cloud"), "the signature is of stratamx_0.2.0_cloud.efi, and the image is stratamx_0.1.8_cloud.efi"),
+        (
+            0x8664,
+            "0.1.8",
+            "cloud",
+            named("0.2.0", "cloud"),
+            "the signature is of stratamx_0.2.0_cloud.efi, and the image is stratamx_0.1.8_cloud.efi",
+        ),
         (0x8664, "0.2.0", "cloud", "timestamp:1".to_owned(), "which file it is of"),
         (0x8664, "../../x", "cloud", named("../../x", "cloud"), "no section .osrel"),
     ] {

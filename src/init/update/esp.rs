@@ -49,7 +49,8 @@ impl Esp {
         let partition = disk::find(ESP_PARTITION)?;
         fs::create_dir_all(PLACE).map_err(|error| error.to_string())?;
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        mount(&partition.device, PLACE, "vfat", flags, None).map_err(|error| format!("the EFI system partition: {error}"))?;
+        mount(&partition.device, PLACE, "vfat", flags, None)
+            .map_err(|error| format!("the EFI system partition: {error}"))?;
         Ok(Self { root: PathBuf::from(PLACE), _only: Some(only) })
     }
 

@@ -61,7 +61,9 @@ fn place(
     let (directory, entries) = (esp.directory(), esp.entries()?);
     let is_running = |version: &Option<String>| version.as_deref() == Some(running);
     if !entries.iter().any(|entry| is_running(&entry.version) && entry.tries > 0) {
-        return Err(format!("the running version {running} is not on the EFI system partition: nothing is replaced"));
+        return Err(format!(
+            "the running version {running} is not on the EFI system partition: nothing is replaced"
+        ));
     }
     let new = directory.join(NEW);
     let _ = fs::remove_file(&new);
@@ -123,7 +125,8 @@ mod tests {
 
     fn names(esp: &Esp) -> Vec<String> {
         let all = fs::read_dir(esp.directory()).unwrap();
-        let mut names: Vec<String> = all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -134,9 +137,12 @@ mod tests {
 
     #[test]
     fn the_running_version_and_the_new_one_are_left() {
-        let (root, esp, mut file) =
-            partition("left", &["stratamx_1.efi", "stratamx_2.efi", "stratamx_4+0-3.efi", ".new-file", "other.efi"]);
-        place(&esp, &mut file, &new(), "2", |file| Image::read(file).map_err(|error| error.to_string())).unwrap();
+        let (root, esp, mut file) = partition(
+            "left",
+            &["stratamx_1.efi", "stratamx_2.efi", "stratamx_4+0-3.efi", ".new-file", "other.efi"],
+        );
+        place(&esp, &mut file, &new(), "2", |file| Image::read(file).map_err(|error| error.to_string()))
+            .unwrap();
         assert_eq!(names(&esp), ["other.efi", "stratamx_2.efi", "stratamx_3+3.efi"]);
         assert_eq!(
             fs::read(esp.directory().join("stratamx_3+3.efi")).unwrap(),

@@ -60,13 +60,20 @@ impl Updates {
     /// Looks at what became of an update that was begun; `directory` is on the data partition.
     pub(super) fn start(directory: &Path, is_on_trial: bool) -> Self {
         let running = fs::read_to_string(OS_RELEASE).ok().and_then(|text| Running::of(&text));
-        let running = running.unwrap_or_else(|| Running { version: "unknown".to_owned(), variant: "unknown".to_owned() });
-        let key = fs::read_to_string(KEY).map_err(|error| format!("this image has no key to check updates with: {KEY}: {error}"));
+        let running = running
+            .unwrap_or_else(|| Running { version: "unknown".to_owned(), variant: "unknown".to_owned() });
+        let key = fs::read_to_string(KEY)
+            .map_err(|error| format!("this image has no key to check updates with: {KEY}: {error}"));
         let key = key.and_then(|text| Key::parse(&text).map_err(|error| format!("{KEY}: {error}")));
         let state = if is_on_trial { State::OnTrial } else { State::Idle };
         let record = Record::read(directory);
-        let updates =
-            Self(Arc::new(Mutex::new(Inner { running, state, key, record, directory: directory.to_owned() })));
+        let updates = Self(Arc::new(Mutex::new(Inner {
+            running,
+            state,
+            key,
+            record,
+            directory: directory.to_owned(),
+        })));
         updates.settle(is_on_trial);
         updates
     }
@@ -74,12 +81,16 @@ impl Updates {
     /// What the last start left.
     fn settle(&self, is_on_trial: bool) {
         let mut inner = self.lock();
-        let Some(version) = inner.record.pending.as_ref().map(|pending| pending.version.clone()) else { return };
+        let Some(version) = inner.record.pending.as_ref().map(|pending| pending.version.clone()) else {
+            return;
+        };
         // Behind a power cut clusters may belong to nobody; once, and here, since nothing else writes there yet.
         let entries = esp::repair().and_then(|()| Esp::open().and_then(|esp| esp.entries()));
         let entries = match entries {
             Ok(entries) => entries,
-            Err(error) => return say(&format!("what became of the update to {version} is not known: {error}")),
+            Err(error) => {
+                return say(&format!("what became of the update to {version} is not known: {error}"));
+            }
         };
         let left = entries.iter().filter(|entry| entry.version.as_deref() == Some(&*version));
         let left = left.map(|entry| entry.tries).max();
@@ -88,10 +99,15 @@ impl Updates {
         match found {
             Found::OnTrial | Found::Waiting => {}
             Found::Good => inner.good(),
-            Found::Interrupted => inner.end(Outcome::Interrupted, "the machine was switched off before it was written"),
+            Found::Interrupted => {
+                inner.end(Outcome::Interrupted, "the machine was switched off before it was written")
+            }
             Found::RolledBack => {
                 let why = inner.record.pending.as_ref().and_then(|pending| pending.error.clone());
-                inner.end(Outcome::RolledBack, &why.unwrap_or_else(|| "it did not take mail in three starts".to_owned()));
+                inner.end(
+                    Outcome::RolledBack,
+                    &why.unwrap_or_else(|| "it did not take mail in three starts".to_owned()),
+                );
             }
         }
     }
@@ -130,7 +146,8 @@ impl Updates {
                     asking.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
-                let (own, asking, image, tell) = (own.clone(), Arc::clone(&asking), image.clone(), tell.clone());
+                let (own, asking, image, tell) =
+                    (own.clone(), Arc::clone(&asking), image.clone(), tell.clone());
                 let answer = move || {
                     let _ = own.answer(stream, &image, &tell);
                     asking.fetch_sub(1, Ordering::Relaxed);
@@ -185,7 +202,9 @@ impl Updates {
             match inner.state {
                 State::Idle => {}
                 State::Installing => return Err("an update is under way".to_owned()),
-                State::Restarting => return Err("an update was installed, and the machine starts again".to_owned()),
+                State::Restarting => {
+                    return Err("an update was installed, and the machine starts again".to_owned());
+                }
                 State::OnTrial => {
                     return Err("the running version is on trial: it has to prove itself first".to_owned());
                 }

@@ -84,7 +84,8 @@ impl SelfTest {
         session.say("MAIL FROM:<>", "250")?;
         session.say(&format!("RCPT TO:<{}@{DOMAIN}>", self.secret), "250")?;
         session.say("DATA", "354")?;
-        let message = format!("From: <postmaster@{DOMAIN}>\r\nSubject: self-test\r\n\r\n{}\r\n.", self.secret);
+        let message =
+            format!("From: <postmaster@{DOMAIN}>\r\nSubject: self-test\r\n\r\n{}\r\n.", self.secret);
         session.say(&message, "250")?;
         let etrn = format!("ETRN {DOMAIN}");
         session.until(&etrn, "253", end).map_err(|error| format!("the message is not kept: {error}"))?;
@@ -98,7 +99,9 @@ impl SelfTest {
                 Err(_) => return Err("the message is not handed over".to_owned()),
             }
         }
-        session.until(&etrn, "251", end).map_err(|error| format!("that it was handed over is not known: {error}"))?;
+        session
+            .until(&etrn, "251", end)
+            .map_err(|error| format!("that it was handed over is not known: {error}"))?;
         session.say("QUIT", "221").map(drop)
     }
 
