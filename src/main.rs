@@ -113,7 +113,7 @@ enum Command {
         #[command(flatten)]
         server: Server,
         #[command(flatten)]
-        update: update::Update,
+        wanted: update::Wanted,
     },
 }
 
@@ -238,7 +238,7 @@ fn main() -> ExitCode {
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
         Command::Token { server, command } => token::run(server.into(), command),
         Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
-        Command::Update { server, update } => update::run(server.into(), &update),
+        Command::Update { server, wanted } => update::run(server.into(), &wanted),
     };
     exit.into()
 }

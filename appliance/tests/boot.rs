@@ -11,12 +11,16 @@
     reason = "a test may wait, and has files"
 )]
 
+#[path = "boot/cuts.rs"]
+mod cuts;
 #[path = "boot/machine.rs"]
 mod machine;
 #[path = "boot/mail.rs"]
 mod mail;
 #[path = "boot/updates.rs"]
 mod updates;
+#[path = "boot/volatile.rs"]
+mod volatile;
 
 use machine::{Disk, Machine, Needed, Release, needed};
 use mail::Sink;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// What is to be done.
 #[derive(Clone, Debug, Args)]
-pub struct Update {
+pub struct Wanted {
     /// The image: stratamx_VERSION_VARIANT.efi
     #[arg(required_unless_present = "status")]
     file: Option<PathBuf>,
@@ -39,20 +39,20 @@ const PIECE_OCTETS: usize = 64 << 10;
 
 /// Runs the command.
 #[must_use]
-pub fn run(remote: Remote, update: &Update) -> Exit {
+pub fn run(remote: Remote, wanted: &Wanted) -> Exit {
     let client = match Client::open(remote) {
         Ok(client) => client,
         Err(exit) => return exit,
     };
-    let Some(file) = &update.file else {
+    let Some(file) = &wanted.file else {
         return match client.get(PATH) {
-            Ok(status) if update.json => print_json(&status),
+            Ok(status) if wanted.json => print_json(&status),
             Ok(status) => print(&shown(&status)),
             Err(error) => fail(&error),
         };
     };
-    match install(&client, file, update.signature.as_deref()) {
-        Ok(installed) if update.json => print_json(&installed),
+    match install(&client, file, wanted.signature.as_deref()) {
+        Ok(installed) if wanted.json => print_json(&installed),
         Ok(installed) => {
             let version = text(&installed["version"]);
             print(&format!(

@@ -30,8 +30,10 @@ pub const UPDATE_SIGNATURE_OCTETS_MAX: usize = 2048;
 pub const UPDATE_MESSAGE_OCTETS_MAX: u64 = 16 << 10;
 /// Connections from the server to PID 1 at a time; further ones end at once.
 pub const UPDATE_ASKERS_MAX: usize = 8;
-/// How long PID 1 waits for a line, and for the end of a connection that was told that the machine starts again.
+/// How long PID 1 waits for a line.
 pub const UPDATE_TOLD_PATIENCE: Duration = Duration::from_secs(5);
+/// From the answer that an image is installed to the end of the server that passes it on.
+pub const UPDATE_TOLD_PAUSE: Duration = Duration::from_secs(1);
 /// How long the server waits for PID 1 to install an image; for other answers the time of any request.
 pub const UPDATE_PATIENCE: Duration = Duration::from_secs(240);
 /// The upload of an image and its installation, in place of the time of any request.

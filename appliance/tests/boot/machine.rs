@@ -1,8 +1,10 @@
 //! Images, disks and emulated machines.
 
 use crate::mail::free_port;
+use crate::volatile::VolatileDisk;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -240,6 +242,16 @@ impl Disk {
         names
     }
 
+    /// The same disk, whose unflushed writes are lost when it is cut.
+    pub(crate) fn volatile(&self) -> VolatileDisk {
+        VolatileDisk::serve(&self.raw, false)
+    }
+
+    /// Sectors of the EFI system partition.
+    pub(crate) fn esp_sectors() -> Range<u64> {
+        2048..2048 + (128 << 11)
+    }
+
     fn esp(&self) -> String {
         format!("{}@@{}", self.raw.display(), 1 << 20)
     }
@@ -279,7 +291,19 @@ impl Machine {
         Self::start(disk, &[])
     }
 
+    /// A machine whose disk forgets what was not flushed when its power fails.
+    pub(crate) fn boot_from(disk: &Disk, volatile: &VolatileDisk) -> Self {
+        let block =
+            format!("driver=nbd,node-name=disk,server.type=unix,server.path={}", volatile.socket.display());
+        Self::start_with(disk, &["-blockdev", &block, "-device", "virtio-blk-pci,drive=disk"])
+    }
+
     fn start(disk: &Disk, arguments: &[&str]) -> Self {
+        let drive = format!("file={},format=raw,if=virtio", disk.raw.display());
+        Self::start_with(disk, &[arguments, &["-drive", &drive]].concat())
+    }
+
+    fn start_with(disk: &Disk, arguments: &[&str]) -> Self {
         let (smtp_port, admin_port) = (free_port(), free_port());
         let monitor = disk.directory.join("monitor");
         let drive = |file: &Path, rest: &str| format!("file={},format=raw,{rest}", file.display());
@@ -301,7 +325,6 @@ impl Machine {
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         command.arg("-drive").arg(drive(Path::new(FIRMWARE[0]), "if=pflash,unit=0,readonly=on"));
         command.arg("-drive").arg(drive(&disk.directory.join("variables.fd"), "if=pflash,unit=1"));
-        command.arg("-drive").arg(drive(&disk.raw, "if=virtio"));
         command.arg("-netdev").arg(format!(
             "user,id=net,hostfwd=tcp:127.0.0.1:{smtp_port}-:25,hostfwd=tcp:127.0.0.1:{admin_port}-:8025"
         ));

@@ -5,7 +5,7 @@ use crate::{configuration, mail};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 const TOKEN: &str = "smx_a-token-of-the-tests";
 
@@ -32,6 +32,14 @@ impl Needed {
         let output = self.update(machine, &["--status", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The same for an image, whose end is not waited for.
+    pub(crate) fn begin_update(&self, machine: &Machine, release: &Release) -> Child {
+        let url = format!("http://127.0.0.1:{}", machine.admin_port);
+        let mut command = Command::new(self.server());
+        command.arg("update").arg(&release.uki).args(["--url", &url, "--token", TOKEN]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     fn refused(&self, machine: &Machine, uki: &Path, why: &str) {

@@ -20,7 +20,7 @@ mod self_test;
 
 use super::console::say;
 use super::events::Event;
-use crate::limits::{UPDATE_ASKERS_MAX, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_TOLD_PATIENCE};
+use crate::limits::{UPDATE_ASKERS_MAX, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_TOLD_PATIENCE, UPDATE_TOLD_PAUSE};
 use crate::update::{Answer, Key, Last, Outcome, Request, Running, SOCKET, State, Status};
 use core::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use esp::{Esp, blessed};
@@ -177,8 +177,8 @@ impl Updates {
         text.push('\n');
         let told = (&stream).write_all(text.as_bytes());
         if matches!(answer, Answer::Installed { .. }) {
-            // Whoever asked passes it on before everything ends: he closes when he has.
-            let _ = reader.read_line(&mut line);
+            // Whoever asked the server hears it before everything ends.
+            std::thread::sleep(UPDATE_TOLD_PAUSE);
             let _ = tell.send(Event::Restart);
         }
         told
