@@ -26,7 +26,7 @@ static MOUNTED: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub(in super::super) struct Esp {
     root: PathBuf,
-    _only: Option<MutexGuard<'static, ()>>,
+    only: Option<MutexGuard<'static, ()>>,
 }
 
 /// A version on it.
@@ -51,13 +51,13 @@ impl Esp {
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
         mount(&partition.device, PLACE, "vfat", flags, None)
             .map_err(|error| format!("the EFI system partition: {error}"))?;
-        Ok(Self { root: PathBuf::from(PLACE), _only: Some(only) })
+        Ok(Self { root: PathBuf::from(PLACE), only: Some(only) })
     }
 
     /// A directory in its place.
     #[cfg(test)]
     pub(super) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), _only: None }
+        Self { root: root.to_owned(), only: None }
     }
 
     /// Where a path of the loader is.
@@ -103,7 +103,7 @@ impl Esp {
 
 impl Drop for Esp {
     fn drop(&mut self) {
-        if self._only.is_some() {
+        if self.only.is_some() {
             let _ = unmount(&self.root, UnmountFlags::empty());
         }
     }
