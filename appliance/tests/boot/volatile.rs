@@ -210,8 +210,9 @@ fn serve(mut stream: UnixStream, medium: &Mutex<Medium>, octets: u64) -> io::Res
             stream.read_exact(&mut buffer)?;
         }
         let mut medium = medium.lock().unwrap();
-        let is_sound =
-            at % SECTOR_OCTETS == 0 && buffer.len() % SECTOR == 0 && at + u64::from(length) <= octets;
+        let is_sound = at.is_multiple_of(SECTOR_OCTETS)
+            && buffer.len().is_multiple_of(SECTOR)
+            && at + u64::from(length) <= octets;
         let error = match command {
             _ if medium.is_cut => return Err(io::Error::other("the power has failed")),
             COMMAND_DISCONNECT => return Ok(()),
