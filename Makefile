@@ -51,10 +51,16 @@ static:
 	RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols" \
 	    cargo build --profile $(PROFILE) --target $(TRIPLE) --package stratamx --bin stratamx
 
+# The key that images are signed with, and take updates by; one for development is made where there is none.
+KEY = target/appliance/development.key
 image: static
 	@.ci/packages $(IMAGE_PACKAGES) qemu-img=qemu-utils
 	cargo build --package stratamx-appliance
-	target/debug/stratamx-appliance build --variant $(VARIANT) --server $(STATIC) --out $(IMAGE)
+	mkdir -p target/appliance
+	[[ -e $(KEY) ]] || target/debug/stratamx-appliance key $(KEY)
+	target/debug/stratamx-appliance build --variant $(VARIANT) --server $(STATIC) --out $(IMAGE) --update-key $(KEY).pub \
+	    $(if $(IMAGE_VERSION),--image-version $(IMAGE_VERSION))
+	target/debug/stratamx-appliance sign --key $(KEY) $(IMAGE)/SHA256SUMS $(IMAGE)/stratamx_*_$(VARIANT).efi
 
 # Runs it in QEMU: mail at 127.0.0.1:2525, the admin API at 127.0.0.1:8025, the console here; Ctrl-A X ends it. CONFIG=FILE is its stratamx.toml.
 boot:

@@ -56,8 +56,9 @@
 //! - storage -> never stratamx; inside it only `disk/dma.rs` and the real clock name glommio.
 //! - shard -> smtp, message, auth, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
 //! - auth -> message, bridge, limits. Never shard, control, glommio, storage.
-//! - control -> bridge, config, limits, metrics, message, auth. Never shard, glommio, storage.
-//! - init -> config, limits. It starts the server as a program, and knows nothing of it.
+//! - control -> bridge, config, limits, metrics, message, auth, update. Never shard, glommio, storage.
+//! - init -> config, limits, update. It starts the server as a program, and knows nothing of it.
+//! - update -> limits. What the server and PID 1 say to each other, and the rule that both hold an image against.
 //! - command, main -> all; nothing -> command. tools -> smtp, config, storage. Nothing -> tools.
 //!
 //! # Decisions, with reasons
@@ -286,9 +287,13 @@
 //! - **The appliance is one file that runs from memory** ([`init`], `appliance/`): a kernel of Debian, and one static program that is PID 1 and server. PID 1 is a process
 //!   apart, since what strangers send must not end it; addresses, DHCP and file systems are made by busybox and xfsprogs, which know how. It serves from its
 //!   data partition or not at all: a directory in memory would take mail just as well, until the next reset.
+//! - **An update is a second file beside the running one, and the loader counts** ([`update`], `init::update`): no boot code of ours, and nothing that runs is written to. The
+//!   server looks at an image for the sake of a good answer, PID 1 looks again for that of safety, in the end at what it reads back from the disk. A version is newer by the
+//!   loader's own order, or it would be written and never started. It stays once it has taken a message, kept it and handed it over: PID 1 is sender and mail server of a domain
+//!   that the server protects for the trial. ETRN tells that it waits and that it is settled, so nothing inside of the server is looked at.
 //!
 //! # Not built yet
-//! Updates of the appliance through the API, its console menu, a sealed storage key.
+//! The appliance's console menu, a sealed storage key.
 //! Reports of TLS (RFC 8460).
 //! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. An outage's ledger has counts, and no hash over the messages.
 
@@ -303,3 +308,4 @@ pub mod message;
 pub mod metrics;
 pub mod shard;
 pub mod smtp;
+pub mod update;

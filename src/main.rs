@@ -10,7 +10,7 @@ use stratamx::command::alert::{self, Alerts, Contacts, Outages};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
-use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status, trace};
+use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status, trace, update};
 use stratamx::init;
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
@@ -107,6 +107,13 @@ enum Command {
         server: Server,
         #[command(flatten)]
         wanted: trace::Trace,
+    },
+    /// Update the appliance by a signed image, or look at what became of the last one
+    Update {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        wanted: update::Wanted,
     },
 }
 
@@ -231,6 +238,7 @@ fn main() -> ExitCode {
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
         Command::Token { server, command } => token::run(server.into(), command),
         Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
+        Command::Update { server, wanted } => update::run(server.into(), &wanted),
     };
     exit.into()
 }

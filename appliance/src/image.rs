@@ -2,7 +2,7 @@
 
 use crate::disk::{self, Contents};
 use crate::fail::{At as _, Failure, wrong};
-use crate::{initramfs, manifest, packages, release, tool, uki};
+use crate::{initramfs, manifest, packages, release, sign, tool, uki};
 use clap::Args;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,9 @@ pub(crate) struct Build {
     /// The version, in names and for the loader; else this program's
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     image_version: String,
+    /// The public key that the image takes updates by, as `stratamx-appliance key` makes it; without one it takes none
+    #[arg(long)]
+    update_key: Option<PathBuf>,
     /// Only the UKI and the raw image, and compressed less: what a test needs
     #[arg(long)]
     quick: bool,
@@ -41,6 +44,8 @@ const FORMATS: [(&str, &str, &[&str]); 3] = [
     ("vmdk", "vmdk", &["-o", "subformat=streamOptimized"]),
     ("vhdx", "vhdx", &["-o", "subformat=dynamic"]),
 ];
+/// PID 1 takes no longer one: it becomes a part of a file's name.
+const VERSION_OCTETS_MAX: usize = 32;
 /// Small beats fast: it is made once and read at each start, from a slow disk.
 const INITRAMFS_COMPRESSION: i32 = 19;
 const QUICK_COMPRESSION: i32 = 3;
@@ -53,22 +58,27 @@ pub(crate) fn build(build: &Build) -> Result<(), Failure> {
     let variant = manifest.variant.get(&build.variant);
     let variant = variant.ok_or_else(|| wrong(format!("the manifest has no variant {}", build.variant)))?;
     let is_version = |version: &str| version.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-    if build.image_version.is_empty() || !is_version(&build.image_version) {
+    let is_short = (1..=VERSION_OCTETS_MAX).contains(&build.image_version.len());
+    if !is_short || !is_version(&build.image_version) || build.image_version.starts_with(['.', '-']) {
         return Err(wrong(format!(
-            "{} is no version: letters, digits, dots and hyphens",
+            "{} is no version: up to {VERSION_OCTETS_MAX} letters, digits, dots and hyphens",
             build.image_version
         )));
+    }
+    let os_release = uki::os_release(&build.image_version, &build.variant);
+    let mut own = vec![("/etc/os-release", os_release.clone().into_bytes())];
+    if let Some(key) = &build.update_key {
+        own.push(("/etc/stratamx/update.pub", sign::public_key(key)?));
     }
     fs::create_dir_all(&build.out).at(&build.out)?;
     let work = build.out.join("work");
     fs::create_dir_all(&work).at(&work)?;
     let unpacked = packages::unpack(&manifest, variant, &build.cache.join(&build.variant))?;
     let archive =
-        initramfs::make(&manifest, variant, &unpacked, &build.source.join("rootfs"), &build.server)?;
+        initramfs::make(&manifest, variant, &unpacked, (&build.source.join("rootfs"), own), &build.server)?;
     let compression = if build.quick { QUICK_COMPRESSION } else { INITRAMFS_COMPRESSION };
     let initramfs =
         zstd::encode_all(archive.as_slice(), compression).map_err(|error| wrong(format!("zstd: {error}")))?;
-    let os_release = uki::os_release(&build.image_version, &build.variant);
     let kernel_image = uki::make(&unpacked, &manifest.boot.cmdline, &os_release, initramfs)?;
     let stem = format!("stratamx_{}_{}", build.image_version, build.variant);
     let uki_file = build.out.join(format!("{stem}.efi"));

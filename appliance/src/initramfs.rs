@@ -15,12 +15,12 @@ const AUTHORITIES_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Directories that the machine mounts on.
 const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/sys", "/run", "/tmp", "/data"];
 
-/// The archive.
+/// The archive; `own` is what differs between two images of the same parts: who it is, and by which key it takes updates.
 pub(crate) fn make(
     manifest: &Manifest,
     variant: &Variant,
     unpacked: &Unpacked,
-    rootfs: &Path,
+    (rootfs, own): (&Path, Vec<(&str, Vec<u8>)>),
     server: &Path,
 ) -> Result<Vec<u8>, Failure> {
     let mut archive = Archive::default();
@@ -42,6 +42,9 @@ pub(crate) fn make(
     }
     archive.add(AUTHORITIES_FILE, 0o644, authorities);
     add_tree(&mut archive, rootfs, "")?;
+    for (place, octets) in own {
+        archive.add(place, 0o644, octets);
+    }
     let tree = unpacked.root.join("lib/modules").join(&unpacked.kernel);
     let mut order = String::new();
     for module in modules::in_order(&tree, &variant.modules, &variant.optional)? {

@@ -35,6 +35,12 @@ pub(crate) fn make_keys(file: &Path) -> Result<(), Failure> {
     fs::write(&public_file, public).at(&public_file)
 }
 
+/// The text of a public key, which is one.
+pub(crate) fn public_key(file: &Path) -> Result<Vec<u8>, Failure> {
+    PublicKey::from_file(file).map_err(failed(file))?;
+    fs::read(file).at(file)
+}
+
 /// See the command.
 pub(crate) fn sign(key: &Path, files: &[PathBuf]) -> Result<(), Failure> {
     let text = fs::read_to_string(key).at(key)?;

@@ -11,10 +11,16 @@
     reason = "a test may wait, and has files"
 )]
 
+#[path = "boot/cuts.rs"]
+mod cuts;
 #[path = "boot/machine.rs"]
 mod machine;
 #[path = "boot/mail.rs"]
 mod mail;
+#[path = "boot/updates.rs"]
+mod updates;
+#[path = "boot/volatile.rs"]
+mod volatile;
 
 use machine::{Disk, Machine, Needed, Release, needed};
 use mail::Sink;
@@ -107,39 +113,6 @@ fn a_machine_that_was_given_nothing_tells_how_it_is_configured() {
     machine.wait_for("stopped");
     assert!(!machine.said("told this once"), "the token was told twice");
     assert!(machine.ended().success());
-    disk.remove();
-}
-
-/// A version on trial that cannot serve makes room for the one before; one that greets stays.
-#[test]
-fn a_bad_version_makes_room_and_a_good_one_stays() {
-    let Some(needed) = needed() else { return };
-    let release = Release::common(&needed);
-    let bad = Release::without_module(&needed, "xfs");
-    let disk = Disk::from(release, "trial", 4 << 30);
-    disk.configure(&configuration(9));
-    let mut machine = Machine::boot(&disk);
-    machine.wait_for("READY, mx2.test takes mail");
-    machine.press_the_button();
-    assert!(machine.ended().success());
-
-    disk.put_version(&bad.uki, "stratamx_9.8+1.efi");
-    let mut machine = Machine::boot_again_and_again(&disk);
-    machine.wait_for("REFUSED, no mail is taken: ");
-    machine.wait_for("this version is on trial; the machine restarts");
-    machine.wait_for("READY, mx2.test takes mail");
-    machine.press_the_button();
-    assert!(machine.ended().success());
-    assert_eq!(disk.versions(), [release.version(), "stratamx_9.8+0-1.efi".to_owned()]);
-
-    disk.put_version(&release.uki, "stratamx_9.9+3.efi");
-    let mut machine = Machine::boot(&disk);
-    machine.wait_for("this version is good: stratamx_9.9.efi");
-    machine.press_the_button();
-    assert!(machine.ended().success());
-    let versions = disk.versions();
-    assert!(versions.contains(&"stratamx_9.9.efi".to_owned()), "{versions:?}");
-    bad.remove();
     disk.remove();
 }
 

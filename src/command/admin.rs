@@ -6,12 +6,15 @@ use crate::config::Config;
 use crate::control::acme;
 use crate::control::admin::token::{self, Token};
 use crate::control::admin::{AdminThread, Parts, Reload};
+use crate::control::machine::Machine;
 use crate::control::orders::OrderBook;
 use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
+use crate::update::SOCKET_VARIABLE;
 use async_channel::Receiver;
 use rustls::{RootCertStore, ServerConfig};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// See the module.
@@ -71,6 +74,9 @@ impl Admin {
     ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
         let (store, provisioned) = self.provisioned.clone();
+        let socket = std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
+        let machine =
+            socket.map(|socket| Arc::new(Machine::new(socket, &self.current.get().config.data_dir)));
         let parts = Parts {
             shards,
             current: Arc::clone(&self.current),
@@ -84,6 +90,7 @@ impl Admin {
             roots,
             tls,
             acme,
+            machine,
         };
         let thread = AdminThread::start(self.listener.take(), parts)?;
         if let Some(address) = thread.address {

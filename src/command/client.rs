@@ -8,11 +8,14 @@ use super::secured::{self, Trusted};
 use crate::config::Config;
 use crate::control::admin::token;
 use crate::limits::{ADMIN_ANSWER_OCTETS_MAX, ADMIN_CLIENT_TIMEOUT};
+use core::convert::Infallible;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::http::request::Builder;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HttpClient;
@@ -42,8 +45,11 @@ pub(super) struct Client {
     base: String,
     token: String,
     runtime: Runtime,
-    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpClient<HttpsConnector<HttpConnector>, Octets>,
 }
+
+/// What goes with a request.
+type Octets = BoxBody<Bytes, Infallible>;
 
 impl Client {
     /// The server that the arguments, the environment or the configuration name; what is wrong with them is told.
@@ -114,6 +120,20 @@ impl Client {
         self.runtime.block_on(async { value(self.ask(method, path, Some((kind, body))).await?).await })
     }
 
+    /// Hands in what is large, with a header of its own; the answer may take so long.
+    pub(super) fn upload(
+        &self,
+        path: &str,
+        (name, content): (&str, &str),
+        body: impl Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
+        patience: Duration,
+    ) -> Result<Value, String> {
+        let request = Request::builder().method("POST").uri(format!("{}{path}", self.base));
+        let request = request.header(name, content).header(CONTENT_TYPE, "application/octet-stream");
+        let asked = self.send_request(request, BoxBody::new(body), patience);
+        self.runtime.block_on(async { value(asked.await?).await })
+    }
+
     /// Hands what a path answers to `out`, as it comes.
     pub(super) fn copy(&self, path: &str, out: &mut dyn Write) -> Result<(), String> {
         self.runtime.block_on(async {
@@ -147,14 +167,22 @@ impl Client {
         body: Option<(&str, Bytes)>,
     ) -> Result<Response<Incoming>, String> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
         if let Some((kind, _)) = &body {
             request = request.header(CONTENT_TYPE, *kind);
         }
         let octets = body.map(|(_, octets)| octets).unwrap_or_default();
-        let request = request.body(Full::new(octets)).map_err(|error| error.to_string())?;
-        let response =
-            timeout(ADMIN_CLIENT_TIMEOUT, self.http.request(request)).await.map_err(|_| self.late())?;
+        self.send_request(request, BoxBody::new(Full::new(octets)), ADMIN_CLIENT_TIMEOUT).await
+    }
+
+    async fn send_request(
+        &self,
+        request: Builder,
+        body: Octets,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, String> {
+        let request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let response = timeout(patience, self.http.request(request)).await.map_err(|_| self.late())?;
         let response = response.map_err(|error| {
             if let Some(error) = secured::fault(&error) {
                 return format!("{}: no TLS: {error}", self.base);

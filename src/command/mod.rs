@@ -23,6 +23,8 @@ pub mod status;
 mod tls;
 pub mod token;
 pub mod trace;
+mod trial;
+pub mod update;
 
 use crate::config::{Config, Source};
 use std::path::Path;

@@ -88,6 +88,7 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         Ok(found) => found,
         Err(exit) => return exit,
     };
+    super::trial::extend(&mut config);
     let keys = match super::keys::load(&config.storage) {
         Ok(keys) => Arc::new(keys),
         Err(error) => {
@@ -368,7 +369,8 @@ impl Server {
     }
 
     fn try_reload(&mut self) -> Result<(), String> {
-        let new = self.source.load().map_err(|error| error.to_string())?;
+        let mut new = self.source.load().map_err(|error| error.to_string())?;
+        super::trial::extend(&mut new);
         let keys = super::keys::load(&new.storage)?;
         self.keys.extend(&keys).map_err(|error| format!("storage.key_file: mail is {error}"))?;
         let lists = recipients::load(&new).map_err(|error| format!("recipient_list: {error}"))?;

@@ -18,6 +18,7 @@ mod file;
 pub mod files;
 mod known_file;
 pub mod lookup;
+pub mod machine;
 pub mod mta_sts;
 pub mod orders;
 pub mod provisioning;

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
 /// See the module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// Some process ended.
     ChildEnded,
@@ -20,6 +20,8 @@ pub(super) enum Event {
     Greeted,
     /// End everything, then the machine.
     PowerOff,
+    /// What a version on trial did not do; nothing: it has proven itself.
+    Proven(Result<(), String>),
     /// End everything, then start again.
     Restart,
 }
@@ -88,13 +90,18 @@ fn is_press(event: &[u8; INPUT_EVENT_OCTETS]) -> bool {
     half(INPUT_TYPE_AT) == EV_KEY && half(INPUT_TYPE_AT + 2) == KEY_POWER && half(INPUT_TYPE_AT + 4) == 1
 }
 
-/// Tells once when somebody says 220 at this address.
-pub(super) fn tell_when_greeted(address: SocketAddr, tell: Sender<Event>) {
-    let address = match address.ip() {
+/// Where a listener is reached from this machine.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
         _ => address,
-    };
+    }
+}
+
+/// Tells once when somebody says 220 at this address.
+pub(super) fn tell_when_greeted(address: SocketAddr, tell: Sender<Event>) {
+    let address = reachable(address);
     let wait = move || {
         while !greets(address) {
             std::thread::sleep(GREETING_PAUSE);

@@ -5,17 +5,18 @@
 //!
 //! # Order of a start
 //! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> randomness -> configuration ->
-//! network -> clock -> server -> its greeting -> the blessing of a new version.
+//! network -> clock -> server -> its greeting -> of a new version: its self-test, the blessing.
 //!
 //! # Promises
 //! - **Nothing is served from anything but the data partition** ([`disk`]): looked at before each start of the server.
 //! - What ends is started again, after a while that grows up to half a minute ([`program`]).
 //! - The power button, SIGTERM and SIGPWR drain the server, then unmount, then switch off; Ctrl-Alt-Del restarts.
 //! - A panic here restarts the machine: all that was acknowledged is durable. So does the watchdog when PID 1 hangs.
-//! - A new version that does not greet in time is given up by a restart: the loader counts it ([`trial`]).
+//! - A new version that has not proven itself in time is given up by a restart, wherever it hangs: the loader counts it ([`trial`], [`watchdog`]).
+//! - Updates are taken over a socket from the server, which is not trusted ([`update`]).
 //!
 //! # What it does not do
-//! No shell, no login, no write to the running version. `config` and [`crate::limits`] are all that it knows of the rest.
+//! No shell, no login, no write to the running version. `config`, [`crate::update`] and [`crate::limits`] are all that it knows of the rest.
 #![expect(
     clippy::disallowed_methods,
     reason = "PID 1 is no shard: it may wait, and its files are the machine's"
@@ -33,11 +34,14 @@ mod program;
 mod settings;
 mod tool;
 mod trial;
+mod update;
+mod watchdog;
 
 use crate::config::Config;
 use crate::limits::{
     ADDRESS_PATIENCE, DEVICE_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
+use crate::update::{SOCKET, SOCKET_VARIABLE, TRIAL_VARIABLE};
 use console::say;
 use core::time::Duration;
 use disk::Volume;
@@ -48,13 +52,14 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, wait};
 use rustix::system::{RebootCommand, reboot};
 use settings::Settings;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
+use update::{SelfTest, Updates};
+use watchdog::Watchdog;
 
 /// The server's user and group, in the image's /etc/passwd.
 const SERVER_USER: u32 = 990;
@@ -95,7 +100,10 @@ fn live() -> RebootCommand {
     // Ctrl-Alt-Del is told to us, in place of a reset.
     let _ = reboot(RebootCommand::CadOff);
     network::start_loopback();
-    let on_trial = trial::counted();
+    let (on_trial, watchdog) = (trial::counted(), Watchdog::idle());
+    if on_trial.is_some() {
+        watchdog.watch_trial(TRIAL_BOOT_PATIENCE);
+    }
     let (tell, events) = match events::start() {
         Ok(both) => both,
         Err(error) => {
@@ -103,17 +111,18 @@ fn live() -> RebootCommand {
             return RebootCommand::Restart;
         }
     };
-    match Machine::start(tell, on_trial.clone()) {
+    match Machine::start(tell, on_trial.clone(), watchdog.clone()) {
         Ok(machine) => machine.run(&events),
-        Err(error) => refuse(&error, &events, on_trial.is_some()),
+        Err(error) => refuse(&error, &events, on_trial.is_some(), &watchdog),
     }
 }
 
 /// Nothing can be served: says so, and waits for somebody; a version on trial makes room for the one before.
-fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool) -> RebootCommand {
+fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool, watchdog: &Watchdog) -> RebootCommand {
     say(&format!("REFUSED, no mail is taken: {error}"));
-    let mut watchdog = Watchdog::open();
+    watchdog.open();
     if on_trial {
+        update::leave_word(Path::new(STATE), error);
         say("this version is on trial; the machine restarts");
         std::thread::sleep(WATCHDOG_INTERVAL);
         return RebootCommand::Restart;
@@ -122,9 +131,15 @@ fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool) -> RebootComman
         watchdog.feed();
         match events.recv_timeout(WATCHDOG_INTERVAL) {
             Ok(Event::ChildEnded) => reap(|_, _| {}),
-            Ok(Event::PowerOff) => return watchdog.end(RebootCommand::PowerOff),
-            Ok(Event::Restart) => return watchdog.end(RebootCommand::Restart),
-            Ok(Event::Greeted) | Err(_) => {}
+            Ok(Event::PowerOff) => {
+                watchdog.close();
+                return RebootCommand::PowerOff;
+            }
+            Ok(Event::Restart) => {
+                watchdog.close();
+                return RebootCommand::Restart;
+            }
+            Ok(Event::Greeted | Event::Proven(_)) | Err(_) => {}
         }
     }
 }
@@ -138,18 +153,20 @@ struct Machine {
     configured: Configured,
     /// The server first.
     programs: Vec<Program>,
+    /// The counted file, until the version has proven itself.
     on_trial: Option<PathBuf>,
+    self_test: Option<SelfTest>,
+    updates: Updates,
     watchdog: Watchdog,
     tell: Sender<Event>,
     /// What names were asked of when the server started.
     resolvers: String,
     started: Instant,
-    is_greeted: bool,
 }
 
 impl Machine {
     /// Makes everything ready. The server is due, and not started.
-    fn start(tell: Sender<Event>, on_trial: Option<PathBuf>) -> Result<Self, String> {
+    fn start(tell: Sender<Event>, on_trial: Option<PathBuf>, watchdog: Watchdog) -> Result<Self, String> {
         let started = Instant::now();
         wait_until(DEVICE_PATIENCE, disk::data_is_there);
         let volume = disk::open_data()?;
@@ -158,6 +175,7 @@ impl Machine {
         }
         chown(MAIL, Some(SERVER_USER), Some(SERVER_USER)).map_err(|error| format!("{MAIL}: {error}"))?;
         clock::begin_no_earlier_than(Path::new(STATE));
+        let updates = Updates::start(Path::new(STATE), on_trial.is_some());
         if let Err(error) = machine::stir() {
             say(&format!("the seed of random numbers: {error}"));
         }
@@ -175,7 +193,11 @@ impl Machine {
             start_network(&settings.network).map(network_program).into_iter().collect(),
         ];
         clock::start(settings.clock.servers);
-        let watchdog = Watchdog::open();
+        watchdog.open();
+        let self_test = on_trial.as_ref().map(|_| SelfTest::prepare()).transpose()?;
+        if let Err(error) = updates.listen(data_dir.join(crate::update::FILE), SERVER_USER, tell.clone()) {
+            say(&format!("no updates are taken: {error}"));
+        }
         let programs = programs.into_iter().flatten().collect();
         Ok(Self {
             volume,
@@ -184,11 +206,12 @@ impl Machine {
             configured,
             programs,
             on_trial,
+            self_test,
+            updates,
             watchdog,
             tell,
             resolvers: String::new(),
             started,
-            is_greeted: false,
         })
     }
 
@@ -207,13 +230,17 @@ impl Machine {
             self.watchdog.feed();
             self.start_due(|_| true);
             self.follow_resolvers();
-            if self.on_trial.is_some() && !self.is_greeted && self.started.elapsed() > TRIAL_BOOT_PATIENCE {
-                say("this version does not greet; the machine restarts");
-                return self.end(RebootCommand::Restart, events);
+            if self.on_trial.is_some() && self.started.elapsed() > TRIAL_BOOT_PATIENCE {
+                return self.give_up("it did not take mail in time", events);
             }
             match events.recv_timeout(self.pause()) {
                 Ok(Event::ChildEnded) => self.reap(),
                 Ok(Event::Greeted) => self.greeted(),
+                Ok(Event::Proven(Ok(()))) => self.proven(),
+                Ok(Event::Proven(Err(error))) if self.on_trial.is_some() => {
+                    return self.give_up(&error, events);
+                }
+                Ok(Event::Proven(Err(_))) => {}
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
                 Err(_) => {}
@@ -259,10 +286,7 @@ impl Machine {
         let now = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
         if now != self.resolvers {
             self.resolvers = now;
-            self.programs
-                .iter()
-                .filter(|program| program.name == SERVER)
-                .for_each(|server| server.signal(Signal::HUP));
+            self.server().for_each(|server| server.signal(Signal::HUP));
         }
     }
 
@@ -278,15 +302,39 @@ impl Machine {
     }
 
     fn greeted(&mut self) {
-        self.is_greeted = true;
         let (name, uptime) = (&self.config.hostname, machine::uptime());
         say(&format!("READY, {name} takes mail, {uptime} s after the kernel"));
-        if let Some(counted) = &self.on_trial {
-            trial::bless(counted);
+        if let (Some(test), Some(listen)) = (self.self_test.take(), self.config.smtp.listen.first()) {
+            let (address, tell) = (events::reachable(*listen), self.tell.clone());
+            let run = move || drop(tell.send(Event::Proven(test.run(address))));
+            // Without a thread the trial ends by its deadline.
+            let _ = std::thread::Builder::new().name("self-test".to_owned()).spawn(run);
         }
         if self.configured == Configured::Nothing {
             self.invite();
         }
+    }
+
+    /// The running version is the good one from now on.
+    fn proven(&mut self) {
+        let Some(counted) = self.on_trial.take() else { return };
+        say("this version has proven itself: a message was taken, kept and handed over");
+        trial::bless(&counted);
+        self.updates.proven();
+        self.watchdog.end_trial();
+        SelfTest::forget();
+        self.server().for_each(|server| server.signal(Signal::HUP));
+    }
+
+    /// A version on trial makes room for the one before.
+    fn give_up(self, why: &str, events: &Receiver<Event>) -> RebootCommand {
+        say(&format!("this version has not proven itself, the machine restarts: {why}"));
+        self.updates.failed(why);
+        self.end(RebootCommand::Restart, events)
+    }
+
+    fn server(&self) -> impl Iterator<Item = &Program> {
+        self.programs.iter().filter(|program| program.name == SERVER)
     }
 
     /// Nothing is configured yet: how it is done. The token is told once.
@@ -326,7 +374,8 @@ impl Machine {
         }
         self.volume.close();
         say("stopped");
-        self.watchdog.end(ending)
+        self.watchdog.close();
+        ending
     }
 }
 
@@ -337,7 +386,10 @@ fn server(directory: &Path) -> Program {
     let own =
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
     let arguments = vec![own, "serve".to_owned(), "--config".to_owned(), file];
-    Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned())
+    let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
+    server.environment =
+        vec![(SOCKET_VARIABLE, SOCKET.to_owned()), (TRIAL_VARIABLE, SelfTest::configuration())];
+    server
 }
 
 fn network_program(arguments: Vec<String>) -> Program {
@@ -406,28 +458,5 @@ fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + patience;
     while !is_so() && Instant::now() < deadline {
         std::thread::sleep(LOOK);
-    }
-}
-
-/// The hardware's watchdog, if there is one: it restarts a machine whose PID 1 does not feed it.
-struct Watchdog(Option<File>);
-
-impl Watchdog {
-    fn open() -> Self {
-        Self(File::options().write(true).open("/dev/watchdog0").ok())
-    }
-
-    fn feed(&mut self) {
-        if let Some(device) = &mut self.0 {
-            let _ = device.write_all(b".");
-        }
-    }
-
-    /// The machine ends in order: nobody needs to be watched.
-    fn end(mut self, ending: RebootCommand) -> RebootCommand {
-        if let Some(device) = &mut self.0 {
-            let _ = device.write_all(b"V");
-        }
-        ending
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Program {
     /// User and group, if not root.
     pub(super) run_as: Option<u32>,
     pub(super) directory: PathBuf,
+    /// Variables of its environment, beside those that all have.
+    pub(super) environment: Vec<(&'static str, String)>,
     state: State,
     delay: Duration,
 }
@@ -47,7 +49,7 @@ impl Program {
         directory: PathBuf,
     ) -> Self {
         let state = State::Waiting { until: Instant::now() };
-        Self { name, arguments, run_as, directory, state, delay: RESTART_DELAY_MIN }
+        Self { name, arguments, run_as, directory, environment: Vec::new(), state, delay: RESTART_DELAY_MIN }
     }
 
     /// When it is to be started; none while it runs, or when it was ended.
@@ -64,6 +66,7 @@ impl Program {
         let mut command = Command::new(file);
         command.args(arguments).current_dir(&self.directory).stdin(Stdio::null()).env_clear();
         command.env("PATH", "/bin:/sbin").env("HOME", "/");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(id) = self.run_as {
             // The standard library gives up supplementary groups with it.
             command.uid(id).gid(id);

@@ -1,13 +1,13 @@
 //! Whether this start is a trial of a new version, and its end: the blessing.
 //!
 //! systemd-boot counts: it starts `NAME+3.efi` as `NAME+2-1.efi`, and so on; at `+0-3` the entry is the last one that it takes. A version that has
-//! greeted on port 25 with the data partition under it is renamed to `NAME.efi`: from then on it is the good one. Nothing else is ever
+//! proven itself ([`super::update::SelfTest`]) with the data partition under it is renamed to `NAME.efi`: from then on it is the good one. Nothing else is ever
 //! renamed, and never before.
 
 use super::console::say;
-use super::disk::{self, ESP_PARTITION};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::fs::{self, File};
+use super::update::{Esp, blessed};
+use rustix::mount::{MountFlags, mount};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the firmware keeps its variables.
@@ -16,7 +16,6 @@ const VARIABLES: &str = "/sys/firmware/efi/efivars";
 const COUNTED: &str = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// A variable begins with its attributes.
 const ATTRIBUTES_OCTETS: usize = 4;
-const PLACE: &str = "/run/esp";
 
 /// The counted file that was started, as a path on the ESP; none when nothing is on trial.
 pub(super) fn counted() -> Option<PathBuf> {
@@ -39,43 +38,10 @@ pub(super) fn bless(counted: &Path) {
 }
 
 fn rename(counted: &Path) -> Result<String, String> {
-    let text = |error: std::io::Error| error.to_string();
     let name = counted.file_name().and_then(|name| name.to_str()).ok_or("no name")?;
     let good = blessed(name).ok_or("it has no counter")?;
-    let partition = disk::find(ESP_PARTITION)?;
-    fs::create_dir_all(PLACE).map_err(text)?;
-    let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount(&partition.device, PLACE, "vfat", flags, None).map_err(|error| error.to_string())?;
-    let path = Path::new(PLACE).join(counted);
-    let renamed = fs::rename(&path, path.with_file_name(&good)).map_err(text);
-    let synced = File::open(PLACE)
-        .map_err(text)
-        .and_then(|place| rustix::fs::syncfs(place).map_err(|error| error.to_string()));
-    let unmounted = unmount(PLACE, UnmountFlags::empty()).map_err(|error| error.to_string());
-    renamed.and(synced).and(unmounted).map(|()| good)
-}
-
-/// The name without its counters; none where it has none.
-fn blessed(name: &str) -> Option<String> {
-    let (start, counters) = name.strip_suffix(".efi")?.rsplit_once('+')?;
-    let mut numbers = counters.splitn(2, '-');
-    let is_number = |text: &str| !text.is_empty() && text.chars().all(|character| character.is_ascii_digit());
-    numbers.all(is_number).then(|| format!("{start}.efi"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_counter_is_taken_off() {
-        assert_eq!(blessed("stratamx_1.0+2-1.efi").as_deref(), Some("stratamx_1.0.efi"));
-        assert_eq!(blessed("stratamx_1.0+3.efi").as_deref(), Some("stratamx_1.0.efi"));
-        assert_eq!(blessed("stratamx_1.0+rc1+0-3.efi").as_deref(), Some("stratamx_1.0+rc1.efi"));
-        for none in
-            ["stratamx_1.0.efi", "stratamx_1.0+rc1.efi", "stratamx+3", "stratamx+.efi", "stratamx+3-.efi"]
-        {
-            assert_eq!(blessed(none), None, "{none}");
-        }
-    }
+    let esp = Esp::open()?;
+    let path = esp.path(counted);
+    let renamed = fs::rename(&path, path.with_file_name(&good)).map_err(|error| error.to_string());
+    renamed.and(esp.sync()).map(|()| good)
 }

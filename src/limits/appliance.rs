@@ -16,8 +16,36 @@ pub const DEVICE_PATIENCE: Duration = Duration::from_secs(20);
 pub const ADDRESS_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two signs of life to the watchdog of the hardware.
 pub const WATCHDOG_INTERVAL: Duration = Duration::from_secs(5);
-/// A new version that does not greet within this time is given up: the machine restarts, and the loader counts.
+/// A sign of life of PID 1 lasts so long.
+pub const WATCHDOG_ALIVE: Duration = Duration::from_secs(20);
+/// A new version that has not proven itself within this time is given up: the machine restarts, and the loader counts.
 pub const TRIAL_BOOT_PATIENCE: Duration = Duration::from_secs(180);
+/// Largest image of an update. More: 413.
+pub const UPDATE_OCTETS_MAX: u64 = 64 << 20;
+/// Octets that stay free beside it on the EFI system partition.
+pub const UPDATE_SPARE_OCTETS: u64 = 1 << 20;
+/// Octets of a signature in minisign's format. More: 400.
+pub const UPDATE_SIGNATURE_OCTETS_MAX: usize = 2048;
+/// Octets of a line between the server and PID 1.
+pub const UPDATE_MESSAGE_OCTETS_MAX: u64 = 16 << 10;
+/// Connections from the server to PID 1 at a time; further ones end at once.
+pub const UPDATE_ASKERS_MAX: usize = 8;
+/// How long PID 1 waits for a line.
+pub const UPDATE_TOLD_PATIENCE: Duration = Duration::from_secs(5);
+/// From the answer that an image is installed to the end of the server that passes it on.
+pub const UPDATE_TOLD_PAUSE: Duration = Duration::from_secs(1);
+/// How long the server waits for PID 1 to install an image; for other answers the time of any request.
+pub const UPDATE_PATIENCE: Duration = Duration::from_secs(240);
+/// The upload of an image and its installation, in place of the time of any request.
+pub const UPDATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(570);
+/// Longest time in which nothing of an upload comes.
+pub const UPDATE_STALL: Duration = Duration::from_secs(30);
+/// The self-test of a new version.
+pub const SELF_TEST_PATIENCE: Duration = Duration::from_secs(90);
+/// One reply of it.
+pub const SELF_TEST_REPLY_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest line of it.
+pub const SELF_TEST_LINE_OCTETS_MAX: u64 = 4096;
 /// Octets of a file that is taken from the configuration partition or a credential.
 pub const CONFIGURATION_FILE_OCTETS_MAX: usize = 16 << 20;
 /// Files that are taken from it.
@@ -31,3 +59,7 @@ pub const MACHINE_ADDRESSES_MAX: usize = 16;
 
 const _: () = assert!(RESTART_DELAY_MIN.as_secs() < RESTART_DELAY_MAX.as_secs());
 const _: () = assert!(RESTART_DELAY_MAX.as_secs() < RESTART_FORGIVEN_AFTER.as_secs());
+const _: () = assert!(WATCHDOG_INTERVAL.as_secs() * 3 < WATCHDOG_ALIVE.as_secs());
+const _: () = assert!(SELF_TEST_PATIENCE.as_secs() < TRIAL_BOOT_PATIENCE.as_secs());
+const _: () = assert!(UPDATE_PATIENCE.as_secs() < UPDATE_REQUEST_TIMEOUT.as_secs());
+const _: () = assert!(UPDATE_REQUEST_TIMEOUT.as_secs() < super::ADMIN_CONNECTION_TIMEOUT.as_secs());

@@ -1,8 +1,10 @@
 //! Images, disks and emulated machines.
 
 use crate::mail::free_port;
+use crate::volatile::VolatileDisk;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +25,13 @@ const PROGRAMS: [(&str, &str); 4] =
 pub(crate) struct Needed {
     server: PathBuf,
     work: PathBuf,
+}
+
+impl Needed {
+    /// The static server, which is also the operator's command.
+    pub(crate) fn server(&self) -> &Path {
+        &self.server
+    }
 }
 
 /// Everything, or the reason why not is told.
@@ -84,11 +93,29 @@ impl Release {
     }
 
     pub(crate) fn build(needed: &Needed, name: &str) -> Self {
-        Self::build_from(needed, name, Path::new(env!("CARGO_MANIFEST_DIR")))
+        Self::make(needed, name, Path::new(env!("CARGO_MANIFEST_DIR")), env!("CARGO_PKG_VERSION"))
     }
 
-    /// One that lacks a kernel module which it needs.
-    pub(crate) fn without_module(needed: &Needed, module: &str) -> Self {
+    /// The same in another version, and signed.
+    pub(crate) fn of_version(needed: &Needed, version: &str) -> Self {
+        let release = Self::make(needed, version, Path::new(env!("CARGO_MANIFEST_DIR")), version);
+        sign(&Self::key(needed, "update"), &release.uki);
+        release
+    }
+
+    /// The key that images take updates by, and others: one a process.
+    pub(crate) fn key(needed: &Needed, name: &str) -> PathBuf {
+        let directory = needed.work.join(format!("keys-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let key = directory.join(name);
+        if !key.exists() {
+            assert!(Command::new(Needed::builder()).arg("key").arg(&key).status().unwrap().success());
+        }
+        key
+    }
+
+    /// One that lacks a kernel module which it needs; signed.
+    pub(crate) fn without_module(needed: &Needed, module: &str, version: &str) -> Self {
         let source = needed.work.join(format!("source-{}", std::process::id()));
         fs::create_dir_all(&source).unwrap();
         let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -99,8 +126,9 @@ impl Release {
         let copied =
             Command::new("cp").arg("-r").args([ours.join("rootfs"), source.join("rootfs")]).status().unwrap();
         assert!(copied.success());
-        let built = Self::build_from(needed, "lacking", &source);
+        let built = Self::make(needed, "lacking", &source, version);
         fs::remove_dir_all(&source).unwrap();
+        sign(&Self::key(needed, "update"), &built.uki);
         built
     }
 
@@ -109,10 +137,12 @@ impl Release {
         format!("stratamx_{}.efi", env!("CARGO_PKG_VERSION"))
     }
 
-    fn build_from(needed: &Needed, name: &str, source: &Path) -> Self {
+    fn make(needed: &Needed, name: &str, source: &Path, version: &str) -> Self {
+        let key = Self::key(needed, "update").with_extension("pub");
         let directory = needed.work.join(format!("image-{name}-{}", std::process::id()));
         let mut command = Command::new(Needed::builder());
         command.args(["build", "--quick", "--server"]).arg(&needed.server).arg("--out").arg(&directory);
+        command.args(["--image-version", version, "--update-key"]).arg(key);
         // One cache, and one test at a time in it: what was downloaded once is used again.
         command.arg("--cache").arg(needed.work.join("cache")).arg("--source").arg(source);
         let lock = File::create(needed.work.join("lock")).unwrap();
@@ -121,14 +151,28 @@ impl Release {
         let output = command.output().unwrap();
         drop(lock);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let file =
-            |suffix: &str| directory.join(format!("stratamx_{}_cloud.{suffix}", env!("CARGO_PKG_VERSION")));
+        let file = |suffix: &str| directory.join(format!("stratamx_{version}_cloud.{suffix}"));
         Self { uki: file("efi"), raw: file("raw"), directory }
     }
 
     pub(crate) fn remove(self) {
         fs::remove_dir_all(self.directory).unwrap();
     }
+}
+
+/// A file's name with another suffix behind it.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Signs a file: a signature beside it.
+pub(crate) fn sign(key: &Path, file: &Path) {
+    let status =
+        Command::new(Needed::builder()).arg("sign").arg("--key").arg(key).arg(file).status().unwrap();
+    assert!(status.success());
 }
 
 /// What processes left that are no more: a hundred megabytes each.
@@ -188,13 +232,6 @@ impl Disk {
         listed.lines().map(|line| line.trim_start_matches("::/").to_owned()).collect()
     }
 
-    /// Puts a version on the ESP, as an update would.
-    pub(crate) fn put_version(&self, uki: &Path, name: &str) {
-        let mut command = Command::new("mcopy");
-        command.args(["-i", &self.esp()]).arg(uki).arg(format!("::/EFI/Linux/{name}"));
-        assert!(command.status().unwrap().success());
-    }
-
     /// The versions on the ESP, sorted.
     pub(crate) fn versions(&self) -> Vec<String> {
         let listed = Command::new("mdir").args(["-b", "-i", &self.esp(), "::/EFI/Linux"]).output().unwrap();
@@ -203,6 +240,16 @@ impl Disk {
             listed.lines().filter_map(|line| line.rsplit('/').next()).map(str::to_owned).collect();
         names.sort();
         names
+    }
+
+    /// The same disk, whose unflushed writes are lost when it is cut.
+    pub(crate) fn volatile(&self) -> VolatileDisk {
+        VolatileDisk::serve(&self.raw, false)
+    }
+
+    /// Sectors of the EFI system partition.
+    pub(crate) fn esp_sectors() -> Range<u64> {
+        2048..2048 + (128 << 11)
     }
 
     fn esp(&self) -> String {
@@ -244,7 +291,19 @@ impl Machine {
         Self::start(disk, &[])
     }
 
+    /// A machine whose disk forgets what was not flushed when its power fails.
+    pub(crate) fn boot_from(disk: &Disk, volatile: &VolatileDisk) -> Self {
+        let block =
+            format!("driver=nbd,node-name=disk,server.type=unix,server.path={}", volatile.socket.display());
+        Self::start_with(disk, &["-blockdev", &block, "-device", "virtio-blk-pci,drive=disk"])
+    }
+
     fn start(disk: &Disk, arguments: &[&str]) -> Self {
+        let drive = format!("file={},format=raw,if=virtio", disk.raw.display());
+        Self::start_with(disk, &[arguments, &["-drive", &drive]].concat())
+    }
+
+    fn start_with(disk: &Disk, arguments: &[&str]) -> Self {
         let (smtp_port, admin_port) = (free_port(), free_port());
         let monitor = disk.directory.join("monitor");
         let drive = |file: &Path, rest: &str| format!("file={},format=raw,{rest}", file.display());
@@ -266,7 +325,6 @@ impl Machine {
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         command.arg("-drive").arg(drive(Path::new(FIRMWARE[0]), "if=pflash,unit=0,readonly=on"));
         command.arg("-drive").arg(drive(&disk.directory.join("variables.fd"), "if=pflash,unit=1"));
-        command.arg("-drive").arg(drive(&disk.raw, "if=virtio"));
         command.arg("-netdev").arg(format!(
             "user,id=net,hostfwd=tcp:127.0.0.1:{smtp_port}-:25,hostfwd=tcp:127.0.0.1:{admin_port}-:8025"
         ));
@@ -298,6 +356,12 @@ impl Machine {
                 Err(_) => panic!("{text:?} was not said; what was:\n{}", self.seen.join("\n")),
             }
         }
+    }
+
+    /// The next line that holds `text`, behind those that were waited for.
+    pub(crate) fn wait_again_for(&mut self, text: &str) -> String {
+        self.seen.clear();
+        self.wait_for(text)
     }
 
     pub(crate) fn said(&self, text: &str) -> bool {

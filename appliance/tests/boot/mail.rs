@@ -80,6 +80,21 @@ pub(crate) fn ask(port: u16, path: &str, token: &str) -> String {
     }
 }
 
+/// Waits until the admin API answers at a path without TLS.
+pub(crate) fn ask_plainly(port: u16, path: &str) {
+    let end = Instant::now() + PATIENCE;
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let ask = || {
+        Command::new("curl")
+            .args(["--silent", "--fail", "--max-time", "5", "--output", "/dev/null", &url])
+            .status()
+    };
+    while !ask().expect("curl is installed").success() {
+        assert!(Instant::now() < end, "the admin API does not answer");
+        thread::sleep(TRY / 3);
+    }
+}
+
 /// A mail server that takes everything.
 pub(crate) struct Sink {
     messages: Receiver<String>,

@@ -45,9 +45,11 @@ mod tests;
 pub mod token;
 mod tokens;
 mod trace;
+mod update;
 
 use super::acme;
 use super::alert::{self, Watch};
+use super::machine::Machine;
 use super::orders::OrderBook;
 use super::provisioning::Provisioned;
 use super::store::{Store, token as given};
@@ -85,6 +87,8 @@ struct Api {
     /// Where mail is taken.
     smtp: Vec<SocketAddr>,
     reload: Reload,
+    /// PID 1 of the appliance, if this is one.
+    machine: Option<Arc<Machine>>,
     imports: Arc<Semaphore>,
     started: Instant,
     /// Longest work on one request.
@@ -127,6 +131,8 @@ pub struct Parts {
     pub tls: Option<Arc<ServerConfig>>,
     /// What gets our certificate from an authority.
     pub acme: acme::Parts,
+    /// PID 1 of the appliance, if this is one.
+    pub machine: Option<Arc<Machine>>,
 }
 
 /// Asks for a reload: what is wrong with the file, if anything is, comes back.
@@ -151,6 +157,7 @@ impl AdminThread {
             roots,
             tls,
             acme,
+            machine,
         } = parts;
         let rows = store.run_blocking(|connection| given::all(connection));
         let callers = Callers::new(token, rows.map_err(|error| error.to_string())?);
@@ -175,6 +182,7 @@ impl AdminThread {
                     lookup,
                     smtp,
                     reload,
+                    machine,
                     imports: Arc::new(Semaphore::new(ADMIN_IMPORTS_MAX)),
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,

@@ -8,7 +8,7 @@ use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
     Api, actions, alerts, audit, configuration, doctor, domains, drill, metrics, orders, outages, provision,
-    queue, recipients, record, replay, serve, status, tokens, trace,
+    queue, recipients, record, replay, serve, status, tokens, trace, update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -82,6 +82,10 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(recipients::replace, recipients::add))
         .route_layer(imported())
         .layer(DefaultBodyLimit::disable());
+    let updated = OpenApiRouter::new()
+        .routes(routes!(update::install))
+        .route_layer(imported())
+        .layer(DefaultBodyLimit::disable());
     let looked_into = OpenApiRouter::new()
         .routes(routes!(tokens::list))
         .routes(routes!(audit::list))
@@ -100,7 +104,7 @@ fn all(api: &Arc<Api>) -> Routes {
         (Scope::Content, content),
         (Scope::Operate, operate),
         (Scope::Provision, provision.merge(import)),
-        (Scope::Admin, looked_into.merge(administer)),
+        (Scope::Admin, looked_into.merge(administer).merge(updated)),
     ];
     groups
         .into_iter()
@@ -123,6 +127,7 @@ fn read() -> Routes {
         .routes(routes!(outages::page))
         .routes(routes!(configuration::show))
         .routes(routes!(configuration::check))
+        .routes(routes!(update::show))
 }
 
 /// The same for every path, known or not.

@@ -4,16 +4,18 @@ use super::Api;
 use super::caller::Caller;
 use super::places::{Places, Visitor};
 use super::problem::Problem;
+use super::update;
 use crate::auth::contained::Contained;
 use crate::control::acme::ALPN;
 use crate::limits::{
     ADMIN_CONNECTION_TIMEOUT, ADMIN_HANDSHAKE_TIMEOUT, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT,
+    UPDATE_REQUEST_TIMEOUT,
 };
 use async_channel::Receiver;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::Request as HttpRequest;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{Method, Request as HttpRequest};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use core::time::Duration;
@@ -125,7 +127,10 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
         request.extensions_mut().insert(caller);
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    match timeout(api.patience, Contained::new(next.run(request))).await {
+    // An image comes over lines of any speed.
+    let is_update = path == update::PATH && method == Method::POST;
+    let patience = if is_update { UPDATE_REQUEST_TIMEOUT } else { api.patience };
+    match timeout(patience, Contained::new(next.run(request))).await {
         Ok(Some(response)) => response,
         Ok(None) => {
             tracing::error!(%method, path, "a request to the admin API panicked");

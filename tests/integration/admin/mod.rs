@@ -9,6 +9,7 @@ mod orders;
 mod provisioning;
 mod replay;
 mod traces;
+mod updates;
 
 use super::harness::client::Client;
 use super::harness::name_server;

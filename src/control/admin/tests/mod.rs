@@ -70,6 +70,7 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
         store,
         provisioned,
         reload: async_channel::bounded(1).0,
+        machine: None,
         imports: Arc::new(Semaphore::new(1)),
         started: Instant::now(),
         patience: crate::limits::ADMIN_REQUEST_TIMEOUT,
