@@ -288,7 +288,7 @@
 //!   data partition or not at all: a directory in memory would take mail just as well, until the next reset.
 //!
 //! # Not built yet
-//! Updates of the appliance through the API, its console menu, a sealed storage key.
+//! Updates of the appliance through the API, a sealed storage key.
 //! Reports of TLS (RFC 8460).
 //! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. An outage's ledger has counts, and no hash over the messages.
 

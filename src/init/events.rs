@@ -1,4 +1,4 @@
-//! What PID 1 waits for: signals, the power button, the server's first greeting.
+//! What PID 1 waits for: signals, the power button, the server's first greeting, what is typed at a console.
 
 use super::console::say;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
 /// See the module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// Some process ended.
     ChildEnded,
@@ -22,6 +22,8 @@ pub(super) enum Event {
     PowerOff,
     /// End everything, then start again.
     Restart,
+    /// At this console.
+    Typed { console: String, octets: Vec<u8> },
 }
 
 /// SIGPWR, which signal-hook has no name for: the power fails.

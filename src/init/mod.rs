@@ -4,7 +4,7 @@
 //! with strangers' octets cannot end PID 1.
 //!
 //! # Order of a start
-//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> randomness -> configuration ->
+//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> an ordered [`reset`] -> randomness -> configuration ->
 //! network -> clock -> server -> its greeting -> the blessing of a new version.
 //!
 //! # Promises
@@ -12,6 +12,7 @@
 //! - What ends is started again, after a while that grows up to half a minute ([`program`]).
 //! - The power button, SIGTERM and SIGPWR drain the server, then unmount, then switch off; Ctrl-Alt-Del restarts.
 //! - A panic here restarts the machine: all that was acknowledged is durable. So does the watchdog when PID 1 hangs.
+//! - Whoever stands at a console can see how it is, and mend it ([`menu`]). What cannot serve tries again when the disks are others.
 //! - A new version that does not greet in time is given up by a restart: the loader counts it ([`trial`]).
 //!
 //! # What it does not do
@@ -25,36 +26,45 @@ mod clock;
 mod console;
 mod disk;
 mod events;
+mod front;
 mod growth;
 mod intake;
 mod machine;
+mod menu;
 mod network;
+mod output;
+mod place;
 mod program;
+mod ready;
+mod reset;
 mod settings;
+mod syslog;
 mod tool;
 mod trial;
 
 use crate::config::Config;
 use crate::limits::{
-    ADDRESS_PATIENCE, DEVICE_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
+    ADDRESS_PATIENCE, DEVICE_PATIENCE, KILL_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
 use console::say;
 use core::time::Duration;
 use disk::Volume;
 use events::Event;
-use intake::{Configured, MACHINE_FILE, SERVER_FILE};
+use front::Front;
+use intake::{Configured, SERVER_FILE, Taken};
 use program::Program;
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use ready::Ready;
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, wait};
 use rustix::system::{RebootCommand, reboot};
 use settings::Settings;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
+use syslog::Source;
 
 /// The server's user and group, in the image's /etc/passwd.
 const SERVER_USER: u32 = 990;
@@ -103,30 +113,49 @@ fn live() -> RebootCommand {
             return RebootCommand::Restart;
         }
     };
-    match Machine::start(tell, on_trial.clone()) {
-        Ok(machine) => machine.run(&events),
-        Err(error) => refuse(&error, &events, on_trial.is_some()),
+    console::listen(&tell);
+    loop {
+        let disks = disk::devices();
+        let ended = match Machine::start(tell.clone(), on_trial.clone()) {
+            Ok(machine) => Some(machine.run(&events)),
+            Err(error) => refuse(&error, &events, on_trial.is_some(), &disks),
+        };
+        if let Some(ending) = ended {
+            return ending;
+        }
+        say("the disks are others now: once more");
     }
 }
 
-/// Nothing can be served: says so, and waits for somebody; a version on trial makes room for the one before.
-fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool) -> RebootCommand {
+/// Nothing can be served: says so, and waits for somebody, or for other disks than these; a version on trial makes room for the one before.
+fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool, disks: &[String]) -> Option<RebootCommand> {
     say(&format!("REFUSED, no mail is taken: {error}"));
     let mut watchdog = Watchdog::open();
     if on_trial {
         say("this version is on trial; the machine restarts");
         std::thread::sleep(WATCHDOG_INTERVAL);
-        return RebootCommand::Restart;
+        return Some(RebootCommand::Restart);
     }
-    loop {
+    let mut front = Front::default();
+    while disk::devices() == disks {
         watchdog.feed();
-        match events.recv_timeout(WATCHDOG_INTERVAL) {
-            Ok(Event::ChildEnded) => reap(|_, _| {}),
-            Ok(Event::PowerOff) => return watchdog.end(RebootCommand::PowerOff),
-            Ok(Event::Restart) => return watchdog.end(RebootCommand::Restart),
-            Ok(Event::Greeted) | Err(_) => {}
+        let ending = match events.recv_timeout(WATCHDOG_INTERVAL) {
+            Ok(Event::ChildEnded) => {
+                reap(|_, _| {});
+                None
+            }
+            Ok(Event::PowerOff) => Some(RebootCommand::PowerOff),
+            Ok(Event::Restart) => Some(RebootCommand::Restart),
+            Ok(Event::Typed { console, octets }) => front.typed_refused(&console, &octets, error),
+            Ok(Event::Greeted) | Err(_) => None,
+        };
+        if let Some(ending) = ending {
+            return Some(watchdog.end(ending));
         }
     }
+    // The start feeds none.
+    let _ = watchdog.end(RebootCommand::Restart);
+    None
 }
 
 /// A machine that serves.
@@ -134,8 +163,14 @@ struct Machine {
     volume: Volume,
     /// Where the server works, and that its mail goes to.
     data_dir: PathBuf,
+    /// The configuration in force, and where the server works.
+    directory: PathBuf,
     config: Config,
+    settings: Settings,
     configured: Configured,
+    /// Files that the hypervisor gives at each start.
+    fixed: Vec<String>,
+    front: Front,
     /// The server first.
     programs: Vec<Program>,
     on_trial: Option<PathBuf>,
@@ -145,6 +180,10 @@ struct Machine {
     resolvers: String,
     started: Instant,
     is_greeted: bool,
+    /// The server that runs has greeted: it listens to signals.
+    is_hearing: bool,
+    /// Somebody waits for that.
+    is_awaited: bool,
 }
 
 impl Machine {
@@ -152,36 +191,38 @@ impl Machine {
     fn start(tell: Sender<Event>, on_trial: Option<PathBuf>) -> Result<Self, String> {
         let started = Instant::now();
         wait_until(DEVICE_PATIENCE, disk::data_is_there);
-        let volume = disk::open_data()?;
-        for directory in [MAIL, CONFIGURATION, STATE] {
-            fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
+        disk::settle();
+        let was_formatted = intake::was_formatted();
+        let volume = disk::open_data(was_formatted)?;
+        if was_formatted == Some(false) {
+            intake::tell_formatted();
         }
-        chown(MAIL, Some(SERVER_USER), Some(SERVER_USER)).map_err(|error| format!("{MAIL}: {error}"))?;
-        clock::begin_no_earlier_than(Path::new(STATE));
-        if let Err(error) = machine::stir() {
-            say(&format!("the seed of random numbers: {error}"));
-        }
-        let name = network::name(network::interface(&settings::Network::default()).as_deref());
-        let (directory, configured) = intake::take(Path::new(CONFIGURATION), SERVER_USER, &name)?;
-        let settings = match fs::read_to_string(directory.join(MACHINE_FILE)) {
-            Ok(text) => Settings::parse(&text)?,
-            Err(_) => Settings::default(),
+        let ready = match Ready::make() {
+            Ok(ready) => ready,
+            Err(error) => {
+                volume.close();
+                return Err(error);
+            }
         };
-        let config = Config::load(&directory.join(SERVER_FILE)).map_err(|error| error.to_string())?;
+        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config } = ready;
         machine::name(&config.hostname);
-        let data_dir = lead_to_mail(&directory, &config.data_dir)?;
         let programs = [
             vec![server(&directory)],
             start_network(&settings.network).map(network_program).into_iter().collect(),
         ];
-        clock::start(settings.clock.servers);
+        clock::start(settings.clock.servers.clone());
+        syslog::start(settings.syslog.clone(), config.hostname.clone());
         let watchdog = Watchdog::open();
         let programs = programs.into_iter().flatten().collect();
         Ok(Self {
             volume,
             data_dir,
+            directory,
             config,
+            settings,
             configured,
+            fixed,
+            front: Front::default(),
             programs,
             on_trial,
             watchdog,
@@ -189,6 +230,8 @@ impl Machine {
             resolvers: String::new(),
             started,
             is_greeted: false,
+            is_hearing: false,
+            is_awaited: false,
         })
     }
 
@@ -200,9 +243,6 @@ impl Machine {
             wait_until(ADDRESS_PATIENCE, || !network::addresses().is_empty());
         }
         self.introduce();
-        if let Some(address) = self.config.smtp.listen.first() {
-            events::tell_when_greeted(*address, self.tell.clone());
-        }
         loop {
             self.watchdog.feed();
             self.start_due(|_| true);
@@ -216,6 +256,11 @@ impl Machine {
                 Ok(Event::Greeted) => self.greeted(),
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
+                Ok(Event::Typed { console, octets }) => {
+                    if let Some(ending) = self.typed(&console, &octets) {
+                        return self.end(ending, events);
+                    }
+                }
                 Err(_) => {}
             }
         }
@@ -242,8 +287,16 @@ impl Machine {
                     continue;
                 }
                 self.resolvers = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
+                self.is_hearing = false;
             }
             program.start();
+        }
+        if !self.is_hearing
+            && !self.is_awaited
+            && let Some(address) = self.config.smtp.listen.first()
+        {
+            self.is_awaited = true;
+            events::tell_when_greeted(*address, self.tell.clone());
         }
     }
 
@@ -254,8 +307,11 @@ impl Machine {
         });
     }
 
-    /// Name servers that came later are told to the server.
+    /// Name servers that came later are told to the server; not before it listens: the signal would end it.
     fn follow_resolvers(&mut self) {
+        if !self.is_hearing {
+            return;
+        }
         let now = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
         if now != self.resolvers {
             self.resolvers = now;
@@ -278,55 +334,45 @@ impl Machine {
     }
 
     fn greeted(&mut self) {
+        self.is_awaited = false;
+        self.is_hearing = true;
+        if self.is_greeted {
+            return say("the server takes mail again");
+        }
         self.is_greeted = true;
         let (name, uptime) = (&self.config.hostname, machine::uptime());
         say(&format!("READY, {name} takes mail, {uptime} s after the kernel"));
         if let Some(counted) = &self.on_trial {
             trial::bless(counted);
         }
-        if self.configured == Configured::Nothing {
-            self.invite();
-        }
-    }
-
-    /// Nothing is configured yet: how it is done. The token is told once.
-    fn invite(&self) {
-        let Some(listen) = self.config.admin.listen else { return };
-        say(
-            "nothing is configured: put stratamx.toml on the partition STRATAMX and restart, or use the admin API",
-        );
-        for address in network::addresses() {
-            say(&format!("admin API: https://{}", core::net::SocketAddr::new(address, listen.port())));
-        }
-        if Path::new(TOKEN_TOLD).exists() {
-            return;
-        }
-        match fs::read_to_string(self.config.admin.token_file(&self.data_dir)) {
-            Ok(token) => {
-                say(&format!("the first administrator's token, told this once: {}", token.trim()));
-                let _ = tool::write_durably(Path::new(STATE), "token-told", b"", 0o600);
-            }
-            Err(error) => say(&format!("the first administrator's token: {error}")),
-        }
+        self.invite();
     }
 
     /// Drains, unmounts, and hands over how the machine ends.
     fn end(mut self, ending: RebootCommand, events: &Receiver<Event>) -> RebootCommand {
         say("stopping");
-        let deadline = Instant::now() + STOP_PATIENCE;
         self.programs.iter_mut().for_each(Program::end);
-        while self.programs.iter().any(Program::is_running) && Instant::now() < deadline {
-            self.watchdog.feed();
-            let _ = events.recv_timeout(LOOK);
-            self.reap();
-        }
+        self.await_ends(STOP_PATIENCE, events);
         self.programs.iter().for_each(|program| program.signal(Signal::KILL));
+        // Who is killed holds his files until he is gone.
+        self.await_ends(KILL_PATIENCE, events);
         if self.data_dir != Path::new(MAIL) {
             let _ = unmount(&self.data_dir, UnmountFlags::empty());
         }
         self.volume.close();
         say("stopped");
         self.watchdog.end(ending)
+    }
+}
+
+impl Machine {
+    fn await_ends(&mut self, patience: Duration, events: &Receiver<Event>) {
+        let deadline = Instant::now() + patience;
+        while self.programs.iter().any(Program::is_running) && Instant::now() < deadline {
+            self.watchdog.feed();
+            let _ = events.recv_timeout(LOOK);
+            self.reap();
+        }
     }
 }
 
@@ -337,7 +383,9 @@ fn server(directory: &Path) -> Program {
     let own =
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
     let arguments = vec![own, "serve".to_owned(), "--config".to_owned(), file];
-    Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned())
+    let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
+    server.source = Some(Source::Server);
+    server
 }
 
 fn network_program(arguments: Vec<String>) -> Program {
@@ -355,36 +403,6 @@ fn start_network(network: &settings::Network) -> Option<Vec<String>> {
         say(&format!("network: {error}"));
         None
     })
-}
-
-/// Makes the directory that the configuration names be the one on the data partition, whatever its name: a configuration that comes from
-/// another machine serves as it is, and a changed one finds the mail where it was.
-fn lead_to_mail(directory: &Path, data_dir: &Path) -> Result<PathBuf, String> {
-    let place = directory.join(data_dir.strip_prefix("./").unwrap_or(data_dir));
-    let refused = [
-        "/proc",
-        "/sys",
-        "/dev",
-        "/bin",
-        "/sbin",
-        "/etc",
-        "/lib",
-        "/run",
-        "/data/state",
-        "/data/config/current",
-    ];
-    if refused.iter().any(|taken| place.starts_with(taken))
-        || Path::new("/data").starts_with(&place)
-        || place == directory
-    {
-        return Err(format!("data_dir: {} is not for mail; leave the key out", place.display()));
-    }
-    if place == Path::new(MAIL) {
-        return Ok(place);
-    }
-    fs::create_dir_all(&place).map_err(|error| format!("data_dir: {}: {error}", place.display()))?;
-    mount_bind(MAIL, &place).map_err(|error| format!("data_dir: {}: {error}", place.display()))?;
-    Ok(place)
 }
 
 /// Takes in every process that has ended, also those that nobody waits for any more.
