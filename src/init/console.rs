@@ -3,7 +3,6 @@
 //! Whatever a console does stops nothing: one that stands still (Ctrl-S, a cable that nobody reads) is waited for [`CONSOLE_PATIENCE`], then the rest of
 //! what was to be told there is lost. Lines are edited and echoed by the terminal itself, so what is typed comes a line at a time.
 
-use super::events::Event;
 use super::syslog::{self, Source};
 use crate::limits::CONSOLE_PATIENCE;
 use core::time::Duration;
@@ -11,7 +10,6 @@ use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Instant;
 
@@ -62,18 +60,18 @@ pub(super) fn open(name: &str) -> Option<File> {
     OpenOptions::new().write(true).custom_flags(flags).open(format!("/dev/{name}")).ok()
 }
 
-/// Tells what is typed at each console, from now on.
-pub(super) fn listen(tell: &Sender<Event>) {
+/// Tells what is typed at each console, from now on: its name and the octets, until nobody wants to know.
+pub(super) fn listen(tell: impl Fn(String, Vec<u8>) -> bool + Clone + Send + 'static) {
     for name in names() {
         let tell = tell.clone();
         let reader = thread::Builder::new().name("console".to_owned());
-        if let Err(error) = reader.spawn(move || hear(&name, &tell)) {
+        if let Err(error) = reader.spawn(move || hear(&name, tell)) {
             say(&format!("a console is not listened to: {error}"));
         }
     }
 }
 
-fn hear(name: &str, tell: &Sender<Event>) {
+fn hear(name: &str, tell: impl Fn(String, Vec<u8>) -> bool) {
     let flags = i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0);
     let mut octets = [0; 1024];
     loop {
@@ -81,8 +79,7 @@ fn hear(name: &str, tell: &Sender<Event>) {
         let Ok(mut console) = opened else { return };
         // Nothing read is Ctrl-D; an error is a line that hung up. Neither is the end of a console.
         while let Ok(count @ 1..) = console.read(&mut octets) {
-            let octets = octets[..count].to_vec();
-            if tell.send(Event::Typed { console: name.to_owned(), octets }).is_err() {
+            if !tell(name.to_owned(), octets[..count].to_vec()) {
                 return;
             }
         }

@@ -24,7 +24,6 @@ use super::tool::{sync_directory, write_for};
 use crate::config::Config;
 use crate::limits::{CONFIGURATION_FILE_OCTETS_MAX, CONFIGURATION_FILES_MAX, CONFIGURATION_REVISIONS_MAX};
 use exchange::Exchange;
-pub(super) use exchange::{tell_formatted, was_formatted};
 use nocloud::Seed;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -112,6 +111,16 @@ pub(super) fn take(root: &Path, state: &Path, owner: u32, host_name: &str) -> Re
     let configured = if is_nothing(&files) { Configured::Nothing } else { Configured::Given };
     let directory = fs::canonicalize(current).map_err(|error| error.to_string())?;
     Ok(Taken { directory, configured, fixed: hypervisor.into_keys().collect() })
+}
+
+/// Whether the data partition was formatted at an earlier start; none where nobody knows.
+pub(super) fn was_formatted() -> Option<bool> {
+    exchange::was_formatted()
+}
+
+/// From here on it was.
+pub(super) fn tell_formatted() {
+    exchange::tell_formatted();
 }
 
 /// What is offered, the hypervisor's word last.

@@ -113,7 +113,8 @@ fn live() -> RebootCommand {
             return RebootCommand::Restart;
         }
     };
-    console::listen(&tell);
+    let typed = tell.clone();
+    console::listen(move |console, octets| typed.send(Event::Typed { console, octets }).is_ok());
     loop {
         let disks = disk::devices();
         let ended = match Machine::start(tell.clone(), on_trial.clone()) {
@@ -211,7 +212,7 @@ impl Machine {
             start_network(&settings.network).map(network_program).into_iter().collect(),
         ];
         clock::start(settings.clock.servers.clone());
-        syslog::start(settings.syslog.clone(), config.hostname.clone());
+        syslog::start(settings.syslog.clone(), config.hostname.clone(), console::show);
         let watchdog = Watchdog::open();
         let programs = programs.into_iter().flatten().collect();
         Ok(Self {

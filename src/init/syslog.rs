@@ -3,12 +3,11 @@
 //! # Promises
 //! - Nobody waits for it: a line goes into a queue of [`SYSLOG_LINES_MAX`] lines of at most [`SYSLOG_LINE_OCTETS_MAX`] octets, which a thread of its own empties.
 //! - What finds no room is counted, and the count is the next thing that is sent, and told on the console.
-//! - Lines said before the configuration was read are in the queue too. What is secret is never in it ([`super::console::show`]).
+//! - Lines said before the configuration was read are in the queue too. What is secret is never in it (`console::show`).
 //!
 //! It promises no delivery: UDP loses, and what a broken TCP connection had taken may not have come. The line on whose write it broke is
 //! sent again. There is no TLS: send over a network of your own.
 
-use super::console;
 use super::settings::{Syslog, Transport};
 use crate::limits::{
     SYSLOG_DATAGRAM_OCTETS_MAX, SYSLOG_LINE_OCTETS_MAX, SYSLOG_LINES_MAX, SYSLOG_PATIENCE, SYSLOG_RETRY,
@@ -66,53 +65,62 @@ pub(super) fn hand_over(source: Source, text: &str) {
     }
 }
 
-/// Sends what was handed over, and what will be; or forgets it, where it goes nowhere. Once.
-pub(super) fn start(settings: Option<Syslog>, host_name: String) {
+/// Sends what was handed over, and what will be; or forgets it, where it goes nowhere. Once. What becomes of it is told by `tell`.
+pub(super) fn start(settings: Option<Syslog>, host_name: String, tell: fn(&str)) {
     let lines = QUEUE.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (Some(lines), Some(settings)) = (lines, settings) else { return };
     let thread = std::thread::Builder::new().name("syslog".to_owned());
-    if let Err(error) = thread.spawn(move || send_all(&lines, &settings, &host_name)) {
-        console::show(&format!("nothing is sent to the log's host: {error}"));
+    if let Err(error) = thread.spawn(move || send_all(&lines, &settings, &host_name, tell)) {
+        tell(&format!("nothing is sent to the log's host: {error}"));
     }
 }
 
 /// Until PID 1 ends.
-fn send_all(lines: &Receiver<Line>, settings: &Syslog, host_name: &str) {
-    let mut way = None;
-    let mut was_well = true;
+fn send_all(lines: &Receiver<Line>, settings: &Syslog, host_name: &str, tell: fn(&str)) {
+    let mut sender = Sender { settings, way: None, was_well: true, tell };
     while let Ok(line) = lines.recv() {
         let lost = QUEUE.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let text = format!("{lost} lines of the log found no room and are lost");
-            console::show(&text);
+            tell(&text);
             let told = Line { source: Source::Init, at: SystemTime::now(), text };
-            deliver(&mut way, &mut was_well, settings, &message(&told, host_name));
+            sender.deliver(&message(&told, host_name));
         }
-        deliver(&mut way, &mut was_well, settings, &message(&line, host_name));
+        sender.deliver(&message(&line, host_name));
     }
 }
 
-/// Tries until it is sent.
-fn deliver(way: &mut Option<Way>, was_well: &mut bool, settings: &Syslog, message: &[u8]) {
-    loop {
-        let opened = match way.take() {
-            Some(way) => Ok(way),
-            None => Way::open(settings),
-        };
-        let sent = opened.and_then(|mut open| open.send(message).map(|()| open));
-        match sent {
-            Ok(open) => {
-                *way = Some(open);
-                if !core::mem::replace(was_well, true) {
-                    console::show(&format!("the log goes to {} again", settings.server));
+/// Who sends, and how it went last.
+struct Sender<'a> {
+    settings: &'a Syslog,
+    way: Option<Way>,
+    was_well: bool,
+    tell: fn(&str),
+}
+
+impl Sender<'_> {
+    /// Tries until it is sent.
+    fn deliver(&mut self, message: &[u8]) {
+        let host = &self.settings.server;
+        loop {
+            let opened = match self.way.take() {
+                Some(way) => Ok(way),
+                None => Way::open(self.settings),
+            };
+            match opened.and_then(|mut open| open.send(message).map(|()| open)) {
+                Ok(open) => {
+                    self.way = Some(open);
+                    if !core::mem::replace(&mut self.was_well, true) {
+                        (self.tell)(&format!("the log goes to {host} again"));
+                    }
+                    return;
                 }
-                return;
-            }
-            Err(error) => {
-                if core::mem::replace(was_well, false) {
-                    console::show(&format!("the log does not go to {}: {error}", settings.server));
+                Err(error) => {
+                    if core::mem::replace(&mut self.was_well, false) {
+                        (self.tell)(&format!("the log does not go to {host}: {error}"));
+                    }
+                    std::thread::sleep(SYSLOG_RETRY);
                 }
-                std::thread::sleep(SYSLOG_RETRY);
             }
         }
     }
@@ -253,18 +261,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap().to_string();
         let settings = Syslog { server, transport: Transport::Tcp };
-        let (mut way, mut was_well) = (None, true);
-        deliver(&mut way, &mut was_well, &settings, "ä".as_bytes());
+        let mut sender = Sender { settings: &settings, way: None, was_well: true, tell: |_| {} };
+        sender.deliver("ä".as_bytes());
         let (mut taken, _) = listener.accept().unwrap();
-        deliver(&mut way, &mut was_well, &settings, b"two");
-        drop(way.take());
+        sender.deliver(b"two");
+        drop(sender.way.take());
         let mut text = String::new();
         taken.read_to_string(&mut text).unwrap();
         assert_eq!(text, "2 ä3 two");
         // The connection is gone: a new one.
-        deliver(&mut way, &mut was_well, &settings, b"three");
+        sender.deliver(b"three");
         let (mut taken, _) = listener.accept().unwrap();
-        drop(way.take());
+        drop(sender.way.take());
         text.clear();
         taken.read_to_string(&mut text).unwrap();
         assert_eq!(text, "5 three");

@@ -20,13 +20,13 @@ const FORMATTED_TEXT: &str = "The appliance has formatted its data partition. Wi
 pub(super) const OURS: [&str; 3] = ["readme.txt", "imported.txt", "formatted.txt"];
 
 /// Whether the data partition was formatted at an earlier start; none where nobody knows.
-pub(in super::super) fn was_formatted() -> Option<bool> {
+pub(super) fn was_formatted() -> Option<bool> {
     let exchange = Exchange::open().map_err(|error| say(&format!("the configuration partition: {error}")));
     exchange.ok().map(|_mounted| Path::new(PLACE).join(FORMATTED).exists())
 }
 
 /// From here on it was.
-pub(in super::super) fn tell_formatted() {
+pub(super) fn tell_formatted() {
     let written = Exchange::open().and_then(|_mounted| {
         // Its being there is what counts.
         let written = fs::write(Path::new(PLACE).join(FORMATTED), FORMATTED_TEXT);
