@@ -16,6 +16,7 @@ mod orders;
 mod owing;
 mod passage;
 mod recipients;
+mod records;
 mod security;
 mod usage;
 
@@ -43,6 +44,7 @@ pub use recipients::{
     DomainRecipients, Evidence, Instants, ListError, RecipientList, RecipientListBuilder, Recipients,
     Remembered, Source, folded, without_detail,
 };
+pub use records::RecordKind;
 use rustls::{RootCertStore, ServerConfig};
 pub use security::{SecureExchangers, SecurityQuestion, Tlsa, Trust};
 use std::collections::HashMap;
@@ -65,6 +67,15 @@ pub enum Question {
         domain: String,
         /// Where the answer goes.
         answer: Sender<Result<Vec<Exchanger>, LookupError>>,
+    },
+    /// Other records of a name.
+    Records {
+        /// Which.
+        kind: RecordKind,
+        /// The name, or an address.
+        name: String,
+        /// Where the answer goes.
+        answer: Sender<Result<Vec<String>, LookupError>>,
     },
     /// Ask these name servers from now on; none: those of /etc/resolv.conf.
     NameServers(Vec<SocketAddr>),

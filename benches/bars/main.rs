@@ -7,6 +7,7 @@
 mod common;
 mod draining;
 mod measured;
+mod operating;
 mod queue;
 mod receiving;
 mod recipients;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         ("scanner", scanner::bars as fn() -> Vec<Bar>),
         ("receiving", receiving::bars),
         ("measured", measured::bars),
+        ("operating", operating::bars),
         ("draining", draining::bars),
         ("recipients", recipients::bars),
         ("writers", writers::bars),

@@ -1,4 +1,5 @@
-//! What measuring costs: CPU time of the real process for a message, with `/metrics` scraped each second and without, in turns. Each pair
+//! What looking costs: CPU time of the real process for a message, with `/metrics` scraped and a page of the queue read each second, and
+//! without, in turns. Each pair
 //! of turns gives one ratio, every other pair begins with the scraped one; the median of all is judged, and an interval that holds it in 96 of
 //! 100 such runs is told.
 #![allow(clippy::disallowed_methods, reason = "a bench watches the clock of the machine")]
@@ -56,7 +57,7 @@ fn scraped(domains: usize) -> Bar {
         percent(low),
         percent(high)
     );
-    let name = format!("scraped each second/domains={domains}/senders={SENDERS}/size=10KiB");
+    let name = format!("scraped and paged each second/domains={domains}/senders={SENDERS}/size=10KiB");
     Bar::new(name, percent(median(&ratios)), "% more CPU", Bound::Below(3.0))
 }
 
@@ -89,10 +90,11 @@ fn ingest(clients: &mut [Client<TcpStream>], turn: Duration, scraped: Option<(So
 }
 
 fn scrape_each_second(admin: SocketAddr, token: &str, is_over: &AtomicBool) {
-    let mut next = Instant::now();
+    let (mut next, mut after) = (Instant::now(), String::new());
     while !is_over.load(Ordering::Relaxed) {
         if Instant::now() >= next {
             scrape(admin, token);
+            after = turn_page(admin, token, &after);
             next += Duration::from_secs(1);
         }
         thread::sleep(Duration::from_millis(5));
@@ -100,13 +102,29 @@ fn scrape_each_second(admin: SocketAddr, token: &str, is_over: &AtomicBool) {
 }
 
 fn scrape(admin: SocketAddr, token: &str) {
+    let page = ask(admin, token, "/metrics");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+}
+
+/// Reads the page of the queue behind a place; tells the next place, which is the beginning behind the last page.
+fn turn_page(admin: SocketAddr, token: &str, after: &str) -> String {
+    let page = ask(admin, token, &format!("/api/v1/queue?limit=100{after}"));
+    let (_, body) = page.split_once("\r\n\r\n").expect("a head");
+    let page: serde_json::Value = serde_json::from_str(body).expect("a page");
+    assert!(page["messages"].is_array(), "{page}");
+    page["next"].as_str().map_or_else(String::new, |next| format!("&after={next}"))
+}
+
+/// A whole answer.
+fn ask(admin: SocketAddr, token: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).expect("it listens");
     let request = format!(
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+        "GET {path} HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
          Accept: application/openmetrics-text\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).expect("it reads");
-    let mut page = String::new();
-    stream.read_to_string(&mut page).expect("it answers");
-    assert!(page.starts_with("HTTP/1.1 200 ") && page.ends_with("# EOF\n"), "{page}");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.") && answer[8..].starts_with(" 200 "), "{answer}");
+    answer
 }

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 use storage::clock::SystemClock;
 use storage::store::open;
@@ -18,7 +19,7 @@ pub(crate) const HOSTNAME: &str = "mx2.example.test";
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
-    scratch: Scratch,
+    scratch: Rc<Scratch>,
 }
 
 impl Server {
@@ -41,7 +42,11 @@ impl Server {
 
     /// And with an admin API there.
     pub(crate) fn with_admin(name: &str, keys: &str, admin: &str) -> Self {
-        let scratch = Scratch::new(name);
+        Self::at(Rc::new(Scratch::new(name)), keys, admin)
+    }
+
+    /// Where there may be a queue already, in `data`.
+    pub(crate) fn at(scratch: Rc<Scratch>, keys: &str, admin: &str) -> Self {
         let text = format!(
             "hostname = \"{HOSTNAME}\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
              max_connections = 15000\nmax_connections_per_ip = 15000\n\
@@ -61,7 +66,12 @@ impl Server {
             .spawn()
             .expect("the server is built");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("\"listening\"")).expect("it listens");
+        let mut said = Vec::new();
+        let line = lines.find(|line| {
+            said.push(line.clone());
+            line.contains("\"listening\"")
+        });
+        let line = line.unwrap_or_else(|| panic!("it does not listen: {said:#?}"));
         let line: serde_json::Value = serde_json::from_str(&line).expect("a log line");
         let address = line["address"].as_str().expect("an address").parse().expect("an address");
         std::thread::spawn(move || lines.for_each(drop));
@@ -92,6 +102,14 @@ impl Server {
         let nanoseconds = |stat: String| stat.split(' ').next().and_then(|on_cpu| on_cpu.parse::<u64>().ok());
         let all = tasks.map(|task| nanoseconds(stat(task.expect("it runs"))).expect("a number")).sum::<u64>();
         all as f64 / 1e9
+    }
+
+    /// Ends it in order, as SIGTERM does.
+    pub(crate) fn end(mut self) {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").arg(pid).status().expect("a system with kill");
+        assert!(told.success());
+        assert!(self.child.wait().expect("it ends").success());
     }
 
     /// Kills it, and counts the messages that a start would find in its queue.

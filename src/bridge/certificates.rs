@@ -36,6 +36,14 @@ impl Certificates {
         all.iter().filter_map(|certificate| certificate.cert.first().cloned()).collect()
     }
 
+    /// Whether one of them is for this server name.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        let all = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let name = ServerName::try_from(name);
+        name.is_ok_and(|name| all.iter().any(|certificate| is_for(certificate, &name)))
+    }
+
     /// The certificate for a server name: the first with a matching name among its subject alternative names
     /// (RFC 9525 6), wildcards included. A sender's opportunistic TLS is happy with any, so that no match is no failure.
     pub(super) fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {

@@ -56,6 +56,8 @@ pub struct DomainStatus {
     pub damaged: u64,
     /// Units that wait for the operator.
     pub held: u64,
+    /// Seconds since the first of them was held; 0 without one.
+    pub held_oldest_s: u64,
     /// Units that went through to the primary live; never accepted by us.
     pub proxied: u64,
     /// Of the delivered ones those that another host took in the primary's place, since the start.

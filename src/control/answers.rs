@@ -4,7 +4,7 @@ use crate::bridge::{Exchanger, LookupError};
 use crate::limits::LAST_KNOWN_NAMES_MAX;
 use core::cell::RefCell;
 use hickory_resolver::net::NetError;
-use hickory_resolver::proto::rr::{RData, Record};
+use hickory_resolver::proto::rr::{Name, RData, Record};
 use std::collections::HashMap;
 
 /// What was found last, by name: while name servers are down, mail goes where it went. Bounded: what has no room is not kept.
@@ -53,6 +53,17 @@ impl<T: Clone + PartialEq> LastKnown<T> {
 /// The exchanger of a domain that names none.
 pub(super) fn implicit(domain: &str) -> Vec<Exchanger> {
     vec![Exchanger { preference: 0, host: domain.to_owned() }]
+}
+
+/// A record for people; none: another one than is told about.
+pub(super) fn text_of(data: &RData) -> Option<String> {
+    let host = |name: &Name| name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    match data {
+        RData::CNAME(alias) => Some(host(&alias.0)),
+        RData::PTR(name) => Some(host(&name.0)),
+        RData::TXT(text) => Some(text.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect()),
+        _ => None,
+    }
 }
 
 /// Those that the records of a domain name.

@@ -4,16 +4,17 @@
 //! One runtime, one resolver. Questions are answered side by side, a bounded number of them; further ones wait
 //! in the channel. The thread ends when the last shard has dropped its end of the channel.
 
-use super::answers::{LastKnown, absolute, found_exchangers, implicit, judge};
+use super::answers::{LastKnown, absolute, found_exchangers, implicit, judge, text_of};
 use super::authentication;
 use super::mta_sts::Policies;
 use super::resolvers::Resolvers;
 use super::security;
-use crate::bridge::{Asked, Exchanger, LookupError, Question, Trust};
+use crate::bridge::{Asked, Exchanger, LookupError, Question, RecordKind, Trust};
 use crate::limits::LOOKUPS_AT_A_TIME;
 use async_channel::Receiver;
 use core::net::{IpAddr, SocketAddr};
 use hickory_resolver::TokioResolver;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -75,6 +76,10 @@ async fn answer_all(asked: Receiver<Question>, resolvers: &Resolvers) {
                     let found = async { find_exchangers(&resolver?, &domain).await };
                     let _ = answer.try_send(exchangers.or_kept(&domain, found.await));
                 }
+                Question::Records { kind, name, answer } => {
+                    let found = async { find_records(&resolver?, kind, &name).await };
+                    let _ = answer.try_send(found.await);
+                }
                 Question::NameServers(_) => unreachable!("taken above"),
             }
             places.add_permits(1);
@@ -86,6 +91,25 @@ async fn find_addresses(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAd
     let found = resolver.lookup_ip(absolute(host)).await.map_err(|error| judge(&error))?;
     let addresses: Vec<IpAddr> = found.iter().collect();
     if addresses.is_empty() { Err(LookupError::NoAddress) } else { Ok(addresses) }
+}
+
+async fn find_records(
+    resolver: &TokioResolver,
+    kind: RecordKind,
+    name: &str,
+) -> Result<Vec<String>, LookupError> {
+    let of_name = || Name::from_utf8(absolute(name));
+    let (asked, record_type) = match kind {
+        RecordKind::Alias => (of_name(), RecordType::CNAME),
+        RecordKind::Names => {
+            let address: Result<IpAddr, _> = name.parse();
+            (address.map_or_else(|_| of_name(), |address| Ok(Name::from(address))), RecordType::PTR)
+        }
+        RecordKind::Texts => (of_name(), RecordType::TXT),
+    };
+    let asked = asked.map_err(|_| LookupError::NoAddress)?;
+    let found = resolver.lookup(asked, record_type).await.map_err(|error| judge(&error))?;
+    Ok(found.answers().iter().filter_map(|record| text_of(&record.data)).collect())
 }
 
 /// RFC 5321 5.1: a domain that exists and names no exchanger is its own.

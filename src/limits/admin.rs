@@ -44,6 +44,8 @@ pub const AUDIT_BODY_OCTETS_MAX: usize = 4096;
 pub const AUDIT_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Entries of the audit log. More: the oldest go.
 pub const AUDIT_ENTRIES_MAX: u64 = 1_000_000;
+/// Looks at mail that are kept beside these; of further ones the oldest go.
+pub const AUDIT_LOOKS_MAX: u64 = 100_000;
 /// How long the answer to a request with an `Idempotency-Key` is kept.
 pub const IDEMPOTENCY_AGE: Duration = Duration::from_secs(86_400);
 /// Answers that are kept so. More: the oldest go.
@@ -86,6 +88,9 @@ pub const OUTAGE_PROOF_PAUSE: Duration = Duration::from_millis(20);
 pub const EVENT_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Mail that expires sooner is told.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(3 * 86_400);
+/// Held mail whose end is nearer than these is told, each time a degree louder.
+pub const HELD_EXPIRY_MARKS: [Duration; 3] =
+    [Duration::from_secs(86_400), Duration::from_secs(3 * 86_400), Duration::from_secs(7 * 86_400)];
 /// A disk that is full sooner than this is told, whatever fills it.
 pub const SPOOL_FORECAST: Duration = Duration::from_secs(86_400);
 /// Marks of the room for mail that is used.

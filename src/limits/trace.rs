@@ -41,9 +41,11 @@ pub const DRILL_DRAIN_MAX: Duration = Duration::from_secs(12);
 pub const DRILL_POLL: Duration = Duration::from_millis(250);
 /// How long our own port may take for a reply.
 pub const DRILL_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages of a lane that are looked at before others have a turn.
-pub const SIFT_STEP: usize = 1024;
+/// Messages that are looked at in memory before others have a turn; of a list by sender or recipient, messages of a step.
+pub const SIFT_STEP: usize = 4096;
 /// Messages of which a shard remembers what was said last; of more it forgets those first of which nothing was said for longest.
 pub const LAST_CODES_MAX: usize = 1 << 16;
+/// Records that are read side by side for a page.
+pub const OPERATOR_READS: usize = 16;
 /// Traces that a shard reads at a time; further questions are refused.
 pub const TRACES_READ_MAX: u32 = 4;

@@ -136,7 +136,7 @@ fn answer(asked: Asked, outside: &Outside) {
                     let exchanger = Exchanger { preference: 10, host: "mx.example".to_owned() };
                     drop(answer.try_send(Ok(vec![exchanger])));
                 }
-                Question::NameServers(_) => {}
+                Question::NameServers(_) | Question::Records { .. } => {}
             }
         }
     });

@@ -33,6 +33,8 @@ pub struct Figures {
     pub damaged: u64,
     /// Units that wait for the operator.
     pub held: u64,
+    /// Seconds since the first of them was held, the longest of all; 0 without one.
+    pub held_oldest_s: u64,
     /// Units that went through to the primary live.
     pub proxied: u64,
     /// Units that another host took in the primary's place.
@@ -62,6 +64,7 @@ impl Figures {
             states,
             taken,
             oldest_s,
+            held_oldest_s,
             backlog,
             messages,
             bytes,
@@ -82,6 +85,7 @@ impl Figures {
         self.states.iter_mut().zip(states).for_each(|(own, other)| *own += other);
         self.taken.iter_mut().zip(taken).for_each(|(own, other)| *own += other);
         self.oldest_s = self.oldest_s.max(*oldest_s);
+        self.held_oldest_s = self.held_oldest_s.max(*held_oldest_s);
         for (own, other) in [
             (&mut self.backlog, backlog),
             (&mut self.messages, messages),
@@ -130,11 +134,18 @@ mod tests {
 
     #[test]
     fn figures_of_several_domains_add_up_and_the_oldest_message_is_the_oldest_of_all() {
-        let mut one = Figures { backlog: 2, oldest_s: 50, taken: [1, 0, 0, 4], ..Figures::of(State::Down) };
+        let mut one = Figures {
+            backlog: 2,
+            oldest_s: 50,
+            held_oldest_s: 9,
+            taken: [1, 0, 0, 4],
+            ..Figures::of(State::Down)
+        };
         let two = Figures { backlog: 3, oldest_s: 7, changed: 1, taken: [1; 4], ..Figures::of(State::Down) };
         one.add(&two);
         one.add(&Figures::of(State::Up));
         assert_eq!((one.backlog, one.oldest_s, one.changed, one.taken), (5, 50, 1, [2, 1, 1, 5]));
+        assert_eq!(one.held_oldest_s, 9);
         let states = State::ALL.into_iter().zip(one.states).filter(|(_, count)| *count > 0);
         assert_eq!(states.collect::<Vec<_>>(), [(State::Up, 1), (State::Down, 2)]);
     }

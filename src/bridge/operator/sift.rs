@@ -1,6 +1,6 @@
 //! What else a list of messages is asked for, beside domain and state.
 
-/// Which messages. Age and size are those of the index; the others take a look at each record.
+/// Which messages. Age, size and code are known in memory; sender and recipient take a look at each record.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Sift {
     /// Received then or later, in seconds since 1970.

@@ -7,17 +7,19 @@ use super::problem::Problem;
 use super::queue::{Queried, query};
 use super::{answered, status};
 use crate::bridge::operator::{DomainStatus, Request as Asked};
-use crate::bridge::{LookupError, Snapshot};
-use crate::config::{Config, Domain, Primaries, canonical_domain};
+use crate::bridge::{Lookup, LookupError, RecordKind, Snapshot};
+use crate::config::{self, Config, Domain, Primaries, Primary, canonical_domain};
 use crate::control::acme;
-use crate::control::doctor::{Facts, Finding, Verdict, examine, hosts, in_time};
+use crate::control::doctor::{Beside, Facts, Finding, Host, Verdict, examine, hosts, in_time};
 use crate::control::store::alert as rows;
+use crate::limits::DOCTOR_HOSTS_MAX;
 use axum::Json;
 use axum::extract::{Path, State};
+use core::net::IpAddr;
 use futures_lite::future::zip;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use utoipa::{IntoParams, ToSchema};
 
 /// What is done beside looking.
@@ -62,7 +64,7 @@ pub(super) async fn examined(
         contacts.iter().filter(|contact| contact.domain.is_empty() || contact.domain == *name).count();
     let test = async {
         match test_recipient {
-            Some(recipient) => tested(&api, &domain, recipient).await.map(Some),
+            Some(recipient) => tested((&api, &snapshot), &domain, recipient).await.map(Some),
             None => Ok(None),
         }
     };
@@ -87,12 +89,13 @@ async fn looked_up<'a>(
     );
     let of_us = zip(in_time(lookup.addresses(hostname)), in_time(lookup.tlsa(hostname, 25)));
     let ((exchangers, (secure, policy)), (ours, tlsa)) = zip(of_domain, of_us).await;
-    let told = |error: LookupError| error.to_string();
+    let (ours, exchangers) = (ours.map_err(told), exchangers.map_err(told));
+    let beside = beside(snapshot, &api.lookup, domain, ours.as_deref(), exchangers.as_deref()).await;
     Facts {
         hostname,
-        ours: ours.map_err(told),
+        ours,
         domain,
-        exchangers: exchangers.map_err(told),
+        exchangers,
         is_secure: secure.ok().map(|secure| secure.is_secure),
         policy: policy.map(|policy| policy.map(|policy| (*policy).clone())).map_err(told),
         has_tlsa: tlsa.map(|tlsa| tlsa.is_some()).map_err(told),
@@ -100,8 +103,54 @@ async fn looked_up<'a>(
         status,
         is_trusted: snapshot.usage_of(&domain.name).passage.is_trusted(),
         contacts,
+        beside: Some(beside),
         test: None,
     }
+}
+
+fn told(error: LookupError) -> String {
+    error.to_string()
+}
+
+/// Aliases, names of addresses, reports; and what is known without a question.
+async fn beside(
+    snapshot: &Snapshot,
+    lookup: &Lookup,
+    domain: &Domain,
+    ours: Result<&[IpAddr], &String>,
+    exchangers: Result<&[Host], &String>,
+) -> Beside {
+    let (mut aliases, mut names) = (JoinSet::new(), JoinSet::new());
+    for (place, host) in exchangers.unwrap_or_default().iter().enumerate() {
+        let (lookup, host) = (lookup.clone(), host.exchanger.host.clone());
+        aliases.spawn(async move {
+            let found = in_time(lookup.records(RecordKind::Alias, &host)).await.unwrap_or_default();
+            found.into_iter().next().map(|target| (place, (host, target)))
+        });
+    }
+    for (place, address) in ours.unwrap_or_default().iter().copied().enumerate().take(DOCTOR_HOSTS_MAX) {
+        let lookup = lookup.clone();
+        names.spawn(async move {
+            let found = in_time(lookup.records(RecordKind::Names, &address.to_string())).await;
+            (place, (address, found.map_err(told)))
+        });
+    }
+    let reports = format!("_smtp._tls.{}", domain.name);
+    let reports = in_time(lookup.records(RecordKind::Texts, &reports));
+    let (reports, (aliases, names)) = zip(reports, zip(aliases.join_all(), names.join_all())).await;
+    let certificates = snapshot.certificates.as_ref();
+    Beside {
+        aliases: in_order(aliases.into_iter().flatten().collect()),
+        names: in_order(names),
+        reports: reports.map_err(told),
+        covers_name: certificates.is_none_or(|shown| shown.covers(&snapshot.config.hostname)),
+        known: snapshot.usage_of(&domain.name).acquaintance.memory(),
+    }
+}
+
+fn in_order<T>(mut answers: Vec<(usize, T)>) -> Vec<T> {
+    answers.sort_by_key(|(place, _)| *place);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// Whether senders are shown another than the self-signed one.
@@ -112,13 +161,18 @@ async fn has_certificate(config: &Config) -> bool {
 }
 
 /// A message through the domain's own hosts, as for a redirect.
-async fn tested(api: &Api, domain: &Domain, recipient: String) -> Result<Result<String, String>, Problem> {
+async fn tested(
+    (api, snapshot): (&Api, &Snapshot),
+    domain: &Domain,
+    recipient: String,
+) -> Result<Result<String, String>, Problem> {
     let hosts = match &domain.primaries {
         Primaries::Hosts(hosts) => hosts.clone(),
         Primaries::Exchangers => {
-            return Err(Problem::conflict(
-                "with primary = \"mx\" no test message is sent yet; name its hosts for the test",
-            ));
+            match before_us(&api.lookup, &domain.name, &snapshot.config.hostname).await {
+                Ok(hosts) => hosts,
+                Err(error) => return Ok(Err(error)),
+            }
         }
     };
     let name: Arc<str> = domain.name.as_str().into();
@@ -126,4 +180,21 @@ async fn tested(api: &Api, domain: &Domain, recipient: String) -> Result<Result<
         api.shards.ask(|answer| Asked::Try(Arc::clone(&name), hosts.clone(), recipient.clone(), answer));
     let tested = answered(api, asked).await?.into_iter().flatten().next();
     tested.ok_or_else(|| Problem::unavailable("too many test messages are under way; try again"))
+}
+
+/// The hosts that a domain's records name before us (RFC 5321 5.1).
+async fn before_us(lookup: &Lookup, domain: &str, own: &str) -> Result<Vec<Primary>, String> {
+    let hosts = hosts(lookup, domain, own).await.map_err(told)?;
+    let least =
+        hosts.iter().filter(|host| host.exchanger.host == own).map(|host| host.exchanger.preference).min();
+    let is_before = |host: &&Host| least.is_none_or(|least| host.exchanger.preference < least);
+    let named = hosts.iter().filter(is_before).filter(|host| !host.exchanger.host.is_empty());
+    let before: Vec<Primary> = named
+        .map(|host| Primary {
+            host: config::Host::Name(host.exchanger.host.clone()),
+            port: config::SMTP_PORT,
+            protocol: config::Protocol::Smtp,
+        })
+        .collect();
+    if before.is_empty() { Err("its MX records name no host before this one".to_owned()) } else { Ok(before) }
 }

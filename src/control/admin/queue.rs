@@ -48,8 +48,8 @@ pub(super) struct Wanted {
     limit: Option<usize>,
 }
 
-/// A page; `next` is the `after` of the one behind it, null at the end. One by age, size, sender, recipient or code is what a tenth of a second
-/// finds, and may be empty with a `next`.
+/// A page; `next` is the `after` of the one behind it, null at the end. One by sender or recipient is what a tenth of a second finds,
+/// and may be empty with a `next`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Messages {
     messages: Vec<Message>,

@@ -90,9 +90,12 @@ const fn holds_before(kind: Kind, down_for: Duration) -> Duration {
         Kind::PrimaryDown => down_for,
         Kind::PrimaryImpaired => Duration::from_secs(600),
         Kind::Spool | Kind::Storage => Duration::from_secs(30),
-        Kind::Frozen | Kind::PrimaryChanged | Kind::Expiry | Kind::Certificate | Kind::Drift => {
-            Duration::ZERO
-        }
+        Kind::Frozen
+        | Kind::PrimaryChanged
+        | Kind::Expiry
+        | Kind::HeldExpiry
+        | Kind::Certificate
+        | Kind::Drift => Duration::ZERO,
     }
 }
 

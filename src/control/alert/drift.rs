@@ -111,6 +111,7 @@ pub(super) async fn look(lookup: &Lookup, snapshot: &Snapshot, name: &str) -> Op
         status: &status,
         is_trusted: false,
         contacts: 0,
+        beside: None,
         test: None,
     };
     let wrong = examine_records(&facts).into_iter().filter(|finding| finding.verdict == Verdict::Error);

@@ -46,6 +46,8 @@ pub enum Kind {
     PrimaryChanged,
     /// Mail is about to expire.
     Expiry,
+    /// Held mail is about to end without a notice.
+    HeldExpiry,
     /// The disk fills up.
     Spool,
     /// A shard does not answer, and may take no mail.
@@ -58,12 +60,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PrimaryDown,
         Self::PrimaryImpaired,
         Self::Frozen,
         Self::PrimaryChanged,
         Self::Expiry,
+        Self::HeldExpiry,
         Self::Spool,
         Self::Storage,
         Self::Certificate,
@@ -79,6 +82,7 @@ impl Kind {
             Self::Frozen => "frozen",
             Self::PrimaryChanged => "primary-changed",
             Self::Expiry => "expiry",
+            Self::HeldExpiry => "held-expiry",
             Self::Spool => "spool",
             Self::Storage => "storage",
             Self::Certificate => "certificate",

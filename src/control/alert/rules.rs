@@ -7,8 +7,8 @@ use super::{Condition, Kind, Severity};
 use crate::bridge::operator::{DomainStatus, State};
 use crate::control::acme::Stands;
 use crate::limits::{
-    CERTIFICATE_CRITICAL, CERTIFICATE_WARNING, EXPIRY_WARNING, SPOOL_CRITICAL_PERCENT, SPOOL_FORECAST,
-    SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT,
+    CERTIFICATE_CRITICAL, CERTIFICATE_WARNING, EXPIRY_WARNING, HELD_EXPIRY_MARKS, SPOOL_CRITICAL_PERCENT,
+    SPOOL_FORECAST, SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT,
 };
 use core::cmp::Reverse;
 use core::time::Duration;
@@ -52,8 +52,8 @@ impl Spool {
 pub struct Seen<'a> {
     /// All domains' rows.
     pub domains: &'a [DomainStatus],
-    /// How long their mail is kept, by domain; missing: not configured.
-    pub retention: &'a BTreeMap<String, Duration>,
+    /// How long their mail is kept, and what is held of it, by domain; missing: not configured.
+    pub retention: &'a BTreeMap<String, (Duration, Duration)>,
     /// Outages that are under way, by domain.
     pub outages: &'a BTreeMap<String, Outage>,
     /// None: a shard does not answer, and nothing else is known.
@@ -126,7 +126,17 @@ fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
         );
         all.push(condition(Kind::PrimaryChanged, name, Severity::Warning, text));
     }
-    if let Some(left) = expires_in(domain, seen.retention.get(name)) {
+    let retention = seen.retention.get(name).copied();
+    if let Some((severity, left)) = held_ends_in(domain, retention.map(|(_, held)| held)) {
+        let text = format!(
+            "The first of {} held recipients of {name} ends in {}, and nobody is told of it: stratamx queue release, redirect, bounce or delete decides \
+             about it; stratamx domain set {name} held_retention=90d keeps it longer.",
+            domain.held,
+            span(left.as_secs())
+        );
+        all.push(condition(Kind::HeldExpiry, name, severity, text));
+    }
+    if let Some(left) = expires_in(domain, retention.map(|(all, _)| all)) {
         let text = format!(
             "The oldest mail of {name} has waited for {} and expires in {}. A longer retention keeps it: that of {name} in the configuration, or stratamx domain set {name} retention=90d.",
             span(domain.oldest_s),
@@ -138,14 +148,24 @@ fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
 }
 
 /// What is left to the oldest message, where that is little.
-fn expires_in(domain: &DomainStatus, retention: Option<&Duration>) -> Option<Duration> {
-    let retention = *retention?;
+fn expires_in(domain: &DomainStatus, retention: Option<Duration>) -> Option<Duration> {
+    let retention = retention?;
     if domain.backlog == 0 || domain.oldest_s == 0 {
         return None;
     }
     let left = retention.saturating_sub(Duration::from_secs(domain.oldest_s));
     // What is kept for a short time only is always near its end: its last tenth counts.
     (left <= EXPIRY_WARNING.min(retention / 10)).then_some(left)
+}
+
+/// What is left to the first of what is held, at the marks of DESIGN.md 5; of what is held for a short time the last quarter, tenth and thirtieth count.
+fn held_ends_in(domain: &DomainStatus, retention: Option<Duration>) -> Option<(Severity, Duration)> {
+    let retention = retention.filter(|_| domain.held > 0)?;
+    let left = retention.saturating_sub(Duration::from_secs(domain.held_oldest_s));
+    let severities = [Severity::Critical, Severity::Warning, Severity::Information];
+    let parts = [30, 10, 4].map(|part| retention / part);
+    let marks = HELD_EXPIRY_MARKS.into_iter().zip(parts).map(|(mark, part)| mark.min(part));
+    marks.zip(severities).find(|(mark, _)| left <= *mark).map(|(_, severity)| (severity, left))
 }
 
 fn of_spool(spool: Spool) -> Option<Condition> {
@@ -256,7 +276,8 @@ mod tests {
     }
 
     fn told(domains: &[DomainStatus], spool: Option<Spool>) -> Vec<(Kind, Severity, String)> {
-        let retention = BTreeMap::from([("a.test".to_owned(), Duration::from_secs(30 * 86_400))]);
+        let month = Duration::from_secs(30 * 86_400);
+        let retention = BTreeMap::from([("a.test".to_owned(), (month, month))]);
         let (outages, certificates) = (BTreeMap::new(), Certificates::default());
         let seen =
             Seen { domains, retention: &retention, outages: &outages, spool, certificates: &certificates };
@@ -345,6 +366,30 @@ mod tests {
         let (severity, text) =
             told(&[(begins_s, now_s + 80 * DAY)], Some("rate limited")).expect("not issued");
         assert!(severity == Severity::Warning && text.contains("rate limited"), "{text}");
+    }
+
+    #[test]
+    fn held_mail_is_told_seven_days_three_and_one_before_its_end() {
+        let held = |hours: u64, held| DomainStatus { held_oldest_s: hours * 3_600, held, ..row(State::Up) };
+        for (hours, expected) in [
+            (22 * 24, None),
+            (23 * 24, Some(Severity::Information)),
+            (27 * 24, Some(Severity::Warning)),
+            (29 * 24, Some(Severity::Critical)),
+            (40 * 24, Some(Severity::Critical)),
+        ] {
+            let told = told(&[held(hours, 2)], Some(ROOM));
+            assert_eq!(told.first().map(|one| one.1), expected, "{hours}");
+            assert!(told.iter().all(|one| one.0 == Kind::HeldExpiry && one.2.contains("2 held recipients")));
+        }
+        assert!(told(&[held(29 * 24, 0)], Some(ROOM)).is_empty(), "nothing is held");
+        let short = Some(Duration::from_secs(40 * 3_600));
+        assert_eq!(
+            held_ends_in(&held(1, 1), short),
+            None,
+            "what is kept for a short time is always near its end"
+        );
+        assert_eq!(held_ends_in(&held(37, 1), short).map(|one| one.0), Some(Severity::Warning));
     }
 
     #[test]

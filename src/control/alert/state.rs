@@ -60,7 +60,9 @@ impl State {
         }
         let spool = (!is_blind).then(|| self.spool(snapshot, &shards, now_s));
         let configured = snapshot.config.domains.iter();
-        let retention = configured.map(|domain| (domain.name.clone(), domain.retention)).collect();
+        let retention = configured
+            .map(|domain| (domain.name.clone(), (domain.retention, domain.held_retention)))
+            .collect();
         let (domains, outages) = (&domains[..], &self.outages);
         let seen = Seen { domains, retention: &retention, outages, spool, certificates };
         let mut conditions = rules::conditions(&seen);

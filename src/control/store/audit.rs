@@ -4,7 +4,7 @@
 //! without a status is of a request that was under way when the process ended.
 
 use super::now_s;
-use crate::limits::{AUDIT_AGE, AUDIT_ENTRIES_MAX};
+use crate::limits::{AUDIT_AGE, AUDIT_ENTRIES_MAX, AUDIT_LOOKS_MAX};
 use rusqlite::{Connection, Result, params};
 
 /// An entry.
@@ -27,7 +27,7 @@ pub struct Row {
 }
 
 /// Entries between two times that old ones are looked for.
-const SWEEP_EVERY: i64 = 256;
+const SWEEP_EVERY: i64 = 1024;
 
 /// Begins an entry: its number.
 ///
@@ -42,10 +42,17 @@ pub fn begin(connection: &Connection, caller: &str, method: &str, path: &str, bo
     let id = connection.last_insert_rowid();
     if id % SWEEP_EVERY == 0 {
         let age = i64::try_from(AUDIT_AGE.as_secs()).unwrap_or(i64::MAX);
-        let most = i64::try_from(AUDIT_ENTRIES_MAX).unwrap_or(i64::MAX);
-        connection.execute("DELETE FROM audit WHERE at_s < ?1 OR id <= ?2", [now - age, id - most])?;
+        connection.execute("DELETE FROM audit WHERE at_s < ?1", [now - age])?;
+        sweep(connection, "method = 'GET'", AUDIT_LOOKS_MAX)?;
+        sweep(connection, "method <> 'GET'", AUDIT_ENTRIES_MAX)?;
     }
     Ok(id)
+}
+
+/// Looks have a room of their own: whoever may look only cannot push out what others changed.
+fn sweep(connection: &Connection, which: &str, most: u64) -> Result<()> {
+    let last = format!("SELECT id FROM audit WHERE {which} ORDER BY id DESC LIMIT 1 OFFSET ?1");
+    connection.execute(&format!("DELETE FROM audit WHERE {which} AND id <= ({last})"), [most]).map(drop)
 }
 
 /// Tells what became of it.
@@ -97,8 +104,34 @@ mod tests {
         for _ in 0..SWEEP_EVERY {
             begin(&connection, "d", "POST", "/x", "").expect("new");
         }
-        let rows = page(&connection, i64::MAX, 1000).expect("all");
+        let rows = page(&connection, i64::MAX, 2000).expect("all");
         assert_eq!(rows.last().map(|row| row.caller.as_str()), Some("b"));
         assert_eq!(rows.last().and_then(|row| row.status), Some(204));
+    }
+
+    #[test]
+    fn who_only_looks_pushes_no_change_out() {
+        let connection = in_memory();
+        let counts = || {
+            let count = |which: &str| {
+                let sql = format!("SELECT count(*) FROM audit WHERE {which}");
+                connection.query_row(&sql, [], |row| row.get::<_, u64>(0)).expect("counted")
+            };
+            (count("method = 'GET'"), count("method <> 'GET'"))
+        };
+        begin(&connection, "a", "DELETE", "/x", "").expect("new");
+        for _ in 0..9 {
+            begin(&connection, "b", "GET", "/x", "").expect("new");
+        }
+        sweep(&connection, "method = 'GET'", 4).expect("swept");
+        sweep(&connection, "method <> 'GET'", 4).expect("swept");
+        assert_eq!(counts(), (4, 1));
+        for _ in 0..9 {
+            begin(&connection, "a", "PUT", "/x", "").expect("new");
+        }
+        sweep(&connection, "method <> 'GET'", 4).expect("swept");
+        assert_eq!(counts(), (4, 4));
+        let last = page(&connection, i64::MAX, 1).expect("one").remove(0);
+        assert_eq!((last.id, last.method.as_str()), (19, "PUT"), "the latest stay");
     }
 }

@@ -28,7 +28,7 @@ pub(super) use health::{Health, Sign, is_pacing};
 pub(super) use offers::{Named, Offers, Rows};
 pub(super) use pace::Pace;
 pub(super) use pacing::{Key, Pacing, Rate};
-pub(super) use queue::{Broken, Changed, Due, Ended, Pass, Queue, Seen, Walk};
+pub(super) use queue::{Broken, Changed, Due, Ended, Pass, Queue, Seen, Stretch, Walk};
 pub(super) use schedule::probe_pause;
 pub(super) use settlements::{Settlement, Settlements};
 use std::collections::{BTreeSet, HashMap};

@@ -28,9 +28,10 @@ use crate::limits::{IMPAIRED_RUN, POISON_TRIES};
 use crate::smtp::Moment;
 use breaking::Breaks;
 pub(in crate::shard) use breaking::Broken;
+use core::cell::Cell;
 use core::time::Duration;
 pub(in crate::shard) use expiry::{Ended, Walk};
-pub(in crate::shard) use operator::{Changed, Seen};
+pub(in crate::shard) use operator::{Changed, Seen, Stretch};
 use std::collections::{BTreeSet, VecDeque};
 use storage::format::checkpoint::HeldUnit;
 use storage::format::index_file::IndexEntry;
@@ -62,6 +63,8 @@ pub(in crate::shard) struct Queue {
     held_units: UnitSets,
     /// How many there are.
     held_count: u64,
+    /// The least `moment_s` of them; none: it is to be looked for.
+    held_first_s: Cell<Option<u32>>,
     /// Entries that were moved while they were in no list: somebody decides about them, or they have ended.
     strays: VecDeque<Place>,
 }
@@ -115,6 +118,9 @@ impl Queue {
         let out = self.place(place.1.stamp).or(stray);
         let said = self.authentication(place.1.stamp);
         let known = self.held.remove(place.1.stamp);
+        if known.is_some() {
+            self.held_first_s.set(None);
+        }
         let mut held = known.unwrap_or_else(|| Waiting::new(out.unwrap_or(place)));
         held.authentication = said;
         // Units of one message that were held one after the other go together, none before its time.
@@ -123,6 +129,8 @@ impl Queue {
             self.held_count += u64::from(!self.held_units.has(&held, *ordinal));
             self.held_units.mark(&mut held, *ordinal);
         }
+        let first_s = if self.held.is_empty() { Some(held.moment_s) } else { self.held_first_s.get() };
+        self.held_first_s.set(first_s.map(|first_s| first_s.min(held.moment_s)));
         self.held.insert(held);
     }
 

@@ -53,6 +53,7 @@ pub(super) fn figures<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &str) -> (St
     let ended = UnitEnd::ALL.map(|end| usage.ended(end));
     let [bounced, damaged, deleted, delivered, discarded, expired] = ended;
     let accepted = usage.accepted();
+    let held_since = lane.as_ref().and_then(|lane| lane.queue.borrow().held_since_s());
     let oldest = lane.as_ref().and_then(|lane| lane.queue.borrow().oldest_s());
     let health = lane.as_ref().map(|lane| lane.health.get()).unwrap_or_default();
     let is_held = usage.orders.get().held_for(shard.wall_s().into()).is_some();
@@ -67,6 +68,7 @@ pub(super) fn figures<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &str) -> (St
         messages: usage.messages(),
         bytes: usage.octets(),
         oldest_s: oldest.map_or(0, |oldest| shard.wall_s().saturating_sub(oldest).into()),
+        held_oldest_s: held_since.map_or(0, |since| shard.wall_s().saturating_sub(since).into()),
         accepted,
         delivered,
         bounced,

@@ -12,10 +12,12 @@ mod copies;
 mod export;
 mod figures;
 mod find;
+mod pick;
 mod replay;
 mod replayed;
 mod row;
 mod sift;
+mod together;
 mod traced;
 pub(super) mod view;
 

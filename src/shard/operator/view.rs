@@ -2,19 +2,19 @@
 
 use super::figures::figures;
 use super::find::TooMuch;
+use super::pick::{self, Picked};
 use super::row::{Facts, row, until};
 use super::sift::{self, Sifted};
-use super::{find, owns};
-use crate::bridge::operator::{Cursor, DomainStatus, Filter, MessageDetail, Page, Transports};
-use crate::limits::{OPERATOR_PAGE_MAX, OPERATOR_STEP};
+use super::{find, owns, together};
+use crate::bridge::operator::{DomainStatus, Filter, MessageDetail, Page, Transports};
+use crate::limits::{OPERATOR_PAGE_MAX, OPERATOR_READS};
 use crate::shard::backlog::Lane;
 use crate::shard::state::Shard;
-use futures_lite::future::yield_now;
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::format::index_file::IndexEntry;
 use storage::position::Stamp;
 use storage::reader::Reader;
 
@@ -44,6 +44,7 @@ fn domain<D: Disk, C: Clock>(shard: &Shard<D, C>, name: &Arc<str>) -> DomainStat
         deleted: figures.deleted,
         damaged: figures.damaged,
         held: figures.held,
+        held_oldest_s: figures.held_oldest_s,
         proxied: figures.proxied,
         redirected: figures.redirected,
         replayed: figures.replayed,
@@ -68,33 +69,25 @@ pub(in crate::shard) async fn list<D: Disk, C: Clock>(shard: &Shard<D, C>, filte
     shard.empty_inbox();
     let _looking = shard.looking.guard();
     let limit = filter.limit.clamp(1, OPERATOR_PAGE_MAX);
-    if filter.sift.is_any() {
-        return sifted(shard, filter, limit, horizon).await;
-    }
-    let keys = keys(shard, filter, limit + 1).await;
-    let until = keys.get(limit).and(keys.get(limit - 1)).map(|(stamp, lane)| cursor(*stamp, lane));
-    let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
-    let mut messages = Vec::new();
-    for (stamp, lane) in keys.into_iter().take(limit) {
-        // What has ended meanwhile is left out.
-        let seen = lane.queue.borrow().see(stamp);
-        if let Some(seen) = seen {
-            messages.push(row(shard, &reader, &lane, &seen).await.0);
-        }
-    }
-    Page { messages, horizon: horizon.0, until, ..Page::default() }
-}
-
-/// The same, of what passes a sieve: as much of it as a turn finds.
-async fn sifted<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    filter: &Filter,
-    limit: usize,
-    horizon: Stamp,
-) -> Page {
     let lanes = lanes(shard, filter);
     let of = lanes.iter().map(|lane| lane.queue.borrow().messages() as u64).sum();
-    let Sifted { messages, until, looked } = sift::run(shard, &lanes, filter, limit).await;
+    if filter.sift.is_of_records() {
+        let Sifted { messages, until, looked } = sift::run(shard, &lanes, filter, limit).await;
+        return Page { messages, horizon: horizon.0, until, looked, of };
+    }
+    let passes = |entry: &IndexEntry| pick::passes(shard, filter, entry);
+    let (picked, looked) = pick::pick(&lanes, filter, &filter.after, limit + 1, passes).await;
+    let until = picked.get(limit).and(picked.get(limit - 1)).map(|last| last.cursor.clone());
+    let reader = Reader::new(shard.disk.clone(), shard.store, Arc::clone(&shard.keys));
+    let mut messages = Vec::new();
+    for some in picked[..picked.len().min(limit)].chunks(OPERATOR_READS) {
+        let rows = some.iter().map(async |Picked { lane, entry, .. }| {
+            // What has ended meanwhile is left out.
+            let seen = lane.queue.borrow().see(entry.stamp)?;
+            Some(row(shard, &reader, lane, &seen).await.0)
+        });
+        messages.extend(together::all(rows).await.into_iter().flatten());
+    }
     Page { messages, horizon: horizon.0, until, looked, of }
 }
 
@@ -103,42 +96,6 @@ fn lanes<D: Disk, C: Clock>(shard: &Shard<D, C>, filter: &Filter) -> Vec<Rc<Lane
         Some(domain) => Vec::from_iter(shard.lanes.of(domain)),
         None => shard.lanes.all(),
     }
-}
-
-fn cursor(stamp: Stamp, lane: &Lane) -> Cursor {
-    Cursor { stamp: stamp.0, domain: Arc::clone(&lane.domain) }
-}
-
-/// The first so many messages behind the filter's place, in order.
-async fn keys<D: Disk, C: Clock>(
-    shard: &Shard<D, C>,
-    filter: &Filter,
-    most: usize,
-) -> Vec<(Stamp, Rc<Lane>)> {
-    let lanes = lanes(shard, filter);
-    let mut first: BinaryHeap<Cursor> = BinaryHeap::new();
-    for (number, lane) in lanes.iter().enumerate() {
-        if number % OPERATOR_STEP == OPERATOR_STEP - 1 {
-            yield_now().await;
-        }
-        // One more: the message of the place itself may come first.
-        let stamps = lane.queue.borrow().stamps(Stamp(filter.after.stamp), filter.state, most + 1);
-        for stamp in stamps {
-            let key = cursor(stamp, lane);
-            if key <= filter.after {
-                continue;
-            }
-            if first.len() == most && first.peek().is_some_and(|last| *last < key) {
-                break;
-            }
-            first.push(key);
-            if first.len() > most {
-                first.pop();
-            }
-        }
-    }
-    let keys = first.into_sorted_vec().into_iter();
-    keys.filter_map(|key| Some((Stamp(key.stamp), shard.lanes.of(&key.domain)?))).collect()
 }
 
 /// The message with a queue id, in each lane that has units of it.

@@ -245,6 +245,62 @@ fn completions_and_manual_pages_name_every_command() {
 
 /// What senders find of a domain is looked up by the very name servers that mail relies on.
 #[test]
+fn the_doctor_looks_at_names_reports_and_what_the_mail_server_can_do() {
+    use name_server::Has;
+    let directory = Scratch::new("provision-doctor-names");
+    let sink = Primary::sink("127.0.0.1:0", &directory.path("record.jsonl"), &[]);
+    let zone = |name| {
+        name_server::start_zone(&[
+            ("example.test", Has::Exchanger(10, "mail.example.test")),
+            ("example.test", Has::Exchanger(20, "mx2.example.test")),
+            ("mail.example.test", Has::Address([192, 0, 2, 1])),
+            ("mail.example.test", Has::Alias("host.example.test")),
+            ("mx2.example.test", Has::Address([192, 0, 2, 2])),
+            ("2.2.0.192.in-addr.arpa", Has::Name(name)),
+            ("_smtp._tls.example.test", Has::Text("v=TLSRPTv1; rua=mailto:tls@example.test")),
+            ("alone.test", Has::Exchanger(20, "mx2.example.test")),
+        ])
+    };
+    let examined = |name, domain| {
+        let rest = format!("[dns]\nnameservers = [\"{}\"]\n", zone(name));
+        let primary = sink.address.parse().unwrap();
+        let config = configure(&directory, &Settings { primary, rest: &rest, ..Settings::default() });
+        let node = Node::start(&directory, &config);
+        if domain == "alone.test" {
+            run(&node, &["domain", "add", domain, "--primary", "mx"]);
+        } else {
+            bring(&node.server, "me@example.test");
+            node.wait_for("delivered", |domain| domain["delivered"] == 1);
+        }
+        let path = format!("/api/v1/domains/{domain}/doctor?test_recipient=me%40{domain}");
+        let examined = node.ask("POST", &path, &Value::Null).1;
+        node.server.stop();
+        std::fs::remove_dir_all(directory.path("data")).unwrap();
+        move |check: &str| {
+            let found = examined["findings"].as_array().unwrap().iter().find(|one| one["check"] == check);
+            found.map(|one| {
+                (one["verdict"].as_str().unwrap().to_owned(), one["text"].as_str().unwrap().to_owned())
+            })
+        }
+    };
+    let told = examined("static-2.isp.test", "example.test");
+    let (verdict, text) = told("mx-alias").unwrap();
+    assert!(verdict == "warning" && text.contains("(CNAME) of host.example.test"), "{text}");
+    let (verdict, text) = told("reverse-name").unwrap();
+    assert!(verdict == "warning" && text.contains("192.0.2.2 has the name static-2.isp.test"), "{text}");
+    let (verdict, text) = told("tls-reports").unwrap();
+    assert!(verdict == "good" && text.contains("asks senders for reports"), "{text}");
+    let (_, text) = told("capabilities").unwrap();
+    assert!(text.contains("8BITMIME") && text.contains("PIPELINING"), "{text}");
+    assert!(told("catch-all").is_some() && told("certificate-name").is_none());
+    let told = examined("mx2.example.test", "alone.test");
+    assert_eq!(told("reverse-name").unwrap().0, "good");
+    let (verdict, text) = told("test-message").unwrap();
+    assert!(verdict == "error" && text.contains("name no host before this one"), "{text}");
+    sink.stop();
+}
+
+#[test]
 fn the_doctor_says_what_is_wrong_and_how_to_mend_it() {
     let directory = Scratch::new("provision-doctor");
     let record = directory.path("record.jsonl");

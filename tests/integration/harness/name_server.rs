@@ -46,14 +46,45 @@ pub fn start_exchangers(exchangers: &[(&str, Option<(u16, &str)>)]) -> SocketAdd
     start_records(TYPE_MX, exchangers.iter().map(row).collect())
 }
 
+/// What a name has.
+pub enum Has<'a> {
+    Address([u8; 4]),
+    Alias(&'a str),
+    Exchanger(u16, &'a str),
+    Name(&'a str),
+    Text(&'a str),
+}
+
+/// Answers questions of all these types; an alias only to who asks for it.
+pub fn start_zone(zone: &[(&str, Has<'_>)]) -> SocketAddr {
+    let row = |(name, has): &(&str, Has<'_>)| {
+        let (kind, data) = match has {
+            Has::Address(address) => (TYPE_A, address.to_vec()),
+            Has::Alias(target) => ([0, 5], name_data(target)),
+            Has::Exchanger(preference, host) => (TYPE_MX, mx_data(*preference, host)),
+            Has::Name(host) => ([0, 12], name_data(host)),
+            Has::Text(text) => (TYPE_TXT, text_data(text)),
+        };
+        ((*name).to_owned(), kind, data)
+    };
+    serve(zone.iter().map(row).collect())
+}
+
 /// Records of one type, by name; a name with empty data exists and has none.
 fn start_records(kind: [u8; 2], records: Vec<(String, Vec<u8>)>) -> SocketAddr {
+    serve(records.into_iter().map(|(name, data)| (name, kind, data)).collect())
+}
+
+/// A name, a type, and its data.
+type Record = (String, [u8; 2], Vec<u8>);
+
+fn serve(records: Vec<Record>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     thread::spawn(move || {
         let mut memory = [0; 1500];
         while let Ok((count, peer)) = socket.recv_from(&mut memory) {
-            let _ = socket.send_to(&answer_records(&memory[..count], kind, &records), peer);
+            let _ = socket.send_to(&answer_records(&memory[..count], &records), peer);
         }
     });
     address
@@ -76,7 +107,11 @@ fn text_data(text: &str) -> Vec<u8> {
 }
 
 fn mx_data(preference: u16, host: &str) -> Vec<u8> {
-    let mut data = preference.to_be_bytes().to_vec();
+    [&preference.to_be_bytes()[..], &name_data(host)].concat()
+}
+
+fn name_data(host: &str) -> Vec<u8> {
+    let mut data = Vec::new();
     for label in host.split('.').filter(|label| !label.is_empty()) {
         data.push(u8::try_from(label.len()).unwrap());
         data.extend(label.as_bytes());
@@ -85,7 +120,7 @@ fn mx_data(preference: u16, host: &str) -> Vec<u8> {
     data
 }
 
-fn answer_records(query: &[u8], kind: [u8; 2], records: &[(String, Vec<u8>)]) -> Vec<u8> {
+fn answer_records(query: &[u8], records: &[Record]) -> Vec<u8> {
     let mut name = Vec::new();
     let mut at = 12;
     while query[at] != 0 {
@@ -95,15 +130,16 @@ fn answer_records(query: &[u8], kind: [u8; 2], records: &[(String, Vec<u8>)]) ->
     }
     let end = at + 5;
     let name = name.join(".");
-    let is_known = records.iter().any(|(known, _)| *known == name);
-    let is_asked = |record: &&(String, Vec<u8>)| record.0 == name && !record.1.is_empty();
-    let found: Vec<&(String, Vec<u8>)> =
-        records.iter().filter(is_asked).filter(|_| query[end - 4..end - 2] == kind).collect();
+    let is_known = records.iter().any(|(known, ..)| *known == name);
+    let is_asked = |(known, kind, data): &&Record| {
+        *known == name && !data.is_empty() && query[end - 4..end - 2] == *kind
+    };
+    let found: Vec<&Record> = records.iter().filter(is_asked).collect();
     let code = if is_known { 0 } else { 3 };
     let mut reply = query[..2].to_vec();
     reply.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(found.len()).unwrap(), 0, 0, 0, 0]);
     reply.extend(&query[12..end]);
-    for (_, data) in found {
+    for (_, kind, data) in found {
         // A pointer to the name of the question, the type, class IN, 60 s.
         reply.extend([0xC0, 12, kind[0], kind[1], 0, 1, 0, 0, 0, 60]);
         reply.extend(u16::try_from(data.len()).unwrap().to_be_bytes());

@@ -24,9 +24,10 @@ struct Row<'a> {
 type Of = fn(&Figures) -> u64;
 
 /// Those that go up and down.
-const GAUGES: [(&str, Of); 7] = [
+const GAUGES: [(&str, Of); 8] = [
     ("stratamx_domain_backlog_units", |figures| figures.backlog),
     ("stratamx_domain_held_units", |figures| figures.held),
+    ("stratamx_domain_held_oldest_seconds", |figures| figures.held_oldest_s),
     ("stratamx_domain_queued_messages", |figures| figures.messages),
     ("stratamx_domain_stored_bytes", |figures| figures.bytes),
     ("stratamx_domain_oldest_seconds", |figures| figures.oldest_s),

@@ -49,10 +49,45 @@ pub(in crate::shard) enum Changed {
     Nothing,
 }
 
+/// Where a list is looked at, and how far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::shard) struct Stretch {
+    pub(in crate::shard) from: Stamp,
+    /// The last stamp that is of interest.
+    pub(in crate::shard) until: Stamp,
+    /// With units in this state; else in any.
+    pub(in crate::shard) state: Option<MessageState>,
+    /// So many that pass are enough.
+    pub(in crate::shard) most: usize,
+    /// So many are looked at in each list before others have a turn.
+    pub(in crate::shard) steps: usize,
+}
+
+/// What was found in one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::shard) struct Part {
+    /// In order.
+    pub(in crate::shard) entries: Vec<IndexEntry>,
+    /// Where it goes on; none: enough were found, or there are no more.
+    pub(in crate::shard) next: Option<Stamp>,
+    pub(in crate::shard) looked: usize,
+}
+
 impl Queue {
     /// Units that are held.
     pub(in crate::shard) const fn held_count(&self) -> u64 {
         self.held_count
+    }
+
+    /// Since when the first of them is held, in seconds since 1970.
+    pub(in crate::shard) fn held_since_s(&self) -> Option<u32> {
+        if self.held.is_empty() {
+            return None;
+        }
+        if self.held_first_s.get().is_none() {
+            self.held_first_s.set(self.held.iter().map(|held| held.moment_s).min());
+        }
+        self.held_first_s.get()
     }
 
     /// When the first message of those that wait for the primary was received, in seconds since 1970.
@@ -69,34 +104,59 @@ impl Queue {
         state: Option<MessageState>,
         most: usize,
     ) -> Vec<Stamp> {
-        self.entries(from, state, most).into_iter().map(|entry| entry.stamp).collect()
+        let stretch = Stretch { from, until: Stamp(u64::MAX), state, most, steps: usize::MAX };
+        self.part(&stretch, |_| true).entries.into_iter().map(|entry| entry.stamp).collect()
     }
 
-    /// Their entries.
-    pub(in crate::shard) fn entries(
+    /// The first messages of a stretch that pass, in order.
+    pub(in crate::shard) fn part(
         &self,
-        from: Stamp,
-        state: Option<MessageState>,
-        most: usize,
-    ) -> Vec<IndexEntry> {
-        let is_wanted = |list| state.is_none_or(|state| state == list);
-        let mut entries: Vec<IndexEntry> = Vec::new();
+        stretch: &Stretch,
+        mut passes: impl FnMut(&IndexEntry) -> bool,
+    ) -> Part {
+        let &Stretch { from, until, state, most, steps } = stretch;
+        let mut part = Part::default();
         let mut add = |list, waiting: &mut dyn Iterator<Item = &Waiting>| {
-            if is_wanted(list) {
-                entries.extend(waiting.take(most).map(|waiting| waiting.entry));
+            if state.is_some_and(|state| state != list) {
+                return;
+            }
+            let mut found = 0;
+            for (number, Waiting { entry, .. }) in waiting.enumerate() {
+                if number == steps {
+                    part.next = Some(part.next.map_or(entry.stamp, |next| next.min(entry.stamp)));
+                    break;
+                }
+                part.looked += 1;
+                if passes(entry) {
+                    part.entries.push(*entry);
+                    found += 1;
+                    if found == most {
+                        break;
+                    }
+                }
             }
         };
-        for mut source in self.untried.each_from(from) {
-            add(MessageState::Queued, &mut source);
+        let is_within = |waiting: &&Waiting| waiting.entry.stamp <= until;
+        for source in self.untried.each_from(from) {
+            add(MessageState::Queued, &mut source.take_while(is_within));
         }
-        add(MessageState::Queued, &mut self.suspects.from(from));
-        add(MessageState::Deferred, &mut self.deferred.entries().from(from));
-        add(MessageState::Held, &mut self.held.from(from));
-        add(MessageState::InFlight, &mut self.out.iter().filter(|out| out.entry.stamp >= from));
-        entries.sort_unstable_by_key(|entry| entry.stamp);
-        entries.dedup_by_key(|entry| entry.stamp);
-        entries.truncate(most);
-        entries
+        add(MessageState::Queued, &mut self.suspects.from(from).take_while(is_within));
+        add(MessageState::Deferred, &mut self.deferred.entries().from(from).take_while(is_within));
+        add(MessageState::Held, &mut self.held.from(from).take_while(is_within));
+        // A few, in no order.
+        let mut out: Vec<&Waiting> = self.out.iter().filter(|out| out.entry.stamp >= from).collect();
+        out.sort_unstable_by_key(|out| out.entry.stamp);
+        add(MessageState::InFlight, &mut out.into_iter().take_while(is_within));
+        part.entries.sort_unstable_by_key(|entry| entry.stamp);
+        part.entries.dedup_by_key(|entry| entry.stamp);
+        if let Some(next) = part.next {
+            part.entries.retain(|entry| entry.stamp < next);
+        }
+        if part.entries.len() >= most {
+            part.entries.truncate(most);
+            part.next = None;
+        }
+        part
     }
 
     /// Messages, each in each list that has units of it.
@@ -221,6 +281,9 @@ impl Queue {
     /// Takes out what is held of a message.
     pub(super) fn take_held(&mut self, stamp: Stamp) -> Option<(Waiting, Vec<u16>)> {
         let held = self.held.remove(stamp)?;
+        if self.held_first_s.get() == Some(held.moment_s) {
+            self.held_first_s.set(None);
+        }
         let ordinals = self.held_units.ordinals(&held, true);
         self.held_units.forget(stamp);
         self.held_count -= ordinals.len() as u64;
@@ -300,6 +363,39 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_goes_on_where_its_steps_ended_whatever_list_was_the_longest() {
+        let mut queue = queue(1);
+        for stamp in 5..=40 {
+            let (directory, entry) = place(stamp, 1);
+            queue.arrive(directory, entry, &[]);
+        }
+        for stamp in [7, 9, 30] {
+            queue.hold_message(Stamp(stamp), 7);
+        }
+        let is_third = |entry: &IndexEntry| entry.stamp.0.is_multiple_of(3);
+        let all = |most: usize, steps: usize, until: u64| {
+            let (mut found, mut from, mut turns) = (Vec::new(), Some(Stamp(2)), 0);
+            while let Some(at) = from {
+                let stretch = Stretch { from: at, until: Stamp(until), state: None, most, steps };
+                let part = queue.part(&stretch, is_third);
+                assert!(part.looked <= 5 * steps.min(99), "in each list so many at most");
+                found.extend(part.entries.iter().map(|entry| entry.stamp.0));
+                (from, turns) = (part.next, turns + 1);
+            }
+            (found, turns)
+        };
+        let expected: Vec<u64> = (1..=13).map(|third| 3 * third).collect();
+        assert_eq!(all(99, 99, u64::MAX), (expected.clone(), 1));
+        for steps in 1..=20 {
+            let (found, turns) = all(99, steps, u64::MAX);
+            assert_eq!(found, expected, "{steps}");
+            assert_eq!(turns > 1, steps <= 18, "{steps}: {turns}");
+        }
+        assert_eq!(all(99, 4, 30).0, expected[..10], "and no further than it has to");
+        assert_eq!(all(2, 99, u64::MAX), (vec![3, 6], 1), "enough is enough");
+    }
+
+    #[test]
     fn a_part_that_is_held_is_released_beside_what_waits_or_alone() {
         for count in [3, 20] {
             let mut queue = queue(count);
@@ -321,6 +417,26 @@ mod tests {
             assert_eq!(queue.see(Stamp(1)).unwrap().open, open, "what has ended is not offered again (H43)");
             assert_eq!(queue.release(Stamp(1)), Changed::Nothing);
         }
+    }
+
+    #[test]
+    fn the_first_of_what_is_held_is_known_through_every_change() {
+        let mut queue = queue(2);
+        assert_eq!(queue.held_since_s(), None);
+        for (stamp, since_s, first_s) in [(3, 70, 70), (1, 90, 70), (2, 50, 50)] {
+            queue.hold_message(Stamp(stamp), since_s);
+            assert_eq!(queue.held_since_s(), Some(first_s));
+        }
+        queue.hold(place(2, 2), &[3], 80);
+        assert_eq!(queue.held_since_s(), Some(70), "units of one message go together");
+        queue.release(Stamp(3));
+        assert_eq!(queue.held_since_s(), Some(80));
+        queue.end(Stamp(1), None);
+        assert_eq!(queue.held_since_s(), Some(80));
+        queue.end(Stamp(2), None);
+        assert_eq!(queue.held_since_s(), None);
+        queue.hold_message(Stamp(4), 95);
+        assert_eq!(queue.held_since_s(), Some(95), "of what is no more nothing is left");
     }
 
     #[test]

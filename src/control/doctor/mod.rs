@@ -3,11 +3,14 @@
 //! Senders find a backup by the domain's own records, its certificate and its policies, none of which this server makes. What is wrong
 //! with them is seen in an outage, when it is too late; so it is looked at before.
 
+mod beside;
+
 use crate::bridge::operator::{DomainStatus, State};
 use crate::bridge::{Exchanger, Lookup, LookupError};
 use crate::config::{Domain, Primaries, Recipients};
 use crate::limits::{DOCTOR_HOSTS_MAX, DOCTOR_LOOKUP_TIMEOUT};
 use crate::message::mta_sts::{Mode, Policy};
+pub(super) use beside::Beside;
 use core::net::IpAddr;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -75,6 +78,8 @@ pub(super) struct Facts<'a> {
     pub is_trusted: bool,
     /// Contacts that are told of alerts.
     pub contacts: usize,
+    /// What is no condition of an outage; none: it is not looked at.
+    pub beside: Option<Beside>,
     /// What became of a test message, if one was sent.
     pub test: Option<Result<String, String>>,
 }
@@ -108,6 +113,7 @@ pub(super) fn examine(facts: &Facts<'_>) -> Vec<Finding> {
     all.push(of_trust(facts));
     all.push(of_recipients(facts));
     all.push(of_contacts(facts));
+    all.extend(facts.beside.iter().flat_map(|beside| beside::examine(facts, beside)));
     all.extend(of_test(facts));
     all
 }
@@ -408,7 +414,7 @@ mod tests {
         Host { exchanger: Exchanger { preference, host: name.to_owned() }, addresses }
     }
 
-    fn facts<'a>(domain: &'a Domain, status: &'a DomainStatus, hosts: Vec<Host>) -> Facts<'a> {
+    pub(super) fn facts<'a>(domain: &'a Domain, status: &'a DomainStatus, hosts: Vec<Host>) -> Facts<'a> {
         Facts {
             hostname: "mx2.example.net",
             ours: Ok(vec!["192.0.2.2".parse().unwrap()]),
@@ -421,6 +427,7 @@ mod tests {
             status,
             is_trusted: true,
             contacts: 1,
+            beside: None,
             test: None,
         }
     }
