@@ -293,9 +293,7 @@
 //!   that the server protects for the trial. ETRN tells that it waits and that it is settled, so nothing inside of the server is looked at.
 //!
 //! # Not built yet
-//! The appliance's console menu, a sealed storage key.
-//! Reports of TLS (RFC 8460).
-//! A refused message is held until an operator releases or drops it; no alert tells that the retention of held mail is about to end. An outage's ledger has counts, and no hash over the messages.
+//! A storage key of the appliance that a TPM seals, or a passphrase opens. Reports of TLS of our own (RFC 8460).
 
 pub mod auth;
 pub mod bridge;

@@ -11,6 +11,8 @@
     reason = "a test may wait, and has files"
 )]
 
+#[path = "boot/console.rs"]
+mod console;
 #[path = "boot/cuts.rs"]
 mod cuts;
 #[path = "boot/machine.rs"]

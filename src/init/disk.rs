@@ -4,27 +4,37 @@
 //! next reset, and looks well until then. So the partition is found by the name `stratamx-data`, exactly one of it, and before each start of
 //! the server the directory that it works in must be of that device and of its file system ([`Volume::prove`]).
 //!
-//! What happens to a partition's content is [`judge`], pure: only what was never written to is formatted.
+//! Of two disks with such a partition none is taken: the first that appears would be one today and the other tomorrow, and mail would lie on both. Disks
+//! on USB appear late, so where there is USB they are waited for until nothing new comes ([`settle`]).
 //!
-//! | superblock | verdict |
-//! |---|---|
-//! | XFS, complete | mounted |
-//! | XFS, still being made | formatted: a power cut ended the first start, and nothing was served yet |
-//! | nothing but zeros | formatted |
-//! | anything else | refused: it may be somebody's |
+//! What happens to a partition's content is [`judge`], pure: only what was never written to is formatted, and once: that it was is kept on another partition,
+//! so a head that was lost later is no new disk.
+//!
+//! | content | formatted before | verdict |
+//! |---|---|---|
+//! | XFS, complete | | mounted |
+//! | XFS, still being made | no | formatted: a power cut ended the first start, and nothing was served yet |
+//! | the first 64 MiB nothing but zeros | no | formatted |
+//! | either of them | yes, or nobody knows | refused: a file system was there |
+//! | anything else | | refused: it may be somebody's |
 
 use super::console::say;
 use super::growth;
 use super::tool;
+use crate::limits::{DEVICE_PATIENCE, DEVICES_QUIET};
+use core::time::Duration;
 use rustix::fs::{FsWord, statfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Where the data partition is mounted.
 pub(super) const DATA: &str = "/data";
+/// Between two looks for disks.
+const LOOK: Duration = Duration::from_millis(100);
 /// What it is called in the partition table.
 const DATA_PARTITION: &str = "stratamx-data";
 /// What the file system on it is called: XFS takes 12 octets.
@@ -36,7 +46,9 @@ pub(super) const ESP_PARTITION: &str = "stratamx-esp";
 /// linux/magic.h.
 const XFS_SUPER_MAGIC: FsWord = 0x5846_5342;
 /// What is looked at before a partition counts as empty.
-const HEAD_OCTETS: usize = 1 << 20;
+const HEAD_OCTETS: usize = 64 << 20;
+/// The superblock, of it.
+const SUPERBLOCK_OCTETS: usize = 512;
 /// `sb_inprogress` of the superblock: set while mkfs works.
 const XFS_IN_PROGRESS: usize = 126;
 /// Sectors of sysfs, whatever the disk's are.
@@ -57,6 +69,8 @@ pub(super) struct Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Format,
+    /// What was there is not any more.
+    Lost,
     Mount,
     Refuse,
 }
@@ -80,11 +94,20 @@ pub(super) fn find(name: &str) -> Result<Partition, String> {
             found.push(Partition { device: Path::new("/dev").join(entry.file_name()), sysfs });
         }
     }
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(format!("there is no partition named {name}")),
-        more => {
-            Err(format!("there are {} partitions named {name}; exactly one may be connected", more.len()))
+    one_of(name, found)
+}
+
+/// See [`find`].
+fn one_of(name: &str, mut found: Vec<Partition>) -> Result<Partition, String> {
+    found.sort_by(|one, other| one.device.cmp(&other.device));
+    match (found.len(), found.pop()) {
+        (1, Some(one)) => Ok(one),
+        (_, None) => Err(format!("there is no partition named {name}")),
+        (count, Some(last)) => {
+            let mut names: Vec<String> = found.iter().map(|one| one.device.display().to_string()).collect();
+            names.push(last.device.display().to_string());
+            let names = names.join(" and ");
+            Err(format!("there are {count} partitions named {name}, {names}; exactly one may be connected"))
         }
     }
 }
@@ -94,21 +117,49 @@ pub(super) fn data_is_there() -> bool {
     find(DATA_PARTITION).is_ok()
 }
 
-/// Makes the data partition ready and mounts it.
+/// Waits until no more disks appear, where there may be some that come late: a second one must be seen before the first is taken.
+pub(super) fn settle() {
+    let has_usb = fs::read_dir("/sys/bus/usb/devices").is_ok_and(|mut entries| entries.next().is_some());
+    let end = Instant::now() + DEVICE_PATIENCE;
+    let (mut before, mut since) = (devices(), Instant::now());
+    while has_usb && since.elapsed() < DEVICES_QUIET && Instant::now() < end {
+        std::thread::sleep(LOOK);
+        let now = devices();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+}
+
+/// The names of all disks and partitions, sorted: another list is other disks.
+pub(super) fn devices() -> Vec<String> {
+    let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// Makes the data partition ready and mounts it. `was_formatted`: by us, at an earlier start; none where nobody knows.
 ///
 /// # Errors
 /// A sentence; nothing may be served then.
-pub(super) fn open_data() -> Result<Volume, String> {
+pub(super) fn open_data(was_formatted: Option<bool>) -> Result<Volume, String> {
     if let Err(error) = grow(&find(DATA_PARTITION)?) {
         say(&format!("the data partition keeps its size: {error}"));
     }
     let partition = find(DATA_PARTITION)?;
     let device = partition.device.display().to_string();
-    match judge(&head(&partition.device).map_err(|error| format!("{device}: {error}"))?) {
+    match judge(&head(&partition.device).map_err(|error| format!("{device}: {error}"))?, was_formatted) {
         Verdict::Mount => {}
         Verdict::Format => {
             say(&format!("formatting {device}"));
             tool::run("/sbin/mkfs.xfs", &["-q", "-f", "-K", "-L", DATA_LABEL, &device])?;
+        }
+        Verdict::Lost => {
+            return Err(format!(
+                "{device} was formatted before and has no file system now; if it is to be formatted anew, \
+                 delete FORMATTED.TXT on the partition STRATAMX"
+            ));
         }
         Verdict::Refuse => {
             return Err(format!("{device} has something on it that is not ours; it is left alone"));
@@ -154,24 +205,23 @@ impl Volume {
 }
 
 /// See the module.
-fn judge(head: &[u8]) -> Verdict {
+fn judge(head: &[u8], was_formatted: Option<bool>) -> Verdict {
+    let fresh = if was_formatted == Some(false) { Verdict::Format } else { Verdict::Lost };
     if head.starts_with(b"XFSB") {
-        return if head.get(XFS_IN_PROGRESS).is_some_and(|flag| *flag == 0) {
-            Verdict::Mount
-        } else {
-            Verdict::Format
-        };
+        let is_whole = head.get(XFS_IN_PROGRESS).is_some_and(|flag| *flag == 0);
+        return if is_whole { Verdict::Mount } else { fresh };
     }
-    if head.len() == HEAD_OCTETS && head.iter().all(|octet| *octet == 0) {
-        Verdict::Format
-    } else {
-        Verdict::Refuse
-    }
+    if head.len() == HEAD_OCTETS && head.iter().all(|octet| *octet == 0) { fresh } else { Verdict::Refuse }
 }
 
+/// The superblock of XFS, where it is one; else as much as has to be empty.
 fn head(device: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    File::open(device)?.take(HEAD_OCTETS as u64).read_to_end(&mut head)?;
+    let mut file = File::open(device)?;
+    file.by_ref().take(SUPERBLOCK_OCTETS as u64).read_to_end(&mut head)?;
+    if head.iter().all(|octet| *octet == 0) {
+        file.take((HEAD_OCTETS - head.len()) as u64).read_to_end(&mut head)?;
+    }
     Ok(head)
 }
 
@@ -213,16 +263,33 @@ mod tests {
 
     #[test]
     fn only_what_was_never_written_to_is_formatted() {
+        let (never, once) = (Some(false), Some(true));
         let mut head = vec![0; HEAD_OCTETS];
-        assert_eq!(judge(&head), Verdict::Format);
+        assert_eq!(judge(&head, never), Verdict::Format);
+        assert_eq!(judge(&head, once), Verdict::Lost, "the head of a file system was lost");
+        assert_eq!(judge(&head, None), Verdict::Lost, "nobody knows");
         head[HEAD_OCTETS - 1] = 1;
-        assert_eq!(judge(&head), Verdict::Refuse, "one octet of somebody's");
+        assert_eq!(judge(&head, never), Verdict::Refuse, "one octet of somebody's");
         head[..4].copy_from_slice(b"XFSB");
-        assert_eq!(judge(&head), Verdict::Mount);
+        assert_eq!(judge(&head, never), Verdict::Mount);
+        assert_eq!(judge(&head, once), Verdict::Mount);
         head[XFS_IN_PROGRESS] = 1;
-        assert_eq!(judge(&head), Verdict::Format, "mkfs was cut off: nothing was served yet");
-        assert_eq!(judge(b"XFSB"), Verdict::Format, "no room for a superblock");
-        assert_eq!(judge(&[0; 512]), Verdict::Refuse, "a disk that reads short is not an empty one");
+        assert_eq!(judge(&head, never), Verdict::Format, "mkfs was cut off: nothing was served yet");
+        assert_eq!(judge(&head, once), Verdict::Lost, "a superblock that was damaged later");
+        assert_eq!(judge(b"XFSB", never), Verdict::Format, "no room for a superblock");
+        assert_eq!(judge(&[0; 512], never), Verdict::Refuse, "a disk that reads short is not an empty one");
+    }
+
+    #[test]
+    fn of_two_data_partitions_none_is_taken() {
+        let partition = |device: &str| Partition { device: device.into(), sysfs: PathBuf::new() };
+        let (one, other) = (partition("/dev/sda3"), partition("/dev/nvme0n1p3"));
+        assert_eq!(one_of("data", vec![one.clone()]), Ok(one.clone()));
+        assert!(one_of("data", Vec::new()).unwrap_err().contains("no partition named data"));
+        let either = [vec![one.clone(), other.clone()], vec![other, one]];
+        let told = either.map(|found| one_of("data", found).unwrap_err());
+        assert_eq!(told[0], told[1], "whichever came first");
+        assert!(told[0].contains("/dev/nvme0n1p3 and /dev/sda3"), "{}", told[0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What PID 1 waits for: signals, the power button, the server's first greeting.
+//! What PID 1 waits for: signals, the power button, the server's first greeting, what is typed at a console.
 
 use super::console::say;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,6 +24,8 @@ pub(super) enum Event {
     Proven(Result<(), String>),
     /// End everything, then start again.
     Restart,
+    /// At this console.
+    Typed { console: String, octets: Vec<u8> },
 }
 
 /// SIGPWR, which signal-hook has no name for: the power fails.

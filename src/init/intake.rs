@@ -1,27 +1,34 @@
 //! Where the configuration comes from, and where it stays.
 //!
-//! In this order:
-//! 1. credentials of the hypervisor (SMBIOS type 11, `io.systemd.credential:NAME=TEXT`, or `io.systemd.credential.binary:` with Base64);
-//! 2. files on the configuration partition, which any computer can write: `stratamx.toml`, `appliance.toml`, and what they name;
-//! 3. the revision that is in force;
-//! 4. nothing: the server takes no mail yet, and its admin API can be reached.
+//! Each file is of the first of these that has it:
+//! 1. credentials of the hypervisor (SMBIOS type 11, [`credentials`]), at each start;
+//! 2. files on the configuration partition, which any computer can write ([`exchange`]): `stratamx.toml`, `appliance.toml`, and what they name;
+//! 3. a volume CIDATA, as clouds and hypervisors attach it ([`nocloud`]), when it is another one than was taken last;
+//! 4. the revision that is in force;
+//! 5. nothing: the server takes no mail yet, and its admin API can be reached.
 //!
-//! What comes by 1 or 2 is laid over the files in force, checked whole, and made a new *revision* below `/data/config`, durable before `current`
+//! What comes by 1 to 3 is laid over the files in force, checked whole, and made a new *revision* below `/data/config`, durable before `current`
 //! points to it. Only then it leaves the partition: anybody who pulls the disk reads FAT, and a key or token that was once on it is a secret no
 //! more. What is wrong is told, stays where it is, and the revision in force stays in force.
+//!
+//! A revision's directory is root's, so that the server, whose files they are, changes none for another; the machine's own file is root's too.
+
+mod credentials;
+mod exchange;
+mod network_config;
+mod nocloud;
 
 use super::console::say;
-use super::disk::{self, CONFIGURATION_PARTITION};
 use super::settings::Settings;
-use super::tool::{sync_directory, write_durably};
+use super::tool::{sync_directory, write_for};
 use crate::config::Config;
 use crate::limits::{CONFIGURATION_FILE_OCTETS_MAX, CONFIGURATION_FILES_MAX, CONFIGURATION_REVISIONS_MAX};
-use base64::Engine as _;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use exchange::Exchange;
+use nocloud::Seed;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{chown, symlink};
+use std::io::Read as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,16 +37,8 @@ use std::process::{Command, Stdio};
 pub(super) const SERVER_FILE: &str = "stratamx.toml";
 /// The machine's.
 pub(super) const MACHINE_FILE: &str = "appliance.toml";
-/// What is told about what was taken; never taken itself.
-const RECEIPT: &str = "IMPORTED.TXT";
-/// Where the configuration partition is mounted, for a moment.
-const PLACE: &str = "/run/config";
 /// Ourselves, as the server.
 const SERVER: &str = "/bin/stratamx";
-const CREDENTIAL_TEXT: &str = "io.systemd.credential:";
-const CREDENTIAL_BASE64: &str = "io.systemd.credential.binary:";
-/// The header of an SMBIOS structure of type 11; its strings come behind.
-const SMBIOS_STRINGS_AT: usize = 5;
 
 /// Files by name.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
@@ -53,59 +52,155 @@ pub(super) enum Configured {
     Nothing,
 }
 
-/// The directory in force below `root`, after what came new was taken into it. `owner` may read it.
+/// What is in force.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) directory: PathBuf,
+    pub(super) configured: Configured,
+    /// Files that the hypervisor gives again at each start.
+    pub(super) fixed: Vec<String>,
+}
+
+/// What is in force below `root`, after what came new was taken into it. `owner` may read it; `state` is where is kept what was taken once.
 ///
 /// # Errors
 /// A sentence when there is nothing that can be in force.
-pub(super) fn take(root: &Path, owner: u32, hostname: &str) -> Result<(PathBuf, Configured), String> {
+pub(super) fn take(root: &Path, state: &Path, owner: u32, host_name: &str) -> Result<Taken, String> {
     let current = root.join("current");
     let in_force = files_of(&current)?;
-    let mut offered = credentials(Path::new("/sys/firmware/dmi/entries"));
-    let mut partition = None;
-    if !offered.contains_key(SERVER_FILE) {
-        match open_partition() {
-            Ok(files) => {
-                offered = files.clone();
-                partition = Some(files);
-            }
-            Err(error) => say(&format!("the configuration partition: {error}")),
+    let hypervisor = credentials::read(Path::new("/sys/firmware/dmi/entries"));
+    let seed = nocloud::find(state).unwrap_or_else(|error| {
+        say(&format!("the volume CIDATA: {error}"));
+        None
+    });
+    let partition = match Exchange::open() {
+        Ok(exchange) => Some(exchange),
+        Err(error) => {
+            say(&format!("the configuration partition: {error}"));
+            None
         }
-    }
-    let taken = lay_over(root, &in_force, &offered, owner);
-    if let Some(files) = partition {
-        if taken.is_ok() {
-            clean(&files);
-        }
-        let _ = unmount(PLACE, UnmountFlags::empty());
-    }
+    };
+    let given = partition.as_ref().map_or(Ok(Files::new()), Exchange::files);
+    let taken = given.and_then(|files| {
+        let offered = layered(&in_force, seed.as_ref(), &files, &hypervisor);
+        let is_new = lay_over(root, &in_force, &offered, owner)?;
+        Ok((files, is_new.then(|| names(&offered))))
+    });
     match taken {
-        Ok(true) => say(&format!("configuration taken: {}", names(&offered))),
-        Ok(false) => {}
+        Ok((files, news)) => {
+            if let Some(partition) = &partition {
+                partition.clean(&files);
+            }
+            if let Some(seed) = &seed {
+                seed.remember(state);
+            }
+            if let Some(names) = news {
+                say(&format!("configuration taken: {names}"));
+            }
+        }
         Err(error) if in_force.contains_key(SERVER_FILE) => {
             say(&format!("a configuration that cannot be used, the one in force stays: {error}"));
         }
         Err(error) => return Err(error),
     }
-    if !files_of(&current)?.contains_key(SERVER_FILE) {
-        let mut files = files_of(&current)?;
-        files.insert(SERVER_FILE.to_owned(), nothing_given(hostname).into_bytes());
+    let mut files = files_of(&current)?;
+    if !files.contains_key(SERVER_FILE) {
+        files.insert(SERVER_FILE.to_owned(), nothing_given(host_name, None).into_bytes());
         write_revision(root, &files, owner).map_err(|error| error.to_string())?;
     }
-    let configured = match fs::read(current.join(SERVER_FILE)) {
-        Ok(text) if text.starts_with(NOTHING_GIVEN.as_bytes()) => Configured::Nothing,
-        _ => Configured::Given,
-    };
-    Ok((fs::canonicalize(current).map_err(|error| error.to_string())?, configured))
+    let configured = if is_nothing(&files) { Configured::Nothing } else { Configured::Given };
+    let directory = fs::canonicalize(current).map_err(|error| error.to_string())?;
+    Ok(Taken { directory, configured, fixed: hypervisor.into_keys().collect() })
+}
+
+/// Whether the data partition was formatted at an earlier start; none where nobody knows.
+pub(super) fn was_formatted() -> Option<bool> {
+    exchange::was_formatted()
+}
+
+/// From here on it was.
+pub(super) fn tell_formatted() {
+    exchange::tell_formatted();
+}
+
+/// What is offered, the hypervisor's word last.
+fn layered(in_force: &Files, seed: Option<&Seed>, partition: &Files, hypervisor: &Files) -> Files {
+    let mut offered = Files::new();
+    if let Some(seed) = seed {
+        let is_unconfigured = !in_force.contains_key(SERVER_FILE) || is_nothing(in_force);
+        if let Some(host_name) = seed.host_name.as_deref().filter(|_| is_unconfigured) {
+            offered.insert(SERVER_FILE.to_owned(), nothing_given(host_name, None).into_bytes());
+        }
+        if let Some(network) = &seed.network {
+            // The rest of the machine's own file stays as it is.
+            let text = in_force.get(MACHINE_FILE).map(|text| String::from_utf8_lossy(text));
+            let settings = text.and_then(|text| Settings::parse(&text).ok()).unwrap_or_default();
+            let settings = Settings { network: network.clone(), ..settings };
+            if let Ok(text) = toml::to_string(&settings) {
+                offered.insert(MACHINE_FILE.to_owned(), text.into_bytes());
+            }
+        }
+        offered.extend(seed.files.clone());
+    }
+    offered.extend(partition.clone());
+    offered.extend(hypervisor.clone());
+    offered
+}
+
+/// Puts one file of the configuration in force, as a new revision.
+///
+/// # Errors
+/// A sentence; the revision in force stays in force.
+pub(super) fn change(root: &Path, name: &str, text: String, owner: u32) -> Result<(), String> {
+    let in_force = files_of(&root.join("current"))?;
+    let offered = Files::from([(name.to_owned(), text.into_bytes())]);
+    lay_over(root, &in_force, &offered, owner).map(drop)
 }
 
 const NOTHING_GIVEN: &str = "# Made by the appliance, since it was given no configuration.\n";
 
-/// Protects nobody; domains come through the admin API.
-fn nothing_given(hostname: &str) -> String {
+/// Whether nobody has configured the server yet.
+fn is_nothing(files: &Files) -> bool {
+    files.get(SERVER_FILE).is_some_and(|text| text.starts_with(NOTHING_GIVEN.as_bytes()))
+}
+
+/// Protects nobody; domains come through the admin API. Mail that is there already may have keys.
+pub(super) fn nothing_given(host_name: &str, key_file: Option<&str>) -> String {
+    let storage = key_file.map_or(String::new(), |file| format!("\n[storage]\nkey_file = \"{file}\"\n"));
     format!(
-        "{NOTHING_GIVEN}hostname = \"{hostname}\"\npostmaster = \"postmaster@{hostname}\"\ndomain = []\n\n\
-         [smtp]\nlisten = [\"0.0.0.0:25\", \"[::]:25\"]\n\n[admin]\nlisten = \"0.0.0.0:8025\"\ntls = \"own\"\n"
+        "{NOTHING_GIVEN}hostname = \"{host_name}\"\npostmaster = \"postmaster@{host_name}\"\ndomain = []\n\n\
+         [smtp]\nlisten = [\"0.0.0.0:25\", \"[::]:25\"]\n\n[admin]\nlisten = \"0.0.0.0:8025\"\ntls = \"own\"\n{storage}"
     )
+}
+
+/// A configuration with another host name, and otherwise as it is, comments and all.
+///
+/// # Errors
+/// A sentence when it is not to be had without changing anything else.
+pub(super) fn with_host_name(text: &str, host_name: &str) -> Result<String, String> {
+    let parse = |text: &str| text.parse::<toml::Table>().map_err(|error| format!("{SERVER_FILE}: {error}"));
+    let mut wanted = parse(text)?;
+    let value = |text: &str| toml::Value::String(text.to_owned());
+    let old = wanted.insert("hostname".to_owned(), value(host_name));
+    let is_ours = text.starts_with(NOTHING_GIVEN);
+    let is_key = |line: &str, key: &str| {
+        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let line = lines.iter_mut().find(|line| is_key(line, "hostname")).filter(|_| old.is_some());
+    match line {
+        Some(line) => *line = format!("hostname = \"{host_name}\""),
+        None => lines.insert(0, format!("hostname = \"{host_name}\"")),
+    }
+    if let Some(line) = lines.iter_mut().find(|line| is_ours && is_key(line, "postmaster")) {
+        *line = format!("postmaster = \"postmaster@{host_name}\"");
+        wanted.insert("postmaster".to_owned(), value(&format!("postmaster@{host_name}")));
+    }
+    let changed = lines.join("\n") + "\n";
+    if parse(&changed)? == wanted {
+        return Ok(changed);
+    }
+    Err(format!("{SERVER_FILE} has its host name in a way that is not understood here: change it there"))
 }
 
 fn names(files: &Files) -> String {
@@ -160,7 +255,7 @@ fn checked(directory: &Path, owner: u32) -> Result<(), String> {
 }
 
 /// Durable before `current` points to it.
-fn write_revision(root: &Path, files: &Files, owner: u32) -> std::io::Result<()> {
+pub(super) fn write_revision(root: &Path, files: &Files, owner: u32) -> std::io::Result<()> {
     let mut revisions: Vec<u64> =
         fs::read_dir(root)?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     revisions.sort_unstable();
@@ -183,10 +278,11 @@ fn write_revision(root: &Path, files: &Files, owner: u32) -> std::io::Result<()>
 
 fn write_files(directory: &Path, files: &Files, owner: u32) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
-    chown(directory, Some(owner), Some(owner))?;
+    // The server's user goes through it, and makes nothing in it.
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
     for (name, octets) in files {
-        write_durably(directory, name, octets, 0o600)?;
-        chown(directory.join(name), Some(owner), Some(owner))?;
+        let owner = Some(owner).filter(|_| name != MACHINE_FILE);
+        write_for(directory, name, octets, 0o600, owner)?;
     }
     sync_directory(directory)
 }
@@ -223,81 +319,7 @@ fn is_name(name: &str) -> bool {
     !name.starts_with('.')
         && !name.is_empty()
         && name.chars().all(usual)
-        && !["readme.txt", "imported.txt"].contains(&name.to_ascii_lowercase().as_str())
-}
-
-/// Mounts the configuration partition and reads it.
-fn open_partition() -> Result<Files, String> {
-    let partition = disk::find(CONFIGURATION_PARTITION)?;
-    fs::create_dir_all(PLACE).map_err(|error| error.to_string())?;
-    let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount(&partition.device, PLACE, "vfat", flags, None).map_err(|error| error.to_string())?;
-    let mut files = files_of(Path::new(PLACE))?;
-    files.retain(|name, octets| !is_wiped(name, octets));
-    Ok(files)
-}
-
-/// What a power cut left of a file that was taken is no file: it goes now.
-fn is_wiped(name: &str, octets: &[u8]) -> bool {
-    let is_wiped = !octets.is_empty() && octets.iter().all(|octet| *octet == 0);
-    if is_wiped {
-        let _ = fs::remove_file(Path::new(PLACE).join(name));
-    }
-    is_wiped
-}
-
-/// Takes what was imported off the partition: overwritten first, since FAT only forgets where a file was.
-fn clean(files: &Files) {
-    if files.is_empty() {
-        return;
-    }
-    for (name, octets) in files {
-        let path = Path::new(PLACE).join(name);
-        let wiped = File::options().write(true).open(&path).and_then(|mut file| {
-            file.rewind()?;
-            file.write_all(&vec![0; octets.len()])?;
-            file.sync_all()
-        });
-        if let Err(error) = wiped.and_then(|()| fs::remove_file(&path)) {
-            say(&format!("{name} stays on the configuration partition: {error}"));
-        }
-    }
-    let receipt = format!(
-        "These files were taken by the appliance and are on its data partition now:\r\n{}\r\n\r\n\
-         To change the configuration put new ones here and restart; files that are not here stay as they are.\r\n",
-        names(files)
-    );
-    let _ = fs::write(Path::new(PLACE).join(RECEIPT), receipt);
-    rustix::fs::sync();
-}
-
-/// Files that the hypervisor hands over.
-fn credentials(entries: &Path) -> Files {
-    let mut files = Files::new();
-    for entry in fs::read_dir(entries).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with("11-") {
-            continue;
-        }
-        let raw = fs::read(entry.path().join("raw")).unwrap_or_default();
-        for text in raw.get(SMBIOS_STRINGS_AT..).unwrap_or_default().split(|octet| *octet == 0) {
-            if let Some((name, octets)) = credential(text) {
-                files.insert(name, octets);
-            }
-        }
-    }
-    files
-}
-
-fn credential(text: &[u8]) -> Option<(String, Vec<u8>)> {
-    let text = core::str::from_utf8(text).ok()?;
-    let (name, octets) = if let Some(rest) = text.strip_prefix(CREDENTIAL_BASE64) {
-        let (name, value) = rest.split_once('=')?;
-        (name, base64::engine::general_purpose::STANDARD.decode(value.trim()).ok()?)
-    } else {
-        let (name, value) = text.strip_prefix(CREDENTIAL_TEXT)?.split_once('=')?;
-        (name, value.as_bytes().to_vec())
-    };
-    is_name(name).then(|| (name.to_owned(), octets))
+        && !exchange::OURS.contains(&name.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

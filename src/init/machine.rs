@@ -77,6 +77,11 @@ pub(super) fn raise_limits() {
         ("kernel/panic_on_oops", "1"),
         ("kernel/dmesg_restrict", "1"),
         ("kernel/kptr_restrict", "2"),
+        // What is not root's own leads root nowhere.
+        ("fs/protected_symlinks", "1"),
+        ("fs/protected_hardlinks", "1"),
+        ("fs/protected_fifos", "2"),
+        ("fs/protected_regular", "2"),
     ] {
         if let Err(error) = fs::write(format!("/proc/sys/{key}"), value) {
             say(&format!("{key}: {error}"));

@@ -4,7 +4,7 @@
 //! with strangers' octets cannot end PID 1.
 //!
 //! # Order of a start
-//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> randomness -> configuration ->
+//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> an ordered [`reset`] -> randomness -> configuration ->
 //! network -> clock -> server -> its greeting -> of a new version: its self-test, the blessing.
 //!
 //! # Promises
@@ -12,6 +12,7 @@
 //! - What ends is started again, after a while that grows up to half a minute ([`program`]).
 //! - The power button, SIGTERM and SIGPWR drain the server, then unmount, then switch off; Ctrl-Alt-Del restarts.
 //! - A panic here restarts the machine: all that was acknowledged is durable. So does the watchdog when PID 1 hangs.
+//! - Whoever stands at a console can see how it is, and mend it ([`menu`]). What cannot serve tries again when the disks are others.
 //! - A new version that has not proven itself in time is given up by a restart, wherever it hangs: the loader counts it ([`trial`], [`watchdog`]).
 //! - Updates are taken over a socket from the server, which is not trusted ([`update`]).
 //!
@@ -26,12 +27,19 @@ mod clock;
 mod console;
 mod disk;
 mod events;
+mod front;
 mod growth;
 mod intake;
 mod machine;
+mod menu;
 mod network;
+mod output;
+mod place;
 mod program;
+mod ready;
+mod reset;
 mod settings;
+mod syslog;
 mod tool;
 mod trial;
 mod update;
@@ -39,25 +47,27 @@ mod watchdog;
 
 use crate::config::Config;
 use crate::limits::{
-    ADDRESS_PATIENCE, DEVICE_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
+    ADDRESS_PATIENCE, DEVICE_PATIENCE, KILL_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
 use crate::update::{SOCKET, SOCKET_VARIABLE, TRIAL_VARIABLE};
 use console::say;
 use core::time::Duration;
 use disk::Volume;
 use events::Event;
-use intake::{Configured, MACHINE_FILE, SERVER_FILE};
+use front::Front;
+use intake::{Configured, SERVER_FILE, Taken};
 use program::Program;
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use ready::Ready;
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, wait};
 use rustix::system::{RebootCommand, reboot};
 use settings::Settings;
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
+use syslog::Source;
 use update::{SelfTest, Updates};
 use watchdog::Watchdog;
 
@@ -111,37 +121,58 @@ fn live() -> RebootCommand {
             return RebootCommand::Restart;
         }
     };
-    match Machine::start(tell, on_trial.clone(), watchdog.clone()) {
-        Ok(machine) => machine.run(&events),
-        Err(error) => refuse(&error, &events, on_trial.is_some(), &watchdog),
+    let typed = tell.clone();
+    console::listen(move |console, octets| typed.send(Event::Typed { console, octets }).is_ok());
+    loop {
+        let disks = disk::devices();
+        let ended = match Machine::start(tell.clone(), on_trial.clone(), watchdog.clone()) {
+            Ok(machine) => Some(machine.run(&events)),
+            Err(error) => refuse(&error, &events, on_trial.is_some(), &watchdog, &disks),
+        };
+        if let Some(ending) = ended {
+            return ending;
+        }
+        say("the disks are others now: once more");
     }
 }
 
-/// Nothing can be served: says so, and waits for somebody; a version on trial makes room for the one before.
-fn refuse(error: &str, events: &Receiver<Event>, on_trial: bool, watchdog: &Watchdog) -> RebootCommand {
+/// Nothing can be served: says so, and waits for somebody, or for other disks than these; a version on trial makes room for the one before.
+fn refuse(
+    error: &str,
+    events: &Receiver<Event>,
+    on_trial: bool,
+    watchdog: &Watchdog,
+    disks: &[String],
+) -> Option<RebootCommand> {
     say(&format!("REFUSED, no mail is taken: {error}"));
     watchdog.open();
     if on_trial {
         update::leave_word(Path::new(STATE), error);
         say("this version is on trial; the machine restarts");
         std::thread::sleep(WATCHDOG_INTERVAL);
-        return RebootCommand::Restart;
+        return Some(RebootCommand::Restart);
     }
-    loop {
+    let mut front = Front::default();
+    while disk::devices() == disks {
         watchdog.feed();
-        match events.recv_timeout(WATCHDOG_INTERVAL) {
-            Ok(Event::ChildEnded) => reap(|_, _| {}),
-            Ok(Event::PowerOff) => {
-                watchdog.close();
-                return RebootCommand::PowerOff;
+        let ending = match events.recv_timeout(WATCHDOG_INTERVAL) {
+            Ok(Event::ChildEnded) => {
+                reap(|_, _| {});
+                None
             }
-            Ok(Event::Restart) => {
-                watchdog.close();
-                return RebootCommand::Restart;
-            }
-            Ok(Event::Greeted | Event::Proven(_)) | Err(_) => {}
+            Ok(Event::PowerOff) => Some(RebootCommand::PowerOff),
+            Ok(Event::Restart) => Some(RebootCommand::Restart),
+            Ok(Event::Typed { console, octets }) => front.typed_refused(&console, &octets, error),
+            Ok(Event::Greeted | Event::Proven(_)) | Err(_) => None,
+        };
+        if let Some(ending) = ending {
+            watchdog.close();
+            return Some(ending);
         }
     }
+    // The start feeds none.
+    watchdog.close();
+    None
 }
 
 /// A machine that serves.
@@ -149,8 +180,14 @@ struct Machine {
     volume: Volume,
     /// Where the server works, and that its mail goes to.
     data_dir: PathBuf,
+    /// The configuration in force, and where the server works.
+    directory: PathBuf,
     config: Config,
+    settings: Settings,
     configured: Configured,
+    /// Files that the hypervisor gives at each start.
+    fixed: Vec<String>,
+    front: Front,
     /// The server first.
     programs: Vec<Program>,
     /// The counted file, until the version has proven itself.
@@ -162,6 +199,11 @@ struct Machine {
     /// What names were asked of when the server started.
     resolvers: String,
     started: Instant,
+    is_greeted: bool,
+    /// The server that runs has greeted: it listens to signals.
+    is_hearing: bool,
+    /// Somebody waits for that.
+    is_awaited: bool,
 }
 
 impl Machine {
@@ -169,31 +211,29 @@ impl Machine {
     fn start(tell: Sender<Event>, on_trial: Option<PathBuf>, watchdog: Watchdog) -> Result<Self, String> {
         let started = Instant::now();
         wait_until(DEVICE_PATIENCE, disk::data_is_there);
-        let volume = disk::open_data()?;
-        for directory in [MAIL, CONFIGURATION, STATE] {
-            fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
+        disk::settle();
+        let was_formatted = intake::was_formatted();
+        let volume = disk::open_data(was_formatted)?;
+        if was_formatted == Some(false) {
+            intake::tell_formatted();
         }
-        chown(MAIL, Some(SERVER_USER), Some(SERVER_USER)).map_err(|error| format!("{MAIL}: {error}"))?;
-        clock::begin_no_earlier_than(Path::new(STATE));
-        let updates = Updates::start(Path::new(STATE), on_trial.is_some());
-        if let Err(error) = machine::stir() {
-            say(&format!("the seed of random numbers: {error}"));
-        }
-        let name = network::name(network::interface(&settings::Network::default()).as_deref());
-        let (directory, configured) = intake::take(Path::new(CONFIGURATION), SERVER_USER, &name)?;
-        let settings = match fs::read_to_string(directory.join(MACHINE_FILE)) {
-            Ok(text) => Settings::parse(&text)?,
-            Err(_) => Settings::default(),
+        let ready = match Ready::make() {
+            Ok(ready) => ready,
+            Err(error) => {
+                volume.close();
+                return Err(error);
+            }
         };
-        let config = Config::load(&directory.join(SERVER_FILE)).map_err(|error| error.to_string())?;
+        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config } = ready;
         machine::name(&config.hostname);
-        let data_dir = lead_to_mail(&directory, &config.data_dir)?;
         let programs = [
             vec![server(&directory)],
             start_network(&settings.network).map(network_program).into_iter().collect(),
         ];
-        clock::start(settings.clock.servers);
+        clock::start(settings.clock.servers.clone());
+        syslog::start(settings.syslog.clone(), config.hostname.clone(), console::show);
         watchdog.open();
+        let updates = Updates::start(Path::new(STATE), on_trial.is_some());
         let self_test = on_trial.as_ref().map(|_| SelfTest::prepare()).transpose()?;
         if let Err(error) = updates.listen(data_dir.join(crate::update::FILE), SERVER_USER, tell.clone()) {
             say(&format!("no updates are taken: {error}"));
@@ -202,8 +242,12 @@ impl Machine {
         Ok(Self {
             volume,
             data_dir,
+            directory,
             config,
+            settings,
             configured,
+            fixed,
+            front: Front::default(),
             programs,
             on_trial,
             self_test,
@@ -212,6 +256,9 @@ impl Machine {
             tell,
             resolvers: String::new(),
             started,
+            is_greeted: false,
+            is_hearing: false,
+            is_awaited: false,
         })
     }
 
@@ -223,9 +270,6 @@ impl Machine {
             wait_until(ADDRESS_PATIENCE, || !network::addresses().is_empty());
         }
         self.introduce();
-        if let Some(address) = self.config.smtp.listen.first() {
-            events::tell_when_greeted(*address, self.tell.clone());
-        }
         loop {
             self.watchdog.feed();
             self.start_due(|_| true);
@@ -243,6 +287,11 @@ impl Machine {
                 Ok(Event::Proven(Err(_))) => {}
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
+                Ok(Event::Typed { console, octets }) => {
+                    if let Some(ending) = self.typed(&console, &octets) {
+                        return self.end(ending, events);
+                    }
+                }
                 Err(_) => {}
             }
         }
@@ -269,8 +318,16 @@ impl Machine {
                     continue;
                 }
                 self.resolvers = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
+                self.is_hearing = false;
             }
             program.start();
+        }
+        if !self.is_hearing
+            && !self.is_awaited
+            && let Some(address) = self.config.smtp.listen.first()
+        {
+            self.is_awaited = true;
+            events::tell_when_greeted(*address, self.tell.clone());
         }
     }
 
@@ -281,8 +338,11 @@ impl Machine {
         });
     }
 
-    /// Name servers that came later are told to the server.
+    /// Name servers that came later are told to the server; not before it listens: the signal would end it.
     fn follow_resolvers(&mut self) {
+        if !self.is_hearing {
+            return;
+        }
         let now = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
         if now != self.resolvers {
             self.resolvers = now;
@@ -302,6 +362,12 @@ impl Machine {
     }
 
     fn greeted(&mut self) {
+        self.is_awaited = false;
+        self.is_hearing = true;
+        if self.is_greeted {
+            return say("the server takes mail again");
+        }
+        self.is_greeted = true;
         let (name, uptime) = (&self.config.hostname, machine::uptime());
         say(&format!("READY, {name} takes mail, {uptime} s after the kernel"));
         if let (Some(test), Some(listen)) = (self.self_test.take(), self.config.smtp.listen.first()) {
@@ -310,9 +376,7 @@ impl Machine {
             // Without a thread the trial ends by its deadline.
             let _ = std::thread::Builder::new().name("self-test".to_owned()).spawn(run);
         }
-        if self.configured == Configured::Nothing {
-            self.invite();
-        }
+        self.invite();
     }
 
     /// The running version is the good one from now on.
@@ -337,38 +401,14 @@ impl Machine {
         self.programs.iter().filter(|program| program.name == SERVER)
     }
 
-    /// Nothing is configured yet: how it is done. The token is told once.
-    fn invite(&self) {
-        let Some(listen) = self.config.admin.listen else { return };
-        say(
-            "nothing is configured: put stratamx.toml on the partition STRATAMX and restart, or use the admin API",
-        );
-        for address in network::addresses() {
-            say(&format!("admin API: https://{}", core::net::SocketAddr::new(address, listen.port())));
-        }
-        if Path::new(TOKEN_TOLD).exists() {
-            return;
-        }
-        match fs::read_to_string(self.config.admin.token_file(&self.data_dir)) {
-            Ok(token) => {
-                say(&format!("the first administrator's token, told this once: {}", token.trim()));
-                let _ = tool::write_durably(Path::new(STATE), "token-told", b"", 0o600);
-            }
-            Err(error) => say(&format!("the first administrator's token: {error}")),
-        }
-    }
-
     /// Drains, unmounts, and hands over how the machine ends.
     fn end(mut self, ending: RebootCommand, events: &Receiver<Event>) -> RebootCommand {
         say("stopping");
-        let deadline = Instant::now() + STOP_PATIENCE;
         self.programs.iter_mut().for_each(Program::end);
-        while self.programs.iter().any(Program::is_running) && Instant::now() < deadline {
-            self.watchdog.feed();
-            let _ = events.recv_timeout(LOOK);
-            self.reap();
-        }
+        self.await_ends(STOP_PATIENCE, events);
         self.programs.iter().for_each(|program| program.signal(Signal::KILL));
+        // Who is killed holds his files until he is gone.
+        self.await_ends(KILL_PATIENCE, events);
         if self.data_dir != Path::new(MAIL) {
             let _ = unmount(&self.data_dir, UnmountFlags::empty());
         }
@@ -376,6 +416,17 @@ impl Machine {
         say("stopped");
         self.watchdog.close();
         ending
+    }
+}
+
+impl Machine {
+    fn await_ends(&mut self, patience: Duration, events: &Receiver<Event>) {
+        let deadline = Instant::now() + patience;
+        while self.programs.iter().any(Program::is_running) && Instant::now() < deadline {
+            self.watchdog.feed();
+            let _ = events.recv_timeout(LOOK);
+            self.reap();
+        }
     }
 }
 
@@ -389,6 +440,7 @@ fn server(directory: &Path) -> Program {
     let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
     server.environment =
         vec![(SOCKET_VARIABLE, SOCKET.to_owned()), (TRIAL_VARIABLE, SelfTest::configuration())];
+    server.source = Some(Source::Server);
     server
 }
 
@@ -407,36 +459,6 @@ fn start_network(network: &settings::Network) -> Option<Vec<String>> {
         say(&format!("network: {error}"));
         None
     })
-}
-
-/// Makes the directory that the configuration names be the one on the data partition, whatever its name: a configuration that comes from
-/// another machine serves as it is, and a changed one finds the mail where it was.
-fn lead_to_mail(directory: &Path, data_dir: &Path) -> Result<PathBuf, String> {
-    let place = directory.join(data_dir.strip_prefix("./").unwrap_or(data_dir));
-    let refused = [
-        "/proc",
-        "/sys",
-        "/dev",
-        "/bin",
-        "/sbin",
-        "/etc",
-        "/lib",
-        "/run",
-        "/data/state",
-        "/data/config/current",
-    ];
-    if refused.iter().any(|taken| place.starts_with(taken))
-        || Path::new("/data").starts_with(&place)
-        || place == directory
-    {
-        return Err(format!("data_dir: {} is not for mail; leave the key out", place.display()));
-    }
-    if place == Path::new(MAIL) {
-        return Ok(place);
-    }
-    fs::create_dir_all(&place).map_err(|error| format!("data_dir: {}: {error}", place.display()))?;
-    mount_bind(MAIL, &place).map_err(|error| format!("data_dir: {}: {error}", place.display()))?;
-    Ok(place)
 }
 
 /// Takes in every process that has ended, also those that nobody waits for any more.

@@ -1,6 +1,8 @@
 //! One program that is to run: started, ended, started again after a while that grows.
 
 use super::console::say;
+use super::output;
+use super::syslog::Source;
 use crate::limits::{RESTART_DELAY_MAX, RESTART_DELAY_MIN, RESTART_FORGIVEN_AFTER};
 use core::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +22,8 @@ pub(super) struct Program {
     pub(super) directory: PathBuf,
     /// Variables of its environment, beside those that all have.
     pub(super) environment: Vec<(&'static str, String)>,
+    /// As whose its output goes to the log's host, if it does.
+    pub(super) source: Option<Source>,
     state: State,
     delay: Duration,
 }
@@ -49,7 +53,16 @@ impl Program {
         directory: PathBuf,
     ) -> Self {
         let state = State::Waiting { until: Instant::now() };
-        Self { name, arguments, run_as, directory, environment: Vec::new(), state, delay: RESTART_DELAY_MIN }
+        Self {
+            name,
+            arguments,
+            run_as,
+            directory,
+            environment: Vec::new(),
+            source: None,
+            state,
+            delay: RESTART_DELAY_MIN,
+        }
     }
 
     /// When it is to be started; none while it runs, or when it was ended.
@@ -70,6 +83,12 @@ impl Program {
         if let Some(id) = self.run_as {
             // The standard library gives up supplementary groups with it.
             command.uid(id).gid(id);
+        }
+        // Without a pipe it says what it has to say on the console.
+        if let Some(source) = self.source
+            && let Ok((one, other)) = output::follow(source).and_then(|pipe| Ok((pipe.try_clone()?, pipe)))
+        {
+            command.stdout(one).stderr(other);
         }
         match command.spawn() {
             Ok(child) => self.state = State::Running { pid: Pid::from_child(&child), since: Instant::now() },

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -40,10 +40,30 @@ pub(super) fn busybox(arguments: &[&str]) -> Result<(), String> {
 /// # Errors
 /// Of the file system; the old file is there then.
 pub(super) fn write_durably(directory: &Path, name: &str, octets: &[u8], mode: u32) -> io::Result<()> {
+    write_for(directory, name, octets, mode, None)
+}
+
+/// The same, for somebody: nobody ever sees a file there that he cannot read. What is new is made anew, never followed to: in a directory of the
+/// server's a link may lie in its place.
+///
+/// # Errors
+/// As [`write_durably`].
+pub(super) fn write_for(
+    directory: &Path,
+    name: &str,
+    octets: &[u8],
+    mode: u32,
+    owner: Option<u32>,
+) -> io::Result<()> {
     let new = directory.join(format!("{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(octets)?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;
+    fchown(&file, owner, owner)?;
     file.sync_all()?;
     fs::rename(&new, directory.join(name))?;
     sync_directory(directory)

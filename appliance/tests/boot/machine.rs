@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for a line of the console. A boot is 20 s on two cores that nobody else uses.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// The file of a cloud's volume.
+const SEED: &str = "seed.fat";
 const EMULATOR: &str = "qemu-system-x86_64";
 const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 /// Programs, and by which argument they end at once.
@@ -222,6 +224,30 @@ impl Disk {
         assert!(command.status().unwrap().success());
     }
 
+    /// A volume of its cloud, attached at each start.
+    pub(crate) fn seed(&self, files: &[(&str, String)]) {
+        let volume = self.directory.join(SEED);
+        let target = volume.display().to_string();
+        let mut command = Command::new("mkfs.vfat");
+        command.args(["-n", "CIDATA", "-C", &target, "1440"]).env("PATH", path()).stdout(Stdio::null());
+        assert!(command.status().unwrap().success());
+        for (name, text) in files {
+            let file = self.directory.join(name);
+            fs::write(&file, text).unwrap();
+            let mut command = Command::new("mcopy");
+            command.args(["-i", &target]).arg(file).arg(format!("::/{name}"));
+            assert!(command.status().unwrap().success());
+        }
+    }
+
+    /// The same once more, beside it.
+    pub(crate) fn copy_as(&self, name: &str) -> PathBuf {
+        let copy = self.directory.join(name);
+        let copied = Command::new("cp").arg("--sparse=always").args([&self.raw, &copy]).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
     /// What is on the configuration partition.
     pub(crate) fn configuration_files(&self) -> Vec<String> {
         let start = (1 + 128) << 20;
@@ -274,6 +300,7 @@ impl Disk {
 pub(crate) struct Machine {
     emulator: Child,
     monitor: PathBuf,
+    keyboard: ChildStdin,
     console: Receiver<String>,
     seen: Vec<String>,
     pub(crate) smtp_port: u16,
@@ -298,7 +325,7 @@ impl Machine {
         Self::start_with(disk, &["-blockdev", &block, "-device", "virtio-blk-pci,drive=disk"])
     }
 
-    fn start(disk: &Disk, arguments: &[&str]) -> Self {
+    pub(crate) fn start(disk: &Disk, arguments: &[&str]) -> Self {
         let drive = format!("file={},format=raw,if=virtio", disk.raw.display());
         Self::start_with(disk, &[arguments, &["-drive", &drive]].concat())
     }
@@ -325,12 +352,17 @@ impl Machine {
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         command.arg("-drive").arg(drive(Path::new(FIRMWARE[0]), "if=pflash,unit=0,readonly=on"));
         command.arg("-drive").arg(drive(&disk.directory.join("variables.fd"), "if=pflash,unit=1"));
+        let seed = disk.directory.join(SEED);
+        if seed.exists() {
+            command.arg("-drive").arg(drive(&seed, "if=virtio,readonly=on"));
+        }
         command.arg("-netdev").arg(format!(
             "user,id=net,hostfwd=tcp:127.0.0.1:{smtp_port}-:25,hostfwd=tcp:127.0.0.1:{admin_port}-:8025"
         ));
         command.args(["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]);
         command.args(["-device", "i6300esb", "-action", "watchdog=poweroff"]);
-        let mut emulator = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut emulator = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let keyboard = emulator.stdin.take().unwrap();
         let (tell, console) = channel();
         let output = BufReader::new(emulator.stdout.take().unwrap());
         thread::spawn(move || {
@@ -341,7 +373,7 @@ impl Machine {
                 }
             }
         });
-        Self { emulator, monitor, console, seen: Vec::new(), smtp_port, admin_port }
+        Self { emulator, monitor, keyboard, console, seen: Vec::new(), smtp_port, admin_port }
     }
 
     /// The first line that holds `text`: waits for it, unless it has come already.
@@ -375,7 +407,31 @@ impl Machine {
     }
 
     pub(crate) fn press_the_button(&self) {
-        UnixStream::connect(&self.monitor).unwrap().write_all(b"system_powerdown\n").unwrap();
+        self.monitor("system_powerdown");
+    }
+
+    /// Tells the emulator.
+    pub(crate) fn monitor(&self, command: &str) {
+        UnixStream::connect(&self.monitor).unwrap().write_all(format!("{command}\n").as_bytes()).unwrap();
+    }
+
+    /// At the serial console.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    /// A factory reset at the console. What was said before it is forgotten.
+    pub(crate) fn reset(&mut self, choice: &str, word: &str) {
+        self.seen.clear();
+        self.type_line("");
+        self.wait_for("6 power off");
+        self.type_line("4");
+        self.wait_for("A factory reset forgets");
+        self.type_line(choice);
+        self.wait_for("All configuration");
+        self.seen.clear();
+        self.type_line(word);
     }
 
     /// Waits until it is off.

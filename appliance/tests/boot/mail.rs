@@ -1,6 +1,6 @@
 //! A sender and a mail server, just enough of both.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -80,19 +80,72 @@ pub(crate) fn ask(port: u16, path: &str, token: &str) -> String {
     }
 }
 
-/// Waits until the admin API answers at a path without TLS.
-pub(crate) fn ask_plainly(port: u16, path: &str) {
+/// Waits until it is so.
+pub(crate) fn eventually(is_so: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
-    let url = format!("http://127.0.0.1:{port}{path}");
-    let ask = || {
-        Command::new("curl")
-            .args(["--silent", "--fail", "--max-time", "5", "--output", "/dev/null", &url])
-            .status()
-    };
-    while !ask().expect("curl is installed").success() {
-        assert!(Instant::now() < end, "the admin API does not answer");
+    while !is_so() {
+        assert!(Instant::now() < end, "it never was so");
         thread::sleep(TRY / 3);
     }
+}
+
+/// Waits until the admin API answers at a path without TLS.
+pub(crate) fn ask_plainly(port: u16, path: &str) {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    eventually(|| {
+        let asked = Command::new("curl")
+            .args(["--silent", "--fail", "--max-time", "5", "--output", "/dev/null", &url])
+            .status();
+        asked.expect("curl is installed").success()
+    });
+}
+
+/// A host that takes a machine's log: TCP, octets counted.
+pub(crate) struct LogHost {
+    pub(crate) port: u16,
+    lines: Receiver<String>,
+}
+
+impl LogHost {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, lines) = channel();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut stream = BufReader::new(stream);
+                while let Some(message) = counted(&mut stream) {
+                    if tell.send(message).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Self { port, lines }
+    }
+
+    /// The next message with this in it.
+    pub(crate) fn wait_for(&self, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(text) => return,
+                Ok(line) => seen.push(line),
+                Err(_) => panic!("{text:?} was not sent; what was:\n{}", seen.join("\n")),
+            }
+        }
+    }
+}
+
+/// RFC 6587 3.4.1.
+fn counted(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut count = Vec::new();
+    stream.read_until(b' ', &mut count).ok()?;
+    let count = String::from_utf8(count).ok()?.trim().parse().ok()?;
+    let mut message = vec![0; count];
+    stream.read_exact(&mut message).ok()?;
+    String::from_utf8(message).ok()
 }
 
 /// A mail server that takes everything.

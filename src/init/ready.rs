@@ -1,0 +1,53 @@
+//! What a start reads from the data partition before anything runs: an ordered reset done, what came new taken in, the configuration in force.
+
+use super::console::say;
+use super::disk::DATA;
+use super::intake::{self, MACHINE_FILE, SERVER_FILE, Taken};
+use super::menu::Reset;
+use super::settings::{Network, Settings};
+use super::{CONFIGURATION, MAIL, SERVER_USER, STATE};
+use super::{clock, machine, network, place, reset};
+use crate::config::Config;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+/// See the module.
+pub(super) struct Ready {
+    pub(super) data_dir: PathBuf,
+    pub(super) taken: Taken,
+    pub(super) settings: Settings,
+    pub(super) config: Config,
+}
+
+impl Ready {
+    /// Reads the data partition, and takes in what came new.
+    ///
+    /// # Errors
+    /// A sentence; nothing can be served.
+    pub(super) fn make() -> Result<Self, String> {
+        let name = network::name(network::interface(&Network::default()).as_deref());
+        match reset::act(Path::new(DATA), SERVER_USER, &name)? {
+            Some(Reset::KeepMail) => say("factory reset: the configuration is gone, mail is kept"),
+            Some(Reset::WipeMail) => say("factory reset: configuration and mail are gone"),
+            None => {}
+        }
+        for directory in [MAIL, CONFIGURATION, STATE] {
+            fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
+        }
+        chown(MAIL, Some(SERVER_USER), Some(SERVER_USER)).map_err(|error| format!("{MAIL}: {error}"))?;
+        clock::begin_no_earlier_than(Path::new(STATE));
+        if let Err(error) = machine::stir() {
+            say(&format!("the seed of random numbers: {error}"));
+        }
+        let taken = intake::take(Path::new(CONFIGURATION), Path::new(STATE), SERVER_USER, &name)?;
+        let directory = &taken.directory;
+        let settings = match fs::read_to_string(directory.join(MACHINE_FILE)) {
+            Ok(text) => Settings::parse(&text)?,
+            Err(_) => Settings::default(),
+        };
+        let config = Config::load(&directory.join(SERVER_FILE)).map_err(|error| error.to_string())?;
+        let data_dir = place::lead_to(Path::new(MAIL), directory, &config.data_dir)?;
+        Ok(Self { data_dir, taken, settings, config })
+    }
+}
