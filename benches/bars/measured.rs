@@ -49,7 +49,7 @@ fn scraped(domains: usize) -> Bar {
     ratios.sort_by(f64::total_cmp);
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     // Of n those at about n/2 less, and more, 1.03 times the root of n enclose the median in 96 of 100: the 14th and the 27th of 40.
-    let first = (pairs as f64 / 2.0 - 1.03 * (pairs as f64).sqrt()).max(0.0) as usize;
+    let first = (pairs / 2).saturating_sub((pairs * 106 / 100).isqrt() + 1);
     let (low, high) = (ratios[first], ratios[pairs - 1 - first]);
     println!(
         "bar=scraped domains={domains} pairs={pairs} turn_ms={} more={:.2}% interval={:.2}%..{:.2}%",

@@ -71,7 +71,8 @@ impl Server {
             said.push(line.clone());
             line.contains("\"listening\"")
         });
-        let line = line.unwrap_or_else(|| panic!("it does not listen: {said:#?}"));
+        assert!(line.is_some(), "it does not listen: {said:#?}");
+        let line = line.expect("looked at before");
         let line: serde_json::Value = serde_json::from_str(&line).expect("a log line");
         let address = line["address"].as_str().expect("an address").parse().expect("an address");
         std::thread::spawn(move || lines.for_each(drop));

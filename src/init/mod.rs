@@ -37,6 +37,7 @@ mod output;
 mod place;
 mod program;
 mod ready;
+mod reaping;
 mod reset;
 mod settings;
 mod syslog;
@@ -58,8 +59,9 @@ use front::Front;
 use intake::{Configured, SERVER_FILE, Taken};
 use program::Program;
 use ready::Ready;
+use reaping::reap;
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, wait};
+use rustix::process::{Signal, getpid};
 use rustix::system::{RebootCommand, reboot};
 use settings::Settings;
 use std::fs;
@@ -459,21 +461,6 @@ fn start_network(network: &settings::Network) -> Option<Vec<String>> {
         say(&format!("network: {error}"));
         None
     })
-}
-
-/// Takes in every process that has ended, also those that nobody waits for any more.
-fn reap(mut ended: impl FnMut(rustix::process::Pid, &str)) {
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        ended(pid, &ending(status));
-    }
-}
-
-fn ending(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (_, Some(signal)) => format!("by signal {signal}"),
-        _ => "as nobody knows".to_owned(),
-    }
 }
 
 fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {

@@ -74,7 +74,9 @@ fn a_power_cut_while_an_update_is_written_leaves_a_machine_that_has_its_mail() {
         update.wait().unwrap();
     }
     let sink = Sink::start(sink_port);
-    let mut machine = Machine::boot(&disk);
+    // The same slot for the disk: the firmware's list of what it starts names that.
+    let volatile = disk.volatile();
+    let mut machine = Machine::boot_from(&disk, &volatile);
     machine.wait_for("READY, mx2.test takes mail");
     let mut left = taken.clone();
     while !left.is_empty() {
