@@ -74,7 +74,7 @@ pub(super) fn names(snapshot: &Snapshot) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> =
         snapshot.config.domains.iter().map(|domain| domain.name.as_str().into()).collect();
     let others = snapshot.usage.names(|name, usage| {
-        snapshot.domain(name).is_none() && (usage.messages() > 0 || usage.accepted() > 0)
+        (usage.messages() > 0 || usage.accepted() > 0) && snapshot.domain(name).is_none()
     });
     names.extend(others);
     names

@@ -352,7 +352,8 @@ fn of_trust(facts: &Facts<'_>) -> Finding {
             "Its mail server lets this one name clients (XCLIENT): its filters judge them, not this server.",
         );
     }
-    let addresses: Vec<String> = facts.ours.iter().flatten().map(ToString::to_string).collect();
+    let public = facts.ours.iter().flatten().filter(|address| !address.is_loopback());
+    let addresses: Vec<String> = public.map(ToString::to_string).collect();
     let who =
         if addresses.is_empty() { "this server's addresses".to_owned() } else { addresses.join(" and ") };
     let mend = format!(

@@ -5,7 +5,7 @@
 
 use super::others_turn;
 use crate::bridge::operator::{Cursor, Filter};
-use crate::limits::{OPERATOR_STEP, SIFT_STEP};
+use crate::limits::SIFT_STEP;
 use crate::shard::backlog::{Lane, Stretch};
 use crate::shard::state::Shard;
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ pub(super) struct Picked {
     pub(super) entry: IndexEntry,
 }
 
+/// A lane costs as much as so many of its entries: its lists are looked at each by itself.
+const LANE_COSTS: usize = 4;
+
 /// The first `most` of them, in order, and how many were looked at.
 pub(super) async fn pick<D: Disk, C: Clock>(
     shard: &Shard<D, C>,
@@ -35,6 +38,7 @@ pub(super) async fn pick<D: Disk, C: Clock>(
     let mut first: BTreeMap<Cursor, (usize, IndexEntry)> = BTreeMap::new();
     let (mut looked, mut since_turn) = (0, 0);
     for (number, lane) in lanes.iter().enumerate() {
+        since_turn += LANE_COSTS;
         let mut next = Some(Stamp(after.stamp));
         while let Some(from) = next {
             let is_full = first.len() == most;
@@ -55,7 +59,7 @@ pub(super) async fn pick<D: Disk, C: Clock>(
                     first.pop_last();
                 }
             }
-            if since_turn >= SIFT_STEP || number % OPERATOR_STEP == OPERATOR_STEP - 1 {
+            if since_turn >= SIFT_STEP {
                 since_turn = 0;
                 others_turn(shard).await;
             }
