@@ -24,7 +24,7 @@ static MOUNTED: Mutex<()> = Mutex::new(());
 
 /// The mounted partition.
 #[derive(Debug)]
-pub(in crate::init) struct Esp {
+pub(crate) struct Esp {
     root: PathBuf,
     only: Option<MutexGuard<'static, ()>>,
 }
@@ -44,7 +44,7 @@ impl Esp {
     ///
     /// # Errors
     /// A sentence.
-    pub(in crate::init) fn open() -> Result<Self, String> {
+    pub(crate) fn open() -> Result<Self, String> {
         let only = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = disk::find(ESP_PARTITION)?;
         fs::create_dir_all(PLACE).map_err(|error| error.to_string())?;
@@ -61,7 +61,7 @@ impl Esp {
     }
 
     /// Where a path of the loader is.
-    pub(in crate::init) fn path(&self, path: &Path) -> PathBuf {
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.root.join(path)
     }
 
@@ -89,7 +89,7 @@ impl Esp {
     }
 
     /// Makes everything durable.
-    pub(in crate::init) fn sync(&self) -> Result<(), String> {
+    pub(crate) fn sync(&self) -> Result<(), String> {
         let root = File::open(&self.root).map_err(|error| error.to_string())?;
         rustix::fs::syncfs(root).map_err(|error| error.to_string())
     }
@@ -123,7 +123,7 @@ pub(super) fn repair() -> Result<(), String> {
 }
 
 /// The name without its counters; none where it has none.
-pub(in crate::init) fn blessed(name: &str) -> Option<String> {
+pub(crate) fn blessed(name: &str) -> Option<String> {
     counters(name).map(|(start, _)| format!("{start}.efi"))
 }
 

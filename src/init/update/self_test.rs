@@ -33,7 +33,7 @@ const LISTEN_BACKLOG: i32 = 8;
 
 /// See the module.
 #[derive(Debug)]
-pub(in crate::init) struct SelfTest {
+pub(crate) struct SelfTest {
     secret: String,
     /// Bound, so that it is ours, and not listened at yet.
     place: TcpListener,
@@ -44,7 +44,7 @@ impl SelfTest {
     ///
     /// # Errors
     /// A sentence.
-    pub(in crate::init) fn prepare() -> Result<Self, String> {
+    pub(crate) fn prepare() -> Result<Self, String> {
         let mut octets = [0; SECRET_OCTETS];
         let random = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut octets));
         random.map_err(|error| error.to_string())?;
@@ -62,12 +62,12 @@ impl SelfTest {
     }
 
     /// Where the server finds what it needs to know.
-    pub(in crate::init) fn configuration() -> String {
+    pub(crate) fn configuration() -> String {
         format!("{DIRECTORY}/{CONFIGURATION}")
     }
 
     /// Nobody needs it any more.
-    pub(in crate::init) fn forget() {
+    pub(crate) fn forget() {
         for name in [CONFIGURATION, RECIPIENTS] {
             let _ = fs::remove_file(Path::new(DIRECTORY).join(name));
         }
@@ -77,7 +77,7 @@ impl SelfTest {
     ///
     /// # Errors
     /// A sentence: what it did not do.
-    pub(in crate::init) fn run(self, server: SocketAddr) -> Result<(), String> {
+    pub(crate) fn run(self, server: SocketAddr) -> Result<(), String> {
         let end = Instant::now() + SELF_TEST_PATIENCE;
         let mut session = Session::open(server).map_err(|error| format!("nobody greets: {error}"))?;
         session.say(&format!("EHLO {DOMAIN}"), "250")?;
