@@ -10,7 +10,7 @@ use crate::bridge::operator::{DomainStatus, Request as Asked};
 use crate::bridge::{Lookup, LookupError, RecordKind, Snapshot};
 use crate::config::{self, Config, Domain, Primaries, Primary, canonical_domain};
 use crate::control::acme;
-use crate::control::doctor::{Beside, Facts, Finding, Host, Verdict, examine, hosts, in_time};
+use crate::control::doctor::{Beside, Facts, Finding, Host, Verdict, examine, hosts, in_time, is_us};
 use crate::control::store::alert as rows;
 use crate::limits::DOCTOR_HOSTS_MAX;
 use axum::Json;
@@ -184,10 +184,12 @@ async fn tested(
 
 /// The hosts that a domain's records name before us (RFC 5321 5.1).
 async fn before_us(lookup: &Lookup, domain: &str, own: &str) -> Result<Vec<Primary>, String> {
-    let hosts = hosts(lookup, domain, own).await.map_err(told)?;
-    let least =
-        hosts.iter().filter(|host| host.exchanger.host == own).map(|host| host.exchanger.preference).min();
-    let is_before = |host: &&Host| least.is_none_or(|least| host.exchanger.preference < least);
+    let (hosts, ours) = zip(hosts(lookup, domain, own), in_time(lookup.addresses(own))).await;
+    let (hosts, ours) = (hosts.map_err(told)?, ours.unwrap_or_default());
+    let is_ours = |host: &&Host| is_us(own, &ours, host);
+    let least = hosts.iter().filter(is_ours).map(|host| host.exchanger.preference).min();
+    let is_before =
+        |host: &&Host| !is_ours(host) && least.is_none_or(|least| host.exchanger.preference < least);
     let named = hosts.iter().filter(is_before).filter(|host| !host.exchanger.host.is_empty());
     let before: Vec<Primary> = named
         .map(|host| Primary {

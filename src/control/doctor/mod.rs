@@ -156,15 +156,16 @@ pub(super) async fn in_time<T>(
     timeout(DOCTOR_LOOKUP_TIMEOUT, looking).await.unwrap_or_else(|_| Err(LookupError::Temporary(late())))
 }
 
-fn is_us(facts: &Facts<'_>, host: &Host) -> bool {
-    let shares = |addresses: &Vec<IpAddr>| {
-        facts.ours.as_ref().is_ok_and(|ours| addresses.iter().any(|address| ours.contains(address)))
-    };
-    host.exchanger.host == facts.hostname || host.addresses.as_ref().is_ok_and(shares)
+/// Whether a host is this server: by its name, or by an address.
+pub(super) fn is_us(own: &str, ours: &[IpAddr], host: &Host) -> bool {
+    let shares = |addresses: &Vec<IpAddr>| addresses.iter().any(|address| ours.contains(address));
+    host.exchanger.host == own || host.addresses.as_ref().is_ok_and(shares)
 }
 
 fn of_records(facts: &Facts<'_>, hosts: &[Host]) -> Vec<Finding> {
-    let (ours, others): (Vec<&Host>, Vec<&Host>) = hosts.iter().partition(|host| is_us(facts, host));
+    let own = facts.ours.as_deref().unwrap_or_default();
+    let (ours, others): (Vec<&Host>, Vec<&Host>) =
+        hosts.iter().partition(|host| is_us(facts.hostname, own, host));
     let (name, own) = (&facts.domain.name, facts.hostname);
     let preferences = others.iter().map(|host| host.exchanger.preference);
     let (least, most) = (preferences.clone().min(), preferences.max());
