@@ -16,6 +16,7 @@ pub mod cidr;
 mod domain;
 mod edge;
 mod effective;
+mod files;
 pub mod host;
 mod notices;
 pub mod parse;

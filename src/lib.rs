@@ -56,8 +56,9 @@
 //! - storage -> never stratamx; inside it only `disk/dma.rs` and the real clock name glommio.
 //! - shard -> smtp, message, auth, storage, bridge, config, limits, metrics. Never control, hickory, tokio.
 //! - auth -> message, bridge, limits. Never shard, control, glommio, storage.
-//! - control -> bridge, config, limits, metrics, message, auth, update. Never shard, glommio, storage.
+//! - control -> bridge, config, limits, metrics, message, auth, support, update. Never shard, glommio, storage.
 //! - init -> config, limits, update. It starts the server as a program, and knows nothing of it.
+//! - support -> limits. What a support bundle is made of, and what is left out of it.
 //! - update -> limits. What the server and PID 1 say to each other, and the rule that both hold an image against.
 //! - command, main -> all; nothing -> command. tools -> smtp, config, storage. Nothing -> tools.
 //!
@@ -291,6 +292,9 @@
 //!   server looks at an image for the sake of a good answer, PID 1 looks again for that of safety, in the end at what it reads back from the disk. A version is newer by the
 //!   loader's own order, or it would be written and never started. It stays once it has taken a message, kept it and handed it over: PID 1 is sender and mail server of a domain
 //!   that the server protects for the trial. ETRN tells that it waits and that it is settled, so nothing inside of the server is looked at.
+//! - **A backup is looked for, not asked for** (`storage::snapshot`, `command::backup`): files of a store that is worked on belong together when they are opened in one order, so no shard stops
+//!   or knows of it, and it is the same of a server that is dead. The API starts the program once more, since this process owns no mail. Who restores it hands over again what was handed over
+//!   since: the archive cannot know, and is told so.
 //!
 //! # Not built yet
 //! A storage key of the appliance that a TPM seals, or a passphrase opens. Reports of TLS of our own (RFC 8460).
@@ -306,4 +310,5 @@ pub mod message;
 pub mod metrics;
 pub mod shard;
 pub mod smtp;
+pub mod support;
 pub mod update;

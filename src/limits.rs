@@ -6,6 +6,7 @@
 mod admin;
 mod appliance;
 mod asking;
+mod backup;
 mod found;
 mod greylisting;
 mod metrics;
@@ -16,6 +17,7 @@ mod trace;
 pub use admin::*;
 pub use appliance::*;
 pub use asking::*;
+pub use backup::*;
 use core::time::Duration;
 pub use found::*;
 pub use greylisting::*;

@@ -10,7 +10,9 @@ use stratamx::command::alert::{self, Alerts, Contacts, Outages};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
-use stratamx::command::{check, demo, domain, manual, provision, queue, serve, status, trace, update};
+use stratamx::command::{
+    backup, check, demo, domain, manual, provision, queue, restore, serve, status, support, trace, update,
+};
 use stratamx::init;
 
 /// A secondary MX that loses nothing: keeps mail through an outage and hands it over in order.
@@ -21,6 +23,11 @@ struct Arguments {
     command: Command,
 }
 
+const BACKUP_HELP: &str = "\
+Example: stratamx backup --config /etc/stratamx/stratamx.toml /backup/mx2.tar.zst";
+const RESTORE_HELP: &str = "\
+Example: stratamx restore mx2.tar.zst --data-dir /var/lib/stratamx --configuration /etc/stratamx";
+
 #[derive(Subcommand)]
 enum Command {
     /// What needs somebody, and what happened
@@ -29,6 +36,14 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: Alerts,
+    },
+    /// Configuration, domains, tokens and the queue in one file; the server may run meanwhile
+    #[command(after_help = BACKUP_HELP)]
+    Backup {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        wanted: backup::Wanted,
     },
     /// Validate the configuration and print the effective one
     Check(Configuration),
@@ -75,6 +90,9 @@ enum Command {
         #[command(subcommand)]
         command: Queue,
     },
+    /// Put what a backup holds where a server finds it, or prove that it could
+    #[command(after_help = RESTORE_HELP)]
+    Restore(restore::Wanted),
     /// Take mail for protected domains, keep it, hand it over
     Serve {
         #[command(flatten)]
@@ -93,6 +111,13 @@ enum Command {
         /// Again every two seconds, with what came and went meanwhile
         #[arg(long)]
         watch: bool,
+    },
+    /// What somebody who helps needs to see, in one file: no mail, no secrets
+    Support {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        wanted: support::Wanted,
     },
     /// Who may ask the admin API, and for what
     Token {
@@ -223,6 +248,7 @@ impl From<Server> for Remote {
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Alert { server, command } => alert::alerts(server.into(), &command),
+        Command::Backup { server, wanted } => backup::run(server.into(), &wanted),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
         Command::Contact { server, command } => alert::contacts(server.into(), &command),
         Command::Demo => demo::run(),
@@ -232,10 +258,12 @@ fn main() -> ExitCode {
         Command::Man { directory } => manual::man(Arguments::command(), directory.as_deref()),
         Command::Outage { server, command } => alert::outages(server.into(), &command),
         Command::Queue { server, command } => queue::run(server.into(), command),
+        Command::Restore(wanted) => restore::run(&wanted),
         Command::Serve { configuration: Configuration { config }, without_shard } => {
             serve::run(config.as_deref(), &without_shard)
         }
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
+        Command::Support { server, wanted } => support::run(server.into(), &wanted),
         Command::Token { server, command } => token::run(server.into(), command),
         Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
         Command::Update { server, wanted } => update::run(server.into(), &wanted),

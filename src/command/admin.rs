@@ -8,6 +8,7 @@ use crate::control::admin::token::{self, Token};
 use crate::control::admin::{AdminThread, Parts, Reload};
 use crate::control::machine::Machine;
 use crate::control::orders::OrderBook;
+use crate::control::process::Process;
 use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use crate::update::SOCKET_VARIABLE;
@@ -71,6 +72,7 @@ impl Admin {
         lookup: Lookup,
         roots: Arc<RootCertStore>,
         (tls, acme): (Option<Arc<ServerConfig>>, acme::Parts),
+        process: Process,
     ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
         let (store, provisioned) = self.provisioned.clone();
@@ -91,6 +93,7 @@ impl Admin {
             tls,
             acme,
             machine,
+            process,
         };
         let thread = AdminThread::start(self.listener.take(), parts)?;
         if let Some(address) = thread.address {

@@ -40,6 +40,14 @@ pub struct Remote {
     pub ca: Option<PathBuf>,
 }
 
+impl Remote {
+    /// Whether an address is named: the server is not meant by its files.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let named = std::env::var_os("STRATAMX_URL").is_some_and(|url| !url.is_empty());
+        self.url.is_some() || (named && self.config.is_none())
+    }
+}
+
 /// A client of one server.
 pub(super) struct Client {
     base: String,

@@ -4,6 +4,7 @@
 //! system call nor a wake-up while others are waiting already. What is there leaves together, [`GATHERING`] behind its first line. A reader that is
 //! slower than the server loses lines, which are counted and told; at the end one that stands still is waited for in bounded time. `RUST_LOG` filters as usual; the default is `info`.
 
+use crate::control::process::Tail;
 use core::mem;
 use core::time::Duration;
 use std::io::{self, IsTerminal, Write, stderr};
@@ -21,6 +22,7 @@ const END_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Log {
     lines: Arc<Lines>,
+    tail: Arc<Tail>,
 }
 
 /// Lines on their way.
@@ -57,11 +59,16 @@ pub(super) fn start() -> Log {
 
 impl Log {
     fn to(output: impl Write + Send + 'static) -> Self {
-        let lines = Arc::<Lines>::default();
-        let taken = Arc::clone(&lines);
+        let (lines, tail) = (Arc::<Lines>::default(), Arc::<Tail>::default());
+        let (taken, kept) = (Arc::clone(&lines), Arc::clone(&tail));
         let writer = std::thread::Builder::new().name("log".to_owned());
-        writer.spawn(move || taken.write_to(output)).expect("a thread can be started");
-        Self { lines }
+        writer.spawn(move || taken.write_to(output, &kept)).expect("a thread can be started");
+        Self { lines, tail }
+    }
+
+    /// Its end, for who asks what happened.
+    pub(super) fn tail(&self) -> Arc<Tail> {
+        Arc::clone(&self.tail)
     }
 
     /// For who ends the process otherwise.
@@ -91,7 +98,7 @@ impl Lines {
     }
 
     /// Until it ends and nothing is left. A reader that is gone loses what it did not read.
-    fn write_to(&self, mut output: impl Write) {
+    fn write_to(&self, mut output: impl Write, tail: &Tail) {
         let mut octets = Vec::new();
         loop {
             let has_none = |waiting: &mut Waiting| !waiting.is_ending && waiting.octets.is_empty();
@@ -103,6 +110,8 @@ impl Lines {
             mem::swap(&mut octets, &mut waiting.octets);
             let (lost, is_ending) = (mem::take(&mut waiting.lost), waiting.is_ending);
             drop(waiting);
+            // First: a reader that stands still is what somebody may ask about.
+            tail.push(&octets);
             let _ = output.write_all(&octets).and_then(|()| output.flush());
             octets.clear();
             if lost > 0 {

@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod alert;
+pub mod backup;
 pub mod check;
 pub mod client;
 pub mod demo;
@@ -16,10 +17,12 @@ pub mod manual;
 mod opened;
 pub mod provision;
 pub mod queue;
+pub mod restore;
 mod seals;
 mod secured;
 pub mod serve;
 pub mod status;
+pub mod support;
 mod tls;
 pub mod token;
 pub mod trace;

@@ -17,6 +17,7 @@ use crate::control::files::FilesThread;
 use crate::control::lookup;
 use crate::control::mta_sts::Policies;
 use crate::control::orders::OrderBook;
+use crate::control::process::{Process, Tail};
 use crate::control::provisioning::{Applied, Provisioned};
 use crate::control::recipients::{self, Keeper, Loaded};
 use crate::control::store::{Store, StoreThread};
@@ -127,7 +128,7 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
     };
     fit_descriptors(&mut config);
     let without = without.iter().copied().map(ShardId).collect();
-    match Server::start(config, source, keys, (lists, seals), without) {
+    match Server::start(config, source, keys, (lists, seals), without, log.tail()) {
         Ok(server) => {
             introduce(&server);
             tell_supervisor(NotifyState::Ready);
@@ -153,6 +154,7 @@ impl Server {
         keys: Arc<Keys>,
         (lists, seals): (Vec<Loaded>, Seals),
         without: Vec<ShardId>,
+        log: Arc<Tail>,
     ) -> Result<Self, String> {
         let lock = DirectoryLock::acquire(&config.data_dir).map_err(|error| error.to_string())?;
         let tls = Tls::start(&config)?;
@@ -208,9 +210,14 @@ impl Server {
         let (mut admin, asked) =
             Admin::prepare(&server.config, server.snapshot(), orders, provisioned, shards)?;
         server.start_shards(opened, notices, &cpus, meshes, asked, clock)?;
+        let configuration = match &server.source {
+            Source::Embedded => None,
+            Source::File(path) => Some(path.clone()),
+        };
+        let process = Process { configuration, log };
         let acme = (server.tls.admin.clone(), server.tls.acme(&server.config));
         let (smtp, roots) = (server.addresses.clone(), trust::web_roots(&server.config));
-        admin.start(smtp, server.lookup.clone(), roots, acme)?;
+        admin.start(smtp, server.lookup.clone(), roots, acme, process)?;
         server.admin = Some(admin);
         Ok(server)
     }

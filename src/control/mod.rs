@@ -21,6 +21,7 @@ pub mod lookup;
 pub mod machine;
 pub mod mta_sts;
 pub mod orders;
+pub mod process;
 pub mod provisioning;
 pub mod recipients;
 mod resolvers;

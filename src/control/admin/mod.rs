@@ -19,6 +19,7 @@
 mod actions;
 mod alerts;
 mod audit;
+mod backup;
 mod caller;
 mod configuration;
 mod doctor;
@@ -40,6 +41,7 @@ mod serve;
 mod settings;
 mod status;
 mod submit;
+mod support;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -51,11 +53,12 @@ use super::acme;
 use super::alert::{self, Watch};
 use super::machine::Machine;
 use super::orders::OrderBook;
+use super::process::Process;
 use super::provisioning::Provisioned;
 use super::store::{Store, token as given};
 use crate::bridge::operator::{Shards, Unanswered};
 use crate::bridge::{Current, Lookup};
-use crate::limits::{ADMIN_IMPORTS_MAX, ADMIN_REQUEST_TIMEOUT};
+use crate::limits::{ADMIN_IMPORTS_MAX, ADMIN_REQUEST_TIMEOUT, BACKUPS_MAX};
 use async_channel::Sender;
 use caller::Callers;
 use core::net::SocketAddr;
@@ -89,7 +92,9 @@ struct Api {
     reload: Reload,
     /// PID 1 of the appliance, if this is one.
     machine: Option<Arc<Machine>>,
+    process: Process,
     imports: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
     started: Instant,
     /// Longest work on one request.
     patience: Duration,
@@ -133,6 +138,8 @@ pub struct Parts {
     pub acme: acme::Parts,
     /// PID 1 of the appliance, if this is one.
     pub machine: Option<Arc<Machine>>,
+    /// This process.
+    pub process: Process,
 }
 
 /// Asks for a reload: what is wrong with the file, if anything is, comes back.
@@ -158,6 +165,7 @@ impl AdminThread {
             tls,
             acme,
             machine,
+            process,
         } = parts;
         let rows = store.run_blocking(|connection| given::all(connection));
         let callers = Callers::new(token, rows.map_err(|error| error.to_string())?);
@@ -183,6 +191,8 @@ impl AdminThread {
                     smtp,
                     reload,
                     machine,
+                    process,
+                    backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
                     imports: Arc::new(Semaphore::new(ADMIN_IMPORTS_MAX)),
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,

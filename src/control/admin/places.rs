@@ -24,6 +24,8 @@ pub(super) struct Places {
 struct Stranger {
     is_proven: AtomicBool,
     is_over: AtomicBool,
+    /// Something large is on its way over it.
+    is_lasting: AtomicBool,
     /// Closing it ends the connection.
     stay: Sender<()>,
 }
@@ -55,8 +57,8 @@ impl Places {
     /// A connection takes it, as a stranger. If there is one too many the oldest has to go.
     pub(super) fn enter(&self, permit: OwnedSemaphorePermit) -> Place {
         let (stay, stays) = async_channel::bounded(1);
-        let (is_proven, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let stranger = Arc::new(Stranger { is_proven, is_over, stay });
+        let [is_proven, is_over, is_lasting] = [const { AtomicBool::new(false) }; 3];
+        let stranger = Arc::new(Stranger { is_proven, is_over, is_lasting, stay });
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         strangers
             .retain(|one| !one.is_proven.load(Ordering::Relaxed) && !one.is_over.load(Ordering::Relaxed));
@@ -97,6 +99,16 @@ impl Visitor {
     /// It has brought a good token.
     pub(super) fn prove(&self) {
         self.0.is_proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Something large goes over it, which ends by itself when nobody takes it.
+    pub(super) fn last(&self) {
+        self.0.is_lasting.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said.
+    pub(super) fn is_lasting(&self) -> bool {
+        self.0.is_lasting.load(Ordering::Relaxed)
     }
 }
 

@@ -7,8 +7,8 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, configuration, doctor, domains, drill, metrics, orders, outages, provision,
-    queue, recipients, record, replay, serve, status, tokens, trace, update,
+    Api, actions, alerts, audit, backup, configuration, doctor, domains, drill, metrics, orders, outages,
+    provision, queue, recipients, record, replay, serve, status, support, tokens, trace, update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -86,6 +86,10 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(update::install))
         .route_layer(imported())
         .layer(DefaultBodyLimit::disable());
+    let taken = OpenApiRouter::new()
+        .routes(routes!(backup::backup))
+        .routes(routes!(support::bundle))
+        .route_layer(recorded());
     let looked_into = OpenApiRouter::new()
         .routes(routes!(tokens::list))
         .routes(routes!(audit::list))
@@ -104,7 +108,7 @@ fn all(api: &Arc<Api>) -> Routes {
         (Scope::Content, content),
         (Scope::Operate, operate),
         (Scope::Provision, provision.merge(import)),
-        (Scope::Admin, looked_into.merge(administer).merge(updated)),
+        (Scope::Admin, looked_into.merge(administer).merge(updated).merge(taken)),
     ];
     groups
         .into_iter()

@@ -9,7 +9,7 @@ use crate::auth::contained::Contained;
 use crate::control::acme::ALPN;
 use crate::limits::{
     ADMIN_CONNECTION_TIMEOUT, ADMIN_HANDSHAKE_TIMEOUT, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT,
-    UPDATE_REQUEST_TIMEOUT,
+    BACKUP_CONNECTION_TIMEOUT, UPDATE_REQUEST_TIMEOUT,
 };
 use async_channel::Receiver;
 use axum::Router;
@@ -30,7 +30,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// A pause when no connection can be taken: the process is out of descriptors.
@@ -102,16 +102,25 @@ async fn connection(
         .header_read_timeout(ADMIN_HEADER_TIMEOUT)
         .max_buf_size(ADMIN_HEADER_OCTETS_MAX);
     let inner = TowerToHyperService::new(router);
+    let lasting = visitor.clone();
     let service = service_fn(move |mut request: HttpRequest<Incoming>| {
         request.extensions_mut().insert(visitor.clone());
         inner.call(request)
     });
     let served = http.serve_connection(TokioIo::new(stream), service);
-    match timeout(ADMIN_CONNECTION_TIMEOUT, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin API ended badly"),
-        Err(_) => tracing::debug!("a connection to the admin API took too long"),
-    }
+    let served = async {
+        if let Err(error) = served.await {
+            tracing::debug!(%error, "a connection to the admin API ended badly");
+        }
+    };
+    let bound = async {
+        sleep(ADMIN_CONNECTION_TIMEOUT).await;
+        if lasting.is_lasting() {
+            sleep(BACKUP_CONNECTION_TIMEOUT.saturating_sub(ADMIN_CONNECTION_TIMEOUT)).await;
+        }
+        tracing::debug!("a connection to the admin API took too long");
+    };
+    or(served, bound).await;
 }
 
 /// A token, a bounded time, and no panic that gets further than this request.

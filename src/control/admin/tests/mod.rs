@@ -9,6 +9,7 @@ use crate::bridge::{Current, Snapshot, lookup_channel};
 use crate::config::Config;
 use crate::control::alert::Watch;
 use crate::control::orders::OrderBook;
+use crate::control::process::Process;
 use crate::control::provisioning::Provisioned;
 use crate::control::store::Store;
 use crate::control::store::tests::Directory;
@@ -71,6 +72,8 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
         provisioned,
         reload: async_channel::bounded(1).0,
         machine: None,
+        process: Process::default(),
+        backups: Arc::new(Semaphore::new(1)),
         imports: Arc::new(Semaphore::new(1)),
         started: Instant::now(),
         patience: crate::limits::ADMIN_REQUEST_TIMEOUT,
