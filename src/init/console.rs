@@ -4,6 +4,7 @@
 //! what was to be told there is lost. Lines are edited and echoed by the terminal itself, so what is typed comes a line at a time.
 
 use super::syslog::{self, Source};
+use super::tool;
 use crate::limits::CONSOLE_PATIENCE;
 use core::time::Duration;
 use rustix::fs::OFlags;
@@ -44,6 +45,13 @@ pub(super) fn write(name: &str, text: &str) {
             Err(_) => break,
         }
     }
+}
+
+/// Whether a console shows what is typed at it.
+pub(super) fn echo(name: &str, is_shown: bool) {
+    let word = if is_shown { "echo" } else { "-echo" };
+    // Who sees it all the same is told nothing new by an error.
+    let _ = tool::busybox(&["stty", "-F", &format!("/dev/{name}"), word]);
 }
 
 /// The consoles, as the kernel has them: the one that /dev/console is, last.
