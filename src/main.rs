@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use stratamx::command::Exit;
 use stratamx::command::alert::{self, Alerts, Contacts, Outages};
+use stratamx::command::at_rest::{self, AtRest};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
@@ -29,6 +30,13 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: Alerts,
+    },
+    /// The appliance's keys of mail at rest: how they stand, and what opens them
+    AtRest {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: AtRest,
     },
     /// Validate the configuration and print the effective one
     Check(Configuration),
@@ -107,6 +115,11 @@ enum Command {
         server: Server,
         #[command(flatten)]
         wanted: trace::Trace,
+    },
+    /// Open the keys of mail at rest of a locked appliance; asks for passphrase or recovery key, or reads one line
+    Unlock {
+        #[command(flatten)]
+        server: Server,
     },
     /// Update the appliance by a signed image, or look at what became of the last one
     Update {
@@ -223,6 +236,7 @@ impl From<Server> for Remote {
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Alert { server, command } => alert::alerts(server.into(), &command),
+        Command::AtRest { server, command } => at_rest::run(server.into(), &command),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
         Command::Contact { server, command } => alert::contacts(server.into(), &command),
         Command::Demo => demo::run(),
@@ -238,6 +252,7 @@ fn main() -> ExitCode {
         Command::Status { server, json, watch } => status::run(server.into(), json, watch),
         Command::Token { server, command } => token::run(server.into(), command),
         Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
+        Command::Unlock { server } => at_rest::unlock(server.into()),
         Command::Update { server, wanted } => update::run(server.into(), &wanted),
     };
     exit.into()

@@ -109,7 +109,9 @@ impl Machine {
 
     /// Where the API is, if it is not where the configuration says.
     pub(super) fn tell_admin(&self) {
-        let Some(listen) = self.config.admin.listen.filter(|listen| listen.ip().is_unspecified()) else { return };
+        let Some(listen) = self.config.admin.listen.filter(|listen| listen.ip().is_unspecified()) else {
+            return;
+        };
         for address in network::addresses() {
             console::say(&format!("admin API: {}", self.admin_url(SocketAddr::new(address, listen.port()))));
         }
@@ -118,7 +120,9 @@ impl Machine {
     /// How a locked machine is opened.
     pub(super) fn tell_unlocking(&self) {
         if self.settings.console.menu {
-            console::say("Enter on this console opens a menu that asks for the passphrase or the recovery key");
+            console::say(
+                "Enter on this console opens a menu that asks for the passphrase or the recovery key",
+            );
         }
         if self.config.admin.listen.is_some() {
             console::say("or, from any machine, with an administrator's token: stratamx unlock");

@@ -67,9 +67,11 @@ pub(super) fn raise_limits() {
     let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
     let locked = Rlimit { current: None, maximum: None };
     // A core dump holds the keys of mail at rest.
-    for (resource, limit) in
-        [(Resource::Nofile, limit(APPLIANCE_DESCRIPTORS)), (Resource::Memlock, locked), (Resource::Core, limit(0))]
-    {
+    for (resource, limit) in [
+        (Resource::Nofile, limit(APPLIANCE_DESCRIPTORS)),
+        (Resource::Memlock, locked),
+        (Resource::Core, limit(0)),
+    ] {
         if let Err(error) = setrlimit(resource, limit) {
             say(&format!("a limit stays as it is: {error}"));
         }

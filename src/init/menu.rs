@@ -346,7 +346,9 @@ fn told(action: &Action) -> String {
         }
         Action::Passphrase(_) => "The passphrase of mail at rest is set.".to_owned(),
         Action::PowerOff => "The machine takes leave of its clients and switches off.".to_owned(),
-        Action::RecoveryKey => "The recovery key opens nothing any more, and a new one is shown here, once.".to_owned(),
+        Action::RecoveryKey => {
+            "The recovery key opens nothing any more, and a new one is shown here, once.".to_owned()
+        }
         Action::Reset(Reset::KeepMail) => {
             "All configuration goes; mail stays, and is held until its domain is configured again.".to_owned()
         }

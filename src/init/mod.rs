@@ -232,7 +232,8 @@ impl Machine {
                 return Err(error);
             }
         };
-        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config, at_rest } = ready;
+        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config, at_rest } =
+            ready;
         machine::name(&config.hostname);
         let programs = [
             vec![server(&directory, at_rest.key_file())],

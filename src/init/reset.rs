@@ -245,7 +245,11 @@ mod tests {
             order(&data, what).unwrap();
             act(&data, owner, "h.invalid").unwrap();
             let left = tree(&data);
-            assert_eq!(left.contains(&"state/at-rest=sealed".to_owned()), what == Reset::KeepMail, "{left:?}");
+            assert_eq!(
+                left.contains(&"state/at-rest=sealed".to_owned()),
+                what == Reset::KeepMail,
+                "{left:?}"
+            );
             assert_eq!(left.iter().filter(|name| name.starts_with("state/")).count(), left.len().min(4) / 4);
             let octets = std::io::read_to_string(handle).unwrap();
             assert_eq!(octets, if what == Reset::KeepMail { "sealed" } else { "\0\0\0\0\0\0" });

@@ -7,8 +7,8 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, configuration, doctor, domains, drill, metrics, orders, outages, provision,
-    queue, recipients, record, replay, serve, status, tokens, trace, update,
+    Api, actions, alerts, at_rest, audit, configuration, doctor, domains, drill, metrics, orders, outages,
+    provision, queue, recipients, record, replay, serve, status, tokens, trace, update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -96,6 +96,9 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(alerts::add_contact))
         .routes(routes!(alerts::remove_contact))
         .routes(routes!(alerts::try_contact))
+        .routes(routes!(at_rest::unlock))
+        .routes(routes!(at_rest::passphrase))
+        .routes(routes!(at_rest::recovery_key))
         .routes(routes!(configuration::reload))
         .route_layer(recorded());
     let groups = [
@@ -128,6 +131,7 @@ fn read() -> Routes {
         .routes(routes!(configuration::show))
         .routes(routes!(configuration::check))
         .routes(routes!(update::show))
+        .routes(routes!(at_rest::show))
 }
 
 /// The same for every path, known or not.

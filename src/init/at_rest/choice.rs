@@ -31,12 +31,10 @@ pub(super) fn without_file(choice: Choice, has_tpm: bool, is_on_trial: bool) -> 
     let plain = |why: &str| Ok(Start::Plain(why.to_owned()));
     match (choice, has_tpm) {
         (Choice::None, _) => plain("[at_rest] key = \"none\""),
-        (Choice::Tpm, false) => {
-            Err("[at_rest] key = \"tpm\", and this machine has no TPM 2.0".to_owned())
-        }
-        (Choice::Auto, false) => {
-            plain("this machine has no TPM 2.0; [at_rest] key = \"passphrase\" in appliance.toml encrypts it without one")
-        }
+        (Choice::Tpm, false) => Err("[at_rest] key = \"tpm\", and this machine has no TPM 2.0".to_owned()),
+        (Choice::Auto, false) => plain(
+            "this machine has no TPM 2.0; [at_rest] key = \"passphrase\" in appliance.toml encrypts it without one",
+        ),
         // H13.
         _ if is_on_trial => plain("this version is on trial; it is from the next start on"),
         (Choice::Passphrase, _) => Ok(Start::Ask),

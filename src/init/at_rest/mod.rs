@@ -36,7 +36,9 @@ use super::console::{say, show};
 use super::events::Event;
 use super::settings::Choice;
 use super::tool;
-use crate::limits::{AT_REST_FILE_OCTETS_MAX, AT_REST_PASSPHRASE_CHARACTERS_MAX, AT_REST_PASSPHRASE_CHARACTERS_MIN};
+use crate::limits::{
+    AT_REST_FILE_OCTETS_MAX, AT_REST_PASSPHRASE_CHARACTERS_MAX, AT_REST_PASSPHRASE_CHARACTERS_MIN,
+};
 use crate::update::at_rest::{Secret, State as Shown, Status, Told, Wish};
 use choice::Start;
 use guard::Guard;
@@ -182,7 +184,8 @@ impl AtRest {
         };
         let sealed = sealed.clone().ok_or_else(|| why.clone())?;
         inner.guard.admit(now)?;
-        let opened = sealed.open_by(secret.trim()).and_then(|wrapping| Ok((sealed.keys(&wrapping)?, wrapping)));
+        let opened =
+            sealed.open_by(secret.trim()).and_then(|wrapping| Ok((sealed.keys(&wrapping)?, wrapping)));
         let (keys, wrapping) = opened.map_err(|error| {
             if matches!(error, Unopened::Wrong(_) | Unopened::None(_)) {
                 inner.guard.wrong(now);
@@ -191,7 +194,8 @@ impl AtRest {
         })?;
         inner.guard.right();
         inner.publish(&keys)?;
-        let sealed = if choice::wants_tpm(inner.choice) { inner.sealed_anew(sealed, &wrapping) } else { sealed };
+        let sealed =
+            if choice::wants_tpm(inner.choice) { inner.sealed_anew(sealed, &wrapping) } else { sealed };
         inner.state = State::Open(sealed, wrapping);
         say("UNLOCKED: the keys of mail at rest are open");
         let _ = inner.tell.send(Event::Unlocked);
@@ -265,7 +269,9 @@ impl Inner {
         };
         let Some(sealed) = found else { return self.begin(is_on_trial) };
         match choice::with_file(self.choice, sealed.has(Kind::Tpm)) {
-            Start::Ask => Ok(State::Locked(Some(sealed), "the passphrase or the recovery key is needed".to_owned())),
+            Start::Ask => {
+                Ok(State::Locked(Some(sealed), "the passphrase or the recovery key is needed".to_owned()))
+            }
             _ => match self.opened_by_tpm(&sealed) {
                 Ok(wrapping) => {
                     self.publish(&sealed.keys(&wrapping).map_err(|error| error.to_string())?)?;
@@ -413,8 +419,12 @@ fn overwrite(mut file: File) -> io::Result<()> {
 
 /// To who stands in front of the machine, and to no log.
 fn tell_recovery(key: &RecoveryKey) {
-    show("mail on the disk is encrypted from now on, and this machine's TPM opens it. Write the recovery key down:");
-    show("without it nothing opens the mail of a machine whose TPM is gone, was cleared, or has another Secure Boot state");
+    show(
+        "mail on the disk is encrypted from now on, and this machine's TPM opens it. Write the recovery key down:",
+    );
+    show(
+        "without it nothing opens the mail of a machine whose TPM is gone, was cleared, or has another Secure Boot state",
+    );
     show(&format!("the recovery key, told this once: {key}"));
 }
 

@@ -74,13 +74,18 @@ mod tests {
 
     #[test]
     fn what_is_told_is_what_is_read() {
-        for octets in [[0; OCTETS], [255; OCTETS], core::array::from_fn(|at| u8::try_from(at * 37 % 256).unwrap())] {
+        for octets in
+            [[0; OCTETS], [255; OCTETS], core::array::from_fn(|at| u8::try_from(at * 37 % 256).unwrap())]
+        {
             let key = RecoveryKey::new(octets);
             let text = key.to_string();
             assert_eq!(text.len(), 39, "{text}");
             assert_eq!(RecoveryKey::parse(&text), Some(key.clone()), "{text}");
             assert_eq!(RecoveryKey::parse(&text.to_lowercase().replace('-', " ")), Some(key.clone()));
-            assert_eq!(RecoveryKey::parse(&text.replace('-', "").replace('0', "o").replace('1', "L")), Some(key));
+            assert_eq!(
+                RecoveryKey::parse(&text.replace('-', "").replace('0', "o").replace('1', "L")),
+                Some(key)
+            );
         }
         assert_eq!(RecoveryKey::new([255; OCTETS]).to_string(), ["ZZZZ"; 8].join("-"));
     }
@@ -88,7 +93,9 @@ mod tests {
     #[test]
     fn what_is_no_recovery_key_is_not_taken_for_one() {
         let good = RecoveryKey::new([7; OCTETS]).to_string();
-        for wrong in ["", "correct horse battery staple", &good[1..], &format!("{good}0"), &good.replace('0', "U")] {
+        for wrong in
+            ["", "correct horse battery staple", &good[1..], &format!("{good}0"), &good.replace('0', "U")]
+        {
             assert!(RecoveryKey::parse(wrong).is_none() || wrong == good, "{wrong}");
         }
         assert_eq!(format!("{:?}", RecoveryKey::new([7; OCTETS])), "RecoveryKey(not shown)");

@@ -127,7 +127,10 @@ impl Sealed {
         let damaged = |error: serde_json::Error| format!("the file with the keys is damaged: {error}");
         let head: Head = serde_json::from_str(text).map_err(damaged)?;
         if head.version != VERSION {
-            return Err(format!("the file with the keys is of version {}; this one reads {VERSION}", head.version));
+            return Err(format!(
+                "the file with the keys is of version {}; this one reads {VERSION}",
+                head.version
+            ));
         }
         serde_json::from_str(text).map_err(damaged)
     }

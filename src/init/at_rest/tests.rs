@@ -17,8 +17,13 @@ impl Chip for Pretended {
     }
 
     fn unseal(&mut self, object: &Object) -> Result<Key, String> {
-        let secret = object.private.as_slice().try_into().map(Key::new).map_err(|_| "senseless".to_owned())?;
-        if object.public == [self.0] { Ok(secret) } else { Err("it is another one, or was cleared".to_owned()) }
+        let secret =
+            object.private.as_slice().try_into().map(Key::new).map_err(|_| "senseless".to_owned())?;
+        if object.public == [self.0] {
+            Ok(secret)
+        } else {
+            Err("it is another one, or was cleared".to_owned())
+        }
     }
 }
 
@@ -42,8 +47,9 @@ impl Bench {
     /// A start of a machine with this TPM.
     fn start(&self, chip: u8, choice: Choice, is_on_trial: bool) -> Result<AtRest, String> {
         CHIP.set(chip);
-        let find: fn() -> Option<Box<dyn Chip>> =
-            || Some(CHIP.get()).filter(|chip| *chip > 0).map(|chip| Box::new(Pretended(chip)) as Box<dyn Chip>);
+        let find: fn() -> Option<Box<dyn Chip>> = || {
+            Some(CHIP.get()).filter(|chip| *chip > 0).map(|chip| Box::new(Pretended(chip)) as Box<dyn Chip>)
+        };
         let owner = fs::metadata(&self.directory).unwrap().uid();
         let (state, keys) = (self.directory.join("state"), self.directory.join("run/mail-keys"));
         AtRest::open(Places { state, keys, owner, find }, choice, false, is_on_trial, self.tell.clone())

@@ -75,7 +75,10 @@ impl<W: Read + Write> Chip for Tpm<W> {
 }
 
 impl<W: Read + Write> Tpm<W> {
-    fn under_root<T>(&mut self, work: impl FnOnce(&mut Self, Handle) -> Result<T, String>) -> Result<T, String> {
+    fn under_root<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, Handle) -> Result<T, String>,
+    ) -> Result<T, String> {
         let root = message::handle(&self.ask(&message::create_primary())?).map_err(text)?;
         self.flushing(root, |own| work(own, root))
     }
@@ -105,9 +108,15 @@ impl<W: Read + Write> Tpm<W> {
     fn ask(&mut self, command: &[u8]) -> Result<Vec<u8>, String> {
         let told = |error: io::Error| format!("the TPM does not answer: {error}");
         self.0.write_all(command).map_err(told)?;
-        let mut response = vec![0; RESPONSE_OCTETS_MAX];
-        let count = self.0.read(&mut response).map_err(told)?;
-        response.truncate(count);
+        let (mut response, mut filled) = (vec![0; RESPONSE_OCTETS_MAX], 0);
+        // The kernel gives it whole; a socket as it comes.
+        while message::length(&response[..filled]).is_none_or(|length| filled < length) {
+            match self.0.read(&mut response[filled..]).map_err(told)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        response.truncate(filled);
         message::answered(&response).map(<[u8]>::to_vec).map_err(text)
     }
 }

@@ -198,7 +198,10 @@ fn what_cannot_be_done_about_keys_is_not_offered() {
         (AtRest::Unset, &["", "8", "yes"]),
     ] {
         let (text, actions) = said(&mut Menu::default(), lines, &Facts { at_rest, ..facts() });
-        assert!(actions.is_empty() && text.contains("not one of the numbers"), "{at_rest:?} {lines:?}: {text}");
+        assert!(
+            actions.is_empty() && text.contains("not one of the numbers"),
+            "{at_rest:?} {lines:?}: {text}"
+        );
     }
     let refused = Facts { at_rest: AtRest::Locked, is_refused: true, ..facts() };
     assert!(said(&mut Menu::default(), &["", "7"], &refused).0.contains("only be done while"));

@@ -90,7 +90,8 @@ pub(super) fn create(root: Handle, policy: &[u8], secret: &[u8]) -> Vec<u8> {
         &counted(policy),
         &words(&[NULL, 0]),
     ];
-    let parameters = [sensitive(secret), counted(&object.concat()), words(&[0]), 0_u32.to_be_bytes().to_vec()];
+    let parameters =
+        [sensitive(secret), counted(&object.concat()), words(&[0]), 0_u32.to_be_bytes().to_vec()];
     command(0x153, &[root.0], Some(PASSWORD), &parameters.concat())
 }
 
@@ -128,6 +129,13 @@ pub(super) fn unseal(object: Handle, session: Handle) -> Vec<u8> {
 /// `TPM2_FlushContext`.
 pub(super) fn flush(handle: Handle) -> Vec<u8> {
     command(0x165, &[handle.0], None, &[])
+}
+
+/// Octets of the whole response, once enough of it has come to tell.
+pub(super) fn length(begun: &[u8]) -> Option<usize> {
+    let mut reader = Reader(begun);
+    let (_, length) = (reader.word().ok()?, reader.long().ok()?);
+    usize::try_from(length).ok()
 }
 
 /// What a response holds behind its head.
@@ -248,16 +256,14 @@ mod tests {
                 create_primary(),
                 format!(
                     "80020000004300000131{}{password}000400000000{}0000{}",
-                    "40000001",
-                    "001a0023000b00030472000000060080004300100003001000000000",
-                    "00000000"
+                    "40000001", "001a0023000b00030472000000060080004300100003001000000000", "00000000"
                 ),
             ),
             (
                 "create",
                 create(root, &[0xaa; 4], &[0xbb; 2]),
                 format!(
-                    "80020000003f00000153{}{password}000600000002bbbb{}0000{}",
+                    "80020000003d00000153{}{password}000600000002bbbb{}0000{}",
                     "80000000", "00120008000b000004120004aaaaaaaa00100000", "00000000"
                 ),
             ),
@@ -269,7 +275,12 @@ mod tests {
             (
                 "session",
                 start_session(Session::Policy),
-                format!("80010000002b000001764000000740000007{}{}0000{}", "0010", "00".repeat(16), "010010000b"),
+                format!(
+                    "80010000002b000001764000000740000007{}{}0000{}",
+                    "0010",
+                    "00".repeat(16),
+                    "010010000b"
+                ),
             ),
             ("pcr", policy_pcr(session), "80010000001a0000017f03000000000000000001000b03800000".to_owned()),
             ("digest", policy_get_digest(session), "80010000000e0000018903000000".to_owned()),
@@ -315,7 +326,11 @@ mod tests {
         assert_eq!(unsealed::<3>(&body), Ok([1, 2, 3]));
         assert_eq!(unsealed::<4>(&body), Err(Refused::Senseless));
         assert_eq!(handle(&[0x80, 0, 0]), Err(Refused::Senseless));
-        assert_eq!(answered(&[0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0]), Err(Refused::Senseless), "its length is another");
+        assert_eq!(
+            answered(&[0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0]),
+            Err(Refused::Senseless),
+            "its length is another"
+        );
         assert_eq!(answered(&[]), Err(Refused::Senseless));
     }
 }

@@ -53,7 +53,8 @@ fn extend_pcr_7(tpm: &mut Tpm<TcpStream>) {
 
 #[test]
 fn a_secret_opens_in_its_tpm_and_state_alone() {
-    let (Some((_one, mut tpm)), Some((_other, mut stranger))) = (Software::start("one"), Software::start("other"))
+    let (Some((_one, mut tpm)), Some((_other, mut stranger))) =
+        (Software::start("one"), Software::start("other"))
     else {
         return;
     };
