@@ -291,9 +291,12 @@
 //!   server looks at an image for the sake of a good answer, PID 1 looks again for that of safety, in the end at what it reads back from the disk. A version is newer by the
 //!   loader's own order, or it would be written and never started. It stays once it has taken a message, kept it and handed it over: PID 1 is sender and mail server of a domain
 //!   that the server protects for the trial. ETRN tells that it waits and that it is settled, so nothing inside of the server is looked at.
+//! - **The appliance's key of mail at rest is PID 1's** (`init::at_rest`): sealed on the disk by a TPM, a passphrase, a recovery key, opened into a file in memory. The server knows a
+//!   key file as anywhere else; where that is named and not there it is locked, and serves its admin API without a log. The few commands of a TPM are marshalled by hand, and a
+//!   version on trial makes no keys (H13).
 //!
 //! # Not built yet
-//! A storage key of the appliance that a TPM seals, or a passphrase opens. Reports of TLS of our own (RFC 8460).
+//! Reports of TLS of our own (RFC 8460).
 
 pub mod auth;
 pub mod bridge;

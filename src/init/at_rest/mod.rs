@@ -189,6 +189,7 @@ impl AtRest {
         let (keys, wrapping) = opened.map_err(|error| {
             if matches!(error, Unopened::Wrong(_) | Unopened::None(_)) {
                 inner.guard.wrong(now);
+                say("a wrong passphrase or recovery key of mail at rest was given");
             }
             error.to_string()
         })?;
@@ -265,6 +266,8 @@ impl Inner {
         let _ = fs::remove_file(&self.places.keys);
         let found = match read(&self.places.state) {
             Ok(found) => found,
+            // The version before may read it.
+            Err(error) if is_on_trial => return Err(error),
             Err(error) => return Ok(State::Locked(None, error)),
         };
         let Some(sealed) = found else { return self.begin(is_on_trial) };
@@ -273,10 +276,7 @@ impl Inner {
                 Ok(State::Locked(Some(sealed), "the passphrase or the recovery key is needed".to_owned()))
             }
             _ => match self.opened_by_tpm(&sealed) {
-                Ok(wrapping) => {
-                    self.publish(&sealed.keys(&wrapping).map_err(|error| error.to_string())?)?;
-                    Ok(State::Open(sealed, wrapping))
-                }
+                Ok((wrapping, keys)) => self.publish(&keys).map(|()| State::Open(sealed, wrapping)),
                 Err(error) if is_on_trial => Err(format!("the keys of mail at rest do not open: {error}")),
                 Err(error) => Ok(State::Locked(Some(sealed), error)),
             },
@@ -310,11 +310,14 @@ impl Inner {
         Ok(State::Open(sealed, wrapping))
     }
 
-    fn opened_by_tpm(&self, sealed: &Sealed) -> Result<Key, String> {
+    /// The wrapping key, and the text of the key file.
+    fn opened_by_tpm(&self, sealed: &Sealed) -> Result<(Key, String), String> {
         let object = sealed.object().ok_or("no TPM opens it")?;
         let mut chip = (self.places.find)().ok_or("there is no TPM any more")?;
         let secret = chip.unseal(&object)?;
-        sealed.open_by_tpm(&secret).map_err(|error| error.to_string())
+        let opened = sealed.open_by_tpm(&secret);
+        let opened = opened.and_then(|wrapping| sealed.keys(&wrapping).map(|keys| (wrapping, keys)));
+        opened.map_err(|error| error.to_string())
     }
 
     /// Sealed to the TPM that is there now, if one is; what cannot be is told, and opens by hand the next time.

@@ -2,6 +2,7 @@
 //! that none of it costs mail anything.
 
 mod alerts;
+mod at_rest;
 mod described;
 mod drills;
 mod metrics;
