@@ -36,6 +36,7 @@ pub use verify::Problem;
 
 pub(crate) use account::{Loss, Standing};
 pub(crate) use audit::{describe, outcomes as outcomes_of};
+pub(crate) use gather::shards as shards_of;
 
 use crate::disk::Disk;
 use crate::disk::plain::PlainDisk;

@@ -44,6 +44,7 @@
 //! | [`trace`] | what became of messages, for people: nothing rests on it |
 //! | [`ledger`] | P2 as arithmetic |
 //! | [`inspect`] | a read-only walk over a directory, for the offline tool: what is there, what is wrong, the ledger recounted |
+//! | [`snapshot`] | what belongs together of a directory that a server works on: a copy that opens |
 //! | [`repair`] | a copy of a damaged directory that opens again |
 //! | `sim` | the simulated disk, clock and executor (feature `sim`: tests and benches) |
 //!
@@ -124,6 +125,7 @@ pub mod reader;
 pub mod repair;
 pub mod segment;
 pub mod shelf;
+pub mod snapshot;
 pub mod store;
 pub mod trace;
 

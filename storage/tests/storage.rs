@@ -52,6 +52,8 @@ mod numbers;
 mod recovery_rows;
 #[path = "storage/repair.rs"]
 mod repair;
+#[path = "storage/snapshot.rs"]
+mod snapshot;
 #[path = "storage/steps.rs"]
 mod steps;
 #[path = "storage/trace.rs"]

@@ -23,7 +23,7 @@ use std::sync::Arc;
 const FILE_OCTETS_MAX: u64 = u32::MAX as u64 * FRAME_ALIGNMENT as u64;
 
 /// The shard directories that are there, in order.
-pub(super) async fn shards<D: Disk>(disk: &D) -> Result<Vec<ShardId>, DiskError> {
+pub(crate) async fn shards<D: Disk>(disk: &D) -> Result<Vec<ShardId>, DiskError> {
     let mut shards: Vec<ShardId> = disk.list("").await?.iter().filter_map(|name| shard_of(name)).collect();
     shards.sort_unstable();
     Ok(shards)
