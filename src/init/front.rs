@@ -81,6 +81,17 @@ impl Machine {
         None
     }
 
+    /// Where the machine can be reached, for who stands in front of it.
+    pub(super) fn introduce(&self) {
+        let addresses = network::addresses();
+        if addresses.is_empty() {
+            console::say("no address yet");
+        }
+        for address in addresses {
+            console::say(&format!("address {address}"));
+        }
+    }
+
     /// How the machine is reached, and what has to be configured still. A token that the server made is told once, to who stands here only.
     pub(super) fn invite(&self) {
         if self.config.admin.listen.is_none() {

@@ -364,17 +364,6 @@ impl Machine {
         }
     }
 
-    /// Where the machine can be reached, for who stands in front of it.
-    fn introduce(&self) {
-        let addresses = network::addresses();
-        if addresses.is_empty() {
-            say("no address yet");
-        }
-        for address in addresses {
-            say(&format!("address {address}"));
-        }
-    }
-
     fn greeted(&mut self) {
         self.is_awaited = false;
         self.is_hearing = true;
