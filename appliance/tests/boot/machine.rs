@@ -464,6 +464,21 @@ impl Machine {
         self.keyboard.flush().unwrap();
     }
 
+    /// Types a line again and again, until this is said: a question ends no line.
+    pub(crate) fn type_until(&mut self, line: &str, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.said(text) {
+            assert!(Instant::now() < end, "{text:?} was not said; what was:\n{}", self.seen.join("\n"));
+            self.type_line(line);
+            while let Ok(line) = self.console.recv_timeout(Duration::from_secs(5)) {
+                self.seen.push(line);
+                if self.said(text) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// A factory reset at the console. What was said before it is forgotten.
     pub(crate) fn reset(&mut self, choice: &str, word: &str) {
         self.seen.clear();

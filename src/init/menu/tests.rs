@@ -180,7 +180,7 @@ fn secrets_are_not_echoed_and_new_ones_are_typed_twice() {
     let set = Action::Passphrase("correct horse".to_owned());
     let lines = ["", "7", "correct horse", "correct house", "correct horse"];
     let (text, actions) = said(&mut Menu::default(), &lines, &open);
-    assert_eq!(actions, [set.clone()]);
+    assert_eq!(actions, core::slice::from_ref(&set));
     assert!(text.contains("That is another one") && !text.contains("horse"), "{text}");
     let unset = Facts { at_rest: AtRest::Unset, ..facts() };
     assert_eq!(said(&mut Menu::default(), &["", "7", "correct horse", "correct horse"], &unset).1, [set]);

@@ -20,7 +20,7 @@ impl Software {
         let state = format!("dir={}", directory.display());
         let mut command = Command::new("swtpm");
         command.args(["socket", "--tpm2", "--tpmstate", &state, "--server"]);
-        command.arg(format!("type=tcp,port={port},bindaddr=127.0.0.1,disconnect"));
+        command.arg(format!("type=tcp,port={port},bindaddr=127.0.0.1"));
         command.args(["--flags", "not-need-init,startup-clear"]).stdout(Stdio::null()).stderr(Stdio::null());
         let Ok(process) = command.spawn() else {
             assert!(std::env::var_os("STRATAMX_REQUIRE_VM").is_none(), "swtpm is not installed");
