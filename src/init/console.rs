@@ -4,7 +4,6 @@
 //! what was to be told there is lost. Lines are edited and echoed by the terminal itself, so what is typed comes a line at a time.
 
 use super::syslog::{self, Source};
-use super::tool;
 use crate::limits::CONSOLE_PATIENCE;
 use core::time::Duration;
 use rustix::fs::OFlags;
@@ -47,11 +46,9 @@ pub(super) fn write(name: &str, text: &str) {
     }
 }
 
-/// Whether a console shows what is typed at it.
+/// Whether a terminal shows what is typed (SGR 8 and 28). The octets go over its line all the same: the line discipline echoes them.
 pub(super) fn echo(name: &str, is_shown: bool) {
-    let word = if is_shown { "echo" } else { "-echo" };
-    // Who sees it all the same is told nothing new by an error.
-    let _ = tool::busybox(&["stty", "-F", &format!("/dev/{name}"), word]);
+    write(name, if is_shown { "\u{1b}[28m" } else { "\u{1b}[8m" });
 }
 
 /// The consoles, as the kernel has them: the one that /dev/console is, last.

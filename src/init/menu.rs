@@ -2,7 +2,7 @@
 //! what opens them, reset it, end it.
 //!
 //! A machine without I/O: octets, `now` and what is known of the machine in; text and actions out. Whoever feeds it writes the texts to the console
-//! that the octets came from and does the actions. While a secret is typed, nothing is echoed.
+//! that the octets came from and does the actions. While a secret is typed, terminals hide it; a log of the line has it.
 //!
 //! # Promises
 //! - Each change is asked for once more: `yes`, and a word of its own for what cannot be undone. Anything else changes nothing.
@@ -152,14 +152,13 @@ impl Menu {
                     }
                     let (was_secret, mut told) = (self.screen.is_secret(), Vec::new());
                     self.go_on(answer, now, facts, &mut told);
-                    if was_secret != self.screen.is_secret() {
-                        out.push(Output::Echo(was_secret));
-                    }
-                    if was_secret {
-                        // The end of the line was not echoed either.
-                        out.push(Output::Text("\n".to_owned()));
+                    if was_secret && !self.screen.is_secret() {
+                        out.push(Output::Echo(true));
                     }
                     out.extend(told);
+                    if !was_secret && self.screen.is_secret() {
+                        out.push(Output::Echo(false));
+                    }
                 }
                 _ if self.line.len() >= MENU_LINE_OCTETS_MAX => self.is_overlong = true,
                 octet => self.line.push(*octet),
@@ -286,9 +285,9 @@ impl Menu {
             }
             Screen::Gateways(_) => "Gateways (or none, or back): ".to_owned(),
             Screen::NameServers(_) => "Name servers (or none, or back): ".to_owned(),
-            Screen::Passphrase => "New passphrase, not shown (or back): ".to_owned(),
-            Screen::PassphraseAgain(_) => "Once more, not shown (or back): ".to_owned(),
-            Screen::Unlock => "Passphrase or recovery key, not shown (or back): ".to_owned(),
+            Screen::Passphrase => "New passphrase (or back): ".to_owned(),
+            Screen::PassphraseAgain(_) => "Once more (or back): ".to_owned(),
+            Screen::Unlock => "Passphrase or recovery key (or back): ".to_owned(),
             Screen::ResetKind => "A factory reset forgets configuration, domains of the API, and tokens.\n\
                  1 and keeps the mail   2 and wipes the mail (or back): "
                 .to_owned(),

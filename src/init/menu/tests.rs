@@ -167,13 +167,13 @@ fn what_is_too_long_is_not_its_beginning() {
 }
 
 #[test]
-fn secrets_are_not_echoed_and_new_ones_are_typed_twice() {
+fn secrets_are_hidden_and_new_ones_are_typed_twice() {
     let locked = Facts { at_rest: AtRest::Locked, ..facts() };
     let (text, actions) = said(&mut Menu::default(), &["", "7", "", "A1b2 x"], &locked);
     assert_eq!(actions, [Action::Unlock("A1b2 x".to_owned())]);
     let (before, behind) = text.split_once("<hidden>").unwrap();
-    assert!(before.contains("7 unlock") && !before.contains("not shown"), "{text}");
-    assert!(behind.contains("Passphrase or recovery key") && behind.ends_with("<shown>\n"), "{text}");
+    assert!(before.contains("7 unlock") && before.ends_with("recovery key (or back): "), "{text}");
+    assert!(behind.contains("Passphrase or recovery key") && behind.ends_with("<shown>"), "{text}");
     assert!(!text.contains("A1b2"), "{text}");
 
     let open = Facts { at_rest: AtRest::Open, ..facts() };
