@@ -71,7 +71,7 @@ boot:
 # Builds it twice and compares, boots it, kills it, boots it again. Everything that it needs is installed, but nothing is removed for it.
 appliance-test:
 	@.ci/packages --backports qemu-system-x86_64=qemu-system-x86
-	.ci/packages $(IMAGE_PACKAGES) curl=curl minisign=minisign /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
+	.ci/packages $(IMAGE_PACKAGES) curl=curl minisign=minisign swtpm=swtpm /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
 	$(MAKE) --no-print-directory static PROFILE=dev
 	STRATAMX_REQUIRE_VM=1 STRATAMX_STATIC_SERVER=$(CURDIR)/target/$(TRIPLE)/debug/stratamx \
 	    cargo test --package stratamx-appliance -- --test-threads=1

@@ -295,9 +295,12 @@
 //! - **A backup is looked for, not asked for** (`storage::snapshot`, `command::backup`): files of a store that is worked on belong together when they are opened in one order, so no shard stops
 //!   or knows of it, and it is the same of a server that is dead. The API starts the program once more, since this process owns no mail. Who restores it hands over again what was handed over
 //!   since: the archive cannot know, and is told so.
+//! - **The appliance's key of mail at rest is PID 1's** (`init::at_rest`): sealed on the disk by a TPM, a passphrase, a recovery key, opened into a file in memory. The server knows a
+//!   key file as anywhere else; where that is named and not there it is locked, and serves its admin API without a log. The few commands of a TPM are marshalled by hand, and a
+//!   version on trial makes no keys (H13).
 //!
 //! # Not built yet
-//! A storage key of the appliance that a TPM seals, or a passphrase opens. Reports of TLS of our own (RFC 8460).
+//! Reports of TLS of our own (RFC 8460).
 
 pub mod auth;
 pub mod bridge;

@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use stratamx::command::Exit;
 use stratamx::command::alert::{self, Alerts, Contacts, Outages};
+use stratamx::command::at_rest::{self, AtRest};
 use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
@@ -36,6 +37,13 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: Alerts,
+    },
+    /// The appliance's keys of mail at rest: how they stand, and what opens them
+    AtRest {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: AtRest,
     },
     /// Configuration, domains, tokens and the queue in one file; the server may run meanwhile
     #[command(after_help = BACKUP_HELP)]
@@ -132,6 +140,11 @@ enum Command {
         server: Server,
         #[command(flatten)]
         wanted: trace::Trace,
+    },
+    /// Open the keys of mail at rest of a locked appliance; asks for passphrase or recovery key, or reads one line
+    Unlock {
+        #[command(flatten)]
+        server: Server,
     },
     /// Update the appliance by a signed image, or look at what became of the last one
     Update {
@@ -248,6 +261,7 @@ impl From<Server> for Remote {
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Alert { server, command } => alert::alerts(server.into(), &command),
+        Command::AtRest { server, command } => at_rest::run(server.into(), &command),
         Command::Backup { server, wanted } => backup::run(server.into(), &wanted),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
         Command::Contact { server, command } => alert::contacts(server.into(), &command),
@@ -266,6 +280,7 @@ fn main() -> ExitCode {
         Command::Support { server, wanted } => support::run(server.into(), &wanted),
         Command::Token { server, command } => token::run(server.into(), command),
         Command::Trace { server, wanted } => trace::run(server.into(), &wanted),
+        Command::Unlock { server } => at_rest::unlock(server.into()),
         Command::Update { server, wanted } => update::run(server.into(), &wanted),
     };
     exit.into()

@@ -1,6 +1,6 @@
 //! The image, as who flashes it has it: built twice, booted under UEFI in an emulator, fed with mail, killed, booted again.
 //!
-//! It needs QEMU, OVMF, mtools and the static server, which `STRATAMX_STATIC_SERVER` names (`make appliance-test` builds it). Where one of them is
+//! It needs QEMU, OVMF, mtools, swtpm and the static server, which `STRATAMX_STATIC_SERVER` names (`make appliance-test` builds it). Where one of them is
 //! not there the tests say SKIP and why; with `STRATAMX_REQUIRE_VM=1` that is a failure. All networking is on loopback: the guest's addresses are
 //! QEMU's own, and its configuration names no server outside.
 #![allow(
@@ -11,6 +11,10 @@
     reason = "a test may wait, and has files"
 )]
 
+#[path = "boot/at_rest.rs"]
+mod at_rest;
+#[path = "boot/chip.rs"]
+mod chip;
 #[path = "boot/console.rs"]
 mod console;
 #[path = "boot/cuts.rs"]

@@ -31,6 +31,15 @@ pub(super) struct Admin {
     thread: Option<AdminThread>,
 }
 
+/// What the API is for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A machine whose keys of mail at rest are not open.
+    Locked,
+    /// A server that takes mail at these addresses.
+    Serving(Vec<SocketAddr>),
+}
+
 impl Admin {
     /// Binds the listener, if there is to be one, and reads or makes the token; the data directory is ours. And where each
     /// shard is asked.
@@ -62,19 +71,23 @@ impl Admin {
         Ok((Self { current, token, orders, provisioned, reload, listener, shards, thread: None }, asked))
     }
 
-    /// Serves, now that the shards answer.
+    /// Serves, now that the shards answer, or that there will be none.
     ///
     /// # Errors
     /// A sentence for the operator.
     pub(super) fn start(
         &mut self,
-        smtp: Vec<SocketAddr>,
+        asked: Asked,
         lookup: Lookup,
         roots: Arc<RootCertStore>,
         (tls, acme): (Option<Arc<ServerConfig>>, acme::Parts),
         process: Process,
     ) -> Result<(), String> {
         let Some(shards) = self.shards.take() else { return Ok(()) };
+        let (is_locked, smtp) = match asked {
+            Asked::Locked => (true, Vec::new()),
+            Asked::Serving(smtp) => (false, smtp),
+        };
         let (store, provisioned) = self.provisioned.clone();
         let socket = std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
         let machine =
@@ -93,6 +106,7 @@ impl Admin {
             tls,
             acme,
             machine,
+            is_locked,
             process,
         };
         let thread = AdminThread::start(self.listener.take(), parts)?;

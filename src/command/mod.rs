@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod alert;
+pub mod at_rest;
 pub mod backup;
 pub mod check;
 pub mod client;
@@ -11,6 +12,7 @@ pub mod demo;
 pub mod domain;
 mod fixed;
 mod keys;
+mod locked;
 mod logging;
 mod machine;
 pub mod manual;
@@ -60,4 +62,10 @@ fn configuration(file: Option<&Path>) -> Result<(Config, Source), Exit> {
         eprintln!("{error}");
         Exit::Usage
     })
+}
+
+/// What a server that cannot go on says.
+fn fail(error: &str) -> Exit {
+    eprintln!("stratamx: {error}");
+    Exit::Failed
 }

@@ -4,10 +4,10 @@
 //! SIGHUP: the configuration is read again; all but both listens, data_dir, cores and segment_size take effect. What the API
 //! provisions is put in force the same way, without a look at the file.
 
-use super::admin::Admin;
+use super::admin::{Admin, Asked};
 use super::machine::{cpus, end_with_a_panic, events, fit_descriptors, tell_supervisor};
 use super::tls::Tls;
-use super::{Exit, fixed, logging, opened};
+use super::{Exit, fail, fixed, logging, opened};
 use crate::bridge::SealKey;
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
@@ -90,7 +90,9 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         Err(exit) => return exit,
     };
     super::trial::extend(&mut config);
+    let is_locked = super::keys::are_locked(&config.storage);
     let keys = match super::keys::load(&config.storage) {
+        _ if is_locked => Arc::default(),
         Ok(keys) => Arc::new(keys),
         Err(error) => {
             eprintln!("{error}");
@@ -127,6 +129,9 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         Err(error) => return fail(&format!("signals cannot be had: {error}")),
     };
     fit_descriptors(&mut config);
+    if is_locked {
+        return super::locked::run(&config, signals);
+    }
     let without = without.iter().copied().map(ShardId).collect();
     match Server::start(config, source, keys, (lists, seals), without, log.tail()) {
         Ok(server) => {
@@ -136,11 +141,6 @@ pub fn run(file: Option<&Path>, without: &[u16]) -> Exit {
         }
         Err(error) => fail(&error),
     }
-}
-
-fn fail(error: &str) -> Exit {
-    eprintln!("stratamx: {error}");
-    Exit::Failed
 }
 
 impl Server {
@@ -217,7 +217,7 @@ impl Server {
         let process = Process { configuration, log };
         let acme = (server.tls.admin.clone(), server.tls.acme(&server.config));
         let (smtp, roots) = (server.addresses.clone(), trust::web_roots(&server.config));
-        admin.start(smtp, server.lookup.clone(), roots, acme, process)?;
+        admin.start(Asked::Serving(smtp), server.lookup.clone(), roots, acme, process)?;
         server.admin = Some(admin);
         Ok(server)
     }

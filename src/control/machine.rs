@@ -2,7 +2,8 @@
 //!
 //! Whatever is asked blocks, so it is asked from a thread that may wait, and each answer has its time.
 
-use crate::limits::{ADMIN_REQUEST_TIMEOUT, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_PATIENCE};
+use crate::limits::{ADMIN_REQUEST_TIMEOUT, AT_REST_PATIENCE, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_PATIENCE};
+use crate::update::at_rest::{self, Told, Wish};
 use crate::update::{Answer, FILE, Request, Status};
 use core::time::Duration;
 use rustix::fs::{Mode, OFlags, open, unlink};
@@ -65,7 +66,7 @@ impl Machine {
         match self.ask(&Request::Status, ADMIN_REQUEST_TIMEOUT / 2)? {
             Answer::Status(status) => Ok(status),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            Answer::Installed { .. } => Err(io::Error::other("another answer than was asked for").into()),
+            _ => Err(astray()),
         }
     }
 
@@ -74,7 +75,25 @@ impl Machine {
         match self.ask(&Request::Install { signature }, UPDATE_PATIENCE)? {
             Answer::Installed { version } => Ok(version),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            Answer::Status(_) => Err(io::Error::other("another answer than was asked for").into()),
+            _ => Err(astray()),
+        }
+    }
+
+    /// How the keys of mail at rest stand.
+    pub(super) fn at_rest(&self) -> Result<at_rest::Status, Unasked> {
+        match self.ask(&Request::AtRest(Wish::Status), ADMIN_REQUEST_TIMEOUT / 2)? {
+            Answer::AtRest(Told::Status(status)) => Ok(status),
+            Answer::Refused(why) => Err(Unasked::Refused(why)),
+            _ => Err(astray()),
+        }
+    }
+
+    /// Has something done about them; a recovery key that is new.
+    pub(super) fn change_at_rest(&self, wish: Wish) -> Result<Option<String>, Unasked> {
+        match self.ask(&Request::AtRest(wish), AT_REST_PATIENCE)? {
+            Answer::AtRest(Told::Done(key)) => Ok(key.map(|key| key.0)),
+            Answer::Refused(why) => Err(Unasked::Refused(why)),
+            _ => Err(astray()),
         }
     }
 
@@ -89,4 +108,8 @@ impl Machine {
         BufReader::new(stream.take(UPDATE_MESSAGE_OCTETS_MAX)).read_line(&mut line)?;
         Ok(serde_json::from_str(&line)?)
     }
+}
+
+fn astray() -> Unasked {
+    io::Error::other("another answer than was asked for").into()
 }

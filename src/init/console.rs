@@ -7,6 +7,7 @@ use super::syslog::{self, Source};
 use crate::limits::CONSOLE_PATIENCE;
 use core::time::Duration;
 use rustix::fs::OFlags;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -43,6 +44,19 @@ pub(super) fn write(name: &str, text: &str) {
             }
             Err(_) => break,
         }
+    }
+}
+
+/// Whether a console shows what is typed: of what it does not show no octet comes back over its line, but for the end of a line.
+pub(super) fn echo(name: &str, is_shown: bool) {
+    let Some(console) = open(name) else { return };
+    let set = tcgetattr(&console).and_then(|mut attributes| {
+        attributes.local_modes.set(LocalModes::ECHO, is_shown);
+        attributes.local_modes.set(LocalModes::ECHONL, !is_shown);
+        tcsetattr(&console, OptionalActions::Now, &attributes)
+    });
+    if let Err(error) = set {
+        write(name, &format!("stratamx-init: what is typed cannot be hidden here: {error}\n"));
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Event {
     Restart,
     /// At this console.
     Typed { console: String, octets: Vec<u8> },
+    /// The keys of mail at rest are open now.
+    Unlocked,
 }
 
 /// SIGPWR, which signal-hook has no name for: the power fails.

@@ -6,12 +6,13 @@
 use super::console;
 use super::disk::DATA;
 use super::intake::{self, Configured, MACHINE_FILE, SERVER_FILE};
-use super::menu::{Action, Facts, Menu, Output};
+use super::menu::{Action, AtRest, Facts, Menu, Output};
 use super::network;
 use super::reset;
 use super::settings::Network;
 use super::tool::{self, write_for};
 use super::{CONFIGURATION, Machine, SERVER, SERVER_USER, STATE, TOKEN_TOLD};
+use crate::update::at_rest::{Secret, State};
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -47,7 +48,7 @@ impl Front {
             match output {
                 Output::Do(Action::Restart) => return Some(RebootCommand::Restart),
                 Output::Do(Action::PowerOff) => return Some(RebootCommand::PowerOff),
-                Output::Do(_) => {}
+                Output::Do(_) | Output::Echo(_) => {}
                 Output::Text(text) => console::write(console, &text),
             }
         }
@@ -68,6 +69,7 @@ impl Machine {
         let facts = self.facts();
         for output in self.front.feed(console, octets, &facts) {
             match output {
+                Output::Echo(is_shown) => console::echo(console, is_shown),
                 Output::Text(text) => console::write(console, &text),
                 Output::Do(action) => match self.act(action) {
                     Ok(Done::End(ending)) => return Some(ending),
@@ -79,9 +81,22 @@ impl Machine {
         None
     }
 
+    /// Where the machine can be reached, for who stands in front of it.
+    pub(super) fn introduce(&self) {
+        let addresses = network::addresses();
+        if addresses.is_empty() {
+            console::say("no address yet");
+        }
+        for address in addresses {
+            console::say(&format!("address {address}"));
+        }
+    }
+
     /// How the machine is reached, and what has to be configured still. A token that the server made is told once, to who stands here only.
     pub(super) fn invite(&self) {
-        let Some(listen) = self.config.admin.listen else { return };
+        if self.config.admin.listen.is_none() {
+            return;
+        }
         if self.configured == Configured::Nothing {
             console::say(
                 "nothing is configured: put stratamx.toml on the partition STRATAMX and restart, or use the admin API",
@@ -90,14 +105,7 @@ impl Machine {
                 console::say("Enter on this console opens a menu: host name, network, token");
             }
         }
-        if listen.ip().is_unspecified() {
-            for address in network::addresses() {
-                console::say(&format!(
-                    "admin API: {}",
-                    self.admin_url(SocketAddr::new(address, listen.port()))
-                ));
-            }
-        }
+        self.tell_admin();
         if self.config.admin.token_file.is_some() || Path::new(TOKEN_TOLD).exists() {
             return;
         }
@@ -110,6 +118,28 @@ impl Machine {
         }
     }
 
+    /// Where the API is, if it is not where the configuration says.
+    pub(super) fn tell_admin(&self) {
+        let Some(listen) = self.config.admin.listen.filter(|listen| listen.ip().is_unspecified()) else {
+            return;
+        };
+        for address in network::addresses() {
+            console::say(&format!("admin API: {}", self.admin_url(SocketAddr::new(address, listen.port()))));
+        }
+    }
+
+    /// How a locked machine is opened.
+    pub(super) fn tell_unlocking(&self) {
+        if self.settings.console.menu {
+            console::say(
+                "Enter on this console opens a menu that asks for the passphrase or the recovery key",
+            );
+        }
+        if self.config.admin.listen.is_some() {
+            console::say("or, from any machine, with an administrator's token: stratamx unlock");
+        }
+    }
+
     fn facts(&self) -> Facts {
         let addresses = network::addresses();
         let admin = self.config.admin.listen.map(|listen| {
@@ -118,8 +148,10 @@ impl Machine {
                 if listen.ip().is_unspecified() { reached.collect() } else { vec![listen.ip()] };
             reached.into_iter().map(|ip| self.admin_url(SocketAddr::new(ip, listen.port()))).collect()
         });
+        let locked = self.at_rest.locked();
         let server = self.programs.iter().find(|program| program.name == SERVER);
         let server = match server.map(|server| server.is_running()) {
+            _ if locked.is_some() => "is LOCKED",
             Some(true) if self.is_hearing => "takes mail",
             Some(true) => "is starting",
             _ => "is not running; it is started again",
@@ -132,8 +164,14 @@ impl Machine {
                 addresses.iter().map(ToString::to_string).collect()
             },
             admin: admin.unwrap_or_default(),
-            server: server.to_owned(),
+            server: locked.map_or_else(|| server.to_owned(), |why| format!("{server}: {why}")),
             mail: used(Path::new(DATA)).unwrap_or_else(|error| error),
+            at_rest: match self.at_rest.status().state {
+                State::Locked => AtRest::Locked,
+                State::Open => AtRest::Open,
+                State::Unset => AtRest::Unset,
+                State::Own | State::Plain => AtRest::Nothing,
+            },
             is_refused: false,
             fixed: self.fixed.clone(),
         }
@@ -159,6 +197,15 @@ impl Machine {
                 Ok(Done::End(RebootCommand::Restart))
             }
             Action::NewToken => self.renew_token().map(Done::Told),
+            Action::Passphrase(passphrase) => {
+                let recovery = self.at_rest.set_passphrase(&passphrase)?;
+                Ok(Done::Told(recovery.map_or_else(|| "The passphrase is set.".to_owned(), recovery_told)))
+            }
+            Action::RecoveryKey => self.at_rest.renew_recovery_key().map(recovery_told).map(Done::Told),
+            Action::Unlock(secret) => {
+                self.at_rest.unlock(&secret, Instant::now())?;
+                Ok(Done::Told("The keys are open; the server takes mail soon.".to_owned()))
+            }
             Action::PowerOff => Ok(Done::End(RebootCommand::PowerOff)),
             Action::Reset(what) => {
                 reset::order(Path::new(DATA), what)?;
@@ -204,12 +251,19 @@ impl Machine {
             self.programs.iter().filter(|program| program.name == SERVER).for_each(|server| {
                 server.signal(Signal::HUP);
             });
+        } else if self.at_rest.locked().is_some() {
+            // It serves its API alone, and reads the token when it starts.
+            self.server().for_each(|server| server.signal(Signal::TERM));
         }
         let told = Path::new(TOKEN_TOLD).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let _ = tool::write_durably(Path::new(STATE), told, b"", 0o600);
         console::say("a new administrator's token was made at the console");
         Ok(format!("The new administrator's token, shown this once: {token}"))
     }
+}
+
+fn recovery_told(key: Secret) -> String {
+    format!("The recovery key, shown this once: {}", key.0)
 }
 
 fn token() -> Result<String, String> {

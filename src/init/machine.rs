@@ -62,11 +62,16 @@ pub(super) fn load_modules() {
     }
 }
 
-/// Gives the server what it needs of the kernel: descriptors, locked memory for io_uring, and ports below 1024 without being root.
+/// Gives the server what it needs of the kernel: descriptors, locked memory for io_uring, and ports below 1024 without being root. What it may not: leave its memory in a file.
 pub(super) fn raise_limits() {
     let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
     let locked = Rlimit { current: None, maximum: None };
-    for (resource, limit) in [(Resource::Nofile, limit(APPLIANCE_DESCRIPTORS)), (Resource::Memlock, locked)] {
+    // A core dump holds the keys of mail at rest.
+    for (resource, limit) in [
+        (Resource::Nofile, limit(APPLIANCE_DESCRIPTORS)),
+        (Resource::Memlock, locked),
+        (Resource::Core, limit(0)),
+    ] {
         if let Err(error) = setrlimit(resource, limit) {
             say(&format!("a limit stays as it is: {error}"));
         }

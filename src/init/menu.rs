@@ -1,7 +1,8 @@
-//! What somebody at a console can do: look at the machine, give it a name and a network, make a new administrator's token, reset it, end it.
+//! What somebody at a console can do: look at the machine, give it a name and a network, make a new administrator's token, open the keys of mail at rest and change
+//! what opens them, reset it, end it.
 //!
 //! A machine without I/O: octets, `now` and what is known of the machine in; text and actions out. Whoever feeds it writes the texts to the console
-//! that the octets came from and does the actions. Nothing is typed that is a secret, so everything may be echoed.
+//! that the octets came from and does the actions. While a secret is typed, terminals hide it; a log of the line has it.
 //!
 //! # Promises
 //! - Each change is asked for once more: `yes`, and a word of its own for what cannot be undone. Anything else changes nothing.
@@ -26,9 +27,14 @@ pub(super) enum Action {
     /// Its interface is whichever is in force.
     Network(Network),
     NewToken,
+    /// Of mail at rest, set or changed.
+    Passphrase(String),
     PowerOff,
+    RecoveryKey,
     Reset(Reset),
     Restart,
+    /// By a passphrase or a recovery key.
+    Unlock(String),
 }
 
 /// What a factory reset leaves.
@@ -42,6 +48,8 @@ pub(super) enum Reset {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     Do(Action),
+    /// Whether what is typed is shown, from here on.
+    Echo(bool),
     /// Lines end with LF.
     Text(String),
 }
@@ -55,10 +63,21 @@ pub(super) struct Facts {
     pub(super) admin: Vec<String>,
     pub(super) server: String,
     pub(super) mail: String,
+    pub(super) at_rest: AtRest,
     /// Nothing is served: only how the machine ends can be chosen.
     pub(super) is_refused: bool,
     /// Configuration files that the hypervisor gives again at each start: a change here would not last.
     pub(super) fixed: Vec<String>,
+}
+
+/// The keys of mail at rest, as far as somebody can do something about them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum AtRest {
+    Locked,
+    #[default]
+    Nothing,
+    Open,
+    Unset,
 }
 
 /// See the module.
@@ -86,7 +105,10 @@ enum Screen {
     Addresses(Network),
     Gateways(Network),
     NameServers(Network),
+    Passphrase,
+    PassphraseAgain(String),
     ResetKind,
+    Unlock,
     /// The word that confirms it.
     Confirm(Action, &'static str),
 }
@@ -128,7 +150,15 @@ impl Menu {
                     if !text.is_empty() && answer.is_ok() {
                         self.wrong = 0;
                     }
-                    self.go_on(answer, now, facts, &mut out);
+                    let (was_secret, mut told) = (self.screen.is_secret(), Vec::new());
+                    self.go_on(answer, now, facts, &mut told);
+                    if was_secret && !self.screen.is_secret() {
+                        out.push(Output::Echo(true));
+                    }
+                    out.extend(told);
+                    if !was_secret && self.screen.is_secret() {
+                        out.push(Output::Echo(false));
+                    }
                 }
                 _ if self.line.len() >= MENU_LINE_OCTETS_MAX => self.is_overlong = true,
                 octet => self.line.push(*octet),
@@ -200,6 +230,10 @@ impl Menu {
             Screen::NameServers(network) => {
                 confirm(Action::Network(Network { nameservers: read_list(text)?, ..network.clone() }))
             }
+            Screen::Passphrase => Next::Ask(Screen::PassphraseAgain(text.to_owned())),
+            Screen::PassphraseAgain(first) if text == first => Next::Do(Action::Passphrase(text.to_owned())),
+            Screen::PassphraseAgain(_) => return Err("That is another one. Nothing was changed.".to_owned()),
+            Screen::Unlock => Next::Do(Action::Unlock(text.to_owned())),
             Screen::ResetKind => match text {
                 "1" => confirm(Action::Reset(Reset::KeepMail)),
                 "2" => confirm(Action::Reset(Reset::WipeMail)),
@@ -229,7 +263,13 @@ impl Menu {
         if !facts.is_refused {
             text.push_str("  1 host name   2 network   3 new administrator's token   4 factory reset\n");
         }
-        text.push_str("  5 restart     6 power off\n");
+        text.push_str("  5 restart     6 power off");
+        text.push_str(match facts.at_rest {
+            AtRest::Locked => "   7 unlock, by passphrase or recovery key\n",
+            AtRest::Nothing => "\n",
+            AtRest::Open => "   7 passphrase of mail at rest   8 new recovery key\n",
+            AtRest::Unset => "   7 first passphrase of mail at rest\n",
+        });
         text + &self.question()
     }
 
@@ -245,11 +285,21 @@ impl Menu {
             }
             Screen::Gateways(_) => "Gateways (or none, or back): ".to_owned(),
             Screen::NameServers(_) => "Name servers (or none, or back): ".to_owned(),
+            Screen::Passphrase => "New passphrase (or back): ".to_owned(),
+            Screen::PassphraseAgain(_) => "Once more (or back): ".to_owned(),
+            Screen::Unlock => "Passphrase or recovery key (or back): ".to_owned(),
             Screen::ResetKind => "A factory reset forgets configuration, domains of the API, and tokens.\n\
                  1 and keeps the mail   2 and wipes the mail (or back): "
                 .to_owned(),
             Screen::Confirm(action, word) => format!("{}\nType {word} to do it (or back): ", told(action)),
         }
+    }
+}
+
+impl Screen {
+    /// What is typed is nobody else's business.
+    const fn is_secret(&self) -> bool {
+        matches!(self, Self::Passphrase | Self::PassphraseAgain(_) | Self::Unlock)
     }
 }
 
@@ -260,7 +310,7 @@ fn choice(text: &str, facts: &Facts) -> Answer {
     Ok(match text {
         "5" => confirm(Action::Restart),
         "6" => confirm(Action::PowerOff),
-        "1" | "2" | "3" | "4" if facts.is_refused => {
+        "1" | "2" | "3" | "4" | "7" | "8" if facts.is_refused => {
             return Err("That can only be done while the data partition is there.".to_owned());
         }
         "1" if fixed("stratamx.toml") => return theirs("stratamx.toml"),
@@ -269,6 +319,9 @@ fn choice(text: &str, facts: &Facts) -> Answer {
         "2" => Next::Ask(Screen::NetworkKind),
         "3" => confirm(Action::NewToken),
         "4" => Next::Ask(Screen::ResetKind),
+        "7" if facts.at_rest == AtRest::Locked => Next::Ask(Screen::Unlock),
+        "7" if facts.at_rest != AtRest::Nothing => Next::Ask(Screen::Passphrase),
+        "8" if facts.at_rest == AtRest::Open => confirm(Action::RecoveryKey),
         _ => return Err("That is not one of the numbers.".to_owned()),
     })
 }
@@ -290,12 +343,17 @@ fn told(action: &Action) -> String {
         Action::NewToken => {
             "The first administrator's token ends, and a new one is shown here, once.".to_owned()
         }
+        Action::Passphrase(_) => "The passphrase of mail at rest is set.".to_owned(),
         Action::PowerOff => "The machine takes leave of its clients and switches off.".to_owned(),
+        Action::RecoveryKey => {
+            "The recovery key opens nothing any more, and a new one is shown here, once.".to_owned()
+        }
         Action::Reset(Reset::KeepMail) => {
             "All configuration goes; mail stays, and is held until its domain is configured again.".to_owned()
         }
         Action::Reset(Reset::WipeMail) => "All configuration AND ALL MAIL go, for good.".to_owned(),
         Action::Restart => "The machine takes leave of its clients and restarts.".to_owned(),
+        Action::Unlock(_) => "The keys of mail at rest are opened.".to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! # Order of a start
 //! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> an ordered [`reset`] -> randomness -> configuration ->
-//! network -> clock -> server -> its greeting -> of a new version: its self-test, the blessing.
+//! the keys of mail ([`at_rest`]) -> network -> clock -> server -> its greeting -> of a new version: its self-test, the blessing.
 //!
 //! # Promises
 //! - **Nothing is served from anything but the data partition** ([`disk`]): looked at before each start of the server.
@@ -23,6 +23,7 @@
     reason = "PID 1 is no shard: it may wait, and its files are the machine's"
 )]
 
+pub(crate) mod at_rest;
 mod clock;
 mod console;
 mod disk;
@@ -30,6 +31,7 @@ mod events;
 mod front;
 mod growth;
 mod intake;
+mod locked;
 mod machine;
 mod menu;
 mod network;
@@ -50,7 +52,9 @@ use crate::config::Config;
 use crate::limits::{
     ADDRESS_PATIENCE, DEVICE_PATIENCE, KILL_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
+use crate::update::at_rest::KEYS_VARIABLE;
 use crate::update::{SOCKET, SOCKET_VARIABLE, TRIAL_VARIABLE};
+use at_rest::AtRest;
 use console::say;
 use core::time::Duration;
 use disk::Volume;
@@ -165,7 +169,7 @@ fn refuse(
             Ok(Event::PowerOff) => Some(RebootCommand::PowerOff),
             Ok(Event::Restart) => Some(RebootCommand::Restart),
             Ok(Event::Typed { console, octets }) => front.typed_refused(&console, &octets, error),
-            Ok(Event::Greeted | Event::Proven(_)) | Err(_) => None,
+            Ok(Event::Greeted | Event::Proven(_) | Event::Unlocked) | Err(_) => None,
         };
         if let Some(ending) = ending {
             watchdog.close();
@@ -186,6 +190,7 @@ struct Machine {
     directory: PathBuf,
     config: Config,
     settings: Settings,
+    at_rest: AtRest,
     configured: Configured,
     /// Files that the hypervisor gives at each start.
     fixed: Vec<String>,
@@ -200,6 +205,7 @@ struct Machine {
     tell: Sender<Event>,
     /// What names were asked of when the server started.
     resolvers: String,
+    /// Since when it could take mail.
     started: Instant,
     is_greeted: bool,
     /// The server that runs has greeted: it listens to signals.
@@ -219,17 +225,18 @@ impl Machine {
         if was_formatted == Some(false) {
             intake::tell_formatted();
         }
-        let ready = match Ready::make() {
+        let ready = match Ready::make(on_trial.is_some(), &tell) {
             Ok(ready) => ready,
             Err(error) => {
                 volume.close();
                 return Err(error);
             }
         };
-        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config } = ready;
+        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config, at_rest } =
+            ready;
         machine::name(&config.hostname);
         let programs = [
-            vec![server(&directory)],
+            vec![server(&directory, at_rest.key_file())],
             start_network(&settings.network).map(network_program).into_iter().collect(),
         ];
         clock::start(settings.clock.servers.clone());
@@ -237,7 +244,8 @@ impl Machine {
         watchdog.open();
         let updates = Updates::start(Path::new(STATE), on_trial.is_some());
         let self_test = on_trial.as_ref().map(|_| SelfTest::prepare()).transpose()?;
-        if let Err(error) = updates.listen(data_dir.join(crate::update::FILE), SERVER_USER, tell.clone()) {
+        let image = data_dir.join(crate::update::FILE);
+        if let Err(error) = updates.listen(image, SERVER_USER, at_rest.clone(), tell.clone()) {
             say(&format!("no updates are taken: {error}"));
         }
         let programs = programs.into_iter().flatten().collect();
@@ -247,6 +255,7 @@ impl Machine {
             directory,
             config,
             settings,
+            at_rest,
             configured,
             fixed,
             front: Front::default(),
@@ -272,11 +281,13 @@ impl Machine {
             wait_until(ADDRESS_PATIENCE, || !network::addresses().is_empty());
         }
         self.introduce();
+        self.await_unlock();
         loop {
             self.watchdog.feed();
             self.start_due(|_| true);
             self.follow_resolvers();
-            if self.on_trial.is_some() && self.started.elapsed() > TRIAL_BOOT_PATIENCE {
+            let is_late = self.started.elapsed() > TRIAL_BOOT_PATIENCE && self.at_rest.locked().is_none();
+            if self.on_trial.is_some() && is_late {
                 return self.give_up("it did not take mail in time", events);
             }
             match events.recv_timeout(self.pause()) {
@@ -289,6 +300,7 @@ impl Machine {
                 Ok(Event::Proven(Err(_))) => {}
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
+                Ok(Event::Unlocked) => self.unlocked(),
                 Ok(Event::Typed { console, octets }) => {
                     if let Some(ending) = self.typed(&console, &octets) {
                         return self.end(ending, events);
@@ -349,17 +361,6 @@ impl Machine {
         if now != self.resolvers {
             self.resolvers = now;
             self.server().for_each(|server| server.signal(Signal::HUP));
-        }
-    }
-
-    /// Where the machine can be reached, for who stands in front of it.
-    fn introduce(&self) {
-        let addresses = network::addresses();
-        if addresses.is_empty() {
-            say("no address yet");
-        }
-        for address in addresses {
-            say(&format!("address {address}"));
         }
     }
 
@@ -434,7 +435,7 @@ impl Machine {
 
 const SERVER: &str = "server";
 
-fn server(directory: &Path) -> Program {
+fn server(directory: &Path, keys: Option<String>) -> Program {
     let file = directory.join(SERVER_FILE).display().to_string();
     let own =
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
@@ -442,6 +443,7 @@ fn server(directory: &Path) -> Program {
     let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
     server.environment =
         vec![(SOCKET_VARIABLE, SOCKET.to_owned()), (TRIAL_VARIABLE, SelfTest::configuration())];
+    server.environment.extend(keys.map(|keys| (KEYS_VARIABLE, keys)));
     server.source = Some(Source::Server);
     server
 }

@@ -1,7 +1,10 @@
-//! What a start reads from the data partition before anything runs: an ordered reset done, what came new taken in, the configuration in force.
+//! What a start reads from the data partition before anything runs: an ordered reset done, what came new taken in, the configuration in force, the
+//! keys of mail at rest.
 
+use super::at_rest::{AtRest, Places};
 use super::console::say;
 use super::disk::DATA;
+use super::events::Event;
 use super::intake::{self, MACHINE_FILE, SERVER_FILE, Taken};
 use super::menu::Reset;
 use super::settings::{Network, Settings};
@@ -11,6 +14,7 @@ use crate::config::Config;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 
 /// See the module.
 pub(super) struct Ready {
@@ -18,6 +22,7 @@ pub(super) struct Ready {
     pub(super) taken: Taken,
     pub(super) settings: Settings,
     pub(super) config: Config,
+    pub(super) at_rest: AtRest,
 }
 
 impl Ready {
@@ -25,7 +30,7 @@ impl Ready {
     ///
     /// # Errors
     /// A sentence; nothing can be served.
-    pub(super) fn make() -> Result<Self, String> {
+    pub(super) fn make(is_on_trial: bool, tell: &Sender<Event>) -> Result<Self, String> {
         let name = network::name(network::interface(&Network::default()).as_deref());
         match reset::act(Path::new(DATA), SERVER_USER, &name)? {
             Some(Reset::KeepMail) => say("factory reset: the configuration is gone, mail is kept"),
@@ -48,6 +53,9 @@ impl Ready {
         };
         let config = Config::load(&directory.join(SERVER_FILE)).map_err(|error| error.to_string())?;
         let data_dir = place::lead_to(Path::new(MAIL), directory, &config.data_dir)?;
-        Ok(Self { data_dir, taken, settings, config })
+        let places = Places::of_machine(Path::new(STATE), SERVER_USER);
+        let has_own_keys = config.storage.key_file.is_some();
+        let at_rest = AtRest::open(places, settings.at_rest.key, has_own_keys, is_on_trial, tell.clone())?;
+        Ok(Self { data_dir, taken, settings, config, at_rest })
     }
 }

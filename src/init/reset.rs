@@ -6,12 +6,14 @@
 //!
 //! | | kept | wiped |
 //! |---|---|---|
-//! | mail kept | the log, what was learned of mail servers and recipients, the keys of mail at rest | configuration, domains and tokens of the API, certificates, state |
-//! | mail wiped | nothing | everything |
+//! | mail kept | the log, what was learned of mail servers and recipients, the keys of mail at rest and what opens them | configuration, domains and tokens of the API, certificates, state |
+//! | mail wiped | nothing | everything, the keys of mail at rest first |
 //!
-//! Mail whose domain is not configured any more is held until it is again. Files are unlinked, not overwritten: whoever gives a disk away
-//! erases it by its own means. What the hypervisor gives comes back at the next start.
+//! Mail whose domain is not configured any more is held until it is again. Files are unlinked, not overwritten, but for the sealed keys of mail at rest
+//! ([`super::at_rest`]): once these are gone what they encrypted is erased, wherever a copy of it lies, as far as the disk does what it is told. Whoever gives a disk away whose mail
+//! was not encrypted, or whose flash may keep blocks that were overwritten, erases it by its own means. What the hypervisor gives comes back at the next start.
 
+use super::at_rest;
 use super::intake::{self, SERVER_FILE};
 use super::menu::Reset;
 use super::tool::{sync_directory, write_durably};
@@ -24,6 +26,7 @@ const ORDER: &str = "factory-reset";
 const KEEP_MAIL: &str = "keep mail\n";
 const WIPE_MAIL: &str = "wipe mail\n";
 const MAIL: &str = "mail";
+const STATE: &str = "state";
 const CONFIGURATION: &str = "config";
 /// Of it: the revision in force.
 const CURRENT: &str = "current";
@@ -73,7 +76,9 @@ pub(super) fn act(data: &Path, owner: u32, host_name: &str) -> Result<Option<Res
     let failed = |error: io::Error| format!("the factory reset: {error}");
     match what {
         Reset::KeepMail => keep_mail(data, owner, host_name)?,
-        Reset::WipeMail => remove_but(data, &[ORDER]).map_err(failed)?,
+        Reset::WipeMail => {
+            at_rest::erase(&data.join(STATE)).and_then(|()| remove_but(data, &[ORDER])).map_err(failed)?;
+        }
     }
     fs::remove_file(data.join(ORDER)).and_then(|()| sync_directory(data)).map_err(failed)?;
     Ok(Some(what))
@@ -93,7 +98,13 @@ fn keep_mail(data: &Path, owner: u32, host_name: &str) -> Result<(), String> {
             sync_directory(data).map_err(failed)?;
         }
     }
-    remove_but(data, &[ORDER, KEPT, MAIL]).map_err(failed)?;
+    let state = data.join(STATE);
+    if state.join(at_rest::FILE).exists() {
+        remove_but(&state, &[at_rest::FILE]).map_err(failed)?;
+    } else {
+        remove(&state).map_err(failed)?;
+    }
+    remove_but(data, &[ORDER, KEPT, MAIL, STATE]).map_err(failed)?;
     for name in NOT_MAIL {
         remove(&data.join(MAIL).join(name)).map_err(failed)?;
     }
@@ -221,6 +232,29 @@ mod tests {
         );
         assert_eq!(act(&data, owner, "h.invalid"), Ok(None));
         fs::remove_dir_all(&data).unwrap();
+    }
+
+    /// The order of it: while the sealed keys are there all mail can be read, without them none.
+    #[test]
+    fn sealed_keys_stay_with_kept_mail_and_go_before_wiped_mail() {
+        for what in [Reset::KeepMail, Reset::WipeMail] {
+            let (data, owner) = machine("sealed", "hostname = \"mx2.test\"\n");
+            let sealed = data.join("state").join(at_rest::FILE);
+            fs::write(&sealed, "sealed").unwrap();
+            let handle = fs::File::open(&sealed).unwrap();
+            order(&data, what).unwrap();
+            act(&data, owner, "h.invalid").unwrap();
+            let left = tree(&data);
+            assert_eq!(
+                left.contains(&"state/at-rest=sealed".to_owned()),
+                what == Reset::KeepMail,
+                "{left:?}"
+            );
+            assert_eq!(left.iter().filter(|name| name.starts_with("state/")).count(), left.len().min(4) / 4);
+            let octets = std::io::read_to_string(handle).unwrap();
+            assert_eq!(octets, if what == Reset::KeepMail { "sealed" } else { "\0\0\0\0\0\0" });
+            fs::remove_dir_all(&data).unwrap();
+        }
     }
 
     #[test]

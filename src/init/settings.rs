@@ -18,6 +18,9 @@
 //! [syslog]
 //! server = "192.0.2.9:514"                    # else nowhere
 //! transport = "tcp"                           # else udp
+//!
+//! [at_rest]
+//! key = "passphrase"                          # else auto: the TPM where there is one; or tpm, or none
 //! ```
 
 use crate::limits::MACHINE_ADDRESSES_MAX;
@@ -36,6 +39,8 @@ pub(super) struct Settings {
     pub(super) network: Network,
     pub(super) clock: Clock,
     pub(super) console: Console,
+    #[serde(skip_serializing_if = "AtRest::is_default")]
+    pub(super) at_rest: AtRest,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) syslog: Option<Syslog>,
 }
@@ -80,6 +85,32 @@ pub(super) struct Console {
 impl Default for Console {
     fn default() -> Self {
         Self { menu: true }
+    }
+}
+
+/// `[at_rest]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AtRest {
+    pub(super) key: Choice,
+}
+
+/// What opens the keys of mail at rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Choice {
+    /// The TPM where there is one; else mail is not encrypted.
+    #[default]
+    Auto,
+    None,
+    Passphrase,
+    Tpm,
+}
+
+impl AtRest {
+    /// Left out of what is written: a version that does not know the table may come back (H13).
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -215,6 +246,7 @@ mod tests {
             ("[syslog]\nserver = \"192.0.2.9:514\"\ntransport = \"tls\"", "unknown variant `tls`"),
             ("[syslog]\ntransport = \"tcp\"", "missing field `server`"),
             ("[console]\nmenu = 1", "expected a boolean"),
+            ("[at_rest]\nkey = \"file\"", "unknown variant `file`"),
             ("[network]\ngateway = [\"192.0.2.1\"]", "needs network.address"),
         ] {
             let error = Settings::parse(wrong).unwrap_err();
@@ -226,7 +258,8 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let all = "[network]\ninterface = \"52:54:00:12:34:56\"\nvlan = 5\ndhcp = true\naddress = [\"2001:db8::5/64\"]\n\
             gateway = [\"fe80::1\"]\nnameservers = [\"192.0.2.1\"]\n[clock]\nservers = []\n[console]\nmenu = false\n\
-            [syslog]\nserver = \"[2001:db8::9]:514\"\ntransport = \"tcp\"\n";
+            [syslog]\nserver = \"[2001:db8::9]:514\"\ntransport = \"tcp\"\n\
+            [at_rest]\nkey = \"passphrase\"\n";
         for text in ["", all, "[syslog]\nserver = \"log.test:514\"\n"] {
             let settings = Settings::parse(text).unwrap();
             assert_eq!(Settings::parse(&toml::to_string(&settings).unwrap()).unwrap(), settings, "{text}");

@@ -78,7 +78,35 @@ pub const SYSLOG_DATAGRAM_OCTETS_MAX: usize = 2048;
 pub const SYSLOG_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to reach it.
 pub const SYSLOG_RETRY: Duration = Duration::from_secs(2);
+/// What a new passphrase of mail at rest costs who derives its key (RFC 9106 4, the second choice, on one lane): memory in KiB, passes, lanes.
+pub const AT_REST_ARGON2_MEMORY_KIB: u32 = 64 << 10;
+/// See [`AT_REST_ARGON2_MEMORY_KIB`].
+pub const AT_REST_ARGON2_PASSES: u32 = 3;
+/// See [`AT_REST_ARGON2_MEMORY_KIB`].
+pub const AT_REST_ARGON2_LANES: u32 = 1;
+/// What a file may ask for: more is damage.
+pub const AT_REST_ARGON2_MEMORY_KIB_MAX: u32 = 256 << 10;
+/// See [`AT_REST_ARGON2_MEMORY_KIB_MAX`].
+pub const AT_REST_ARGON2_PASSES_MAX: u32 = 16;
+/// See [`AT_REST_ARGON2_MEMORY_KIB_MAX`].
+pub const AT_REST_ARGON2_LANES_MAX: u32 = 4;
+/// Octets of the file with the sealed keys; what is behind is damage.
+pub const AT_REST_FILE_OCTETS_MAX: u64 = 256 << 10;
+/// Characters of a passphrase, at least and at most.
+pub const AT_REST_PASSPHRASE_CHARACTERS_MIN: usize = 12;
+/// See [`AT_REST_PASSPHRASE_CHARACTERS_MIN`].
+pub const AT_REST_PASSPHRASE_CHARACTERS_MAX: usize = 200;
+/// How long nothing is tried behind a wrong secret; each further one in a row doubles it.
+pub const AT_REST_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause.
+pub const AT_REST_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long the server waits for PID 1 to open the keys, or to seal them: a derivation, and a TPM that takes its time.
+pub const AT_REST_PATIENCE: Duration = Duration::from_secs(25);
 
+const _: () = assert!(AT_REST_PATIENCE.as_secs() < super::ADMIN_REQUEST_TIMEOUT.as_secs());
+const _: () = assert!(AT_REST_ARGON2_MEMORY_KIB <= AT_REST_ARGON2_MEMORY_KIB_MAX);
+const _: () = assert!(AT_REST_ARGON2_PASSES <= AT_REST_ARGON2_PASSES_MAX);
+const _: () = assert!(AT_REST_PASSPHRASE_CHARACTERS_MAX < MENU_LINE_OCTETS_MAX);
 const _: () = assert!(RESTART_DELAY_MIN.as_secs() < RESTART_DELAY_MAX.as_secs());
 const _: () = assert!(RESTART_DELAY_MAX.as_secs() < RESTART_FORGIVEN_AFTER.as_secs());
 const _: () = assert!(WATCHDOG_INTERVAL.as_secs() * 3 < WATCHDOG_ALIVE.as_secs());

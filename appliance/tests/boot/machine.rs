@@ -1,9 +1,11 @@
 //! Images, disks and emulated machines.
 
+use crate::chip;
+pub(crate) use crate::chip::Chip;
 use crate::mail::free_port;
 use crate::volatile::VolatileDisk;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,8 +22,13 @@ const SEED: &str = "seed.fat";
 const EMULATOR: &str = "qemu-system-x86_64";
 const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 /// Programs, and by which argument they end at once.
-const PROGRAMS: [(&str, &str); 4] =
-    [(EMULATOR, "--version"), ("mcopy", "--version"), ("mkfs.vfat", "--help"), ("xz", "--version")];
+const PROGRAMS: [(&str, &str); 5] = [
+    (EMULATOR, "--version"),
+    ("mcopy", "--version"),
+    ("mkfs.vfat", "--help"),
+    ("swtpm", "--version"),
+    ("xz", "--version"),
+];
 
 /// What the tests need and this machine has.
 pub(crate) struct Needed {
@@ -268,6 +275,31 @@ impl Disk {
         names
     }
 
+    /// A TPM for its machine.
+    pub(crate) fn chip(&self, name: &str) -> Chip {
+        Chip::new(&self.directory, name)
+    }
+
+    /// Whether these octets stand on it anywhere, as they are.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let (mut file, zeros) = (File::open(&self.raw).unwrap(), vec![0; 1 << 20]);
+        let (mut octets, mut left) = (vec![0; 1 << 20], Vec::new());
+        loop {
+            let count = file.read(&mut octets).unwrap();
+            if count == 0 {
+                return false;
+            }
+            // Most of it was never written.
+            if octets[..count] != zeros[..count] || left.iter().any(|octet| *octet != 0) {
+                left.extend_from_slice(&octets[..count]);
+                if left.windows(text.len()).any(|window| window == text.as_bytes()) {
+                    return true;
+                }
+            }
+            left = octets[count.saturating_sub(text.len())..count].to_vec();
+        }
+    }
+
     /// The same disk, whose unflushed writes are lost when it is cut.
     pub(crate) fn volatile(&self) -> VolatileDisk {
         VolatileDisk::serve(&self.raw, false)
@@ -305,6 +337,8 @@ pub(crate) struct Machine {
     seen: Vec<String>,
     pub(crate) smtp_port: u16,
     pub(crate) admin_port: u16,
+    /// Ends behind the machine.
+    chip: Option<chip::Running>,
 }
 
 impl Machine {
@@ -316,6 +350,15 @@ impl Machine {
     /// A machine that restarts as its system wants.
     pub(crate) fn boot_again_and_again(disk: &Disk) -> Self {
         Self::start(disk, &[])
+    }
+
+    /// A machine with a TPM.
+    pub(crate) fn boot_with(disk: &Disk, chip: &Chip) -> Self {
+        let (running, arguments) = chip.start();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut machine = Self::start(disk, &[&["-no-reboot"], &arguments[..]].concat());
+        machine.chip = Some(running);
+        machine
     }
 
     /// A machine whose disk forgets what was not flushed when its power fails.
@@ -373,7 +416,7 @@ impl Machine {
                 }
             }
         });
-        Self { emulator, monitor, keyboard, console, seen: Vec::new(), smtp_port, admin_port }
+        Self { emulator, monitor, keyboard, console, seen: Vec::new(), smtp_port, admin_port, chip: None }
     }
 
     /// The first line that holds `text`: waits for it, unless it has come already.
@@ -421,6 +464,21 @@ impl Machine {
         self.keyboard.flush().unwrap();
     }
 
+    /// Types a line again and again, until this is said: a question ends no line.
+    pub(crate) fn type_until(&mut self, line: &str, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.said(text) {
+            assert!(Instant::now() < end, "{text:?} was not said; what was:\n{}", self.seen.join("\n"));
+            self.type_line(line);
+            while let Ok(line) = self.console.recv_timeout(Duration::from_secs(5)) {
+                self.seen.push(line);
+                if self.said(text) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// A factory reset at the console. What was said before it is forgotten.
     pub(crate) fn reset(&mut self, choice: &str, word: &str) {
         self.seen.clear();
@@ -452,5 +510,6 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.emulator.kill();
         let _ = self.emulator.wait();
+        drop(self.chip.take());
     }
 }

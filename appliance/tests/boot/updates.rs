@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-const TOKEN: &str = "smx_a-token-of-the-tests";
+pub(crate) const TOKEN: &str = "smx_a-token-of-the-tests";
 
 /// What the machine serves with, its API included.
 pub(crate) fn files(sink_port: u16) -> Vec<(&'static str, String)> {

@@ -1,8 +1,10 @@
 //! What goes into an archive, and how each part is read while a server may be at work on it.
 
+use super::super::keys;
 use super::archive::Archive;
 use super::manifest::{
-    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MANIFEST, Manifest, Named, QUEUE,
+    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS, MANIFEST, Manifest,
+    Named, QUEUE,
 };
 use crate::config::{self, Config, Source};
 use futures_lite::future::block_on;
@@ -56,6 +58,10 @@ pub(super) fn all(
         if let Some(content) = content {
             archive.add_octets(&format!("{CONFIGURATION_FILES}/{number}"), content)?;
         }
+    }
+    if let Some(path) = keys::machines().filter(|path| config.storage.key_file.is_none() && path.exists()) {
+        let text = config::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        archive.add_octets(MACHINE_KEYS, &text)?;
     }
     control(&config.data_dir, archive)?;
     for member in snapshot.iter().flat_map(|snapshot| &snapshot.members) {

@@ -12,6 +12,8 @@ pub(in crate::command) const SUMS: &str = "SHA256SUMS";
 pub(in crate::command) const CONFIGURATION_FILE: &str = "configuration/stratamx.toml";
 /// Where the files that it names are.
 pub(in crate::command) const CONFIGURATION_FILES: &str = "configuration/files";
+/// The key file of an appliance, which no configuration names.
+pub(in crate::command) const MACHINE_KEYS: &str = "configuration/mail-keys";
 /// Where the control plane's files are.
 pub(in crate::command) const CONTROL: &str = "control";
 /// The database, in there.

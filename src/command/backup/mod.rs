@@ -8,6 +8,7 @@
 //! | `manifest.json` | [`Manifest`]: of which server, when, by which version, what it holds |
 //! | `configuration/stratamx.toml` | the configuration file |
 //! | `configuration/files/N` | file `N` of those that it names; the manifest tells its path |
+//! | `configuration/mail-keys` | the keys of mail at rest that an appliance made |
 //! | `control/NAME` | the control plane's files of the data directory; the database by its own snapshot |
 //! | `queue/PATH` | the store ([`storage::snapshot`]), `store` last |
 //! | `SHA256SUMS` | the sums of all others, as sha256sum writes them. An archive without it was cut off |
@@ -28,7 +29,8 @@ mod remote;
 pub(super) use archive::hexadecimal;
 pub(super) use gather::{is_control, open as open_file};
 pub(super) use manifest::{
-    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MANIFEST, Manifest, QUEUE, SUMS,
+    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS, MANIFEST, Manifest,
+    QUEUE, SUMS,
 };
 
 use super::Exit;

@@ -87,6 +87,7 @@ fn as_json(wanted: &Wanted, restored: &Restored, queue: Option<&Queue>) -> serde
         "data_dir": wanted.data_dir,
         "configuration": wanted.configuration,
         "elsewhere": restored.elsewhere,
+        "machine_keys": restored.machine_keys,
         "missing": restored.missing(),
         "queue": queue,
     })
@@ -110,6 +111,11 @@ fn told(wanted: &Wanted, restored: &Restored, queue: Option<&Queue>) -> String {
     }
     for (path, place) in &restored.elsewhere {
         out.push_str(&format!("  {path} is in {place}: put it back, or name it there\n"));
+    }
+    if let Some(place) = &restored.machine_keys {
+        out.push_str(&format!(
+            "  the appliance's keys of mail at rest are in {place}: storage.key_file has to name it\n"
+        ));
     }
     for path in restored.missing() {
         out.push_str(&format!("  {path} is named, and was not there\n"));

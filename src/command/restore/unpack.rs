@@ -1,8 +1,8 @@
 //! An archive, taken apart: each entry has one place that it may go to, and what says that all is whole goes last.
 
 use super::super::backup::{
-    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MANIFEST, Manifest, QUEUE, SUMS,
-    hexadecimal, is_control, open_file,
+    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS, MANIFEST, Manifest,
+    QUEUE, SUMS, hexadecimal, is_control, open_file,
 };
 use super::is_free;
 use crate::config::Config;
@@ -38,6 +38,8 @@ pub(super) struct Restored {
     pub(super) keys: Arc<Keys>,
     /// Files that stood outside of the configuration's directory, and where they are now.
     pub(super) elsewhere: Vec<(String, String)>,
+    /// Where the keys are that an appliance made; the configuration has to name them.
+    pub(super) machine_keys: Option<String>,
 }
 
 impl Restored {
@@ -51,6 +53,8 @@ impl Restored {
 const ELSEWHERE: &str = "elsewhere";
 /// The store file and the database, until all is right.
 const UNPROVEN: &str = ".unproven";
+/// An appliance's keys, in the configuration's directory.
+const MACHINE_KEYS_FILE: &str = "mail-keys";
 /// What is read and written at a time; of it what is zeros is left out.
 const PIECE_OCTETS: usize = 64 << 10;
 
@@ -79,6 +83,7 @@ struct Unpacking {
     files: u64,
     octets: u64,
     configuration: Option<Vec<u8>>,
+    machine_keys: Option<Vec<u8>>,
     named: BTreeMap<usize, Vec<u8>>,
     /// Made by us, in order.
     made: Vec<PathBuf>,
@@ -119,7 +124,9 @@ impl Unpacking {
         let keys = self.keys(&manifest)?;
         self.settle(&manifest, targets)?;
         let elsewhere = core::mem::take(&mut self.elsewhere);
-        Ok(Restored { manifest, files: self.files, octets: self.octets, keys, elsewhere })
+        let put = targets.configuration.as_ref().filter(|_| self.machine_keys.is_some());
+        let machine_keys = put.map(|directory| directory.join(MACHINE_KEYS_FILE).display().to_string());
+        Ok(Restored { manifest, files: self.files, octets: self.octets, keys, elsewhere, machine_keys })
     }
 
     fn manifest(&mut self, entry: Entry<'_, impl Read>) -> Result<Manifest, String> {
@@ -155,6 +162,10 @@ impl Unpacking {
         }
         if name == CONFIGURATION_FILE {
             self.configuration = Some(self.content(name, entry, CONFIGURATION_FILE_OCTETS_MAX)?);
+            return Ok(());
+        }
+        if name == MACHINE_KEYS {
+            self.machine_keys = Some(self.content(name, entry, CONFIGURATION_FILE_OCTETS_MAX)?);
             return Ok(());
         }
         let (place, rest) =
@@ -270,7 +281,11 @@ impl Unpacking {
         let Some(text) = self.configuration.as_deref().map(String::from_utf8_lossy) else { return none() };
         // One of another version may have keys that this one does not know.
         let Ok(config) = Config::parse(&text, "stratamx.toml") else { return none() };
-        let Some(path) = &config.storage.key_file else { return none() };
+        let Some(path) = &config.storage.key_file else {
+            let Some(octets) = &self.machine_keys else { return none() };
+            let keys = Keys::parse(&String::from_utf8_lossy(octets));
+            return keys.map(Arc::new).map_err(|error| format!("{MACHINE_KEYS}: {error}"));
+        };
         let number = manifest.files.iter().position(|named| Path::new(&named.path) == path);
         let Some(octets) = number.and_then(|number| self.named.get(&number)) else { return none() };
         let keys = Keys::parse(&String::from_utf8_lossy(octets));
@@ -307,6 +322,9 @@ impl Unpacking {
         };
         self.directory(directory)?;
         self.put(&directory.join("stratamx.toml"), &text)?;
+        if let Some(keys) = self.machine_keys.clone() {
+            self.put(&directory.join(MACHINE_KEYS_FILE), &keys)?;
+        }
         for (number, content) in core::mem::take(&mut self.named) {
             let path = Path::new(&manifest.files[number].path);
             let inside: PathBuf =

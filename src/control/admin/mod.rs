@@ -10,6 +10,7 @@
 //! - Errors are problem details (RFC 9457): [`problem`].
 //! - A change is answered when it is durable; a request that ends by a 503 may have been done all the same.
 //!
+//! - A server whose keys of mail at rest are not open answers little more than how to open them ([`at_rest`]).
 //! - A token has scopes ([`caller`]): the first administrator's may do everything.
 //! - A change, and a look at the content of a message, is in the audit log before it is done ([`record`]); one with an `Idempotency-Key` is
 //!   done once.
@@ -18,6 +19,7 @@
 
 mod actions;
 mod alerts;
+mod at_rest;
 mod audit;
 mod backup;
 mod caller;
@@ -92,6 +94,8 @@ struct Api {
     reload: Reload,
     /// PID 1 of the appliance, if this is one.
     machine: Option<Arc<Machine>>,
+    /// Its keys of mail at rest are not open: there are no shards, and mail is not taken.
+    is_locked: bool,
     process: Process,
     imports: Arc<Semaphore>,
     backups: Arc<Semaphore>,
@@ -138,6 +142,8 @@ pub struct Parts {
     pub acme: acme::Parts,
     /// PID 1 of the appliance, if this is one.
     pub machine: Option<Arc<Machine>>,
+    /// Whether its keys of mail at rest are not open: little is served then, and nobody is watched.
+    pub is_locked: bool,
     /// This process.
     pub process: Process,
 }
@@ -165,6 +171,7 @@ impl AdminThread {
             tls,
             acme,
             machine,
+            is_locked,
             process,
         } = parts;
         let rows = store.run_blocking(|connection| given::all(connection));
@@ -191,15 +198,18 @@ impl AdminThread {
                     smtp,
                     reload,
                     machine,
+                    is_locked,
                     process,
                     backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
                     imports: Arc::new(Semaphore::new(ADMIN_IMPORTS_MAX)),
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,
                 };
-                tokio::spawn(alert::prove(Arc::clone(&watch)));
-                tokio::spawn(alert::run(watch));
-                tokio::spawn(acme::run(current_for_acme, acme));
+                if !is_locked {
+                    tokio::spawn(alert::prove(Arc::clone(&watch)));
+                    tokio::spawn(alert::run(watch));
+                    tokio::spawn(acme::run(current_for_acme, acme));
+                }
                 match listener {
                     Some(listener) => {
                         serve::run(listener, tls, routes::router(&Arc::new(api)), stopped).await

@@ -6,6 +6,7 @@
 //! (5xx) frees its key, since nothing tells what was done: each of our changes can be asked for again.
 
 use super::Api;
+use super::at_rest;
 use super::caller::Caller;
 use super::problem::Problem;
 use crate::auth::contained::Contained;
@@ -29,9 +30,9 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Whose answers are not kept.
-const TOKENS: &str = "/api/v1/tokens";
+const TOLD_ONCE: [&str; 3] = ["/api/v1/tokens", at_rest::PASSPHRASE, at_rest::RECOVERY_KEY];
 /// Keys of a body whose values are not written down.
-const SECRETS: [&str; 4] = ["password", "secret", "token", "key"];
+const SECRETS: [&str; 5] = ["passphrase", "password", "secret", "token", "key"];
 
 /// A request whose body is small.
 pub(super) async fn recorded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -164,9 +165,9 @@ fn caller(request: &Request) -> String {
 
 fn key(headers: &HeaderMap, method: &Method, path: &str) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get(KEY).filter(|_| *method == Method::POST) else { return Ok(None) };
-    if path == TOKENS {
+    if TOLD_ONCE.contains(&path) {
         return Err(Problem::bad_request(
-            "a token is told once and kept nowhere: it is made without an Idempotency-Key",
+            "what is told once is kept nowhere: it is made without an Idempotency-Key",
         ));
     }
     match key.to_str() {
@@ -248,6 +249,9 @@ mod tests {
         );
         assert_eq!(body(&json!({ "a": "x".repeat(5000) })), "5008 octets");
         assert_eq!(told(&Bytes::from_static(b"password=x")), "10 octets");
+        for key in ["secret", "passphrase"] {
+            assert!(!body(&json!({ key: "correct horse" })).contains("horse"), "{key}");
+        }
         assert_eq!(told(&Bytes::new()), "");
         let sink =
             json!({ "sink": { "kind": "webhook", "url": "https://hooks.example/T0/secret", "to": "x" } });

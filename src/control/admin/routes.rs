@@ -7,8 +7,8 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, audit, backup, configuration, doctor, domains, drill, metrics, orders, outages,
-    provision, queue, recipients, record, replay, serve, status, support, tokens, trace, update,
+    Api, actions, alerts, at_rest, audit, backup, configuration, doctor, domains, drill, metrics, orders,
+    outages, provision, queue, recipients, record, replay, serve, status, support, tokens, trace, update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -82,9 +82,26 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(recipients::replace, recipients::add))
         .route_layer(imported())
         .layer(DefaultBodyLimit::disable());
+    let groups = [
+        (Scope::Metrics, measured),
+        (Scope::Read, read().merge(traced)),
+        (Scope::Content, content),
+        (Scope::Operate, operate),
+        (Scope::Provision, provision.merge(import)),
+        (Scope::Admin, administer(api)),
+    ];
+    groups
+        .into_iter()
+        .fold(open, |all, (scope, routes)| all.merge(routes.route_layer(from_fn_with_state(scope, allowed))))
+}
+
+/// What an administrator alone may do, and look into.
+fn administer(api: &Arc<Api>) -> Routes {
+    let recorded = || from_fn_with_state(Arc::clone(api), record::recorded);
+    let imported = from_fn_with_state(Arc::clone(api), record::recorded_import);
     let updated = OpenApiRouter::new()
         .routes(routes!(update::install))
-        .route_layer(imported())
+        .route_layer(imported)
         .layer(DefaultBodyLimit::disable());
     let taken = OpenApiRouter::new()
         .routes(routes!(backup::backup))
@@ -94,25 +111,18 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(tokens::list))
         .routes(routes!(audit::list))
         .routes(routes!(alerts::contacts));
-    let administer = OpenApiRouter::new()
+    let changed = OpenApiRouter::new()
         .routes(routes!(tokens::make))
         .routes(routes!(tokens::revoke))
         .routes(routes!(alerts::add_contact))
         .routes(routes!(alerts::remove_contact))
         .routes(routes!(alerts::try_contact))
+        .routes(routes!(at_rest::unlock))
+        .routes(routes!(at_rest::passphrase))
+        .routes(routes!(at_rest::recovery_key))
         .routes(routes!(configuration::reload))
         .route_layer(recorded());
-    let groups = [
-        (Scope::Metrics, measured),
-        (Scope::Read, read().merge(traced)),
-        (Scope::Content, content),
-        (Scope::Operate, operate),
-        (Scope::Provision, provision.merge(import)),
-        (Scope::Admin, looked_into.merge(administer).merge(updated).merge(taken)),
-    ];
-    groups
-        .into_iter()
-        .fold(open, |all, (scope, routes)| all.merge(routes.route_layer(from_fn_with_state(scope, allowed))))
+    looked_into.merge(changed).merge(updated).merge(taken)
 }
 
 /// Looks that change nothing, and are not written down.
@@ -132,6 +142,7 @@ fn read() -> Routes {
         .routes(routes!(configuration::show))
         .routes(routes!(configuration::check))
         .routes(routes!(update::show))
+        .routes(routes!(at_rest::show))
 }
 
 /// The same for every path, known or not.

@@ -1,6 +1,7 @@
 //! Connections to the admin API, and what every request goes through.
 
 use super::Api;
+use super::at_rest;
 use super::caller::Caller;
 use super::places::{Places, Visitor};
 use super::problem::Problem;
@@ -134,6 +135,9 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
             return Problem::unauthorized().into_response();
         };
         request.extensions_mut().insert(caller);
+    }
+    if api.is_locked && !at_rest::is_served(request.uri().path()) {
+        return Problem::unavailable(at_rest::LOCKED).into_response();
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // An image comes over lines of any speed.

@@ -103,14 +103,16 @@ pub(super) async fn install(
     Ok((StatusCode::ACCEPTED, Json(Installed { version })))
 }
 
-fn machine(api: &Api) -> Result<Arc<Machine>, Problem> {
+pub(super) fn machine(api: &Api) -> Result<Arc<Machine>, Problem> {
     let no_appliance = || {
-        Problem::conflict("this is no appliance: the server is updated as it was installed, by its package")
+        Problem::conflict(
+            "this is no appliance: the server is updated as it was installed, by its package, and storage.key_file names the keys of mail at rest",
+        )
     };
     api.machine.clone().ok_or_else(no_appliance)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, Unasked> + Send + 'static,
 ) -> Result<T, Problem> {
     let asked = spawn_blocking(ask).await.map_err(|_| Problem::internal())?;

@@ -21,6 +21,7 @@ fn said(menu: &mut Menu, lines: &[&str], facts: &Facts) -> (String, Vec<Action>)
         for output in menu.feed(&[octet], Instant::now(), facts) {
             match output {
                 Output::Do(action) => actions.push(action),
+                Output::Echo(is_shown) => text += if is_shown { "<shown>" } else { "<hidden>" },
                 Output::Text(more) => text += &more,
             }
         }
@@ -147,7 +148,7 @@ fn an_echo_is_not_talked_to_for_ever() {
         let said = menu.feed(&heard, begin, &facts());
         let text = said.iter().map(|output| match output {
             Output::Text(text) => text.as_str(),
-            Output::Do(action) => panic!("an echo did {action:?}"),
+            Output::Do(_) | Output::Echo(_) => panic!("an echo did {output:?}"),
         });
         heard = text.collect::<String>().into_bytes();
     }
@@ -163,4 +164,56 @@ fn what_is_too_long_is_not_its_beginning() {
     let long = format!("yes{}", " ".repeat(MENU_LINE_OCTETS_MAX));
     let (text, actions) = said(&mut menu, &[&long], &facts());
     assert!(actions.is_empty() && text.contains("too long"), "{text}");
+}
+
+#[test]
+fn secrets_are_hidden_and_new_ones_are_typed_twice() {
+    let locked = Facts { at_rest: AtRest::Locked, ..facts() };
+    let (text, actions) = said(&mut Menu::default(), &["", "7", "", "A1b2 x"], &locked);
+    assert_eq!(actions, [Action::Unlock("A1b2 x".to_owned())]);
+    let (before, behind) = text.split_once("<hidden>").unwrap();
+    assert!(before.contains("7 unlock") && before.ends_with("recovery key (or back): "), "{text}");
+    assert!(behind.contains("Passphrase or recovery key") && behind.ends_with("<shown>"), "{text}");
+    assert!(!text.contains("A1b2"), "{text}");
+
+    let open = Facts { at_rest: AtRest::Open, ..facts() };
+    let set = Action::Passphrase("correct horse".to_owned());
+    let lines = ["", "7", "correct horse", "correct house", "correct horse"];
+    let (text, actions) = said(&mut Menu::default(), &lines, &open);
+    assert_eq!(actions, core::slice::from_ref(&set));
+    assert!(text.contains("That is another one") && !text.contains("horse"), "{text}");
+    let unset = Facts { at_rest: AtRest::Unset, ..facts() };
+    assert_eq!(said(&mut Menu::default(), &["", "7", "correct horse", "correct horse"], &unset).1, [set]);
+    let (text, actions) = said(&mut Menu::default(), &["", "7", "back", "8", "yes"], &open);
+    assert_eq!(actions, [Action::RecoveryKey]);
+    assert!(text.contains("<hidden>") && text.contains("<shown>"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_done_about_keys_is_not_offered() {
+    for (at_rest, lines) in [
+        (AtRest::Nothing, &["", "7"][..]),
+        (AtRest::Nothing, &["", "8", "yes"]),
+        (AtRest::Locked, &["", "8", "yes"]),
+        (AtRest::Unset, &["", "8", "yes"]),
+    ] {
+        let (text, actions) = said(&mut Menu::default(), lines, &Facts { at_rest, ..facts() });
+        assert!(
+            actions.is_empty() && text.contains("not one of the numbers"),
+            "{at_rest:?} {lines:?}: {text}"
+        );
+    }
+    let refused = Facts { at_rest: AtRest::Locked, is_refused: true, ..facts() };
+    assert!(said(&mut Menu::default(), &["", "7"], &refused).0.contains("only be done while"));
+}
+
+/// Who gives up in the middle, or is deaf for a while, does not leave a console that hides what is typed.
+#[test]
+fn a_console_that_hid_something_shows_again() {
+    let open = Facts { at_rest: AtRest::Open, ..facts() };
+    let other = ["no"; MENU_ERRORS_MAX as usize];
+    let lines = [&["", "7", "correct horse"][..], &other].concat();
+    let (text, actions) = said(&mut Menu::default(), &lines, &open);
+    assert!(actions.is_empty() && text.contains("Nothing is read for"), "{text}");
+    assert_eq!((text.matches("<hidden>").count(), text.matches("<shown>").count()), (1, 1), "{text}");
 }

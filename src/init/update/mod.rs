@@ -18,6 +18,7 @@ mod install;
 mod record;
 mod self_test;
 
+use super::at_rest::AtRest;
 use super::console::say;
 use super::events::Event;
 use crate::limits::{UPDATE_ASKERS_MAX, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_TOLD_PATIENCE, UPDATE_TOLD_PAUSE};
@@ -130,8 +131,14 @@ impl Updates {
         }
     }
 
-    /// Begins to listen; `image` is what the server leaves, `group` may ask.
-    pub(super) fn listen(&self, image: PathBuf, group: u32, tell: Sender<Event>) -> Result<(), String> {
+    /// Begins to listen; `image` is what the server leaves, `group` may ask. What is asked about mail at rest `at_rest` answers.
+    pub(super) fn listen(
+        &self,
+        image: PathBuf,
+        group: u32,
+        at_rest: AtRest,
+        tell: Sender<Event>,
+    ) -> Result<(), String> {
         let text = |error: std::io::Error| format!("{SOCKET}: {error}");
         let socket = Path::new(SOCKET);
         fs::create_dir_all(socket.parent().unwrap_or(Path::new("/run"))).map_err(text)?;
@@ -148,8 +155,9 @@ impl Updates {
                 }
                 let (own, asking, image, tell) =
                     (own.clone(), Arc::clone(&asking), image.clone(), tell.clone());
+                let at_rest = at_rest.clone();
                 let answer = move || {
-                    let _ = own.answer(stream, &image, &tell);
+                    let _ = own.answer(stream, &image, &at_rest, &tell);
                     asking.fetch_sub(1, Ordering::Relaxed);
                 };
                 // Where no thread can be had the connection ends, and whoever asked is told that.
@@ -159,13 +167,20 @@ impl Updates {
         Builder::new().name("updates".to_owned()).spawn(accept).map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer(&self, stream: UnixStream, image: &Path, tell: &Sender<Event>) -> std::io::Result<()> {
+    fn answer(
+        &self,
+        stream: UnixStream,
+        image: &Path,
+        at_rest: &AtRest,
+        tell: &Sender<Event>,
+    ) -> std::io::Result<()> {
         stream.set_read_timeout(Some(UPDATE_TOLD_PATIENCE))?;
         stream.set_write_timeout(Some(UPDATE_TOLD_PATIENCE))?;
         let mut line = String::new();
         let mut reader = BufReader::new(stream.try_clone()?.take(UPDATE_MESSAGE_OCTETS_MAX));
         reader.read_line(&mut line)?;
         let answer = match serde_json::from_str(&line) {
+            Ok(Request::AtRest(wish)) => at_rest.answer(wish).map_or_else(Answer::Refused, Answer::AtRest),
             Ok(Request::Status) => Answer::Status(self.status()),
             Ok(Request::Install { signature }) => match self.install(image, &signature) {
                 Ok(version) => Answer::Installed { version },

@@ -2,6 +2,7 @@
 //! that none of it costs mail anything.
 
 mod alerts;
+mod at_rest;
 mod backups;
 mod described;
 mod drills;

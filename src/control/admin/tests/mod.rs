@@ -72,6 +72,7 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
         provisioned,
         reload: async_channel::bounded(1).0,
         machine: None,
+        is_locked: false,
         process: Process::default(),
         backups: Arc::new(Semaphore::new(1)),
         imports: Arc::new(Semaphore::new(1)),
@@ -199,6 +200,38 @@ fn it_is_ready_when_all_shards_answer() {
             });
         }
         assert_eq!(ask(&router(&api), "GET", "/readyz", &[], String::new()).await.0, StatusCode::OK);
+    });
+}
+
+/// Nothing of a server that serves is shown by one that does not, and how it is opened only to administrators.
+#[test]
+fn a_locked_server_answers_how_it_is_unlocked_and_nothing_else() {
+    run(async {
+        let (mut api, _receivers, _directory) = api(0);
+        Arc::get_mut(&mut api).unwrap().is_locked = true;
+        let router = router(&api);
+        let good = format!("Bearer {TOKEN}");
+        let secret = r#"{"secret":"correct horse battery"}"#;
+        for (method, path, authorization, expected) in [
+            ("GET", "/healthz", &[][..], StatusCode::OK),
+            ("GET", "/readyz", &[], StatusCode::SERVICE_UNAVAILABLE),
+            ("GET", "/readyz", &[&*good], StatusCode::SERVICE_UNAVAILABLE),
+            ("GET", "/api/v1/status", &[], StatusCode::UNAUTHORIZED),
+            ("GET", "/api/v1/status", &[&*good], StatusCode::SERVICE_UNAVAILABLE),
+            ("POST", "/api/v1/config/reload", &[&*good], StatusCode::SERVICE_UNAVAILABLE),
+            ("POST", "/api/v1/machine/recovery-key", &[&*good], StatusCode::SERVICE_UNAVAILABLE),
+            ("GET", "/nowhere", &[&*good], StatusCode::SERVICE_UNAVAILABLE),
+            ("GET", "/api/openapi.json", &[&*good], StatusCode::OK),
+            ("POST", "/api/v1/machine/unlock", &[], StatusCode::UNAUTHORIZED),
+            // Behind the lock nobody is PID 1 here.
+            ("POST", "/api/v1/machine/unlock", &[&*good], StatusCode::CONFLICT),
+            ("GET", "/api/v1/machine/at-rest", &[&*good], StatusCode::CONFLICT),
+        ] {
+            let (status, body) = ask(&router, method, path, authorization, secret.to_owned()).await;
+            assert_eq!(status, expected, "{method} {path}: {body}");
+            let is_locked = status == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(body.contains("locked: "), is_locked, "{path}: {body}");
+        }
     });
 }
 
