@@ -11,7 +11,8 @@ use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
 use stratamx::command::{
-    backup, check, demo, domain, manual, provision, queue, restore, serve, status, support, trace, update,
+    backup, check, configuration, demo, domain, manual, provision, queue, restore, serve, status, support,
+    trace, update,
 };
 use stratamx::init;
 
@@ -51,6 +52,13 @@ enum Command {
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// The appliance's configuration: its revisions, what differs, changes that are given back unless they are confirmed
+    Configuration {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: configuration::Revisions,
     },
     /// Who is told of alerts: by e-mail, webhook or short message
     Contact {
@@ -250,6 +258,7 @@ fn main() -> ExitCode {
         Command::Alert { server, command } => alert::alerts(server.into(), &command),
         Command::Backup { server, wanted } => backup::run(server.into(), &wanted),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
+        Command::Configuration { server, command } => configuration::run(server.into(), &command),
         Command::Contact { server, command } => alert::contacts(server.into(), &command),
         Command::Demo => demo::run(),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),

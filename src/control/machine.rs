@@ -2,7 +2,10 @@
 //!
 //! Whatever is asked blocks, so it is asked from a thread that may wait, and each answer has its time.
 
-use crate::limits::{ADMIN_REQUEST_TIMEOUT, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_PATIENCE};
+use crate::limits::{
+    ADMIN_REQUEST_TIMEOUT, CONFIGURATION_MESSAGE_OCTETS_MAX, CONFIGURATION_PATIENCE, UPDATE_PATIENCE,
+};
+use crate::update::configuration;
 use crate::update::{Answer, FILE, Request, Status};
 use core::time::Duration;
 use rustix::fs::{Mode, OFlags, open, unlink};
@@ -31,6 +34,9 @@ pub enum Unasked {
     /// It does not do it.
     #[error("{0}")]
     Refused(String),
+    /// It does not change the configuration so.
+    #[error(transparent)]
+    Configuration(#[from] configuration::Refused),
 }
 
 impl Machine {
@@ -65,7 +71,7 @@ impl Machine {
         match self.ask(&Request::Status, ADMIN_REQUEST_TIMEOUT / 2)? {
             Answer::Status(status) => Ok(status),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            Answer::Installed { .. } => Err(io::Error::other("another answer than was asked for").into()),
+            _ => Err(other()),
         }
     }
 
@@ -74,7 +80,20 @@ impl Machine {
         match self.ask(&Request::Install { signature }, UPDATE_PATIENCE)? {
             Answer::Installed { version } => Ok(version),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            Answer::Status(_) => Err(io::Error::other("another answer than was asked for").into()),
+            _ => Err(other()),
+        }
+    }
+
+    /// What becomes of a question about the configuration.
+    pub(super) fn configuration(
+        &self,
+        request: configuration::Request,
+    ) -> Result<configuration::Answer, Unasked> {
+        match self.ask(&Request::Configuration(request), CONFIGURATION_PATIENCE)? {
+            Answer::Configuration(configuration::Answer::Refused(refused)) => Err(refused.into()),
+            Answer::Configuration(answer) => Ok(answer),
+            Answer::Refused(why) => Err(Unasked::Refused(why)),
+            _ => Err(other()),
         }
     }
 
@@ -86,7 +105,12 @@ impl Machine {
         line.push('\n');
         stream.write_all(line.as_bytes())?;
         line.clear();
-        BufReader::new(stream.take(UPDATE_MESSAGE_OCTETS_MAX)).read_line(&mut line)?;
+        BufReader::new(stream.take(CONFIGURATION_MESSAGE_OCTETS_MAX)).read_line(&mut line)?;
         Ok(serde_json::from_str(&line)?)
     }
+}
+
+/// What no PID 1 of ours says.
+pub(super) fn other() -> Unasked {
+    io::Error::other("another answer than was asked for").into()
 }

@@ -5,13 +5,14 @@
 
 use super::console;
 use super::disk::DATA;
-use super::intake::{self, Configured, MACHINE_FILE, SERVER_FILE};
+use super::intake::{self, Configured};
 use super::menu::{Action, Facts, Menu, Output};
 use super::network;
 use super::reset;
+use super::revision::{MACHINE_FILE, SERVER_FILE};
 use super::settings::Network;
 use super::tool::{self, write_for};
-use super::{CONFIGURATION, Machine, SERVER, SERVER_USER, STATE, TOKEN_TOLD};
+use super::{Machine, SERVER, SERVER_USER, STATE, TOKEN_TOLD};
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -134,19 +135,20 @@ impl Machine {
             admin: admin.unwrap_or_default(),
             server: server.to_owned(),
             mail: used(Path::new(DATA)).unwrap_or_else(|error| error),
+            update: self.updates.last_good(),
+            probation: self.revisions.waiting().unwrap_or_default(),
             is_refused: false,
             fixed: self.fixed.clone(),
         }
     }
 
     fn act(&mut self, action: Action) -> Result<Done, String> {
-        let root = Path::new(CONFIGURATION);
         match action {
             Action::HostName(name) => {
                 let text = fs::read_to_string(self.directory.join(SERVER_FILE));
                 let text = text.map_err(|error| format!("{SERVER_FILE}: {error}"))?;
                 let text = intake::with_host_name(&text, &name)?;
-                intake::change(root, SERVER_FILE, text, SERVER_USER)?;
+                self.revisions.change_at_console(SERVER_FILE, text)?;
                 console::say(&format!("the host name was made {name} at the console"));
                 Ok(Done::End(RebootCommand::Restart))
             }
@@ -154,7 +156,7 @@ impl Machine {
                 let mut settings = self.settings.clone();
                 settings.network = Network { interface: settings.network.interface, ..network };
                 let text = toml::to_string(&settings).map_err(|error| error.to_string())?;
-                intake::change(root, MACHINE_FILE, text, SERVER_USER)?;
+                self.revisions.change_at_console(MACHINE_FILE, text)?;
                 console::say("the network was changed at the console");
                 Ok(Done::End(RebootCommand::Restart))
             }

@@ -36,9 +36,13 @@ mod network;
 mod output;
 mod place;
 mod program;
+mod programs;
 mod ready;
 mod reaping;
 mod reset;
+mod revising;
+mod revision;
+mod revisions;
 mod settings;
 mod syslog;
 mod tool;
@@ -50,26 +54,26 @@ use crate::config::Config;
 use crate::limits::{
     ADDRESS_PATIENCE, DEVICE_PATIENCE, KILL_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
-use crate::update::{SOCKET, SOCKET_VARIABLE, TRIAL_VARIABLE};
 use console::say;
 use core::time::Duration;
 use disk::Volume;
 use events::Event;
 use front::Front;
-use intake::{Configured, SERVER_FILE, Taken};
+use intake::{Configured, Taken};
 use program::Program;
+use programs::{network_program, server, start_network};
 use ready::Ready;
 use reaping::reap;
-use rustix::mount::{UnmountFlags, unmount};
+use revisions::Revisions;
 use rustix::process::{Signal, getpid};
 use rustix::system::{RebootCommand, reboot};
 use settings::Settings;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
-use syslog::Source;
 use update::{SelfTest, Updates};
 use watchdog::Watchdog;
 
@@ -165,7 +169,7 @@ fn refuse(
             Ok(Event::PowerOff) => Some(RebootCommand::PowerOff),
             Ok(Event::Restart) => Some(RebootCommand::Restart),
             Ok(Event::Typed { console, octets }) => front.typed_refused(&console, &octets, error),
-            Ok(Event::Greeted | Event::Proven(_)) | Err(_) => None,
+            Ok(Event::Greeted | Event::Proven(_) | Event::Revised(_)) | Err(_) => None,
         };
         if let Some(ending) = ending {
             watchdog.close();
@@ -196,6 +200,7 @@ struct Machine {
     on_trial: Option<PathBuf>,
     self_test: Option<SelfTest>,
     updates: Updates,
+    revisions: Revisions,
     watchdog: Watchdog,
     tell: Sender<Event>,
     /// What names were asked of when the server started.
@@ -205,7 +210,7 @@ struct Machine {
     /// The server that runs has greeted: it listens to signals.
     is_hearing: bool,
     /// Somebody waits for that.
-    is_awaited: bool,
+    awaited: Option<Arc<()>>,
 }
 
 impl Machine {
@@ -226,7 +231,8 @@ impl Machine {
                 return Err(error);
             }
         };
-        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config } = ready;
+        let Ready { data_dir, taken, settings, config, probation } = ready;
+        let Taken { directory, configured, fixed } = taken;
         machine::name(&config.hostname);
         let programs = [
             vec![server(&directory)],
@@ -237,7 +243,10 @@ impl Machine {
         watchdog.open();
         let updates = Updates::start(Path::new(STATE), on_trial.is_some());
         let self_test = on_trial.as_ref().map(|_| SelfTest::prepare()).transpose()?;
-        if let Err(error) = updates.listen(data_dir.join(crate::update::FILE), SERVER_USER, tell.clone()) {
+        let (mail, root) = (Path::new(MAIL), Path::new(CONFIGURATION));
+        let revisions = Revisions::start(root, (mail, &data_dir), SERVER_USER, fixed.clone(), probation);
+        let image = mail.join(crate::update::FILE);
+        if let Err(error) = updates.listen(image, SERVER_USER, &revisions, tell.clone()) {
             say(&format!("no updates are taken: {error}"));
         }
         let programs = programs.into_iter().flatten().collect();
@@ -254,13 +263,14 @@ impl Machine {
             on_trial,
             self_test,
             updates,
+            revisions,
             watchdog,
             tell,
             resolvers: String::new(),
             started,
             is_greeted: false,
             is_hearing: false,
-            is_awaited: false,
+            awaited: None,
         })
     }
 
@@ -276,6 +286,9 @@ impl Machine {
             self.watchdog.feed();
             self.start_due(|_| true);
             self.follow_resolvers();
+            if let Some(ending) = self.look_at_revision() {
+                return self.end(ending, events);
+            }
             if self.on_trial.is_some() && self.started.elapsed() > TRIAL_BOOT_PATIENCE {
                 return self.give_up("it did not take mail in time", events);
             }
@@ -289,12 +302,18 @@ impl Machine {
                 Ok(Event::Proven(Err(_))) => {}
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
+                Ok(Event::Revised(effect)) => {
+                    if let Some(ending) = self.revised(effect) {
+                        return self.end(ending, events);
+                    }
+                }
                 Ok(Event::Typed { console, octets }) => {
                     if let Some(ending) = self.typed(&console, &octets) {
                         return self.end(ending, events);
                     }
                 }
-                Err(_) => {}
+                // What ended while a thread waited for a process of its own.
+                Err(_) => self.reap(),
             }
         }
     }
@@ -310,6 +329,7 @@ impl Machine {
     fn start_due(&mut self, which: impl Fn(&Program) -> bool) {
         let now = Instant::now();
         for program in self.programs.iter_mut().filter(|program| which(program)) {
+            program.hurry();
             if program.due().is_none_or(|due| due > now) {
                 continue;
             }
@@ -320,16 +340,15 @@ impl Machine {
                     continue;
                 }
                 self.resolvers = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
-                self.is_hearing = false;
+                (self.is_hearing, self.awaited) = (false, None);
             }
             program.start();
         }
         if !self.is_hearing
-            && !self.is_awaited
+            && self.awaited.is_none()
             && let Some(address) = self.config.smtp.listen.first()
         {
-            self.is_awaited = true;
-            events::tell_when_greeted(*address, self.tell.clone());
+            self.awaited = Some(events::tell_when_greeted(*address, self.tell.clone()));
         }
     }
 
@@ -364,8 +383,9 @@ impl Machine {
     }
 
     fn greeted(&mut self) {
-        self.is_awaited = false;
+        self.awaited = None;
         self.is_hearing = true;
+        self.revisions.greeted();
         if self.is_greeted {
             return say("the server takes mail again");
         }
@@ -411,9 +431,7 @@ impl Machine {
         self.programs.iter().for_each(|program| program.signal(Signal::KILL));
         // Who is killed holds his files until he is gone.
         self.await_ends(KILL_PATIENCE, events);
-        if self.data_dir != Path::new(MAIL) {
-            let _ = unmount(&self.data_dir, UnmountFlags::empty());
-        }
+        self.revisions.close();
         self.volume.close();
         say("stopped");
         self.watchdog.close();
@@ -433,35 +451,6 @@ impl Machine {
 }
 
 const SERVER: &str = "server";
-
-fn server(directory: &Path) -> Program {
-    let file = directory.join(SERVER_FILE).display().to_string();
-    let own =
-        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
-    let arguments = vec![own, "serve".to_owned(), "--config".to_owned(), file];
-    let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
-    server.environment =
-        vec![(SOCKET_VARIABLE, SOCKET.to_owned()), (TRIAL_VARIABLE, SelfTest::configuration())];
-    server.source = Some(Source::Server);
-    server
-}
-
-fn network_program(arguments: Vec<String>) -> Program {
-    Program::new("DHCP", arguments, None, PathBuf::from("/"))
-}
-
-/// Brings the network up; without one the machine still keeps what it has.
-fn start_network(network: &settings::Network) -> Option<Vec<String>> {
-    wait_until(DEVICE_PATIENCE, || network::interface(network).is_some());
-    let Some(interface) = network::interface(network) else {
-        say("there is no network interface");
-        return None;
-    };
-    network::start(network, &interface).unwrap_or_else(|error| {
-        say(&format!("network: {error}"));
-        None
-    })
-}
 
 fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + patience;

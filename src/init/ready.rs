@@ -2,8 +2,10 @@
 
 use super::console::say;
 use super::disk::DATA;
-use super::intake::{self, MACHINE_FILE, SERVER_FILE, Taken};
+use super::intake::{self, Taken};
 use super::menu::Reset;
+use super::revision::{self, MACHINE_FILE, SERVER_FILE};
+use super::revisions::{self, Record};
 use super::settings::{Network, Settings};
 use super::{CONFIGURATION, MAIL, SERVER_USER, STATE};
 use super::{clock, machine, network, place, reset};
@@ -18,6 +20,8 @@ pub(super) struct Ready {
     pub(super) taken: Taken,
     pub(super) settings: Settings,
     pub(super) config: Config,
+    /// Of the revision that this start is to prove.
+    pub(super) probation: Option<Record>,
 }
 
 impl Ready {
@@ -40,7 +44,22 @@ impl Ready {
         if let Err(error) = machine::stir() {
             say(&format!("the seed of random numbers: {error}"));
         }
-        let taken = intake::take(Path::new(CONFIGURATION), Path::new(STATE), SERVER_USER, &name)?;
+        let root = Path::new(CONFIGURATION);
+        let probation = revisions::at_start(root);
+        match (Self::of(&name, probation.clone()), probation) {
+            (Err(error), Some(record)) if revision::in_force(root) == Some(record.number) => {
+                record.give_back(root, &error)?;
+                Self::of(&name, None)
+            }
+            (ready, _) => ready,
+        }
+    }
+
+    fn of(name: &str, probation: Option<Record>) -> Result<Self, String> {
+        let root = Path::new(CONFIGURATION);
+        let taken = intake::take(root, Path::new(STATE), SERVER_USER, name)?;
+        // What came new at this start is somebody's word for it.
+        let probation = probation.filter(|record| revision::in_force(root) == Some(record.number));
         let directory = &taken.directory;
         let settings = match fs::read_to_string(directory.join(MACHINE_FILE)) {
             Ok(text) => Settings::parse(&text)?,
@@ -48,6 +67,6 @@ impl Ready {
         };
         let config = Config::load(&directory.join(SERVER_FILE)).map_err(|error| error.to_string())?;
         let data_dir = place::lead_to(Path::new(MAIL), directory, &config.data_dir)?;
-        Ok(Self { data_dir, taken, settings, config })
+        Ok(Self { data_dir, taken, settings, config, probation })
     }
 }

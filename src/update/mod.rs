@@ -15,6 +15,7 @@
 //! # The socket
 //! PID 1 listens at [`SOCKET`], which the server's user may write to. A request is a line of JSON, and so is its answer; then the connection ends.
 
+pub mod configuration;
 mod image;
 mod signed;
 pub mod version;
@@ -39,6 +40,8 @@ pub const FILE: &str = "update.efi";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
+    /// About the configuration's revisions.
+    Configuration(configuration::Request),
     /// Install the image that is in the data directory, then start the machine again.
     Install {
         /// The text of its signature's file.
@@ -52,6 +55,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
+    /// Of the configuration's revisions.
+    Configuration(configuration::Answer),
     /// It is on the disk; the machine starts again now.
     Installed {
         /// What it starts.

@@ -36,6 +36,7 @@ mod recipients;
 mod record;
 mod replay;
 mod report;
+mod revisions;
 mod routes;
 mod serve;
 mod settings;

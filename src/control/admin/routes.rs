@@ -8,7 +8,7 @@ use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
     Api, actions, alerts, audit, backup, configuration, doctor, domains, drill, metrics, orders, outages,
-    provision, queue, recipients, record, replay, serve, status, support, tokens, trace, update,
+    provision, queue, recipients, record, replay, revisions, serve, status, support, tokens, trace, update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -82,14 +82,33 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(recipients::replace, recipients::add))
         .route_layer(imported())
         .layer(DefaultBodyLimit::disable());
+    let groups = [
+        (Scope::Metrics, measured),
+        (Scope::Read, read().merge(traced)),
+        (Scope::Content, content),
+        (Scope::Operate, operate),
+        (Scope::Provision, provision.merge(import)),
+        (Scope::Admin, administer(api)),
+    ];
+    groups
+        .into_iter()
+        .fold(open, |all, (scope, routes)| all.merge(routes.route_layer(from_fn_with_state(scope, allowed))))
+}
+
+/// What administrators do and see alone.
+fn administer(api: &Arc<Api>) -> Routes {
     let updated = OpenApiRouter::new()
         .routes(routes!(update::install))
-        .route_layer(imported())
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded_import))
+        .layer(DefaultBodyLimit::disable());
+    let configured = OpenApiRouter::new()
+        .routes(routes!(revisions::apply))
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded_configuration))
         .layer(DefaultBodyLimit::disable());
     let taken = OpenApiRouter::new()
         .routes(routes!(backup::backup))
         .routes(routes!(support::bundle))
-        .route_layer(recorded());
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded));
     let looked_into = OpenApiRouter::new()
         .routes(routes!(tokens::list))
         .routes(routes!(audit::list))
@@ -101,18 +120,12 @@ fn all(api: &Arc<Api>) -> Routes {
         .routes(routes!(alerts::remove_contact))
         .routes(routes!(alerts::try_contact))
         .routes(routes!(configuration::reload))
-        .route_layer(recorded());
-    let groups = [
-        (Scope::Metrics, measured),
-        (Scope::Read, read().merge(traced)),
-        (Scope::Content, content),
-        (Scope::Operate, operate),
-        (Scope::Provision, provision.merge(import)),
-        (Scope::Admin, looked_into.merge(administer).merge(updated).merge(taken)),
-    ];
-    groups
-        .into_iter()
-        .fold(open, |all, (scope, routes)| all.merge(routes.route_layer(from_fn_with_state(scope, allowed))))
+        .routes(routes!(revisions::revert))
+        .routes(routes!(revisions::confirm))
+        .routes(routes!(revisions::differences))
+        .routes(routes!(revisions::file))
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded));
+    looked_into.merge(administer).merge(configured).merge(updated).merge(taken)
 }
 
 /// Looks that change nothing, and are not written down.
@@ -131,6 +144,7 @@ fn read() -> Routes {
         .routes(routes!(outages::page))
         .routes(routes!(configuration::show))
         .routes(routes!(configuration::check))
+        .routes(routes!(revisions::list))
         .routes(routes!(update::show))
 }
 

@@ -9,6 +9,7 @@ mod metrics;
 mod orders;
 mod provisioning;
 mod replay;
+mod revisions;
 mod traces;
 mod updates;
 
