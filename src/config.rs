@@ -17,6 +17,7 @@ mod domain;
 mod edge;
 mod effective;
 mod files;
+mod fixed;
 pub mod host;
 mod notices;
 pub mod parse;

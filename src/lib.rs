@@ -292,6 +292,10 @@
 //!   server looks at an image for the sake of a good answer, PID 1 looks again for that of safety, in the end at what it reads back from the disk. A version is newer by the
 //!   loader's own order, or it would be written and never started. It stays once it has taken a message, kept it and handed it over: PID 1 is sender and mail server of a domain
 //!   that the server protects for the trial. ETRN tells that it waits and that it is settled, so nothing inside of the server is looked at.
+//! - **A configuration is changed from afar by a new revision, and one that cuts its maker off does not stand** (`init::revisions`): PID 1 has the files and the last
+//!   word, the server who asks and what he has seen. Each comes into force by the least that does it; a reload follows the link to the directory in force, since
+//!   names in a configuration are relative to it. On probation it is until somebody has confirmed it *over it*, and going back is one rename that needs no room:
+//!   a start that finds it unconfirmed, but for the one start that a change of the network needs, goes back too, so no power cut makes it stay.
 //! - **A backup is looked for, not asked for** (`storage::snapshot`, `command::backup`): files of a store that is worked on belong together when they are opened in one order, so no shard stops
 //!   or knows of it, and it is the same of a server that is dead. The API starts the program once more, since this process owns no mail. Who restores it hands over again what was handed over
 //!   since: the archive cannot know, and is told so.

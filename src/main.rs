@@ -12,7 +12,8 @@ use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
 use stratamx::command::{
-    backup, check, demo, domain, manual, provision, queue, restore, serve, status, support, trace, update,
+    backup, check, configuration, demo, domain, manual, provision, queue, restore, serve, status, support,
+    trace, update,
 };
 use stratamx::init;
 
@@ -27,7 +28,7 @@ struct Arguments {
 const BACKUP_HELP: &str = "\
 Example: stratamx backup --config /etc/stratamx/stratamx.toml /backup/mx2.tar.zst";
 const RESTORE_HELP: &str = "\
-Example: stratamx restore mx2.tar.zst --data-dir /var/lib/stratamx --configuration /etc/stratamx";
+Example: stratamx restore mx2.tar.zst --data-dir /var/lib/stratamx --configuration ./restored";
 
 #[derive(Subcommand)]
 enum Command {
@@ -59,6 +60,13 @@ enum Command {
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// The appliance's configuration: its revisions, what differs, changes that are given back unless they are confirmed
+    Configuration {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: configuration::Revisions,
     },
     /// Who is told of alerts: by e-mail, webhook or short message
     Contact {
@@ -264,6 +272,7 @@ fn main() -> ExitCode {
         Command::AtRest { server, command } => at_rest::run(server.into(), &command),
         Command::Backup { server, wanted } => backup::run(server.into(), &wanted),
         Command::Check(Configuration { config }) => check::run(config.as_deref()),
+        Command::Configuration { server, command } => configuration::run(server.into(), &command),
         Command::Contact { server, command } => alert::contacts(server.into(), &command),
         Command::Demo => demo::run(),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),

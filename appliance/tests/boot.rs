@@ -23,6 +23,8 @@ mod cuts;
 mod machine;
 #[path = "boot/mail.rs"]
 mod mail;
+#[path = "boot/revisions.rs"]
+mod revisions;
 #[path = "boot/updates.rs"]
 mod updates;
 #[path = "boot/volatile.rs"]

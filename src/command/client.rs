@@ -14,7 +14,7 @@ use core::time::Duration;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use hyper::http::request::Builder;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
@@ -121,6 +121,16 @@ impl Client {
     /// The same by another method; an answer without a body is null.
     pub(super) fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         self.whole(method, path, body)
+    }
+
+    /// Asks for a change of what was seen: by its entity tag.
+    pub(super) fn change_seen(&self, path: &str, seen: u64, body: Option<&Value>) -> Result<Value, String> {
+        let request = Request::builder().method("POST").uri(format!("{}{path}", self.base));
+        let request =
+            request.header(IF_MATCH, format!("\"{seen}\"")).header(CONTENT_TYPE, "application/json");
+        let octets = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let asked = self.send_request(request, BoxBody::new(Full::new(octets)), ADMIN_CLIENT_TIMEOUT);
+        self.runtime.block_on(async { value(asked.await?).await })
     }
 
     /// Hands octets in.

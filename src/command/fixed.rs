@@ -5,23 +5,7 @@ use crate::config::{AdminTls, Config};
 /// The new configuration, with the old values where a change needs a restart.
 pub(super) fn keep(old: &Config, mut new: Config) -> Config {
     let is_plain = |config: &Config| config.admin.tls == AdminTls::None;
-    let is_first = old.acme.is_none() && new.acme.is_some();
-    let is_asked_elsewhere = old
-        .acme
-        .as_ref()
-        .zip(new.acme.as_ref())
-        .is_some_and(|(old, new)| (old.challenge, &old.listen) != (new.challenge, &new.listen));
-    let fixed = [
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("admin.tls", is_plain(old) != is_plain(&new)),
-        ("acme", is_first),
-        ("acme.listen, acme.challenge", is_asked_elsewhere),
-        ("smtp.listen", old.smtp.listen != new.smtp.listen),
-        ("data_dir", old.data_dir != new.data_dir),
-        ("cores", old.cores != new.cores),
-        ("storage.segment_size", old.storage.segment_size_bytes != new.storage.segment_size_bytes),
-    ];
-    for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
+    for key in old.keys_that_need_a_start(&new) {
         tracing::error!(key, "reload: this change needs a restart; the old value stays");
     }
     new.admin.listen = old.admin.listen;

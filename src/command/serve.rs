@@ -7,7 +7,7 @@
 use super::admin::{Admin, Asked};
 use super::machine::{cpus, end_with_a_panic, events, fit_descriptors, tell_supervisor};
 use super::tls::Tls;
-use super::{Exit, fail, fixed, logging, opened};
+use super::{Exit, fail, fixed, followed, logging, opened};
 use crate::bridge::SealKey;
 use crate::bridge::operator::Request;
 use crate::bridge::{Lookup, Recipients, Snapshot, Usage, lookup_channel};
@@ -368,7 +368,13 @@ impl Server {
 
     /// Reads the file again; what is wrong with it is logged, and told to whoever asked. The one in force stays then.
     fn reload(&mut self) -> Result<(), String> {
-        let reloaded = self.try_reload();
+        let reloaded = followed::follow().and_then(|before| {
+            let reloaded = self.try_reload();
+            if reloaded.is_err() {
+                before.restore();
+            }
+            reloaded
+        });
         if let Err(error) = &reloaded {
             tracing::error!(error, "reload: the configuration in force stays");
         }

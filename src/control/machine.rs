@@ -2,8 +2,12 @@
 //!
 //! Whatever is asked blocks, so it is asked from a thread that may wait, and each answer has its time.
 
-use crate::limits::{ADMIN_REQUEST_TIMEOUT, AT_REST_PATIENCE, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_PATIENCE};
+use crate::limits::{
+    ADMIN_REQUEST_TIMEOUT, AT_REST_PATIENCE, CONFIGURATION_MESSAGE_OCTETS_MAX, CONFIGURATION_PATIENCE,
+    UPDATE_PATIENCE,
+};
 use crate::update::at_rest::{self, Told, Wish};
+use crate::update::configuration;
 use crate::update::{Answer, FILE, Request, Status};
 use core::time::Duration;
 use rustix::fs::{Mode, OFlags, open, unlink};
@@ -32,6 +36,9 @@ pub enum Unasked {
     /// It does not do it.
     #[error("{0}")]
     Refused(String),
+    /// It does not change the configuration so.
+    #[error(transparent)]
+    Configuration(#[from] configuration::Refused),
 }
 
 impl Machine {
@@ -66,7 +73,7 @@ impl Machine {
         match self.ask(&Request::Status, ADMIN_REQUEST_TIMEOUT / 2)? {
             Answer::Status(status) => Ok(status),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            _ => Err(astray()),
+            _ => Err(other()),
         }
     }
 
@@ -75,7 +82,7 @@ impl Machine {
         match self.ask(&Request::Install { signature }, UPDATE_PATIENCE)? {
             Answer::Installed { version } => Ok(version),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            _ => Err(astray()),
+            _ => Err(other()),
         }
     }
 
@@ -84,7 +91,7 @@ impl Machine {
         match self.ask(&Request::AtRest(Wish::Status), ADMIN_REQUEST_TIMEOUT / 2)? {
             Answer::AtRest(Told::Status(status)) => Ok(status),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            _ => Err(astray()),
+            _ => Err(other()),
         }
     }
 
@@ -93,7 +100,20 @@ impl Machine {
         match self.ask(&Request::AtRest(wish), AT_REST_PATIENCE)? {
             Answer::AtRest(Told::Done(key)) => Ok(key.map(|key| key.0)),
             Answer::Refused(why) => Err(Unasked::Refused(why)),
-            _ => Err(astray()),
+            _ => Err(other()),
+        }
+    }
+
+    /// What becomes of a question about the configuration.
+    pub(super) fn configuration(
+        &self,
+        request: configuration::Request,
+    ) -> Result<configuration::Answer, Unasked> {
+        match self.ask(&Request::Configuration(request), CONFIGURATION_PATIENCE)? {
+            Answer::Configuration(configuration::Answer::Refused(refused)) => Err(refused.into()),
+            Answer::Configuration(answer) => Ok(answer),
+            Answer::Refused(why) => Err(Unasked::Refused(why)),
+            _ => Err(other()),
         }
     }
 
@@ -105,11 +125,12 @@ impl Machine {
         line.push('\n');
         stream.write_all(line.as_bytes())?;
         line.clear();
-        BufReader::new(stream.take(UPDATE_MESSAGE_OCTETS_MAX)).read_line(&mut line)?;
+        BufReader::new(stream.take(CONFIGURATION_MESSAGE_OCTETS_MAX)).read_line(&mut line)?;
         Ok(serde_json::from_str(&line)?)
     }
 }
 
-fn astray() -> Unasked {
+/// What no PID 1 of ours says.
+pub(super) fn other() -> Unasked {
     io::Error::other("another answer than was asked for").into()
 }

@@ -1,6 +1,7 @@
 //! What PID 1 waits for: signals, the power button, the server's first greeting, what is typed at a console.
 
 use super::console::say;
+use crate::update::configuration::Effect;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
@@ -8,6 +9,7 @@ use signal_hook::iterator::Signals;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
@@ -24,6 +26,8 @@ pub(super) enum Event {
     Proven(Result<(), String>),
     /// End everything, then start again.
     Restart,
+    /// Another revision of the configuration is in force.
+    Revised(Effect),
     /// At this console.
     Typed { console: String, octets: Vec<u8> },
     /// The keys of mail at rest are open now.
@@ -103,18 +107,24 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Tells once when somebody says 220 at this address.
-pub(super) fn tell_when_greeted(address: SocketAddr, tell: Sender<Event>) {
+/// Tells once when somebody says 220 at this address, as long as what is returned is there.
+pub(super) fn tell_when_greeted(address: SocketAddr, tell: Sender<Event>) -> Arc<()> {
     let address = reachable(address);
+    let awaited = Arc::new(());
+    let waiting = Arc::downgrade(&awaited);
     let wait = move || {
-        while !greets(address) {
+        while waiting.strong_count() > 0 {
+            if greets(address) {
+                let _ = tell.send(Event::Greeted);
+                break;
+            }
             std::thread::sleep(GREETING_PAUSE);
         }
-        let _ = tell.send(Event::Greeted);
     };
     if let Err(error) = Builder::new().name("greeting".to_owned()).spawn(wait) {
         say(&format!("whether the server greets is not known: {error}"));
     }
+    awaited
 }
 
 fn greets(address: SocketAddr) -> bool {

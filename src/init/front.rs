@@ -5,13 +5,14 @@
 
 use super::console;
 use super::disk::DATA;
-use super::intake::{self, Configured, MACHINE_FILE, SERVER_FILE};
+use super::intake::{self, Configured};
 use super::menu::{Action, AtRest, Facts, Menu, Output};
 use super::network;
 use super::reset;
+use super::revision::{MACHINE_FILE, SERVER_FILE};
 use super::settings::Network;
 use super::tool::{self, write_for};
-use super::{CONFIGURATION, Machine, SERVER, SERVER_USER, STATE, TOKEN_TOLD};
+use super::{Machine, SERVER, SERVER_USER, STATE, TOKEN_TOLD};
 use crate::update::at_rest::{Secret, State};
 use core::fmt::Write as _;
 use core::net::SocketAddr;
@@ -136,7 +137,11 @@ impl Machine {
             );
         }
         if self.config.admin.listen.is_some() {
-            console::say("or, from any machine, with an administrator's token: stratamx unlock");
+            let command = match self.at_rest.status().state {
+                State::Unset => "stratamx at-rest passphrase",
+                _ => "stratamx unlock",
+            };
+            console::say(&format!("or, from any machine, with an administrator's token: {command}"));
         }
     }
 
@@ -172,19 +177,23 @@ impl Machine {
                 State::Unset => AtRest::Unset,
                 State::Own | State::Plain => AtRest::Nothing,
             },
+            update: self.updates.last_good(),
+            probation: self.revisions.waiting().unwrap_or_default(),
             is_refused: false,
             fixed: self.fixed.clone(),
         }
     }
 
     fn act(&mut self, action: Action) -> Result<Done, String> {
-        let root = Path::new(CONFIGURATION);
         match action {
+            Action::HostName(_) | Action::Network(_) if self.on_trial.is_some() => {
+                Err("a new version is on trial: what it would write the one before might not read".to_owned())
+            }
             Action::HostName(name) => {
                 let text = fs::read_to_string(self.directory.join(SERVER_FILE));
                 let text = text.map_err(|error| format!("{SERVER_FILE}: {error}"))?;
                 let text = intake::with_host_name(&text, &name)?;
-                intake::change(root, SERVER_FILE, text, SERVER_USER)?;
+                self.revisions.change_at_console(SERVER_FILE, text)?;
                 console::say(&format!("the host name was made {name} at the console"));
                 Ok(Done::End(RebootCommand::Restart))
             }
@@ -192,7 +201,7 @@ impl Machine {
                 let mut settings = self.settings.clone();
                 settings.network = Network { interface: settings.network.interface, ..network };
                 let text = toml::to_string(&settings).map_err(|error| error.to_string())?;
-                intake::change(root, MACHINE_FILE, text, SERVER_USER)?;
+                self.revisions.change_at_console(MACHINE_FILE, text)?;
                 console::say("the network was changed at the console");
                 Ok(Done::End(RebootCommand::Restart))
             }
@@ -231,7 +240,7 @@ impl Machine {
     }
 
     /// The old one ends, also where it is a file of the configuration.
-    fn renew_token(&self) -> Result<String, String> {
+    fn renew_token(&mut self) -> Result<String, String> {
         if self.config.admin.listen.is_none() {
             return Err("the configuration has no admin API ([admin] listen)".to_owned());
         }
@@ -253,7 +262,7 @@ impl Machine {
             });
         } else if self.at_rest.locked().is_some() {
             // It serves its API alone, and reads the token when it starts.
-            self.server().for_each(|server| server.signal(Signal::TERM));
+            self.start_server_again();
         }
         let told = Path::new(TOKEN_TOLD).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let _ = tool::write_durably(Path::new(STATE), told, b"", 0o600);

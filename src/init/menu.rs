@@ -64,6 +64,10 @@ pub(super) struct Facts {
     pub(super) server: String,
     pub(super) mail: String,
     pub(super) at_rest: AtRest,
+    /// The last update that stayed.
+    pub(super) update: String,
+    /// The revision in force, while it is on probation.
+    pub(super) probation: String,
     /// Nothing is served: only how the machine ends can be chosen.
     pub(super) is_refused: bool,
     /// Configuration files that the hypervisor gives again at each start: a change here would not last.
@@ -255,6 +259,8 @@ impl Menu {
             ("admin API", &facts.admin),
             ("server", core::slice::from_ref(&facts.server)),
             ("mail", core::slice::from_ref(&facts.mail)),
+            ("update", core::slice::from_ref(&facts.update)),
+            ("probation", core::slice::from_ref(&facts.probation)),
         ] {
             for value in values.iter().filter(|value| !value.is_empty()) {
                 let _ = writeln!(text, "  {name:<10}{value}");

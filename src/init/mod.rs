@@ -38,9 +38,13 @@ mod network;
 mod output;
 mod place;
 mod program;
+mod programs;
 mod ready;
 mod reaping;
 mod reset;
+mod revising;
+mod revision;
+mod revisions;
 mod settings;
 mod syslog;
 mod tool;
@@ -52,28 +56,27 @@ use crate::config::Config;
 use crate::limits::{
     ADDRESS_PATIENCE, DEVICE_PATIENCE, KILL_PATIENCE, STOP_PATIENCE, TRIAL_BOOT_PATIENCE, WATCHDOG_INTERVAL,
 };
-use crate::update::at_rest::KEYS_VARIABLE;
-use crate::update::{SOCKET, SOCKET_VARIABLE, TRIAL_VARIABLE};
 use at_rest::AtRest;
 use console::say;
 use core::time::Duration;
 use disk::Volume;
 use events::Event;
 use front::Front;
-use intake::{Configured, SERVER_FILE, Taken};
+use intake::{Configured, Taken};
 use program::Program;
+use programs::{network_program, server, start_network};
 use ready::Ready;
 use reaping::reap;
-use rustix::mount::{UnmountFlags, unmount};
+use revisions::Revisions;
 use rustix::process::{Signal, getpid};
 use rustix::system::{RebootCommand, reboot};
 use settings::Settings;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
-use syslog::Source;
 use update::{SelfTest, Updates};
 use watchdog::Watchdog;
 
@@ -169,7 +172,7 @@ fn refuse(
             Ok(Event::PowerOff) => Some(RebootCommand::PowerOff),
             Ok(Event::Restart) => Some(RebootCommand::Restart),
             Ok(Event::Typed { console, octets }) => front.typed_refused(&console, &octets, error),
-            Ok(Event::Greeted | Event::Proven(_) | Event::Unlocked) | Err(_) => None,
+            Ok(Event::Greeted | Event::Proven(_) | Event::Revised(_) | Event::Unlocked) | Err(_) => None,
         };
         if let Some(ending) = ending {
             watchdog.close();
@@ -201,6 +204,7 @@ struct Machine {
     on_trial: Option<PathBuf>,
     self_test: Option<SelfTest>,
     updates: Updates,
+    revisions: Revisions,
     watchdog: Watchdog,
     tell: Sender<Event>,
     /// What names were asked of when the server started.
@@ -211,7 +215,11 @@ struct Machine {
     /// The server that runs has greeted: it listens to signals.
     is_hearing: bool,
     /// Somebody waits for that.
-    is_awaited: bool,
+    awaited: Option<Arc<()>>,
+    /// The keys of mail at rest were not open when the server started, and it runs without mail.
+    is_locked: bool,
+    /// While they are not: it was told how the machine is reached.
+    is_invited: bool,
 }
 
 impl Machine {
@@ -232,8 +240,8 @@ impl Machine {
                 return Err(error);
             }
         };
-        let Ready { data_dir, taken: Taken { directory, configured, fixed }, settings, config, at_rest } =
-            ready;
+        let Ready { data_dir, taken, settings, config, at_rest, probation } = ready;
+        let Taken { directory, configured, fixed } = taken;
         machine::name(&config.hostname);
         let programs = [
             vec![server(&directory, at_rest.key_file())],
@@ -244,11 +252,15 @@ impl Machine {
         watchdog.open();
         let updates = Updates::start(Path::new(STATE), on_trial.is_some());
         let self_test = on_trial.as_ref().map(|_| SelfTest::prepare()).transpose()?;
-        let image = data_dir.join(crate::update::FILE);
-        if let Err(error) = updates.listen(image, SERVER_USER, at_rest.clone(), tell.clone()) {
+        let (mail, root) = (Path::new(MAIL), Path::new(CONFIGURATION));
+        let revisions = Revisions::start(root, (mail, &data_dir), SERVER_USER, fixed.clone(), probation);
+        let image = mail.join(crate::update::FILE);
+        let answering = (&revisions, &at_rest);
+        if let Err(error) = updates.listen(image, SERVER_USER, answering, tell.clone()) {
             say(&format!("no updates are taken: {error}"));
         }
         let programs = programs.into_iter().flatten().collect();
+        let is_locked = at_rest.locked().is_some();
         Ok(Self {
             volume,
             data_dir,
@@ -263,13 +275,16 @@ impl Machine {
             on_trial,
             self_test,
             updates,
+            revisions,
             watchdog,
             tell,
             resolvers: String::new(),
             started,
             is_greeted: false,
             is_hearing: false,
-            is_awaited: false,
+            awaited: None,
+            is_locked,
+            is_invited: false,
         })
     }
 
@@ -286,7 +301,10 @@ impl Machine {
             self.watchdog.feed();
             self.start_due(|_| true);
             self.follow_resolvers();
-            let is_late = self.started.elapsed() > TRIAL_BOOT_PATIENCE && self.at_rest.locked().is_none();
+            if let Some(ending) = self.look_at_revision() {
+                return self.end(ending, events);
+            }
+            let is_late = self.started.elapsed() > TRIAL_BOOT_PATIENCE && !self.is_locked;
             if self.on_trial.is_some() && is_late {
                 return self.give_up("it did not take mail in time", events);
             }
@@ -301,13 +319,20 @@ impl Machine {
                 Ok(Event::PowerOff) => return self.end(RebootCommand::PowerOff, events),
                 Ok(Event::Restart) => return self.end(RebootCommand::Restart, events),
                 Ok(Event::Unlocked) => self.unlocked(),
+                Ok(Event::Revised(effect)) => {
+                    if let Some(ending) = self.revised(effect) {
+                        return self.end(ending, events);
+                    }
+                }
                 Ok(Event::Typed { console, octets }) => {
                     if let Some(ending) = self.typed(&console, &octets) {
                         return self.end(ending, events);
                     }
                 }
-                Err(_) => {}
+                // What ended while a thread waited for a process of its own.
+                Err(_) => self.reap(),
             }
+            self.invite_unlocking();
         }
     }
 
@@ -322,6 +347,7 @@ impl Machine {
     fn start_due(&mut self, which: impl Fn(&Program) -> bool) {
         let now = Instant::now();
         for program in self.programs.iter_mut().filter(|program| which(program)) {
+            program.hurry();
             if program.due().is_none_or(|due| due > now) {
                 continue;
             }
@@ -332,16 +358,15 @@ impl Machine {
                     continue;
                 }
                 self.resolvers = fs::read_to_string(network::RESOLVERS).unwrap_or_default();
-                self.is_hearing = false;
+                (self.is_hearing, self.awaited) = (false, None);
             }
             program.start();
         }
         if !self.is_hearing
-            && !self.is_awaited
+            && self.awaited.is_none()
             && let Some(address) = self.config.smtp.listen.first()
         {
-            self.is_awaited = true;
-            events::tell_when_greeted(*address, self.tell.clone());
+            self.awaited = Some(events::tell_when_greeted(*address, self.tell.clone()));
         }
     }
 
@@ -365,8 +390,9 @@ impl Machine {
     }
 
     fn greeted(&mut self) {
-        self.is_awaited = false;
+        self.awaited = None;
         self.is_hearing = true;
+        self.revisions.greeted();
         if self.is_greeted {
             return say("the server takes mail again");
         }
@@ -412,9 +438,7 @@ impl Machine {
         self.programs.iter().for_each(|program| program.signal(Signal::KILL));
         // Who is killed holds his files until he is gone.
         self.await_ends(KILL_PATIENCE, events);
-        if self.data_dir != Path::new(MAIL) {
-            let _ = unmount(&self.data_dir, UnmountFlags::empty());
-        }
+        self.revisions.close();
         self.volume.close();
         say("stopped");
         self.watchdog.close();
@@ -434,36 +458,6 @@ impl Machine {
 }
 
 const SERVER: &str = "server";
-
-fn server(directory: &Path, keys: Option<String>) -> Program {
-    let file = directory.join(SERVER_FILE).display().to_string();
-    let own =
-        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/stratamx")).display().to_string();
-    let arguments = vec![own, "serve".to_owned(), "--config".to_owned(), file];
-    let mut server = Program::new(SERVER, arguments, Some(SERVER_USER), directory.to_owned());
-    server.environment =
-        vec![(SOCKET_VARIABLE, SOCKET.to_owned()), (TRIAL_VARIABLE, SelfTest::configuration())];
-    server.environment.extend(keys.map(|keys| (KEYS_VARIABLE, keys)));
-    server.source = Some(Source::Server);
-    server
-}
-
-fn network_program(arguments: Vec<String>) -> Program {
-    Program::new("DHCP", arguments, None, PathBuf::from("/"))
-}
-
-/// Brings the network up; without one the machine still keeps what it has.
-fn start_network(network: &settings::Network) -> Option<Vec<String>> {
-    wait_until(DEVICE_PATIENCE, || network::interface(network).is_some());
-    let Some(interface) = network::interface(network) else {
-        say("there is no network interface");
-        return None;
-    };
-    network::start(network, &interface).unwrap_or_else(|error| {
-        say(&format!("network: {error}"));
-        None
-    })
-}
 
 fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + patience;

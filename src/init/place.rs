@@ -29,7 +29,10 @@ pub(super) fn lead_to(mail: &Path, directory: &Path, data_dir: &Path) -> Result<
 }
 
 /// Its whole path, of a server that works in `directory`.
-fn place(directory: &Path, data_dir: &Path) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// A sentence that names the key.
+pub(super) fn place(directory: &Path, data_dir: &Path) -> Result<PathBuf, String> {
     let refused =
         |path: &Path| Err(format!("data_dir: {} is not for mail; leave the key out", path.display()));
     let joined = directory.join(data_dir);

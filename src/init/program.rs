@@ -3,7 +3,7 @@
 use super::console::say;
 use super::output;
 use super::syslog::Source;
-use crate::limits::{RESTART_DELAY_MAX, RESTART_DELAY_MIN, RESTART_FORGIVEN_AFTER};
+use crate::limits::{RESTART_DELAY_MAX, RESTART_DELAY_MIN, RESTART_FORGIVEN_AFTER, STOP_PATIENCE};
 use core::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::process::CommandExt as _;
@@ -35,6 +35,11 @@ enum State {
         since: Instant,
     },
     Waiting {
+        until: Instant,
+    },
+    /// It was told to end, and is started again as soon as it has; it is killed then.
+    Restarting {
+        pid: Pid,
         until: Instant,
     },
     /// It was told to end, and is not started again.
@@ -69,7 +74,7 @@ impl Program {
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Waiting { until } => Some(until),
-            State::Running { .. } | State::Ending { .. } | State::Ended => None,
+            State::Running { .. } | State::Restarting { .. } | State::Ending { .. } | State::Ended => None,
         }
     }
 
@@ -111,6 +116,11 @@ impl Program {
                 self.state = State::Ended;
                 return true;
             }
+            State::Restarting { pid, .. } if pid == ended => {
+                self.delay = RESTART_DELAY_MIN;
+                self.state = State::Waiting { until: Instant::now() };
+                return true;
+            }
             _ => return false,
         };
         if pid != ended {
@@ -126,7 +136,8 @@ impl Program {
 
     /// Sends a signal, if it runs.
     pub(super) fn signal(&self, signal: Signal) {
-        if let State::Running { pid, .. } | State::Ending { pid } = self.state {
+        if let State::Running { pid, .. } | State::Restarting { pid, .. } | State::Ending { pid } = self.state
+        {
             let _ = kill_process(pid, signal);
         }
     }
@@ -135,14 +146,37 @@ impl Program {
     pub(super) fn end(&mut self) {
         self.signal(Signal::TERM);
         self.state = match self.state {
-            State::Running { pid, .. } | State::Ending { pid } => State::Ending { pid },
+            State::Running { pid, .. } | State::Restarting { pid, .. } | State::Ending { pid } => {
+                State::Ending { pid }
+            }
             State::Waiting { .. } | State::Ended => State::Ended,
         };
     }
 
     /// Whether it runs.
     pub(super) fn is_running(&self) -> bool {
-        matches!(self.state, State::Running { .. } | State::Ending { .. })
+        matches!(self.state, State::Running { .. } | State::Restarting { .. } | State::Ending { .. })
+    }
+
+    /// Ends it, and has it started again at once; one that waits to be started waits no more.
+    pub(super) fn restart(&mut self) {
+        self.signal(Signal::TERM);
+        match self.state {
+            State::Running { pid, .. } => {
+                self.state = State::Restarting { pid, until: Instant::now() + STOP_PATIENCE };
+            }
+            State::Waiting { .. } => self.state = State::Waiting { until: Instant::now() },
+            State::Restarting { .. } | State::Ending { .. } | State::Ended => {}
+        }
+    }
+
+    /// One that takes too long to end is killed.
+    pub(super) fn hurry(&self) {
+        if let State::Restarting { until, .. } = self.state
+            && until <= Instant::now()
+        {
+            self.signal(Signal::KILL);
+        }
     }
 }
 
@@ -173,6 +207,14 @@ mod tests {
         let State::Running { pid, .. } = program.state else { unreachable!() };
         assert!(program.has_ended(pid, "exit status 0"));
         assert!(program.due().is_some_and(|due| due > Instant::now()));
+        program.restart();
+        assert!(program.due().is_some_and(|due| due <= Instant::now()), "it waits no more");
+        program.start();
+        program.restart();
+        let State::Restarting { pid, .. } = program.state else { unreachable!() };
+        program.hurry();
+        assert!(program.is_running() && program.due().is_none() && program.has_ended(pid, "signal 15"));
+        assert!(program.due().is_some_and(|due| due <= Instant::now()), "it is started again at once");
         program.start();
         program.end();
         let State::Ending { pid } = program.state else { unreachable!() };

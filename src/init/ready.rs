@@ -5,8 +5,10 @@ use super::at_rest::{AtRest, Places};
 use super::console::say;
 use super::disk::DATA;
 use super::events::Event;
-use super::intake::{self, MACHINE_FILE, SERVER_FILE, Taken};
+use super::intake::{self, Taken};
 use super::menu::Reset;
+use super::revision::{self, MACHINE_FILE, SERVER_FILE};
+use super::revisions::{self, Record};
 use super::settings::{Network, Settings};
 use super::{CONFIGURATION, MAIL, SERVER_USER, STATE};
 use super::{clock, machine, network, place, reset};
@@ -23,6 +25,8 @@ pub(super) struct Ready {
     pub(super) settings: Settings,
     pub(super) config: Config,
     pub(super) at_rest: AtRest,
+    /// Of the revision that this start is to prove.
+    pub(super) probation: Option<Record>,
 }
 
 impl Ready {
@@ -45,7 +49,26 @@ impl Ready {
         if let Err(error) = machine::stir() {
             say(&format!("the seed of random numbers: {error}"));
         }
-        let taken = intake::take(Path::new(CONFIGURATION), Path::new(STATE), SERVER_USER, &name)?;
+        let root = Path::new(CONFIGURATION);
+        let probation = revisions::at_start(root);
+        match (Self::of(&name, probation.clone(), (is_on_trial, tell)), probation) {
+            (Err(error), Some(record)) if revision::in_force(root) == Some(record.number) => {
+                record.give_back(root, &error)?;
+                Self::of(&name, None, (is_on_trial, tell))
+            }
+            (ready, _) => ready,
+        }
+    }
+
+    fn of(
+        name: &str,
+        probation: Option<Record>,
+        (is_on_trial, tell): (bool, &Sender<Event>),
+    ) -> Result<Self, String> {
+        let root = Path::new(CONFIGURATION);
+        let taken = intake::take(root, Path::new(STATE), SERVER_USER, name)?;
+        // What came new at this start is somebody's word for it.
+        let probation = probation.filter(|record| revision::in_force(root) == Some(record.number));
         let directory = &taken.directory;
         let settings = match fs::read_to_string(directory.join(MACHINE_FILE)) {
             Ok(text) => Settings::parse(&text)?,
@@ -56,6 +79,6 @@ impl Ready {
         let places = Places::of_machine(Path::new(STATE), SERVER_USER);
         let has_own_keys = config.storage.key_file.is_some();
         let at_rest = AtRest::open(places, settings.at_rest.key, has_own_keys, is_on_trial, tell.clone())?;
-        Ok(Self { data_dir, taken, settings, config, at_rest })
+        Ok(Self { data_dir, taken, settings, config, at_rest, probation })
     }
 }

@@ -14,9 +14,11 @@
 //! was not encrypted, or whose flash may keep blocks that were overwritten, erases it by its own means. What the hypervisor gives comes back at the next start.
 
 use super::at_rest;
-use super::intake::{self, SERVER_FILE};
+use super::intake;
 use super::menu::Reset;
+use super::revision::{self, CURRENT, SERVER_FILE};
 use super::tool::{sync_directory, write_durably};
+use crate::update::configuration::Source;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -28,8 +30,6 @@ const WIPE_MAIL: &str = "wipe mail\n";
 const MAIL: &str = "mail";
 const STATE: &str = "state";
 const CONFIGURATION: &str = "config";
-/// Of it: the revision in force.
-const CURRENT: &str = "current";
 /// What becomes the configuration of a machine whose mail is kept.
 const KEPT: &str = "config.kept";
 /// Of the mail's directory: what belongs to a configuration, not to mail.
@@ -94,7 +94,8 @@ fn keep_mail(data: &Path, owner: u32, host_name: &str) -> Result<(), String> {
             let text = intake::nothing_given(host_name, Some(&name));
             let files = [(SERVER_FILE.to_owned(), text.into_bytes()), (name, octets)];
             fs::create_dir(&kept).map_err(failed)?;
-            intake::write_revision(&kept, &files.into(), owner).map_err(failed)?;
+            let origin = revision::origin([Source::Appliance]);
+            revision::write(&kept, &files.into(), (owner, &origin)).map_err(failed)?;
             sync_directory(data).map_err(failed)?;
         }
     }

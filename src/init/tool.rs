@@ -3,11 +3,13 @@
 //! Other people's programs do what they do well: busybox (addresses, DHCP, time), mkfs.xfs, xfs_growfs. They are part of the image and are run
 //! with fixed arguments; nothing of the configuration goes through a shell.
 
+use super::reaping;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One binary, many small programs.
 pub(super) const BUSYBOX: &str = "/bin/busybox";
@@ -18,7 +20,7 @@ pub(super) const BUSYBOX: &str = "/bin/busybox";
 /// A sentence with what it said.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let named = || format!("{program} {}", arguments.join(" "));
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = reaping::output(Command::new(program).args(arguments).stdin(Stdio::null()));
     let output = output.map_err(|error| format!("{}: {error}", named()))?;
     if output.status.success() {
         return Ok(());
@@ -75,4 +77,9 @@ pub(super) fn write_for(
 /// Of the file system.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Seconds since 1970, as far as the machine knows.
+pub(super) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

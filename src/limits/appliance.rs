@@ -56,6 +56,22 @@ pub const CONFIGURATION_FILE_OCTETS_MAX: usize = 16 << 20;
 pub const CONFIGURATION_FILES_MAX: usize = 64;
 /// Revisions of the configuration that are kept.
 pub const CONFIGURATION_REVISIONS_MAX: usize = 20;
+/// Octets of a change of the configuration by the API, as JSON with Base64 in it. More: 413.
+pub const CONFIGURATION_CHANGE_OCTETS_MAX: usize = 4 << 20;
+/// Octets of a line between the server and PID 1 that is about the configuration.
+pub const CONFIGURATION_MESSAGE_OCTETS_MAX: u64 = 8 << 20;
+/// Octets of a text of the configuration that is shown; of a larger one only size and hash are told.
+pub const CONFIGURATION_TEXT_OCTETS_MAX: usize = 1 << 20;
+/// Octets of what is told to differ in all files; what is more is cut off, and said to be.
+pub const CONFIGURATION_DIFFERENCE_OCTETS_MAX: usize = 256 << 10;
+/// How long it is looked for what differs in a file before it is told coarsely.
+pub const CONFIGURATION_DIFFERENCE_PATIENCE: Duration = Duration::from_secs(1);
+/// A revision of the configuration that has to be confirmed is given back after this time.
+pub const CONFIGURATION_PROBATION: Duration = Duration::from_secs(300);
+/// Characters of the name of who changes it, and of why a revision was given back.
+pub const CONFIGURATION_WORDS_MAX: usize = 400;
+/// How long the server waits for PID 1 to look at a configuration.
+pub const CONFIGURATION_PATIENCE: Duration = Duration::from_secs(20);
 /// Descriptors that the server may have.
 pub const APPLIANCE_DESCRIPTORS: u64 = 65_536;
 /// Addresses, gateways, name and time servers of the machine, each.
@@ -113,3 +129,7 @@ const _: () = assert!(WATCHDOG_INTERVAL.as_secs() * 3 < WATCHDOG_ALIVE.as_secs()
 const _: () = assert!(SELF_TEST_PATIENCE.as_secs() < TRIAL_BOOT_PATIENCE.as_secs());
 const _: () = assert!(UPDATE_PATIENCE.as_secs() < UPDATE_REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(UPDATE_REQUEST_TIMEOUT.as_secs() < super::ADMIN_CONNECTION_TIMEOUT.as_secs());
+const _: () = assert!(CONFIGURATION_PATIENCE.as_secs() < super::ADMIN_REQUEST_TIMEOUT.as_secs());
+const _: () =
+    assert!((CONFIGURATION_CHANGE_OCTETS_MAX as u64) + (1 << 20) < CONFIGURATION_MESSAGE_OCTETS_MAX);
+const _: () = assert!((CONFIGURATION_TEXT_OCTETS_MAX as u64) * 7 < CONFIGURATION_MESSAGE_OCTETS_MAX);

@@ -16,6 +16,7 @@
 //! PID 1 listens at [`SOCKET`], which the server's user may write to. A request is a line of JSON, and so is its answer; then the connection ends.
 
 pub mod at_rest;
+pub mod configuration;
 mod image;
 mod signed;
 pub mod version;
@@ -42,6 +43,8 @@ pub const FILE: &str = "update.efi";
 pub enum Request {
     /// The keys of mail at rest.
     AtRest(at_rest::Wish),
+    /// About the configuration's revisions.
+    Configuration(configuration::Request),
     /// Install the image that is in the data directory, then start the machine again.
     Install {
         /// The text of its signature's file.
@@ -57,6 +60,8 @@ pub enum Request {
 pub enum Answer {
     /// The keys of mail at rest.
     AtRest(at_rest::Told),
+    /// Of the configuration's revisions.
+    Configuration(configuration::Answer),
     /// It is on the disk; the machine starts again now.
     Installed {
         /// What it starts.

@@ -247,6 +247,13 @@ impl Disk {
         }
     }
 
+    /// A file beside it, as an operator has it at hand.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let file = self.directory.join(name);
+        fs::write(&file, text).unwrap();
+        file.display().to_string()
+    }
+
     /// The same once more, beside it.
     pub(crate) fn copy_as(&self, name: &str) -> PathBuf {
         let copy = self.directory.join(name);

@@ -21,9 +21,14 @@ pub(crate) fn files(sink_port: u16) -> Vec<(&'static str, String)> {
 impl Needed {
     /// `stratamx update` against the machine.
     pub(crate) fn update(&self, machine: &Machine, arguments: &[&str]) -> Output {
+        self.command(machine, "update", arguments)
+    }
+
+    /// A command against the machine.
+    pub(crate) fn command(&self, machine: &Machine, name: &str, arguments: &[&str]) -> Output {
         let url = format!("http://127.0.0.1:{}", machine.admin_port);
         let mut command = Command::new(self.server());
-        command.arg("update").args(arguments).args(["--url", &url, "--token", TOKEN]);
+        command.arg(name).args(arguments).args(["--url", &url, "--token", TOKEN]);
         command.output().unwrap()
     }
 

@@ -58,6 +58,11 @@ impl<'a> Archive<'a> {
         self.add(name, octets.len() as u64, octets)
     }
 
+    /// What was added leaves.
+    pub(super) fn flush(&mut self) -> Result<(), String> {
+        self.tar.get_mut().flush().map_err(|error| format!("cannot write: {error}"))
+    }
+
     fn append(&mut self, name: &str, octets: u64, from: impl Read) -> io::Result<()> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);

@@ -20,7 +20,7 @@ use storage::snapshot::{self, Member, Snapshot, SnapshotError};
 /// Of the data directory: the process's own, the store, and what is read otherwise.
 const NOT_CONTROL: [&str; 3] = ["lock", "probe", "store"];
 /// What the database is written to, for a moment.
-const DATABASE_COPY: &str = "backup-control.sqlite";
+const DATABASE_COPY: &str = "backup-control-";
 /// What is read of a file of the store at a time.
 const PIECE_OCTETS: usize = 1 << 20;
 /// An image of an update: anybody has it.
@@ -51,6 +51,8 @@ pub(super) fn all(
     };
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| error.to_string())?;
     archive.add_octets(MANIFEST, &text)?;
+    // Whoever waits for it sees that it comes.
+    archive.flush()?;
     if let Some(text) = configuration {
         archive.add_octets(CONFIGURATION_FILE, &text)?;
     }
@@ -59,7 +61,9 @@ pub(super) fn all(
             archive.add_octets(&format!("{CONFIGURATION_FILES}/{number}"), content)?;
         }
     }
-    if let Some(path) = keys::machines().filter(|path| config.storage.key_file.is_none() && path.exists()) {
+    if let Some(path) =
+        keys::machines().filter(|path| config.storage.key_file.is_none() && (queue || path.exists()))
+    {
         let text = config::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         archive.add_octets(MACHINE_KEYS, &text)?;
     }
@@ -135,11 +139,27 @@ pub(in crate::command) fn is_control(name: &str) -> bool {
         && !name.starts_with(DATABASE_COPY)
 }
 
+/// Copies that crashes left: of processes that are no more.
+fn remove_stale(data_dir: &Path) {
+    let names = fs::read_dir(data_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names {
+        let process = name.strip_prefix(DATABASE_COPY).and_then(|process| process.parse::<u32>().ok());
+        if process.is_some_and(|process| {
+            process == std::process::id() || !Path::new(&format!("/proc/{process}")).exists()
+        }) {
+            let _ = rustix::fs::unlink(data_dir.join(name));
+        }
+    }
+}
+
 /// The database as it is at one moment; the server goes on. The copy has no name any more.
 fn database(data_dir: &Path) -> Result<File, String> {
-    let copy: PathBuf = data_dir.join(DATABASE_COPY);
-    // One that a crash left.
-    let _ = rustix::fs::unlink(&copy);
+    let copy: PathBuf = data_dir.join(format!("{DATABASE_COPY}{}", std::process::id()));
+    remove_stale(data_dir);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let made = Connection::open_with_flags(data_dir.join(DATABASE), flags).and_then(|connection| {
         connection.busy_timeout(crate::limits::STORE_LOCK_PATIENCE)?;
@@ -189,7 +209,7 @@ mod tests {
             "control.sqlite-wal",
             "orders.json.new",
             "update.efi",
-            "backup-control.sqlite",
+            "backup-control-17",
         ] {
             assert!(!is_control(name), "{name}");
         }

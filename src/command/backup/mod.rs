@@ -39,7 +39,7 @@ use crate::config::{Config, Source};
 use archive::Archive;
 use clap::Args;
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
-use rustix::process::geteuid;
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Write};
@@ -103,6 +103,7 @@ fn here(remote: &Remote, wanted: &Wanted) -> Result<Made, Exit> {
     let owner = std::fs::metadata(&config.data_dir)
         .map_err(|error| failed(format!("data_dir: {}: {error}", config.data_dir.display())))?;
     let (user, group) = (owner.uid(), owner.gid());
+    take_descriptors();
     let mut target = Target::open(&wanted.file).map_err(failed)?;
     let made = if geteuid().is_root() && user != 0 {
         as_owner(remote, wanted, (user, group), &mut target)
@@ -112,6 +113,13 @@ fn here(remote: &Remote, wanted: &Wanted) -> Result<Made, Exit> {
     };
     let made = made.and_then(|made| target.finish().map(|()| made));
     made.map_err(failed)
+}
+
+/// Every file of a store stays open while it is copied: as many as the process may have.
+fn take_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // With fewer a large store is refused, and says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Writes the archive.

@@ -299,7 +299,7 @@ impl Unpacking {
         }
         for directory in [&targets.data_dir, &targets.configuration].into_iter().flatten() {
             self.directory(directory)?;
-            self.give(directory)?;
+            self.give(directory, targets.data_dir.as_deref().unwrap_or(directory))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let opened = openat(CWD, directory, flags, Mode::empty());
             opened.and_then(syncfs).map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -368,16 +368,16 @@ impl Unpacking {
         Ok(())
     }
 
-    /// What root has made is whose directory it is in.
-    fn give(&self, directory: &Path) -> Result<(), String> {
+    /// What root has made is whose data directory it is: the server reads its configuration too. That one is whose directory it is in, if it is new.
+    fn give(&self, directory: &Path, data_dir: &Path) -> Result<(), String> {
         if !geteuid().is_root() {
             return Ok(());
         }
         let failed = |error: &dyn core::fmt::Display| format!("{}: {error}", directory.display());
-        let owner = if self.made.iter().any(|made| made == directory) {
-            directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        let owner = if self.made.iter().any(|made| made == data_dir) {
+            data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
         } else {
-            directory
+            data_dir
         };
         let owner = fs::metadata(owner).map_err(|error| failed(&error))?;
         let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));

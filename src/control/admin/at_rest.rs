@@ -10,7 +10,7 @@ use super::update::{blocking, machine};
 use crate::update::at_rest::{Secret, Status, Wish};
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -21,13 +21,22 @@ pub(super) const LOCKED: &str =
 /// Where the answer is a secret.
 pub(super) const RECOVERY_KEY: &str = "/api/v1/machine/recovery-key";
 pub(super) const PASSPHRASE: &str = "/api/v1/machine/passphrase";
-/// What a locked server answers.
-const SERVED: [&str; 5] =
-    ["/healthz", "/api/openapi.json", "/api/v1/machine/at-rest", "/api/v1/machine/unlock", PASSPHRASE];
+/// Where the question is.
+pub(super) const UNLOCK: &str = "/api/v1/machine/unlock";
+/// What a locked server answers: also whether its configuration stands, which nobody else can be told while it waits.
+const SERVED: [(Method, &str); 7] = [
+    (Method::GET, "/healthz"),
+    (Method::GET, "/api/openapi.json"),
+    (Method::GET, "/api/v1/machine/at-rest"),
+    (Method::POST, UNLOCK),
+    (Method::POST, PASSPHRASE),
+    (Method::GET, "/api/v1/machine/configuration"),
+    (Method::POST, "/api/v1/machine/configuration/confirm"),
+];
 
-/// Whether a locked server answers this path.
-pub(super) fn is_served(path: &str) -> bool {
-    SERVED.contains(&path)
+/// Whether a locked server answers this.
+pub(super) fn is_served(method: &Method, path: &str) -> bool {
+    SERVED.iter().any(|(served, at)| served == method && *at == path)
 }
 
 /// What opens the keys.

@@ -24,6 +24,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use utoipa::IntoParams;
 
+/// Its path; its time is another than that of the others.
+pub(super) const PATH: &str = "/api/v1/backup";
 /// What is handed on at a time, and how much of it waits.
 const PIECE_OCTETS: usize = 64 << 10;
 const PIECES: usize = 8;

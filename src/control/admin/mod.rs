@@ -38,6 +38,7 @@ mod recipients;
 mod record;
 mod replay;
 mod report;
+mod revisions;
 mod routes;
 mod serve;
 mod settings;

@@ -2,6 +2,7 @@
 
 use crate::control::provisioning::Refused;
 use crate::control::store::StoreError;
+use crate::update::configuration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -59,6 +60,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
+    /// 428: what was seen is to be named.
+    pub(super) fn unconditional(detail: &str) -> Self {
+        Self::new(StatusCode::PRECONDITION_REQUIRED, detail)
+    }
+
     /// 413.
     pub(super) fn too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
@@ -109,6 +115,19 @@ impl From<Refused> for Problem {
             Refused::Store(_) | Refused::Ending => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, &detail)
+    }
+}
+
+impl From<&configuration::Refused> for Problem {
+    fn from(refused: &configuration::Refused) -> Self {
+        let status = match refused {
+            configuration::Refused::Changed(_) => StatusCode::PRECONDITION_FAILED,
+            configuration::Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            configuration::Refused::State(_) => StatusCode::CONFLICT,
+            configuration::Refused::Unknown(_) => StatusCode::NOT_FOUND,
+            configuration::Refused::Unwritten(_) => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, &refused.to_string())
     }
 }
 

@@ -13,8 +13,8 @@ use crate::auth::contained::Contained;
 use crate::control::store::answer::{self, Given, Known};
 use crate::control::store::audit;
 use crate::limits::{
-    ADMIN_ANSWER_OCTETS_MAX, ADMIN_BODY_OCTETS_MAX, AUDIT_BODY_OCTETS_MAX, IDEMPOTENCY_ANSWER_OCTETS_MAX,
-    IDEMPOTENCY_KEY_OCTETS_MAX,
+    ADMIN_ANSWER_OCTETS_MAX, ADMIN_BODY_OCTETS_MAX, AUDIT_BODY_OCTETS_MAX, CONFIGURATION_CHANGE_OCTETS_MAX,
+    IDEMPOTENCY_ANSWER_OCTETS_MAX, IDEMPOTENCY_KEY_OCTETS_MAX,
 };
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -29,14 +29,23 @@ use std::sync::Arc;
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Whose answers are not kept.
-const TOLD_ONCE: [&str; 3] = ["/api/v1/tokens", at_rest::PASSPHRASE, at_rest::RECOVERY_KEY];
+/// Whose answers are not kept, nor anything that is made of the question.
+const TOLD_ONCE: [&str; 4] = ["/api/v1/tokens", at_rest::PASSPHRASE, at_rest::RECOVERY_KEY, at_rest::UNLOCK];
 /// Keys of a body whose values are not written down.
-const SECRETS: [&str; 5] = ["passphrase", "password", "secret", "token", "key"];
+const SECRETS: [&str; 6] = ["content", "passphrase", "password", "secret", "token", "key"];
 
 /// A request whose body is small.
 pub(super) async fn recorded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    to_its_end(record(api, request, next)).await
+    to_its_end(record(api, request, next, ADMIN_BODY_OCTETS_MAX)).await
+}
+
+/// A request with files of the configuration, whose content is not written down.
+pub(super) async fn recorded_configuration(
+    State(api): State<Arc<Api>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    to_its_end(record(api, request, next, CONFIGURATION_CHANGE_OCTETS_MAX)).await
 }
 
 /// Work that goes on when its client has gone, or waits no longer: what was begun is written down with how it ended, and its key has
@@ -51,9 +60,9 @@ async fn to_its_end(work: impl Future<Output = Response> + Send + 'static) -> Re
     }
 }
 
-async fn record(api: Arc<Api>, request: Request, next: Next) -> Response {
+async fn record(api: Arc<Api>, request: Request, next: Next, octets_max: usize) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, ADMIN_BODY_OCTETS_MAX).await else {
+    let Ok(body) = to_bytes(body, octets_max).await else {
         return Problem::too_large().into_response();
     };
     let told = told(&body);
@@ -255,6 +264,8 @@ mod tests {
         assert_eq!(told(&Bytes::new()), "");
         let sink =
             json!({ "sink": { "kind": "webhook", "url": "https://hooks.example/T0/secret", "to": "x" } });
+        let files = json!({ "files": [{ "name": "key.pem", "content": "c2VjcmV0" }] });
+        assert!(!body(&files).contains("c2V") && body(&files).contains("key.pem"), "{}", body(&files));
         assert!(!body(&sink).contains("T0") && body(&sink).contains("webhook"), "{}", body(&sink));
     }
 }

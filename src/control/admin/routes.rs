@@ -8,7 +8,8 @@ use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
     Api, actions, alerts, at_rest, audit, backup, configuration, doctor, domains, drill, metrics, orders,
-    outages, provision, queue, recipients, record, replay, serve, status, support, tokens, trace, update,
+    outages, provision, queue, recipients, record, replay, revisions, serve, status, support, tokens, trace,
+    update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -97,16 +98,18 @@ fn all(api: &Arc<Api>) -> Routes {
 
 /// What an administrator alone may do, and look into.
 fn administer(api: &Arc<Api>) -> Routes {
-    let recorded = || from_fn_with_state(Arc::clone(api), record::recorded);
-    let imported = from_fn_with_state(Arc::clone(api), record::recorded_import);
     let updated = OpenApiRouter::new()
         .routes(routes!(update::install))
-        .route_layer(imported)
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded_import))
+        .layer(DefaultBodyLimit::disable());
+    let configured = OpenApiRouter::new()
+        .routes(routes!(revisions::apply))
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded_configuration))
         .layer(DefaultBodyLimit::disable());
     let taken = OpenApiRouter::new()
         .routes(routes!(backup::backup))
         .routes(routes!(support::bundle))
-        .route_layer(recorded());
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded));
     let looked_into = OpenApiRouter::new()
         .routes(routes!(tokens::list))
         .routes(routes!(audit::list))
@@ -121,8 +124,12 @@ fn administer(api: &Arc<Api>) -> Routes {
         .routes(routes!(at_rest::passphrase))
         .routes(routes!(at_rest::recovery_key))
         .routes(routes!(configuration::reload))
-        .route_layer(recorded());
-    looked_into.merge(changed).merge(updated).merge(taken)
+        .routes(routes!(revisions::revert))
+        .routes(routes!(revisions::confirm))
+        .routes(routes!(revisions::differences))
+        .routes(routes!(revisions::file))
+        .route_layer(from_fn_with_state(Arc::clone(api), record::recorded));
+    looked_into.merge(changed).merge(configured).merge(updated).merge(taken)
 }
 
 /// Looks that change nothing, and are not written down.
@@ -141,6 +148,7 @@ fn read() -> Routes {
         .routes(routes!(outages::page))
         .routes(routes!(configuration::show))
         .routes(routes!(configuration::check))
+        .routes(routes!(revisions::list))
         .routes(routes!(update::show))
         .routes(routes!(at_rest::show))
 }

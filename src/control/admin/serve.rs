@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::at_rest;
+use super::backup;
 use super::caller::Caller;
 use super::places::{Places, Visitor};
 use super::problem::Problem;
@@ -136,13 +137,15 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
         };
         request.extensions_mut().insert(caller);
     }
-    if api.is_locked && !at_rest::is_served(request.uri().path()) {
+    if api.is_locked && !at_rest::is_served(request.method(), request.uri().path()) {
         return Problem::unavailable(at_rest::LOCKED).into_response();
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // An image comes over lines of any speed.
     let is_update = path == update::PATH && method == Method::POST;
-    let patience = if is_update { UPDATE_REQUEST_TIMEOUT } else { api.patience };
+    // Files of a large store are many.
+    let is_backup = path == backup::PATH;
+    let patience = if is_update || is_backup { UPDATE_REQUEST_TIMEOUT } else { api.patience };
     match timeout(patience, Contained::new(next.run(request))).await {
         Ok(Some(response)) => response,
         Ok(None) => {

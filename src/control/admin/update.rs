@@ -112,6 +112,7 @@ pub(super) fn machine(api: &Api) -> Result<Arc<Machine>, Problem> {
     api.machine.clone().ok_or_else(no_appliance)
 }
 
+/// What PID 1 is asked is waited for where one may.
 pub(super) async fn blocking<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, Unasked> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -123,6 +124,7 @@ fn unasked(error: &Unasked) -> Problem {
     match error {
         Unasked::Silent(_) => Problem::unavailable(&error.to_string()),
         Unasked::Refused(why) => Problem::conflict(why),
+        Unasked::Configuration(refused) => refused.into(),
     }
 }
 

@@ -197,6 +197,7 @@ impl AtRest {
         inner.publish(&keys)?;
         let sealed =
             if choice::wants_tpm(inner.choice) { inner.sealed_anew(sealed, &wrapping) } else { sealed };
+        let sealed = inner.by_passphrase_alone(sealed);
         inner.state = State::Open(sealed, wrapping);
         say("UNLOCKED: the keys of mail at rest are open");
         let _ = inner.tell.send(Event::Unlocked);
@@ -358,6 +359,22 @@ impl Inner {
         }
     }
 
+    /// Who asks for a passphrase, and has one, does not want the machine to open by itself. What cannot be written stays as it was.
+    fn by_passphrase_alone(&self, sealed: Sealed) -> Sealed {
+        let is_wanted = self.choice == Choice::Passphrase && sealed.has(Kind::Passphrase);
+        if !is_wanted || !sealed.has(Kind::Tpm) {
+            return sealed;
+        }
+        let new = sealed.without_tpm();
+        match self.keep(&new) {
+            Ok(()) => new,
+            Err(error) => {
+                say(&format!("the TPM still opens the keys of mail at rest: {error}"));
+                sealed
+            }
+        }
+    }
+
     fn unchangeable(&self) -> String {
         match &self.state {
             State::Locked(..) | State::Unset => "the machine is locked".to_owned(),
@@ -405,13 +422,17 @@ fn read(directory: &Path) -> Result<Option<Sealed>, String> {
 
 /// Removes the keys for good, before anything else goes: what they encrypted is erased by that.
 pub(super) fn erase(directory: &Path) -> io::Result<()> {
-    let place = directory.join(FILE);
-    match OpenOptions::new().write(true).open(&place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => overwrite(opened?)?,
+    // One that a power cut left unfinished has the same keys.
+    for name in [format!("{FILE}.new"), FILE.to_owned()] {
+        let place = directory.join(name);
+        match OpenOptions::new().write(true).open(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => overwrite(opened?)?,
+        }
+        fs::remove_file(&place)?;
+        tool::sync_directory(directory)?;
     }
-    fs::remove_file(&place)?;
-    tool::sync_directory(directory)
+    Ok(())
 }
 
 fn overwrite(mut file: File) -> io::Result<()> {

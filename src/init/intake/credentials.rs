@@ -1,7 +1,7 @@
 //! Files that the hypervisor hands over: strings of SMBIOS structures of type 11, `io.systemd.credential:NAME=TEXT`, or
 //! `io.systemd.credential.binary:NAME=` with Base64. Pure but for reading sysfs.
 
-use super::{Files, is_name};
+use super::super::revision::{Files, is_name};
 use base64::Engine as _;
 use std::fs;
 use std::path::Path;

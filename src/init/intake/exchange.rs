@@ -2,7 +2,7 @@
 
 use super::super::console::say;
 use super::super::disk::{self, CONFIGURATION_PARTITION};
-use super::{Files, files_of, names};
+use super::super::revision::{Files, files_of, names};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::{self, File};
 use std::io::{Seek as _, Write as _};
@@ -16,8 +16,6 @@ const RECEIPT: &str = "IMPORTED.TXT";
 const FORMATTED: &str = "FORMATTED.TXT";
 const FORMATTED_TEXT: &str = "The appliance has formatted its data partition. With this file here it never does so again,\r\n\
     whatever becomes of what is on it; without it an empty one is formatted at the next start.\r\n";
-/// What is ours there, in lower case, and never taken.
-pub(super) const OURS: [&str; 3] = ["readme.txt", "imported.txt", "formatted.txt"];
 
 /// Whether the data partition was formatted at an earlier start; none where nobody knows.
 pub(super) fn was_formatted() -> Option<bool> {

@@ -10,9 +10,10 @@
 //! as with an instance id. The volume is never written to: what is secret on it stays on it.
 
 use super::super::console::say;
+use super::super::revision::{Files, SERVER_FILE, files_of};
 use super::super::settings::{Network, Settings};
 use super::super::tool::write_durably;
-use super::{Files, SERVER_FILE, files_of, network_config};
+use super::network_config;
 use ring::digest::{Context, SHA256};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::{self, File};

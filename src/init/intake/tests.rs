@@ -1,73 +1,12 @@
 //! What is taken, and what stays.
 
 use super::*;
-use std::os::unix::fs::MetadataExt as _;
+use crate::config::Config;
 
 const GOOD: &str = "hostname = \"mx2.test\"\n[[domain]]\nname = \"one.test\"\nprimary = [\"192.0.2.1\"]\n";
 
-fn root(name: &str) -> PathBuf {
-    let root = std::env::temp_dir().join(format!("stratamx-intake-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&root);
-    fs::create_dir_all(&root).unwrap();
-    root
-}
-
-fn owner(root: &Path) -> u32 {
-    fs::metadata(root).unwrap().uid()
-}
-
 fn files(pairs: &[(&str, &str)]) -> Files {
     pairs.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
-}
-
-#[test]
-fn a_revision_is_laid_over_the_one_in_force() {
-    let root = root("revision");
-    let owner = owner(&root);
-    let current = root.join("current");
-    let first = files(&[(SERVER_FILE, GOOD), ("key.pem", "secret")]);
-    assert!(lay_over(&root, &Files::new(), &first, owner).unwrap());
-    assert_eq!(files_of(&current).unwrap(), first);
-    assert_eq!(fs::metadata(current.join("key.pem")).unwrap().mode() & 0o777, 0o600);
-    assert!(!lay_over(&root, &first, &first, owner).unwrap(), "the same once more is nothing new");
-    let network = files(&[(MACHINE_FILE, "[clock]\nservers = []\n")]);
-    assert!(lay_over(&root, &first, &network, owner).unwrap());
-    assert_eq!(files_of(&current).unwrap().len(), 3, "what is not offered stays");
-    assert_eq!(files_of(&root.join("1")).unwrap(), first, "the earlier one is kept");
-    fs::remove_dir_all(&root).unwrap();
-}
-
-#[test]
-fn what_cannot_be_used_changes_nothing() {
-    let root = root("bad");
-    let owner = owner(&root);
-    let first = files(&[(SERVER_FILE, GOOD)]);
-    lay_over(&root, &Files::new(), &first, owner).unwrap();
-    for (name, text, expected) in [
-        (SERVER_FILE, "hostnam = \"x\"", "hostnam"),
-        (SERVER_FILE, "\u{0}", SERVER_FILE),
-        (MACHINE_FILE, "[network]\nvlan = 0\n", "network.vlan"),
-    ] {
-        let error = lay_over(&root, &first, &files(&[(name, text)]), owner).unwrap_err();
-        assert!(error.contains(expected), "{error}");
-        assert_eq!(files_of(&root.join("current")).unwrap(), first);
-    }
-    fs::remove_dir_all(&root).unwrap();
-}
-
-#[test]
-fn old_revisions_go() {
-    let root = root("many");
-    let owner = owner(&root);
-    for number in 0..CONFIGURATION_REVISIONS_MAX + 3 {
-        write_revision(&root, &files(&[("note", &number.to_string())]), owner).unwrap();
-    }
-    let kept = fs::read_dir(&root).unwrap().flatten();
-    let kept = kept.filter(|entry| entry.file_name().to_str().unwrap().parse::<u64>().is_ok()).count();
-    assert_eq!(kept, CONFIGURATION_REVISIONS_MAX);
-    let last = files_of(&root.join("current")).unwrap();
-    assert_eq!(last["note"], (CONFIGURATION_REVISIONS_MAX + 2).to_string().into_bytes());
-    fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
@@ -147,18 +86,4 @@ fn a_host_name_is_changed_and_nothing_else() {
     {
         assert!(with_host_name(text, "b.test").unwrap_err().starts_with(SERVER_FILE), "{text}");
     }
-}
-
-#[test]
-fn a_revision_is_not_the_servers_to_change() {
-    let root = root("owner");
-    let owner = owner(&root);
-    lay_over(&root, &Files::new(), &files(&[(SERVER_FILE, GOOD)]), owner).unwrap();
-    let revision = fs::metadata(root.join("current")).unwrap();
-    assert_eq!(revision.mode() & 0o777, 0o755);
-    assert!(change(&root, SERVER_FILE, "hostnam = 1\n".to_owned(), owner).is_err());
-    assert_eq!(files_of(&root.join("current")).unwrap(), files(&[(SERVER_FILE, GOOD)]));
-    change(&root, SERVER_FILE, GOOD.replace("mx2", "mx3"), owner).unwrap();
-    assert!(fs::read_to_string(root.join("current").join(SERVER_FILE)).unwrap().contains("mx3.test"));
-    fs::remove_dir_all(&root).unwrap();
 }

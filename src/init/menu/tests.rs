@@ -10,6 +10,7 @@ fn facts() -> Facts {
         admin: vec!["https://192.0.2.5:8025".to_owned()],
         server: "takes mail".to_owned(),
         mail: "1.0 GiB of 4.0 GiB used".to_owned(),
+        update: "0.2.0 stayed, 2026-11-01T12:00:00Z".to_owned(),
         ..Facts::default()
     }
 }
@@ -36,9 +37,15 @@ fn done(lines: &[&str]) -> Vec<Action> {
 #[test]
 fn the_menu_shows_the_machine() {
     let (text, actions) = said(&mut Menu::default(), &[""], &facts());
-    for shown in
-        ["mx2.test", "192.0.2.5\n", "https://192.0.2.5:8025", "takes mail", "1.0 GiB", "4 factory reset"]
-    {
+    for shown in [
+        "mx2.test",
+        "192.0.2.5\n",
+        "https://192.0.2.5:8025",
+        "takes mail",
+        "1.0 GiB",
+        "0.2.0 stayed",
+        "4 factory reset",
+    ] {
         assert!(text.contains(shown), "{text}");
     }
     assert!(actions.is_empty());

@@ -21,7 +21,12 @@ mod self_test;
 use super::at_rest::AtRest;
 use super::console::say;
 use super::events::Event;
-use crate::limits::{UPDATE_ASKERS_MAX, UPDATE_MESSAGE_OCTETS_MAX, UPDATE_TOLD_PATIENCE, UPDATE_TOLD_PAUSE};
+use super::revisions::Revisions;
+use super::tool::now_s;
+use crate::limits::{
+    CONFIGURATION_MESSAGE_OCTETS_MAX, UPDATE_ASKERS_MAX, UPDATE_TOLD_PATIENCE, UPDATE_TOLD_PAUSE,
+};
+use crate::update::configuration::{self, Effect};
 use crate::update::{Answer, Key, Last, Outcome, Request, Running, SOCKET, State, Status};
 use core::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use esp::{Esp, blessed};
@@ -35,7 +40,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Why a version on trial changes no configuration.
+const ON_TRIAL: &str = "a new version is on trial: what it would write the one before might not read; once more when it has proven itself";
 
 /// What the image says of itself.
 const OS_RELEASE: &str = "/etc/os-release";
@@ -131,12 +138,12 @@ impl Updates {
         }
     }
 
-    /// Begins to listen; `image` is what the server leaves, `group` may ask. What is asked about mail at rest `at_rest` answers.
+    /// Begins to listen; `image` is what the server leaves, `group` may ask. What is asked about the configuration and about mail at rest these two answer.
     pub(super) fn listen(
         &self,
         image: PathBuf,
         group: u32,
-        at_rest: AtRest,
+        (revisions, at_rest): (&Revisions, &AtRest),
         tell: Sender<Event>,
     ) -> Result<(), String> {
         let text = |error: std::io::Error| format!("{SOCKET}: {error}");
@@ -147,6 +154,7 @@ impl Updates {
         chown(socket, Some(0), Some(group)).map_err(text)?;
         fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).map_err(text)?;
         let (own, asking) = (self.clone(), Arc::new(AtomicUsize::new(0)));
+        let (revisions, at_rest) = (revisions.clone(), at_rest.clone());
         let accept = move || {
             for stream in listener.incoming().flatten() {
                 if asking.fetch_add(1, Ordering::Relaxed) >= UPDATE_ASKERS_MAX {
@@ -155,9 +163,9 @@ impl Updates {
                 }
                 let (own, asking, image, tell) =
                     (own.clone(), Arc::clone(&asking), image.clone(), tell.clone());
-                let at_rest = at_rest.clone();
+                let (revisions, at_rest) = (revisions.clone(), at_rest.clone());
                 let answer = move || {
-                    let _ = own.answer(stream, &image, &at_rest, &tell);
+                    let _ = own.answer(stream, &image, (&revisions, &at_rest), &tell);
                     asking.fetch_sub(1, Ordering::Relaxed);
                 };
                 // Where no thread can be had the connection ends, and whoever asked is told that.
@@ -171,16 +179,27 @@ impl Updates {
         &self,
         stream: UnixStream,
         image: &Path,
-        at_rest: &AtRest,
+        (revisions, at_rest): (&Revisions, &AtRest),
         tell: &Sender<Event>,
     ) -> std::io::Result<()> {
         stream.set_read_timeout(Some(UPDATE_TOLD_PATIENCE))?;
         stream.set_write_timeout(Some(UPDATE_TOLD_PATIENCE))?;
         let mut line = String::new();
-        let mut reader = BufReader::new(stream.try_clone()?.take(UPDATE_MESSAGE_OCTETS_MAX));
+        let mut reader = BufReader::new(stream.try_clone()?.take(CONFIGURATION_MESSAGE_OCTETS_MAX));
         reader.read_line(&mut line)?;
+        let mut effect = Effect::Nothing;
         let answer = match serde_json::from_str(&line) {
             Ok(Request::AtRest(wish)) => at_rest.answer(wish).map_or_else(Answer::Refused, Answer::AtRest),
+            Ok(Request::Configuration(configuration::Request::Change(_)))
+                if self.lock().state == State::OnTrial =>
+            {
+                Answer::Refused(ON_TRIAL.to_owned())
+            }
+            Ok(Request::Configuration(request)) => {
+                let (answer, follows) = revisions.answer(request);
+                effect = follows;
+                Answer::Configuration(answer)
+            }
             Ok(Request::Status) => Answer::Status(self.status()),
             Ok(Request::Install { signature }) => match self.install(image, &signature) {
                 Ok(version) => Answer::Installed { version },
@@ -196,6 +215,12 @@ impl Updates {
             std::thread::sleep(UPDATE_TOLD_PAUSE);
             let _ = tell.send(Event::Restart);
         }
+        if effect > Effect::Reload {
+            std::thread::sleep(UPDATE_TOLD_PAUSE);
+        }
+        if effect > Effect::Nothing {
+            let _ = tell.send(Event::Revised(effect));
+        }
         told
     }
 
@@ -208,6 +233,19 @@ impl Updates {
             key: inner.key.as_ref().ok().map(|key| key.text().to_owned()),
             good: inner.record.good.clone(),
             last: inner.record.last.clone(),
+        }
+    }
+
+    /// The last update that stayed, for people.
+    pub(super) fn last_good(&self) -> String {
+        let inner = self.lock();
+        let moment = |at_s: u64| {
+            let seconds = i64::try_from(at_s).ok()?;
+            jiff::Timestamp::from_second(seconds).ok().map(|moment| moment.to_string())
+        };
+        match &inner.record.good {
+            Some(good) => format!("{} stayed, {}", good.version, moment(good.at_s).unwrap_or_default()),
+            None => "none has stayed: the version that was flashed".to_owned(),
         }
     }
 
@@ -289,8 +327,4 @@ pub(super) fn leave_word(directory: &Path, why: &str) {
         pending.error = Some(why.to_owned());
         let _ = record.keep(directory);
     }
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

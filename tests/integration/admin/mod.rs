@@ -10,6 +10,7 @@ mod metrics;
 mod orders;
 mod provisioning;
 mod replay;
+mod revisions;
 mod traces;
 mod updates;
 
