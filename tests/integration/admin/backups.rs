@@ -34,8 +34,11 @@ fn blast(to: SocketAddr, messages: &str, seed: &str, ledger: &Path) {
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
 }
 
-/// The names and contents of an archive.
-fn unpacked(archive: &Path) -> Vec<(String, Vec<u8>)> {
+/// Names and contents.
+type Entries = Vec<(String, Vec<u8>)>;
+
+/// What is in an archive.
+fn unpacked(archive: &Path) -> Entries {
     let file = fs::File::open(archive).unwrap();
     let mut tar = tar::Archive::new(zstd::Decoder::new(file).unwrap());
     let entries = tar.entries().unwrap().map(|entry| {
@@ -163,8 +166,7 @@ fn what_is_cut_off_altered_or_names_other_places_is_not_restored() {
     assert!(status == Some(1) && stderr.contains("is there already"), "{stderr}");
     let (entries, target) = (unpacked(&good), directory.path("target"));
     let store = entries.iter().position(|(name, _)| name == "queue/store").unwrap();
-    let names = entries.iter().map(|(name, _)| name.as_str());
-    assert_eq!(names.last(), Some("SHA256SUMS"));
+    assert_eq!(entries.last().map(|(name, _)| name.as_str()), Some("SHA256SUMS"));
     let refused = |archive: &Path, expected: &str| {
         let arguments = ["restore", text(archive), "--data-dir", text(&target)];
         let (status, _, stderr) = here(&arguments);
@@ -179,7 +181,7 @@ fn what_is_cut_off_altered_or_names_other_places_is_not_restored() {
         fs::write(&broken, &octets[..cut]).unwrap();
         refused(&broken, "broken.tar.zst");
     }
-    let alter = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>), expected: &str| {
+    let alter = |change: &dyn Fn(&mut Entries), expected: &str| {
         let mut entries = entries.clone();
         change(&mut entries);
         packed(&entries, &broken);
@@ -198,7 +200,7 @@ fn what_is_cut_off_altered_or_names_other_places_is_not_restored() {
     );
     alter(&|entries| entries.insert(1, ("/etc/evil".to_owned(), Vec::new())), "nothing of that name");
     alter(&|entries| entries.insert(1, entries[store].clone()), "is there twice");
-    let newer = |entries: &mut Vec<(String, Vec<u8>)>| {
+    let newer = |entries: &mut Entries| {
         let text = String::from_utf8(entries[0].1.clone()).unwrap();
         entries[0].1 = text.replace("\"format\": 1", "\"format\": 2").into_bytes();
     };
