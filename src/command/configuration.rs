@@ -77,7 +77,7 @@ pub struct How {
     /// Without asking
     #[arg(long)]
     yes: bool,
-    /// It is given back after five minutes unless it is confirmed; else where it changes the network or [admin], or ends the server
+    /// It is given back after five minutes unless it is confirmed; else where it changes the network or the admin API, or ends the server
     #[arg(long, conflicts_with = "no_confirm")]
     confirm: bool,
     /// It stands without that; one that the server does not start with is given back all the same

@@ -6,7 +6,7 @@
 //! passphrase, or the recovery key ([`recovery`]) that is told once. Opened, the text is a file in memory that only the server's user may read.
 //! Envelopes are part of mail. Indexes and journals, which name domains and counts, are not; nor is the control database: domains, recipients, tokens by their digests.
 //!
-//! # What `[at_rest] key` makes of a start ([`choose`])
+//! # What `[at_rest] key` makes of a start ([`choice`])
 //! | file | `auto` | `tpm` | `passphrase` | `none` |
 //! |---|---|---|---|---|
 //! | none | made by the TPM; without one mail stays plain | made by the TPM; refused without one | waits for a first passphrase | plain |

@@ -5,7 +5,7 @@
 //! 2. that it is on [`probation`], if it is to be: where it has to be confirmed, or ends the server;
 //! 3. the link that makes it the one in force.
 //!
-//! Then it comes into force by what it changes ([`plan`]): the server reads it again, is started again, or the machine is. On probation it stands when it
+//! Then it comes into force by what it changes ([`mod@plan`]): the server reads it again, is started again, or the machine is. On probation it stands when it
 //! is confirmed, which is only heard over the new configuration; where nobody asked for that, when the server greets. Else, and when the server does
 //! not start, the one before is in force again, by the same means, and nobody has to stand at the console for it.
 //!
