@@ -74,7 +74,7 @@ appliance-test:
 	.ci/packages $(IMAGE_PACKAGES) curl=curl minisign=minisign swtpm=swtpm /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
 	$(MAKE) --no-print-directory static PROFILE=dev
 	STRATAMX_REQUIRE_VM=1 STRATAMX_STATIC_SERVER=$(CURDIR)/target/$(TRIPLE)/debug/stratamx \
-	    cargo test --package stratamx-appliance -- --test-threads=1
+	    cargo test --package stratamx-appliance -- --test-threads=2
 
 # One fuzz target for as long as wanted: make fuzz TARGET=session SECONDS=3600. Targets are the directories of tests/fuzz/corpus.
 fuzz:

@@ -65,9 +65,10 @@ pub struct Wanted {
 /// What was made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Made {
-    files: u64,
+    /// Not known of one that another process makes.
+    files: Option<u64>,
     /// Of the files.
-    octets: u64,
+    octets: Option<u64>,
     /// Of the archive.
     written: u64,
 }
@@ -88,10 +89,10 @@ pub fn run(remote: Remote, wanted: &Wanted) -> Exit {
             &json!({ "file": wanted.file, "files": made.files, "octets": made.octets, "written": made.written }),
         ),
         Ok(made) => print(&format!(
-            "{}: {} of {} files. It holds keys, tokens and mail: keep it where nobody else reads\n",
+            "{}: {}{}. It holds keys, tokens and mail: keep it where nobody else reads\n",
             wanted.file.display(),
             size(made.written),
-            made.files
+            made.files.map_or_else(String::new, |files| format!(", {files} files"))
         )),
     }
 }
