@@ -118,7 +118,7 @@ fn a_cost_beyond_its_bounds_is_not_paid() {
     assert!(of_passphrase("x", CHEAP, &[0; 16]).is_some());
 }
 
-/// Version 1 as the first machines wrote it: every later version opens it.
+/// Version 1 as the first machines wrote it: every later version opens it. The file is never made again.
 #[test]
 fn version_1_opens_for_ever() {
     let sealed = Sealed::parse(include_str!("golden_1.json")).unwrap();
@@ -126,20 +126,4 @@ fn version_1_opens_for_ever() {
         let wrapping = sealed.open_by(secret);
         assert_eq!(sealed.keys(&wrapping.unwrap()).unwrap(), KEYS, "{secret}");
     }
-}
-
-/// Prints a file for `golden_1.json`: `cargo test -p stratamx --lib golden -- --ignored --nocapture`.
-#[test]
-#[ignore = "it makes what another test reads"]
-fn golden() {
-    let (sealed, _, _) = whole();
-    let secret = Key::new([3; KEY_OCTETS]);
-    let (_, wrapping) = Sealed::make(KEYS).unwrap();
-    let keys = seal(&wrapping, "keys", KEYS.as_bytes()).unwrap();
-    let sealed = Sealed { keys, ..sealed.with_tpm(&wrapping, &secret, object()).unwrap() };
-    let sealed = sealed.with_passphrase_of(&wrapping, "correct horse", CHEAP).unwrap();
-    let recovery = RecoveryKey::parse("28T5-CY4H-8T5C-Y4H8-28T5-CY4H-8T5C-Y4H8").unwrap();
-    let wrapped = seal(&of_recovery(&recovery, &[5; SALT_OCTETS]), "recovery", wrapping.octets()).unwrap();
-    let sealed = sealed.with(Slot::Recovery { salt: Octets(vec![5; SALT_OCTETS]), wrapped });
-    print!("{}", sealed.text().unwrap());
 }
