@@ -246,7 +246,7 @@
 //!   is no record: it is nobody's mail, and P2 does not count it.
 //! - **What the API provisions is a database with a thread of its own, and a mirror in memory** ([`control::store`], [`control::provisioning`]):
 //!   mail relies on the mirror, which is the file's `Domain`s and more of them, read by the same parser from the same keys. SQLite can be
-//!   locked, slow or full: then a change is refused (503), and nothing else happens. A change is durable, then mirrored, then in force on all
+//!   locked, slow or full: then a change is refused (503, 507), and nothing else happens. A change is durable, then mirrored, then in force on all
 //!   shards by the same note as a reload, then answered; it is made to its end also when its client has gone. A database that cannot be read stops
 //!   the start: its domains would be refused for good, where nobody answering has senders come again. Its steps only add (H13). On a full disk it is read all the same, alone.
 //! - **The file comes first**: what it has is pinned, an API that changed it would be undone by the next reload. The API names no files of the server.
@@ -292,6 +292,9 @@
 //!   server looks at an image for the sake of a good answer, PID 1 looks again for that of safety, in the end at what it reads back from the disk. A version is newer by the
 //!   loader's own order, or it would be written and never started. It stays once it has taken a message, kept it and handed it over: PID 1 is sender and mail server of a domain
 //!   that the server protects for the trial. ETRN tells that it waits and that it is settled, so nothing inside of the server is looked at.
+//! - **A disk is asked by smartctl, and believed together with the kernel's log** (`init::health`): smartmontools knows bridges, controllers and makers as nobody else does, and costs the image
+//!   two megabytes; virtio tells nothing, but reads and writes of it that fail stand in `/dev/kmsg`. Who asks is a thread of PID 1 that may hang with its disk. PID 1 tells the server, a state and
+//!   sentences, and the server makes metrics and alerts of it.
 //! - **A configuration is changed from afar by a new revision, and one that cuts its maker off does not stand** (`init::revisions`): PID 1 has the files and the last
 //!   word, the server who asks and what he has seen. Each comes into force by the least that does it; a reload follows the link to the directory in force, since
 //!   names in a configuration are relative to it. On probation it is until somebody has confirmed it *over it*, and going back is one rename that needs no room:
@@ -299,6 +302,8 @@
 //! - **A backup is looked for, not asked for** (`storage::snapshot`, `command::backup`): files of a store that is worked on belong together when they are opened in one order, so no shard stops
 //!   or knows of it, and it is the same of a server that is dead. The API starts the program once more, since this process owns no mail. Who restores it hands over again what was handed over
 //!   since: the archive cannot know, and is told so.
+//! - **A backup is taken back by a start of the appliance** (`init::restore`): whole beside what is there, then by renames, each of which may be done twice. It is ordered behind the end of the
+//!   server, when it has been counted that nothing waits: what is acknowledged until then would be lost (P2), and two queues cannot be made one. The network stays the machine's own.
 //! - **The appliance's key of mail at rest is PID 1's** (`init::at_rest`): sealed on the disk by a TPM, a passphrase, a recovery key, opened into a file in memory. The server knows a
 //!   key file as anywhere else; where that is named and not there it is locked, and serves its admin API without a log. The few commands of a TPM are marshalled by hand, and a
 //!   version on trial makes no keys (H13).

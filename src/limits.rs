@@ -12,6 +12,7 @@ mod greylisting;
 mod metrics;
 mod notices;
 mod sealing;
+mod space;
 mod trace;
 
 pub use admin::*;
@@ -24,6 +25,7 @@ pub use greylisting::*;
 pub use metrics::*;
 pub use notices::*;
 pub use sealing::*;
+pub use space::*;
 pub use trace::*;
 
 /// Longest command line in octets, CRLF included. RFC 5321 4.5.3.1.4 asks for 512; RFC 3461 and 6531

@@ -12,8 +12,8 @@ use stratamx::command::client::Remote;
 use stratamx::command::queue::Queue;
 use stratamx::command::token::{self, Token};
 use stratamx::command::{
-    backup, check, configuration, demo, domain, manual, provision, queue, restore, serve, status, support,
-    trace, update,
+    appliance, backup, check, configuration, demo, domain, manual, provision, queue, restore, serve, status,
+    support, trace, update,
 };
 use stratamx::init;
 
@@ -28,7 +28,8 @@ struct Arguments {
 const BACKUP_HELP: &str = "\
 Example: stratamx backup --config /etc/stratamx/stratamx.toml /backup/mx2.tar.zst";
 const RESTORE_HELP: &str = "\
-Example: stratamx restore mx2.tar.zst --data-dir /var/lib/stratamx --configuration ./restored";
+Example: stratamx restore mx2.tar.zst --data-dir /var/lib/stratamx --configuration ./restored
+Onto an appliance: stratamx restore mx2.tar.zst --url https://mx2.example.net:8025 --token smx_...";
 
 #[derive(Subcommand)]
 enum Command {
@@ -92,6 +93,14 @@ enum Command {
         /// Where they are written
         directory: Option<PathBuf>,
     },
+    /// The appliance: what runs, how full it is, the health of its disk; exit status 1 when it fails
+    Machine {
+        #[command(flatten)]
+        server: Server,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// Outages of mail servers, and what became of mail
     Outage {
         #[command(flatten)]
@@ -106,9 +115,14 @@ enum Command {
         #[command(subcommand)]
         command: Queue,
     },
-    /// Put what a backup holds where a server finds it, or prove that it could
+    /// Put what a backup holds where a server finds it, or onto an appliance, or prove that it could
     #[command(after_help = RESTORE_HELP)]
-    Restore(restore::Wanted),
+    Restore {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        wanted: restore::Wanted,
+    },
     /// Take mail for protected domains, keep it, hand it over
     Serve {
         #[command(flatten)]
@@ -278,10 +292,11 @@ fn main() -> ExitCode {
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),
         Command::Domain { server, command } => run_domain(server.into(), command),
         Command::Init => return init::run(),
+        Command::Machine { server, json } => appliance::run(server.into(), json),
         Command::Man { directory } => manual::man(Arguments::command(), directory.as_deref()),
         Command::Outage { server, command } => alert::outages(server.into(), &command),
         Command::Queue { server, command } => queue::run(server.into(), command),
-        Command::Restore(wanted) => restore::run(&wanted),
+        Command::Restore { server, wanted } => restore::run(server.into(), &wanted),
         Command::Serve { configuration: Configuration { config }, without_shard } => {
             serve::run(config.as_deref(), &without_shard)
         }

@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod alert;
+pub mod appliance;
 pub mod at_rest;
 pub mod backup;
 pub mod check;

@@ -117,6 +117,13 @@ pub(super) fn data_is_there() -> bool {
     find(DATA_PARTITION).is_ok()
 }
 
+/// What disk and data partition are called below /dev.
+pub(super) fn names() -> Option<(String, String)> {
+    let partition = find(DATA_PARTITION).ok()?;
+    let disk = fs::canonicalize(&partition.sysfs).ok()?.parent()?.file_name()?.to_str()?.to_owned();
+    Some((disk, partition.device.file_name()?.to_str()?.to_owned()))
+}
+
 /// Waits until no more disks appear, where there may be some that come late: a second one must be seen before the first is taken.
 pub(super) fn settle() {
     let has_usb = fs::read_dir("/sys/bus/usb/devices").is_ok_and(|mut entries| entries.next().is_some());

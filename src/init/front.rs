@@ -14,6 +14,7 @@ use super::settings::Network;
 use super::tool::{self, write_for};
 use super::{Machine, SERVER, SERVER_USER, STATE, TOKEN_TOLD};
 use crate::update::at_rest::{Secret, State};
+use crate::update::machine::Disk;
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -177,6 +178,7 @@ impl Machine {
                 State::Unset => AtRest::Unset,
                 State::Own | State::Plain => AtRest::Nothing,
             },
+            disk: told(&self.health.disk()),
             update: self.updates.last_good(),
             probation: self.revisions.waiting().unwrap_or_default(),
             is_refused: false,
@@ -189,6 +191,7 @@ impl Machine {
             Action::HostName(_) | Action::Network(_) if self.on_trial.is_some() => {
                 Err("a new version is on trial: what it would write the one before might not read".to_owned())
             }
+            Action::HostName(_) | Action::Network(_) if let Some(why) = self.restores.busy() => Err(why),
             Action::HostName(name) => {
                 let text = fs::read_to_string(self.directory.join(SERVER_FILE));
                 let text = text.map_err(|error| format!("{SERVER_FILE}: {error}"))?;
@@ -283,6 +286,13 @@ fn token() -> Result<String, String> {
         let _ = write!(token, "{octet:02x}");
     }
     Ok(token)
+}
+
+/// A disk in a line.
+fn told(disk: &Disk) -> String {
+    let model = disk.model.iter().map(|model| format!(" ({model})")).collect::<String>();
+    let why = disk.findings.first().map(|finding| format!(": {finding}")).unwrap_or_default();
+    format!("{}{model} is {}{why}", disk.device, disk.state.word())
 }
 
 /// How full a file system is.

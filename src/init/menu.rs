@@ -63,6 +63,8 @@ pub(super) struct Facts {
     pub(super) admin: Vec<String>,
     pub(super) server: String,
     pub(super) mail: String,
+    /// The health of its disk.
+    pub(super) disk: String,
     pub(super) at_rest: AtRest,
     /// The last update that stayed.
     pub(super) update: String,
@@ -259,6 +261,7 @@ impl Menu {
             ("admin API", &facts.admin),
             ("server", core::slice::from_ref(&facts.server)),
             ("mail", core::slice::from_ref(&facts.mail)),
+            ("disk", core::slice::from_ref(&facts.disk)),
             ("update", core::slice::from_ref(&facts.update)),
             ("probation", core::slice::from_ref(&facts.probation)),
         ] {

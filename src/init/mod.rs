@@ -4,7 +4,7 @@
 //! with strangers' octets cannot end PID 1.
 //!
 //! # Order of a start
-//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> an ordered [`reset`] -> randomness -> configuration ->
+//! kernel file systems -> modules -> limits -> data partition (grown, formatted once, mounted, proven) -> an ordered [`reset`], an ordered [`restore`] -> randomness -> configuration ->
 //! the keys of mail ([`at_rest`]) -> network -> clock -> server -> its greeting -> of a new version: its self-test, the blessing.
 //!
 //! # Promises
@@ -30,6 +30,7 @@ mod disk;
 mod events;
 mod front;
 mod growth;
+mod health;
 mod intake;
 mod locked;
 mod machine;
@@ -41,7 +42,10 @@ mod program;
 mod programs;
 mod ready;
 mod reaping;
+mod refused;
 mod reset;
+mod restore;
+mod restoring;
 mod revising;
 mod revision;
 mod revisions;
@@ -62,11 +66,13 @@ use core::time::Duration;
 use disk::Volume;
 use events::Event;
 use front::Front;
+use health::Health;
 use intake::{Configured, Taken};
 use program::Program;
 use programs::{network_program, server, start_network};
 use ready::Ready;
 use reaping::reap;
+use restore::Restores;
 use revisions::Revisions;
 use rustix::process::{Signal, getpid};
 use rustix::system::{RebootCommand, reboot};
@@ -77,7 +83,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
-use update::{SelfTest, Updates};
+use update::{Answering, SelfTest, Updates};
 use watchdog::Watchdog;
 
 /// The server's user and group, in the image's /etc/passwd.
@@ -136,52 +142,13 @@ fn live() -> RebootCommand {
         let disks = disk::devices();
         let ended = match Machine::start(tell.clone(), on_trial.clone(), watchdog.clone()) {
             Ok(machine) => Some(machine.run(&events)),
-            Err(error) => refuse(&error, &events, on_trial.is_some(), &watchdog, &disks),
+            Err(error) => refused::wait(&error, &events, on_trial.is_some(), &watchdog, &disks),
         };
         if let Some(ending) = ended {
             return ending;
         }
         say("the disks are others now: once more");
     }
-}
-
-/// Nothing can be served: says so, and waits for somebody, or for other disks than these; a version on trial makes room for the one before.
-fn refuse(
-    error: &str,
-    events: &Receiver<Event>,
-    on_trial: bool,
-    watchdog: &Watchdog,
-    disks: &[String],
-) -> Option<RebootCommand> {
-    say(&format!("REFUSED, no mail is taken: {error}"));
-    watchdog.open();
-    if on_trial {
-        update::leave_word(Path::new(STATE), error);
-        say("this version is on trial; the machine restarts");
-        std::thread::sleep(WATCHDOG_INTERVAL);
-        return Some(RebootCommand::Restart);
-    }
-    let mut front = Front::default();
-    while disk::devices() == disks {
-        watchdog.feed();
-        let ending = match events.recv_timeout(WATCHDOG_INTERVAL) {
-            Ok(Event::ChildEnded) => {
-                reap(|_, _| {});
-                None
-            }
-            Ok(Event::PowerOff) => Some(RebootCommand::PowerOff),
-            Ok(Event::Restart) => Some(RebootCommand::Restart),
-            Ok(Event::Typed { console, octets }) => front.typed_refused(&console, &octets, error),
-            Ok(Event::Greeted | Event::Proven(_) | Event::Revised(_) | Event::Unlocked) | Err(_) => None,
-        };
-        if let Some(ending) = ending {
-            watchdog.close();
-            return Some(ending);
-        }
-    }
-    // The start feeds none.
-    watchdog.close();
-    None
 }
 
 /// A machine that serves.
@@ -205,6 +172,8 @@ struct Machine {
     self_test: Option<SelfTest>,
     updates: Updates,
     revisions: Revisions,
+    restores: Restores,
+    health: Health,
     watchdog: Watchdog,
     tell: Sender<Event>,
     /// What names were asked of when the server started.
@@ -255,7 +224,14 @@ impl Machine {
         let (mail, root) = (Path::new(MAIL), Path::new(CONFIGURATION));
         let revisions = Revisions::start(root, (mail, &data_dir), SERVER_USER, fixed.clone(), probation);
         let image = mail.join(crate::update::FILE);
-        let answering = (&revisions, &at_rest);
+        let restores = Restores::start(restore::Place::new(Path::new(disk::DATA), SERVER_USER));
+        let health = Health::start();
+        let answering = Answering {
+            revisions: revisions.clone(),
+            at_rest: at_rest.clone(),
+            health: health.clone(),
+            restores: restores.clone(),
+        };
         if let Err(error) = updates.listen(image, SERVER_USER, answering, tell.clone()) {
             say(&format!("no updates are taken: {error}"));
         }
@@ -276,6 +252,8 @@ impl Machine {
             self_test,
             updates,
             revisions,
+            restores,
+            health,
             watchdog,
             tell,
             resolvers: String::new(),
@@ -393,6 +371,7 @@ impl Machine {
         self.awaited = None;
         self.is_hearing = true;
         self.revisions.greeted();
+        self.restores.greeted();
         if self.is_greeted {
             return say("the server takes mail again");
         }
@@ -438,6 +417,7 @@ impl Machine {
         self.programs.iter().for_each(|program| program.signal(Signal::KILL));
         // Who is killed holds his files until he is gone.
         self.await_ends(KILL_PATIENCE, events);
+        self.order_restore(events);
         self.revisions.close();
         self.volume.close();
         say("stopped");

@@ -5,8 +5,23 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// What is the machine's own, or a revision's.
-const TAKEN: [&str; 10] =
-    ["/proc", "/sys", "/dev", "/bin", "/sbin", "/etc", "/lib", "/run", "/data/state", "/data/config/current"];
+const TAKEN: [&str; 14] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/lib",
+    "/run",
+    "/data/state",
+    "/data/config/current",
+    // Directories that are removed whole.
+    "/data/config.kept",
+    "/data/factory-reset",
+    "/data/mail.before",
+    "/data/restore",
+];
 
 /// Makes the directory that the configuration names be `mail`, whatever its name: a configuration that comes from another machine serves as it is,
 /// and a changed one finds the mail where it was.

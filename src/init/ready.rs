@@ -1,4 +1,4 @@
-//! What a start reads from the data partition before anything runs: an ordered reset done, what came new taken in, the configuration in force, the
+//! What a start reads from the data partition before anything runs: an ordered reset or restore done, what came new taken in, the configuration in force, the
 //! keys of mail at rest.
 
 use super::at_rest::{AtRest, Places};
@@ -11,7 +11,7 @@ use super::revision::{self, MACHINE_FILE, SERVER_FILE};
 use super::revisions::{self, Record};
 use super::settings::{Network, Settings};
 use super::{CONFIGURATION, MAIL, SERVER_USER, STATE};
-use super::{clock, machine, network, place, reset};
+use super::{clock, machine, network, place, reset, restore};
 use crate::config::Config;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -41,11 +41,12 @@ impl Ready {
             Some(Reset::WipeMail) => say("factory reset: configuration and mail are gone"),
             None => {}
         }
+        clock::begin_no_earlier_than(Path::new(STATE));
+        restore::Place::new(Path::new(DATA), SERVER_USER).act(is_on_trial)?;
         for directory in [MAIL, CONFIGURATION, STATE] {
             fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
         }
         chown(MAIL, Some(SERVER_USER), Some(SERVER_USER)).map_err(|error| format!("{MAIL}: {error}"))?;
-        clock::begin_no_earlier_than(Path::new(STATE));
         if let Err(error) = machine::stir() {
             say(&format!("the seed of random numbers: {error}"));
         }

@@ -16,6 +16,7 @@
 use super::at_rest;
 use super::intake;
 use super::menu::Reset;
+use super::restore;
 use super::revision::{self, CURRENT, SERVER_FILE};
 use super::tool::{sync_directory, write_durably};
 use crate::update::configuration::Source;
@@ -33,12 +34,13 @@ const CONFIGURATION: &str = "config";
 /// What becomes the configuration of a machine whose mail is kept.
 const KEPT: &str = "config.kept";
 /// Of the mail's directory: what belongs to a configuration, not to mail.
-const NOT_MAIL: [&str; 9] = [
+const NOT_MAIL: [&str; 10] = [
     "acme-account.json",
     "acme-orders.json",
     "acme.pem",
     "admin-token",
     "control.sqlite",
+    "control.sqlite-reserve",
     "control.sqlite-shm",
     "control.sqlite-wal",
     "orders.json",
@@ -74,6 +76,8 @@ pub(super) fn act(data: &Path, owner: u32, host_name: &str) -> Result<Option<Res
         Err(error) => return Err(format!("{ORDER}: {error}")),
     };
     let failed = |error: io::Error| format!("the factory reset: {error}");
+    // A backup that was to be taken back holds keys.
+    restore::Place::new(data, owner).drop_all(what == Reset::WipeMail)?;
     match what {
         Reset::KeepMail => keep_mail(data, owner, host_name)?,
         Reset::WipeMail => {
@@ -204,6 +208,8 @@ mod tests {
                 );
             } else {
                 let text = if kind.is_file() { fs::read_to_string(&path).unwrap() } else { "->".to_owned() };
+                // When it was made is another second each time.
+                let text = text.split_once("\"at_s\":").map_or(text.as_str(), |(before, _)| before);
                 found.push(format!("{}={text}", entry.file_name().display()));
             }
         }

@@ -10,11 +10,15 @@
 //! - The last [`CONFIGURATION_REVISIONS_MAX`] are kept, and those that somebody works in. Of the others the files go, one by one, and nothing that lies
 //!   deeper: mail may be led to from there by a mount ([`super::place`]).
 
+use super::health::partition;
 use super::reaping;
 use super::settings::Settings;
 use super::tool::{now_s, sync_directory, write_for};
 use crate::config::Config;
-use crate::limits::{CONFIGURATION_FILE_OCTETS_MAX, CONFIGURATION_FILES_MAX, CONFIGURATION_REVISIONS_MAX};
+use crate::limits::{
+    APPLIANCE_RESERVE_MIN, CONFIGURATION_FILE_OCTETS_MAX, CONFIGURATION_FILES_MAX,
+    CONFIGURATION_REVISIONS_MAX,
+};
 use crate::update::configuration::{Origin, Source};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -86,10 +90,40 @@ pub(super) fn check(root: &Path, files: &Files, owner: u32) -> Result<(), String
     let trial = root.join("trial");
     let _ = fs::remove_dir_all(&trial);
     let written = write_files(&trial, files, owner).map_err(|error| format!("{}: {error}", trial.display()));
-    let load = || Config::load(&trial.join(SERVER_FILE)).map(drop).map_err(|error| error.to_string());
+    let load = || {
+        let config = Config::load(&trial.join(SERVER_FILE)).map_err(|error| error.to_string())?;
+        let min_free = config.storage.min_free_space_bytes;
+        // What is in force already is nothing that this change brings.
+        let before = Config::load(&root.join(CURRENT).join(SERVER_FILE)).ok();
+        if before.is_some_and(|before| before.storage.min_free_space_bytes == min_free) {
+            return Ok(());
+        }
+        has_room(min_free, partition().size_octets)
+    };
     let checked = written.and_then(|()| load()).and_then(|()| checked(&trial, owner));
     let _ = fs::remove_dir_all(&trial);
     checked
+}
+
+/// Whether what mail leaves free is a reserve for everything else, and leaves mail some room: see the low-space policy (`limits::space`). `size` is that of the
+/// data partition; 0: nobody knows.
+fn has_room(min_free: u64, size: u64) -> Result<(), String> {
+    let mib = |octets: u64| octets >> 20;
+    if min_free < APPLIANCE_RESERVE_MIN {
+        return Err(format!(
+            "storage.min_free_space: the machine needs {} MiB for configuration, tokens and its database when mail has filled the disk; \"{}MiB\" or more",
+            mib(APPLIANCE_RESERVE_MIN),
+            mib(APPLIANCE_RESERVE_MIN)
+        ));
+    }
+    if size > 0 && min_free.saturating_add(APPLIANCE_RESERVE_MIN) > size {
+        return Err(format!(
+            "storage.min_free_space: of a data partition of {} MiB {} MiB leave no room for mail; less, or a larger disk",
+            mib(size),
+            mib(min_free)
+        ));
+    }
+    Ok(())
 }
 
 /// What the server itself says of a configuration with its keys, certificates and lists: as its user, in their directory.

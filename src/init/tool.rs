@@ -1,6 +1,6 @@
 //! Programs that PID 1 has others do things by, and files that survive a power cut.
 //!
-//! Other people's programs do what they do well: busybox (addresses, DHCP, time), mkfs.xfs, xfs_growfs. They are part of the image and are run
+//! Other people's programs do what they do well: busybox (addresses, DHCP, time), mkfs.xfs, xfs_growfs, smartctl ([`super::health`]). They are part of the image and are run
 //! with fixed arguments; nothing of the configuration goes through a shell.
 
 use super::reaping;

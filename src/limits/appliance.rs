@@ -44,6 +44,22 @@ pub const UPDATE_PATIENCE: Duration = Duration::from_secs(240);
 pub const UPDATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(570);
 /// Longest time in which nothing of an upload comes.
 pub const UPDATE_STALL: Duration = Duration::from_secs(30);
+/// Largest backup that is taken back. More: 413.
+pub const RESTORE_OCTETS_MAX: u64 = 1 << 40;
+/// Octets that stay free beside a backup and what comes out of it: mail is taken meanwhile.
+pub const RESTORE_SPARE_OCTETS: u64 = 256 << 20;
+/// Octets of what the program says of a backup: its configuration in Base64, in memory. More: refused.
+pub const RESTORE_TOLD_OCTETS_MAX: u64 = 64 << 20;
+/// Octets of what a program says of its failure.
+pub const PROGRAM_SAID_OCTETS_MAX: u64 = 4096;
+/// How long the server waits for PID 1 to look at a backup, all of which is read.
+pub const RESTORE_PATIENCE: Duration = Duration::from_secs(4 * 3600);
+/// The upload of a backup and all looks at it, in place of the time of any request: terabytes over any line, and nothing of it may stall.
+pub const RESTORE_REQUEST_TIMEOUT: Duration = Duration::from_secs(23 * 3600);
+/// How long it is counted what waits before a backup takes its place; what is not counted by then stays.
+pub const RESTORE_COUNT_PATIENCE: Duration = Duration::from_secs(900);
+/// How long a command waits for the machine that starts again with a backup.
+pub const RESTORE_RETURN_PATIENCE: Duration = Duration::from_secs(4 * 3600);
 /// The self-test of a new version.
 pub const SELF_TEST_PATIENCE: Duration = Duration::from_secs(90);
 /// One reply of it.
@@ -119,6 +135,25 @@ pub const AT_REST_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long the server waits for PID 1 to open the keys, or to seal them: a derivation, and a TPM that takes its time.
 pub const AT_REST_PATIENCE: Duration = Duration::from_secs(25);
 
+/// Between two questions to the disk about its health: as smartd has it.
+pub const DISK_LOOK_INTERVAL: Duration = Duration::from_secs(1800);
+/// Between a complaint of the kernel and the question that it leads to; also between two of these.
+pub const DISK_LOOK_PAUSE: Duration = Duration::from_secs(60);
+/// A disk that does not say how it is for so long fails: it takes seconds, also to spin up.
+pub const DISK_ANSWER_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a complaint of the kernel counts against a disk, also over restarts.
+pub const DISK_COMPLAINT_TOLD: Duration = Duration::from_secs(7 * 86_400);
+/// How long it counts that there are more bad blocks than before.
+pub const DISK_GROWTH_TOLD: Duration = Duration::from_secs(30 * 86_400);
+/// Octets of what smartctl writes: more is not read.
+pub const DISK_REPORT_OCTETS_MAX: u64 = 1 << 20;
+/// Wear of a disk that is told, in percent of what it is made for.
+pub const DISK_USED_PERCENT_WARNING: u64 = 90;
+/// How long the server waits for an answer about the machine: it takes leave within 10 s, also meanwhile.
+pub const MACHINE_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two questions of the server about the machine.
+pub const MACHINE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
 const _: () = assert!(AT_REST_PATIENCE.as_secs() < super::ADMIN_REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(AT_REST_ARGON2_MEMORY_KIB <= AT_REST_ARGON2_MEMORY_KIB_MAX);
 const _: () = assert!(AT_REST_ARGON2_PASSES <= AT_REST_ARGON2_PASSES_MAX);
@@ -133,3 +168,5 @@ const _: () = assert!(CONFIGURATION_PATIENCE.as_secs() < super::ADMIN_REQUEST_TI
 const _: () =
     assert!((CONFIGURATION_CHANGE_OCTETS_MAX as u64) + (1 << 20) < CONFIGURATION_MESSAGE_OCTETS_MAX);
 const _: () = assert!((CONFIGURATION_TEXT_OCTETS_MAX as u64) * 7 < CONFIGURATION_MESSAGE_OCTETS_MAX);
+const _: () = assert!(RESTORE_PATIENCE.as_secs() < RESTORE_REQUEST_TIMEOUT.as_secs());
+const _: () = assert!(RESTORE_REQUEST_TIMEOUT.as_secs() < super::BACKUP_CONNECTION_TIMEOUT.as_secs());

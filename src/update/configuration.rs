@@ -190,6 +190,8 @@ pub enum Source {
     Hypervisor,
     /// The configuration partition
     Partition,
+    /// A backup that was taken back
+    Restore,
     /// The volume of a cloud
     Volume,
 }

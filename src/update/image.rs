@@ -39,8 +39,8 @@ const SECTION_HEADER_OCTETS: usize = 40;
 /// The loader of Windows takes no more.
 const SECTIONS_MAX: usize = 96;
 const OS_RELEASE_OCTETS_MAX: usize = 4096;
-/// COFF machines of UEFI.
-const PROCESSORS: [(u16, &str); 2] = [(0x8664, "x86_64"), (0xaa64, "aarch64")];
+/// COFF machines of UEFI, and what follows the variant in the names of their images: nothing, of the first one that there were images for.
+const PROCESSORS: [(u16, &str, &str); 2] = [(0x8664, "x86_64", ""), (0xaa64, "aarch64", "_arm64")];
 
 impl Image {
     /// Reads the headers.
@@ -58,7 +58,7 @@ impl Image {
             return Err(ImageError::NotPe);
         }
         let processor =
-            PROCESSORS.iter().find(|(machine, _)| *machine == half(4)).ok_or(ImageError::NotPe)?.1;
+            PROCESSORS.iter().find(|(machine, ..)| *machine == half(4)).ok_or(ImageError::NotPe)?.1;
         let (count, optional) = (usize::from(half(6)), u64::from(half(20)));
         let mut headers = vec![0; count.min(SECTIONS_MAX) * SECTION_HEADER_OCTETS];
         at(file, start + COFF_OCTETS as u64 + optional, &mut headers)?;
@@ -82,7 +82,9 @@ impl Image {
     /// What it is called where it is signed.
     #[must_use]
     pub fn file_name(&self) -> String {
-        format!("stratamx_{}_{}.efi", self.version, self.variant)
+        let suffix =
+            PROCESSORS.iter().find(|(_, processor, _)| *processor == self.processor).map_or("", |row| row.2);
+        format!("stratamx_{}_{}{suffix}.efi", self.version, self.variant)
     }
 }
 

@@ -7,8 +7,8 @@
 //! # The rule ([`examine`])
 //! An image is taken when all of this holds:
 //! 1. the signature is of the key that came with the running image, and over all octets of this one;
-//! 2. what the signature says besides names `stratamx_VERSION_VARIANT.efi`, with the version and the variant that the image has of itself: an
-//!    old image cannot be handed in as a new one, nor anything else that was signed;
+//! 2. what the signature says besides names `stratamx_VERSION_VARIANT.efi`, or `stratamx_VERSION_VARIANT_arm64.efi`, with the version, the variant
+//!    and the processor that the image has of itself: an old image cannot be handed in as a new one, nor anything else that was signed;
 //! 3. it is for this kind of processor, and of the running variant;
 //! 4. its version is *newer* than the running one, by the order that the loader sorts by ([`version`]). The same one is not newer.
 //!
@@ -18,6 +18,8 @@
 pub mod at_rest;
 pub mod configuration;
 mod image;
+pub mod machine;
+pub mod restore;
 mod signed;
 pub mod version;
 
@@ -50,6 +52,10 @@ pub enum Request {
         /// The text of its signature's file.
         signature: String,
     },
+    /// Say how the machine is.
+    Machine,
+    /// Taking a backup back.
+    Restore(restore::Wish),
     /// Say what runs.
     Status,
 }
@@ -67,8 +73,12 @@ pub enum Answer {
         /// What it starts.
         version: String,
     },
+    /// How the machine is.
+    Machine(machine::Machine),
     /// Nothing has changed, for this reason.
     Refused(String),
+    /// Taking a backup back.
+    Restore(restore::Told),
     /// What runs.
     Status(Status),
 }

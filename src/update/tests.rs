@@ -77,7 +77,17 @@ fn what_breaks_one_part_of_the_rule_is_refused_with_its_reason() {
         ),
         (0x8664, "0.1.8", "cloud", named("0.1.8", "cloud"), "is not newer"),
         (0x8664, "0.2.0", "generic", named("0.2.0", "generic"), "the variant generic, and cloud runs"),
-        (0xaa64, "0.2.0", "cloud", named("0.2.0", "cloud"), "is for aarch64"),
+        (
+            0xaa64,
+            "0.2.0",
+            "cloud",
+            named("0.2.0", "cloud_arm64"),
+            "this image is for aarch64, and this machine is x86_64",
+        ),
+        (0xaa64, "0.2.0", "cloud", named("0.2.0", "cloud"), "the image is stratamx_0.2.0_cloud_arm64.efi"),
+        (0x8664, "0.2.0", "cloud", named("0.2.0", "cloud_arm64"), "the image is stratamx_0.2.0_cloud.efi"),
+        // No variant has such a name: the processor's part cannot be a part of it.
+        (0x8664, "0.2.0", "cloud_arm64", named("0.2.0", "cloud_arm64"), "no section .osrel"),
         (0x14c, "0.2.0", "cloud", named("0.2.0", "cloud"), "not a PE file"),
         (
             0x8664,

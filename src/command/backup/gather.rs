@@ -3,10 +3,12 @@
 use super::super::keys;
 use super::archive::Archive;
 use super::manifest::{
-    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS, MANIFEST, Manifest,
-    Named, QUEUE,
+    APPLIANCE_FILE, CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS,
+    MANIFEST, Manifest, Named, QUEUE,
 };
 use crate::config::{self, Config, Source};
+use crate::control::machine::settings;
+use crate::update::{SOCKET_VARIABLE, restore};
 use futures_lite::future::block_on;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -23,8 +25,8 @@ const NOT_CONTROL: [&str; 3] = ["lock", "probe", "store"];
 const DATABASE_COPY: &str = "backup-control-";
 /// What is read of a file of the store at a time.
 const PIECE_OCTETS: usize = 1 << 20;
-/// An image of an update: anybody has it.
-const UPDATE: &str = crate::update::FILE;
+/// What was handed in, and is nobody's yet: an image of an update, another backup.
+const HANDED_IN: [&str; 2] = [crate::update::FILE, restore::FILE];
 
 /// Everything.
 ///
@@ -66,6 +68,10 @@ pub(super) fn all(
     {
         let text = config::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         archive.add_octets(MACHINE_KEYS, &text)?;
+    }
+    if let Some(socket) = std::env::var_os(SOCKET_VARIABLE) {
+        let text = settings(Path::new(&socket)).map_err(|error| format!("appliance.toml: {error}"))?;
+        text.map_or(Ok(()), |text| archive.add_octets(APPLIANCE_FILE, text.as_bytes()))?;
     }
     control(&config.data_dir, archive)?;
     for member in snapshot.iter().flat_map(|snapshot| &snapshot.members) {
@@ -132,7 +138,7 @@ fn control(data_dir: &Path, archive: &mut Archive<'_>) -> Result<(), String> {
 
 /// Whether a file at the top of the data directory is the control plane's, whole, and not the database, which is read otherwise.
 pub(in crate::command) fn is_control(name: &str) -> bool {
-    let is_passing = name.ends_with(".new") || name.starts_with('.') || name == UPDATE;
+    let is_passing = name.ends_with(".new") || name.starts_with('.') || HANDED_IN.contains(&name);
     !is_passing
         && !NOT_CONTROL.contains(&name)
         && !name.starts_with(DATABASE)
@@ -209,6 +215,7 @@ mod tests {
             "control.sqlite-wal",
             "orders.json.new",
             "update.efi",
+            "restore.tar.zst",
             "backup-control-17",
         ] {
             assert!(!is_control(name), "{name}");

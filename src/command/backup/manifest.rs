@@ -14,6 +14,8 @@ pub(in crate::command) const CONFIGURATION_FILE: &str = "configuration/stratamx.
 pub(in crate::command) const CONFIGURATION_FILES: &str = "configuration/files";
 /// The key file of an appliance, which no configuration names.
 pub(in crate::command) const MACHINE_KEYS: &str = "configuration/mail-keys";
+/// The appliance's own settings; a restore does not put them in force.
+pub(in crate::command) const APPLIANCE_FILE: &str = "configuration/appliance.toml";
 /// Where the control plane's files are.
 pub(in crate::command) const CONTROL: &str = "control";
 /// The database, in there.

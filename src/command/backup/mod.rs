@@ -9,6 +9,7 @@
 //! | `configuration/stratamx.toml` | the configuration file |
 //! | `configuration/files/N` | file `N` of those that it names; the manifest tells its path |
 //! | `configuration/mail-keys` | the keys of mail at rest that an appliance made |
+//! | `configuration/appliance.toml` | the settings of an appliance (its network), of PID 1; they belong to the machine, and a restore puts them nowhere in force |
 //! | `control/NAME` | the control plane's files of the data directory; the database by its own snapshot |
 //! | `queue/PATH` | the store ([`storage::snapshot`]), `store` last |
 //! | `SHA256SUMS` | the sums of all others, as sha256sum writes them. An archive without it was cut off |
@@ -29,8 +30,8 @@ mod remote;
 pub(super) use archive::hexadecimal;
 pub(super) use gather::{is_control, open as open_file};
 pub(super) use manifest::{
-    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS, MANIFEST, Manifest,
-    QUEUE, SUMS,
+    APPLIANCE_FILE, CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS,
+    MANIFEST, Manifest, QUEUE, SUMS,
 };
 
 use super::Exit;

@@ -3,19 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::update::restore::Queue;
 use futures_lite::future::block_on;
 use storage::crypt::Keys;
 use storage::inspect::{Directory, ReadOnly};
 use storage::ledger::Row;
-
-/// What is in it.
-pub(super) struct Queue {
-    /// Units.
-    pub(super) backlog: u64,
-    /// Units.
-    pub(super) held: u64,
-    pub(super) problems: Vec<String>,
-}
 
 /// # Errors
 /// A sentence when it cannot be read.

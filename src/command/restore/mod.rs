@@ -12,14 +12,19 @@
 //! # Failure answers
 //! An archive that is cut off, altered, of a newer format, or that names other places than an archive does: refused, and what was unpacked of it is
 //! removed. A queue that does not balance is told, stays, and is exit status 1.
+//!
+//! # An appliance
+//! It has no directories of an operator: the archive is handed to its API ([`mod@remote`]), and PID 1 takes it back, by this program again ([`mod@machine`]).
 
 mod audit;
+mod machine;
+mod remote;
 mod unpack;
 
 use super::Exit;
 use super::backup::Manifest;
-use super::client::{fail, print, print_json, size};
-use audit::Queue;
+use super::client::{Remote, fail, print, print_json, size};
+use crate::update::restore::Queue;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use serde_json::json;
@@ -28,32 +33,66 @@ use unpack::{Restored, Targets};
 
 /// What is to be done.
 #[derive(Clone, Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["check", "data_dir", "configuration"]))]
+#[command(group = ArgGroup::new("here").multiple(true).args(["check", "data_dir", "configuration"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["file", "status", "count"]))]
 pub struct Wanted {
     /// What stratamx backup made; - for standard input
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Only look whether all of it is there and right
-    #[arg(long, conflicts_with_all = ["data_dir", "configuration"])]
+    #[arg(long, conflicts_with_all = ["data_dir", "configuration"], requires = "file")]
     check: bool,
     /// Restore queue, domains and tokens into this directory, which is not there yet or empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "file")]
     data_dir: Option<PathBuf>,
     /// Restore the configuration into this directory, which is not there yet or empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "file")]
     configuration: Option<PathBuf>,
+    /// With --url of an appliance: its configuration stays as it is
+    #[arg(long, conflicts_with = "here", requires = "file")]
+    keep_configuration: bool,
+    /// With --url of an appliance: without asking
+    #[arg(long, conflicts_with = "here", requires = "file")]
+    yes: bool,
+    /// With --url of an appliance: what became of the last restore
+    #[arg(long, conflicts_with = "here")]
+    status: bool,
     /// For scripts
     #[arg(long)]
     json: bool,
+    /// As PID 1 of an appliance asks: what it needs to know, keys included
+    #[arg(long, hide = true, conflicts_with_all = ["check", "configuration"])]
+    machine: bool,
+    /// As PID 1 asks: what waits in the store of this configuration
+    #[arg(long, hide = true, value_name = "FILE")]
+    count: Option<PathBuf>,
 }
 
-/// Runs the command.
+/// Runs the command: on the files of this machine, or over the admin API of an appliance.
 #[must_use]
-pub fn run(wanted: &Wanted) -> Exit {
+pub fn run(remote: Remote, wanted: &Wanted) -> Exit {
+    let is_here = wanted.check || wanted.data_dir.is_some() || wanted.configuration.is_some();
+    match (&wanted.file, &wanted.count) {
+        (_, Some(configuration)) => machine::count(configuration),
+        (Some(file), _) if wanted.machine => machine::look(file, wanted.data_dir.clone()),
+        (Some(file), _) if is_here => here(file, wanted),
+        _ if !remote.is_elsewhere() => {
+            eprintln!(
+                "stratamx: where to? On this machine: --data-dir and --configuration, or --check; onto an appliance: --url and --token"
+            );
+            Exit::Usage
+        }
+        (Some(file), _) => remote::restore(remote, file, wanted),
+        (None, _) => remote::status(remote, wanted.json),
+    }
+}
+
+/// On this machine.
+fn here(file: &Path, wanted: &Wanted) -> Exit {
     let targets = Targets { data_dir: wanted.data_dir.clone(), configuration: wanted.configuration.clone() };
-    let restored = match unpack::unpack(&wanted.file, &targets) {
+    let restored = match unpack::unpack(file, &targets) {
         Ok(restored) => restored,
-        Err(error) => return fail(&format!("{}: {error}", wanted.file.display())),
+        Err(error) => return fail(&format!("{}: {error}", file.display())),
     };
     let queue = match wanted.data_dir.as_deref().filter(|_| restored.manifest.store.is_some()) {
         Some(data_dir) => match audit::audit(data_dir, &restored.keys) {
@@ -87,22 +126,33 @@ fn as_json(wanted: &Wanted, restored: &Restored, queue: Option<&Queue>) -> serde
         "data_dir": wanted.data_dir,
         "configuration": wanted.configuration,
         "elsewhere": restored.elsewhere,
+        "has_configuration": restored.manifest.configuration,
+        "has_key_file": restored.contents.has_key_file,
         "machine_keys": restored.machine_keys,
+        "named": restored.manifest.files,
+        "settings": restored.settings,
         "missing": restored.missing(),
         "queue": queue,
     })
 }
 
+/// What it is, in a line.
+fn introduced(restored: &Restored) -> String {
+    let Manifest { hostname, version, .. } = &restored.manifest;
+    let (files, octets) = (restored.files, size(restored.octets));
+    format!("{hostname}, {}, by stratamx {version}: {files} files, {octets}\n", made_at(restored))
+}
+
+fn made_at(restored: &Restored) -> String {
+    let seconds = i64::try_from(restored.manifest.made_at_s).ok();
+    let made_at = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    made_at.map(|made_at| made_at.to_string()).unwrap_or_default()
+}
+
 /// For people.
 fn told(wanted: &Wanted, restored: &Restored, queue: Option<&Queue>) -> String {
-    let Manifest { hostname, version, made_at_s, .. } = &restored.manifest;
-    let made_at = i64::try_from(*made_at_s).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let made_at = made_at.map(|made_at| made_at.to_string()).unwrap_or_default();
-    let mut out = format!(
-        "{hostname}, {made_at}, by stratamx {version}: {} files, {}\n",
-        restored.files,
-        size(restored.octets)
-    );
+    let made_at = made_at(restored);
+    let mut out = introduced(restored);
     if wanted.check {
         out.push_str("all of it is there, and as it was written\n");
     }
@@ -115,6 +165,11 @@ fn told(wanted: &Wanted, restored: &Restored, queue: Option<&Queue>) -> String {
     if let Some(place) = &restored.machine_keys {
         out.push_str(&format!(
             "  the appliance's keys of mail at rest are in {place}: storage.key_file has to name it\n"
+        ));
+    }
+    if let Some(place) = &restored.settings {
+        out.push_str(&format!(
+            "  the appliance's own settings are in {place}, and nothing reads them there: stratamx configuration apply puts them in force on an appliance\n"
         ));
     }
     for path in restored.missing() {

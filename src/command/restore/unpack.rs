@@ -1,8 +1,8 @@
 //! An archive, taken apart: each entry has one place that it may go to, and what says that all is whole goes last.
 
 use super::super::backup::{
-    CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS, MANIFEST, Manifest,
-    QUEUE, SUMS, hexadecimal, is_control, open_file,
+    APPLIANCE_FILE, CONFIGURATION_FILE, CONFIGURATION_FILES, CONTROL, DATABASE, FORMAT, MACHINE_KEYS,
+    MANIFEST, Manifest, QUEUE, SUMS, hexadecimal, is_control, open_file,
 };
 use super::is_free;
 use crate::config::Config;
@@ -40,6 +40,28 @@ pub(super) struct Restored {
     pub(super) elsewhere: Vec<(String, String)>,
     /// Where the keys are that an appliance made; the configuration has to name them.
     pub(super) machine_keys: Option<String>,
+    /// Where the settings of an appliance are.
+    pub(super) settings: Option<String>,
+    pub(super) contents: Contents,
+}
+
+/// What stands in the configuration.
+#[derive(Default)]
+pub(super) struct Contents {
+    /// The file itself.
+    pub(super) configuration: Option<Vec<u8>>,
+    /// Those that it names, by their numbers in the manifest.
+    pub(super) named: BTreeMap<usize, Vec<u8>>,
+    /// The text of the key file of mail at rest, whoever made it.
+    pub(super) keys: Option<Vec<u8>>,
+    /// Whether the configuration names it.
+    pub(super) has_key_file: bool,
+}
+
+impl core::fmt::Debug for Contents {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str("Contents(not shown)")
+    }
 }
 
 impl Restored {
@@ -55,6 +77,8 @@ const ELSEWHERE: &str = "elsewhere";
 const UNPROVEN: &str = ".unproven";
 /// An appliance's keys, in the configuration's directory.
 const MACHINE_KEYS_FILE: &str = "mail-keys";
+/// An appliance's settings, there too.
+const SETTINGS_FILE: &str = "appliance.toml";
 /// What is read and written at a time; of it what is zeros is left out.
 const PIECE_OCTETS: usize = 64 << 10;
 
@@ -84,6 +108,7 @@ struct Unpacking {
     octets: u64,
     configuration: Option<Vec<u8>>,
     machine_keys: Option<Vec<u8>>,
+    settings: Option<Vec<u8>>,
     named: BTreeMap<usize, Vec<u8>>,
     /// Made by us, in order.
     made: Vec<PathBuf>,
@@ -121,12 +146,21 @@ impl Unpacking {
         // To its end: the checksum of the whole stands there.
         io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(|error| cut_off(&error))?;
         self.compare(&listed)?;
-        let keys = self.keys(&manifest)?;
+        let (keys, has_key_file) = self.key_file(&manifest);
+        let contents = Contents { keys: keys.map(<[u8]>::to_vec), has_key_file, ..Contents::default() };
+        let keys = parsed(contents.keys.as_deref())?;
         self.settle(&manifest, targets)?;
         let elsewhere = core::mem::take(&mut self.elsewhere);
-        let put = targets.configuration.as_ref().filter(|_| self.machine_keys.is_some());
-        let machine_keys = put.map(|directory| directory.join(MACHINE_KEYS_FILE).display().to_string());
-        Ok(Restored { manifest, files: self.files, octets: self.octets, keys, elsewhere, machine_keys })
+        let place = |content: &Option<Vec<u8>>, name: &str| {
+            let put = targets.configuration.as_ref().filter(|_| content.is_some());
+            put.map(|directory| directory.join(name).display().to_string())
+        };
+        let machine_keys = place(&self.machine_keys, MACHINE_KEYS_FILE);
+        let settings = place(&self.settings, SETTINGS_FILE);
+        let (configuration, named) = (self.configuration.take(), core::mem::take(&mut self.named));
+        let contents = Contents { configuration, named, ..contents };
+        let (files, octets) = (self.files, self.octets);
+        Ok(Restored { manifest, files, octets, keys, elsewhere, machine_keys, settings, contents })
     }
 
     fn manifest(&mut self, entry: Entry<'_, impl Read>) -> Result<Manifest, String> {
@@ -166,6 +200,10 @@ impl Unpacking {
         }
         if name == MACHINE_KEYS {
             self.machine_keys = Some(self.content(name, entry, CONFIGURATION_FILE_OCTETS_MAX)?);
+            return Ok(());
+        }
+        if name == APPLIANCE_FILE {
+            self.settings = Some(self.content(name, entry, CONFIGURATION_FILE_OCTETS_MAX)?);
             return Ok(());
         }
         let (place, rest) =
@@ -275,21 +313,16 @@ impl Unpacking {
         wanted.keys().next().map_or(Ok(()), |name| Err(format!("{name} is missing")))
     }
 
-    /// The keys of mail at rest.
-    fn keys(&self, manifest: &Manifest) -> Result<Arc<Keys>, String> {
-        let none = || Ok(Arc::new(Keys::default()));
-        let Some(text) = self.configuration.as_deref().map(String::from_utf8_lossy) else { return none() };
+    /// The text of the key file of mail at rest, and whether the configuration names it.
+    fn key_file(&self, manifest: &Manifest) -> (Option<&[u8]>, bool) {
+        let text = self.configuration.as_deref().map(String::from_utf8_lossy);
         // One of another version may have keys that this one does not know.
-        let Ok(config) = Config::parse(&text, "stratamx.toml") else { return none() };
-        let Some(path) = &config.storage.key_file else {
-            let Some(octets) = &self.machine_keys else { return none() };
-            let keys = Keys::parse(&String::from_utf8_lossy(octets));
-            return keys.map(Arc::new).map_err(|error| format!("{MACHINE_KEYS}: {error}"));
+        let Some(config) = text.and_then(|text| Config::parse(&text, "stratamx.toml").ok()) else {
+            return (None, false);
         };
+        let Some(path) = &config.storage.key_file else { return (self.machine_keys.as_deref(), false) };
         let number = manifest.files.iter().position(|named| Path::new(&named.path) == path);
-        let Some(octets) = number.and_then(|number| self.named.get(&number)) else { return none() };
-        let keys = Keys::parse(&String::from_utf8_lossy(octets));
-        keys.map(Arc::new).map_err(|error| format!("{}: {error}", path.display()))
+        (number.and_then(|number| self.named.get(&number)).map(Vec::as_slice), true)
     }
 
     /// All is right: the rest gets its place.
@@ -325,7 +358,10 @@ impl Unpacking {
         if let Some(keys) = self.machine_keys.clone() {
             self.put(&directory.join(MACHINE_KEYS_FILE), &keys)?;
         }
-        for (number, content) in core::mem::take(&mut self.named) {
+        if let Some(settings) = self.settings.clone() {
+            self.put(&directory.join(SETTINGS_FILE), &settings)?;
+        }
+        for (number, content) in self.named.clone() {
             let path = Path::new(&manifest.files[number].path);
             let inside: PathBuf =
                 path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
@@ -395,6 +431,12 @@ impl Unpacking {
             let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
         }
     }
+}
+
+fn parsed(keys: Option<&[u8]>) -> Result<Arc<Keys>, String> {
+    let Some(octets) = keys else { return Ok(Arc::new(Keys::default())) };
+    let keys = Keys::parse(&String::from_utf8_lossy(octets));
+    keys.map(Arc::new).map_err(|error| format!("the keys of mail at rest: {error}"))
 }
 
 fn name_of(entry: &Entry<'_, impl Read>) -> Result<String, String> {

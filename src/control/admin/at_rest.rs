@@ -23,15 +23,17 @@ pub(super) const RECOVERY_KEY: &str = "/api/v1/machine/recovery-key";
 pub(super) const PASSPHRASE: &str = "/api/v1/machine/passphrase";
 /// Where the question is.
 pub(super) const UNLOCK: &str = "/api/v1/machine/unlock";
-/// What a locked server answers: also whether its configuration stands, which nobody else can be told while it waits.
-const SERVED: [(Method, &str); 7] = [
+/// What a locked server answers: also whether its configuration stands, which nobody else can be told while it waits, and what became of a backup.
+const SERVED: [(Method, &str); 9] = [
     (Method::GET, "/healthz"),
     (Method::GET, "/api/openapi.json"),
+    (Method::GET, "/api/v1/machine"),
     (Method::GET, "/api/v1/machine/at-rest"),
     (Method::POST, UNLOCK),
     (Method::POST, PASSPHRASE),
     (Method::GET, "/api/v1/machine/configuration"),
     (Method::POST, "/api/v1/machine/configuration/confirm"),
+    (Method::GET, "/api/v1/machine/restore"),
 ];
 
 /// Whether a locked server answers this.

@@ -27,6 +27,7 @@ mod configuration;
 mod doctor;
 mod domains;
 mod drill;
+mod machine;
 mod metrics;
 mod orders;
 mod outages;
@@ -38,6 +39,7 @@ mod recipients;
 mod record;
 mod replay;
 mod report;
+mod restore;
 mod revisions;
 mod routes;
 mod serve;
@@ -51,6 +53,7 @@ pub mod token;
 mod tokens;
 mod trace;
 mod update;
+mod upload;
 
 use super::acme;
 use super::alert::{self, Watch};
@@ -181,8 +184,8 @@ impl AdminThread {
         let (stop, stopped) = async_channel::bounded(1);
         let address = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
         listener.as_ref().map_or(Ok(()), |listener| listener.set_nonblocking(true)).map_err(failed)?;
-        let watch =
-            Watch::open(shards.clone(), Arc::clone(&current), store.clone(), lookup.clone(), roots, &acme)?;
+        let (asked, known) = ((shards.clone(), machine.clone()), Arc::clone(&current));
+        let watch = Watch::open(asked, known, store.clone(), lookup.clone(), roots, &acme)?;
         let (watch, current_for_acme) = (Arc::new(watch), Arc::clone(&current));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let task = move || {
@@ -206,6 +209,7 @@ impl AdminThread {
                     started: Instant::now(),
                     patience: ADMIN_REQUEST_TIMEOUT,
                 };
+                api.machine.clone().map(|machine| tokio::spawn(machine.follow()));
                 if !is_locked {
                     tokio::spawn(alert::prove(Arc::clone(&watch)));
                     tokio::spawn(alert::run(watch));

@@ -10,6 +10,7 @@ use crate::limits::{MAINTENANCE_MAX, ORDER_TEXT_OCTETS_MAX, REDIRECT_HOSTS_MAX};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -143,16 +144,30 @@ async fn order(
     domain: Arc<str>,
     is_rerouted: bool,
     test: Option<String>,
-    change: impl FnOnce(&mut Standing) + Send + 'static,
+    change: impl FnOnce(&mut Standing) + Clone + Send + 'static,
 ) -> Answer {
-    let (book, name) = (Arc::clone(&api.orders), Arc::clone(&domain));
-    let written = tokio::task::spawn_blocking(move || book.change(&name, now_s(), change)).await;
-    let written = written.map_err(|_| Problem::internal())?;
-    written.map_err(|error| Problem::unavailable(&format!("the order cannot be written: {error}")))?;
+    let mut written = write(api, &domain, change.clone()).await?;
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull) {
+        api.store.make_room().await;
+        written = write(api, &domain, change).await?;
+    }
+    written.map_err(|error| {
+        Problem::unwritten(&error, &format!("the order cannot be written: {error}; nothing has changed"))
+    })?;
     let told = api.shards.ask(|answer| Asked::Ordered(Arc::clone(&domain), is_rerouted, answer));
     answered(api, told).await?;
     let orders = Standing::clone(&api.current.get().usage_of(&domain).orders.get());
     Ok(Json(Ordered { name: domain.to_string(), orders, test }))
+}
+
+async fn write(
+    api: &Arc<Api>,
+    domain: &Arc<str>,
+    change: impl FnOnce(&mut Standing) + Send + 'static,
+) -> Result<io::Result<()>, Problem> {
+    let (book, name) = (Arc::clone(&api.orders), Arc::clone(domain));
+    let written = tokio::task::spawn_blocking(move || book.change(&name, now_s(), change)).await;
+    written.map_err(|_| Problem::internal())
 }
 
 /// A domain that is configured, or that has or had mail (H14).

@@ -2,10 +2,11 @@
 
 use crate::control::provisioning::Refused;
 use crate::control::store::StoreError;
-use crate::update::configuration;
+use crate::update::{configuration, restore};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::io::{self, ErrorKind};
 use utoipa::ToSchema;
 
 /// An error that a client is told.
@@ -93,6 +94,27 @@ impl Problem {
         Self::new(status, "the request cannot be read as this path wants it")
     }
 
+    /// 507: the disk is full.
+    pub(super) fn no_room(detail: &str) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+    }
+
+    /// What could not be written into a file.
+    pub(super) fn unwritten(error: &io::Error, detail: &str) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::no_room(detail),
+            _ => Self::unavailable(detail),
+        }
+    }
+
+    /// What the database could not do.
+    pub(super) fn of_store(error: &StoreError, detail: &str) -> Self {
+        match error {
+            StoreError::Full => Self::no_room(detail),
+            _ => Self::unavailable(detail),
+        }
+    }
+
     /// 503: later perhaps.
     pub(super) fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -112,6 +134,7 @@ impl From<Refused> for Problem {
             | Refused::TooMany
             | Refused::NoRecipients
             | Refused::HasMail(_) => StatusCode::CONFLICT,
+            Refused::Store(StoreError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Refused::Store(_) | Refused::Ending => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, &detail)
@@ -131,9 +154,20 @@ impl From<&configuration::Refused> for Problem {
     }
 }
 
+impl From<&restore::Refused> for Problem {
+    fn from(refused: &restore::Refused) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            restore::Refused::Invalid(_) => Self::unprocessable(&detail),
+            restore::Refused::NoRoom(_) => Self::no_room(&detail),
+            restore::Refused::State(_) => Self::conflict(&detail),
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        Self::unavailable(&error.to_string())
+        Self::of_store(&error, &error.to_string())
     }
 }
 

@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::problem::Problem;
 use crate::auth::contained::Contained;
 use crate::control::store::answer::{self, Given, Known};
-use crate::control::store::audit;
+use crate::control::store::{Connection, audit};
 use crate::limits::{
     ADMIN_ANSWER_OCTETS_MAX, ADMIN_BODY_OCTETS_MAX, AUDIT_BODY_OCTETS_MAX, CONFIGURATION_CHANGE_OCTETS_MAX,
     IDEMPOTENCY_ANSWER_OCTETS_MAX, IDEMPOTENCY_KEY_OCTETS_MAX,
@@ -87,19 +87,19 @@ pub(super) async fn recorded_import(State(api): State<Arc<Api>>, request: Reques
 async fn written(api: &Api, request: Request, told: String, next: Next) -> Response {
     let caller = caller(&request);
     let (method, path) = (request.method().to_string(), request.uri().to_string());
-    let begun = api.store.run(move |connection| audit::begin(connection, &caller, &method, &path, &told));
-    let id = match begun.await {
+    let begin = move |connection: &mut Connection| audit::begin(connection, &caller, &method, &path, &told);
+    let id = match api.store.run_again(begin).await {
         Ok(id) => id,
         Err(error) => {
-            return Problem::unavailable(&format!("what cannot be written down is not done: {error}"))
-                .into_response();
+            let detail = format!("what cannot be written down is not done: {error}");
+            return Problem::of_store(&error, &detail).into_response();
         }
     };
     // Here too, so that the end of one that panics is written down.
     let response = Contained::new(next.run(request)).await;
     let response = response.unwrap_or_else(|| Problem::internal().into_response());
     let status = response.status().as_u16();
-    if let Err(error) = api.store.run(move |connection| audit::end(connection, id, status)).await {
+    if let Err(error) = api.store.run_again(move |connection| audit::end(connection, id, status)).await {
         tracing::warn!(entry = id, status, %error, "the audit log does not have how a request was answered");
     }
     response
@@ -115,13 +115,13 @@ async fn once(
 ) -> Response {
     let caller = caller(&request);
     let (own, wanted) = (caller.clone(), key.clone());
-    let known = api.store.run(move |connection| {
+    let known = api.store.run_again(move |connection| {
         let transaction = connection.transaction()?;
         let known = answer::take(&transaction, &own, &wanted, &fingerprint)?;
         transaction.commit().map(|()| known)
     });
     match known.await {
-        Err(error) => Problem::unavailable(&error.to_string()).into_response(),
+        Err(error) => Problem::from(error).into_response(),
         Ok(Known::Others) => {
             Problem::unprocessable("this Idempotency-Key was used for another request").into_response()
         }
@@ -147,7 +147,7 @@ async fn keep(api: &Api, caller: &str, key: &str, response: Response) -> Respons
     let is_small = body.len() <= IDEMPOTENCY_ANSWER_OCTETS_MAX;
     let given = Some(given).filter(|_| is_small && !parts.status.is_server_error());
     let (caller, key) = (caller.to_owned(), key.to_owned());
-    let kept = api.store.run(move |connection| {
+    let kept = api.store.run_again(move |connection| {
         let transaction = connection.transaction()?;
         answer::give(&transaction, &caller, &key, given.as_ref())?;
         transaction.commit()

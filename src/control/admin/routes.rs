@@ -7,9 +7,9 @@
 use super::caller::{Scope, allowed};
 use super::problem::{Details, Problem};
 use super::{
-    Api, actions, alerts, at_rest, audit, backup, configuration, doctor, domains, drill, metrics, orders,
-    outages, provision, queue, recipients, record, replay, revisions, serve, status, support, tokens, trace,
-    update,
+    Api, actions, alerts, at_rest, audit, backup, configuration, doctor, domains, drill, machine, metrics,
+    orders, outages, provision, queue, recipients, record, replay, restore, revisions, serve, status,
+    support, tokens, trace, update,
 };
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -100,6 +100,7 @@ fn all(api: &Arc<Api>) -> Routes {
 fn administer(api: &Arc<Api>) -> Routes {
     let updated = OpenApiRouter::new()
         .routes(routes!(update::install))
+        .routes(routes!(restore::begin))
         .route_layer(from_fn_with_state(Arc::clone(api), record::recorded_import))
         .layer(DefaultBodyLimit::disable());
     let configured = OpenApiRouter::new()
@@ -147,9 +148,11 @@ fn read() -> Routes {
         .routes(routes!(outages::show))
         .routes(routes!(outages::page))
         .routes(routes!(configuration::show))
+        .routes(routes!(machine::show))
         .routes(routes!(configuration::check))
         .routes(routes!(revisions::list))
         .routes(routes!(update::show))
+        .routes(routes!(restore::show))
         .routes(routes!(at_rest::show))
 }
 
@@ -193,6 +196,7 @@ fn complete(path: &str, operation: &mut Operation) {
         ("422", "It can be read, and is refused", takes_body),
         ("500", "Our fault", true),
         ("503", "Later perhaps", true),
+        ("507", "The disk is full; nothing has changed", !is_open),
     ] {
         let known = &mut operation.responses.responses;
         if holds && !known.contains_key(status) {

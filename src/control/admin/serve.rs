@@ -6,12 +6,12 @@ use super::backup;
 use super::caller::Caller;
 use super::places::{Places, Visitor};
 use super::problem::Problem;
-use super::update;
+use super::{restore, update};
 use crate::auth::contained::Contained;
 use crate::control::acme::ALPN;
 use crate::limits::{
     ADMIN_CONNECTION_TIMEOUT, ADMIN_HANDSHAKE_TIMEOUT, ADMIN_HEADER_OCTETS_MAX, ADMIN_HEADER_TIMEOUT,
-    BACKUP_CONNECTION_TIMEOUT, UPDATE_REQUEST_TIMEOUT,
+    BACKUP_CONNECTION_TIMEOUT, RESTORE_REQUEST_TIMEOUT, UPDATE_REQUEST_TIMEOUT,
 };
 use async_channel::Receiver;
 use axum::Router;
@@ -145,7 +145,12 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
     let is_update = path == update::PATH && method == Method::POST;
     // Files of a large store are many.
     let is_backup = path == backup::PATH;
-    let patience = if is_update || is_backup { UPDATE_REQUEST_TIMEOUT } else { api.patience };
+    let is_restore = path == restore::PATH && method == Method::POST;
+    let patience = match (is_restore, is_update || is_backup) {
+        (true, _) => RESTORE_REQUEST_TIMEOUT,
+        (_, true) => UPDATE_REQUEST_TIMEOUT,
+        _ => api.patience,
+    };
     match timeout(patience, Contained::new(next.run(request))).await {
         Ok(Some(response)) => response,
         Ok(None) => {

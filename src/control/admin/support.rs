@@ -1,7 +1,7 @@
 //! A support bundle of the running server ([`crate::support`]): its own answers, the end of its log, and the machine.
 
 use super::problem::Problem;
-use super::{Api, alerts, metrics, outages, status, update};
+use super::{Api, alerts, machine, metrics, outages, status, update};
 use crate::support::{Bundle, system};
 use axum::body::to_bytes;
 use axum::extract::{Query, State};
@@ -68,6 +68,7 @@ async fn answers(api: &Arc<Api>) -> Vec<(&'static str, Result<Vec<u8>, String>)>
         ("alerts.json", octets(alerts::list(state(), Ok(Query(Default::default()))).await).await),
         ("events.json", octets(alerts::events(state(), Ok(Query(Default::default()))).await).await),
         ("outages.json", octets(outages::list(state(), Ok(Query(Default::default()))).await).await),
+        ("machine.json", octets(machine::show(state()).await).await),
         ("update.json", octets(update::show(state()).await).await),
     ]
 }

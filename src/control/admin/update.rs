@@ -5,31 +5,26 @@
 
 use super::Api;
 use super::problem::Problem;
+use super::upload;
 use crate::control::machine::{Machine, Unasked};
-use crate::limits::{UPDATE_OCTETS_MAX, UPDATE_SIGNATURE_OCTETS_MAX, UPDATE_STALL};
+use crate::limits::{UPDATE_OCTETS_MAX, UPDATE_SIGNATURE_OCTETS_MAX, UPLOAD_FREE_MIN};
 use crate::update::{Key, Refusal, Running, Signature, Status, examine};
-use async_channel::Receiver;
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
-use http_body_util::BodyExt as _;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use utoipa::ToSchema;
 
 /// The path of both; its time is another than that of the others.
 pub(super) const PATH: &str = "/api/v1/update";
 /// The header with the signature.
 const SIGNATURE: &str = "update-signature";
-/// Pieces of an upload that wait to be written.
-const PIECES: usize = 4;
 
 /// What starts next.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,7 +52,8 @@ pub(super) async fn show(State(api): State<Arc<Api>>) -> Result<Json<Status>, Pr
     responses(
         (status = 202, body = Installed),
         (status = 409, description = "This server is no appliance, or its state takes no update"),
-        (status = 422, description = "Wrongly signed, not newer than what runs, or for other machines")
+        (status = 422, description = "Wrongly signed, not newer than what runs, or for other machines"),
+        (status = 507, description = "The disk has no room for it")
     )
 )]
 pub(super) async fn install(
@@ -82,10 +78,20 @@ pub(super) async fn install(
         ));
     };
     let running = Running { version: status.version, variant: status.variant };
+    let octets = request.body().size_hint().exact().unwrap_or(UPDATE_OCTETS_MAX);
+    machine.has_room(octets).map_err(|free| {
+        let mib = |octets: u64| octets.div_ceil(1 << 20);
+        let (free, octets) = (mib(free), mib(octets.saturating_add(UPLOAD_FREE_MIN)));
+        Problem::no_room(&format!(
+            "the disk has {free} MiB free, and an image of this size needs {octets} MiB"
+        ))
+    })?;
     let own = Arc::clone(&machine);
     let file = spawn_blocking(move || own.create()).await.map_err(|_| Problem::internal())?;
     let file = file.map_err(|error| unwritten(&error))?;
-    let taken = take(request.into_body(), file).await;
+    let taken = upload::take(request.into_body(), file, ("image", UPDATE_OCTETS_MAX), |_| Ok(()))
+        .await
+        .and_then(|taken| taken.map_err(|error| unwritten(&error)));
     let work = move || {
         let _place = place;
         let done = taken.and_then(|mut file| {
@@ -120,16 +126,17 @@ pub(super) async fn blocking<T: Send + 'static>(
     asked.map_err(|error| unasked(&error))
 }
 
-fn unasked(error: &Unasked) -> Problem {
+pub(super) fn unasked(error: &Unasked) -> Problem {
     match error {
         Unasked::Silent(_) => Problem::unavailable(&error.to_string()),
         Unasked::Refused(why) => Problem::conflict(why),
         Unasked::Configuration(refused) => refused.into(),
+        Unasked::Restore(refused) => refused.into(),
     }
 }
 
 fn unwritten(error: &io::Error) -> Problem {
-    Problem::unavailable(&format!("the image cannot be kept: {error}"))
+    Problem::unwritten(error, &format!("the image cannot be kept: {error}"))
 }
 
 /// The text of the signature's file.
@@ -145,40 +152,4 @@ fn signature(headers: &HeaderMap) -> Result<String, Problem> {
     }
     let octets = base64::engine::general_purpose::STANDARD.decode(value).map_err(|_| bad())?;
     String::from_utf8(octets).map_err(|_| bad())
-}
-
-/// Writes what comes, as it comes, from a thread that may wait for the disk.
-async fn take(mut body: Body, file: File) -> Result<File, Problem> {
-    let (send, pieces) = async_channel::bounded(PIECES);
-    let writer = spawn_blocking(move || write(file, &pieces));
-    let mut octets = 0;
-    let ended = loop {
-        let frame = match timeout(UPDATE_STALL, body.frame()).await {
-            Err(_) => break Err(Problem::bad_request("the image stalls")),
-            Ok(None) => break Ok(()),
-            Ok(Some(Err(_))) => break Err(Problem::bad_request("the image was cut off")),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Ok(piece) = frame.into_data() else { continue };
-        octets += piece.len() as u64;
-        if octets > UPDATE_OCTETS_MAX {
-            break Err(Problem::too_large());
-        }
-        // The writer has ended by an error, which it tells.
-        if send.send(piece).await.is_err() {
-            break Ok(());
-        }
-    };
-    drop(send);
-    let written = writer.await.map_err(|_| Problem::internal())?;
-    ended?;
-    written.map_err(|error| unwritten(&error))
-}
-
-fn write(mut file: File, pieces: &Receiver<Bytes>) -> io::Result<File> {
-    while let Ok(piece) = pieces.recv_blocking() {
-        file.write_all(&piece)?;
-    }
-    file.flush()?;
-    Ok(file)
 }

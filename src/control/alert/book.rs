@@ -95,6 +95,7 @@ const fn holds_before(kind: Kind, down_for: Duration) -> Duration {
         | Kind::Expiry
         | Kind::HeldExpiry
         | Kind::Certificate
+        | Kind::DiskHealth
         | Kind::Drift => Duration::ZERO,
     }
 }
@@ -132,7 +133,9 @@ impl Book {
             }
         }
         for (key, open) in &mut self.open {
-            if (seen.is_blind && key.0 != Kind::Storage) || seen.lasting.contains(key) {
+            if (seen.is_blind && !matches!(key.0, Kind::Storage | Kind::DiskHealth))
+                || seen.lasting.contains(key)
+            {
                 open.seen_s = now_s;
             }
         }

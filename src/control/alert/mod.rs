@@ -56,11 +56,13 @@ pub enum Kind {
     Certificate,
     /// Records of a domain do not bring its mail here any more.
     Drift,
+    /// The disk of the appliance fails, or is about to.
+    DiskHealth,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PrimaryDown,
         Self::PrimaryImpaired,
         Self::Frozen,
@@ -71,6 +73,7 @@ impl Kind {
         Self::Storage,
         Self::Certificate,
         Self::Drift,
+        Self::DiskHealth,
     ];
 
     /// The word for it.
@@ -87,6 +90,7 @@ impl Kind {
             Self::Storage => "storage",
             Self::Certificate => "certificate",
             Self::Drift => "drift",
+            Self::DiskHealth => "disk-health",
         }
     }
 

@@ -10,6 +10,7 @@ use crate::limits::{
     CERTIFICATE_CRITICAL, CERTIFICATE_WARNING, EXPIRY_WARNING, HELD_EXPIRY_MARKS, SPOOL_CRITICAL_PERCENT,
     SPOOL_FORECAST, SPOOL_FULL_PERCENT, SPOOL_WARNING_PERCENT,
 };
+use crate::update::machine::{self, Disk};
 use core::cmp::Reverse;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -60,6 +61,19 @@ pub struct Seen<'a> {
     pub spool: Option<Spool>,
     /// What we show.
     pub certificates: &'a Certificates,
+    /// The disk of the appliance.
+    pub disk: &'a Looked,
+}
+
+/// What was seen of the disk of the appliance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Looked {
+    /// This is no appliance.
+    Nothing,
+    /// How it is.
+    Seen(Box<Disk>),
+    /// PID 1 does not say.
+    Unknown,
 }
 
 /// The certificates that senders and clients of the admin API are shown.
@@ -76,12 +90,14 @@ pub struct Certificates {
 /// All that hold.
 #[must_use]
 pub fn conditions(seen: &Seen<'_>) -> Vec<Condition> {
+    let disk = of_disk(seen.disk);
     let Some(spool) = seen.spool else {
         let text = "A part of the server does not answer: mail may not be taken. Look at its log; a restart loses nothing.";
-        return vec![condition(Kind::Storage, "", Severity::Critical, text.to_owned())];
+        let storage = condition(Kind::Storage, "", Severity::Critical, text.to_owned());
+        return [Some(storage), disk].into_iter().flatten().collect();
     };
     let own = seen.domains.iter().flat_map(|domain| of_domain(domain, seen));
-    own.chain(of_spool(spool)).chain(of_certificates(seen.certificates)).collect()
+    own.chain(of_spool(spool)).chain(of_certificates(seen.certificates)).chain(disk).collect()
 }
 
 fn of_domain(domain: &DomainStatus, seen: &Seen<'_>) -> Vec<Condition> {
@@ -192,6 +208,17 @@ fn of_spool(spool: Spool) -> Option<Condition> {
     Some(condition(Kind::Spool, "", severity, text))
 }
 
+fn of_disk(disk: &Looked) -> Option<Condition> {
+    let Looked::Seen(disk) = disk else { return None };
+    let severity = match disk.state {
+        machine::State::Healthy | machine::State::Silent => return None,
+        machine::State::Degraded => Severity::Warning,
+        machine::State::Failing => Severity::Critical,
+    };
+    let text = format!("The disk {} is {}: {}.", disk.device, disk.state.word(), disk.findings.join("; "));
+    Some(condition(Kind::DiskHealth, "", severity, text))
+}
+
 /// The one for which most has to be done; else that none is issued.
 fn of_certificates(certificates: &Certificates) -> Option<Condition> {
     let Certificates { validity, stands, now_s } = certificates;
@@ -279,10 +306,36 @@ mod tests {
         let month = Duration::from_secs(30 * 86_400);
         let retention = BTreeMap::from([("a.test".to_owned(), (month, month))]);
         let (outages, certificates) = (BTreeMap::new(), Certificates::default());
-        let seen =
-            Seen { domains, retention: &retention, outages: &outages, spool, certificates: &certificates };
+        let (retention, outages, certificates) = (&retention, &outages, &certificates);
+        let seen = Seen { domains, retention, outages, spool, certificates, disk: &Looked::Nothing };
         let all = conditions(&seen).into_iter();
         all.map(|condition| (condition.kind, condition.severity, condition.text)).collect()
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_also_when_nothing_else_is_known() {
+        let disk = |state| {
+            Looked::Seen(Box::new(Disk {
+                device: "nvme0n1".to_owned(),
+                state,
+                findings: vec!["it says that it is unreliable".to_owned()],
+                ..Disk::default()
+            }))
+        };
+        let severity = |looked: &Looked| of_disk(looked).map(|condition| condition.severity);
+        assert_eq!(severity(&Looked::Nothing), None);
+        assert_eq!(severity(&Looked::Unknown), None);
+        assert_eq!(severity(&disk(machine::State::Silent)), None);
+        assert_eq!(severity(&disk(machine::State::Healthy)), None);
+        assert_eq!(severity(&disk(machine::State::Degraded)), Some(Severity::Warning));
+        let failing = disk(machine::State::Failing);
+        let (certificates, retention, outages) = Default::default();
+        let (certificates, disk) = (&certificates, &failing);
+        let seen =
+            Seen { domains: &[], retention: &retention, outages: &outages, spool: None, certificates, disk };
+        let told = conditions(&seen);
+        assert_eq!(told.iter().map(|one| one.kind).collect::<Vec<_>>(), [Kind::Storage, Kind::DiskHealth]);
+        assert_eq!(told[1].text, "The disk nvme0n1 is failing: it says that it is unreliable.");
     }
 
     const ROOM: Spool = Spool { queued: 0, free: 1 << 30, min_free: 1 << 20, shrinks_an_hour: 0 };

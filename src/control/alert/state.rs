@@ -3,7 +3,7 @@
 use super::book::{Book, Look, Open, Told};
 use super::drift::Drift;
 use super::outage::{self, Outage};
-use super::rules::{self, Certificates, Seen, Spool, span};
+use super::rules::{self, Certificates, Looked, Seen, Spool, span};
 use super::{Condition, Kind, Severity};
 use crate::bridge::Snapshot;
 use crate::bridge::operator::{DomainStatus, ShardStatus};
@@ -46,7 +46,7 @@ impl State {
         &mut self,
         snapshot: &Snapshot,
         seen: Option<(Vec<DomainStatus>, Vec<ShardStatus>)>,
-        certificates: &Certificates,
+        (certificates, disk): (&Certificates, &Looked),
         now_s: u64,
     ) {
         let is_blind = seen.is_none();
@@ -64,7 +64,7 @@ impl State {
             .map(|domain| (domain.name.clone(), (domain.retention, domain.held_retention)))
             .collect();
         let (domains, outages) = (&domains[..], &self.outages);
-        let seen = Seen { domains, retention: &retention, outages, spool, certificates };
+        let seen = Seen { domains, retention: &retention, outages, spool, certificates, disk };
         let mut conditions = rules::conditions(&seen);
         conditions.extend(self.drift.conditions());
         let configured = snapshot.config.domains.iter().map(|domain| domain.name.clone()).collect();
@@ -72,7 +72,9 @@ impl State {
         let lasting = lasting.map(|outage| (Kind::PrimaryDown, outage.domain.clone()));
         let is_unsettled = certificates.stands == Stands::Unknown;
         let certificate = is_unsettled.then(|| (Kind::Certificate, String::new()));
-        let lasting = lasting.chain(self.drift.unsettled(&configured)).chain(certificate).collect();
+        let disk = (*disk == Looked::Unknown).then(|| (Kind::DiskHealth, String::new()));
+        let lasting =
+            lasting.chain(self.drift.unsettled(&configured)).chain(certificate).chain(disk).collect();
         let look = Look { conditions, is_blind, lasting };
         for (told, open) in self.book.step(now_s, look, snapshot.config.admin.alert_after) {
             self.tell(told, open, now_s);
@@ -249,6 +251,7 @@ mod tests {
     use super::*;
     use crate::bridge::operator::State as Health;
     use crate::config::Config;
+    use crate::update::machine;
     use std::sync::Arc;
 
     fn row(state: Health, accepted: u64, delivered: u64) -> DomainStatus {
@@ -274,7 +277,7 @@ mod tests {
                 state.decide(
                     &snapshot,
                     Some((vec![row(*health, *accepted, *delivered)], shards.clone())),
-                    &Certificates::default(),
+                    (&Certificates::default(), &Looked::Nothing),
                     at,
                 );
                 at += 5;
@@ -294,5 +297,27 @@ mod tests {
         ];
         assert_eq!(told(&outage), ["primary-down-opened", "primary-returned", "outage-ended"]);
         assert!(told(&[(3, Health::Up, 0, 0), (8, Health::Down, 9, 0), (30, Health::Up, 9, 9)]).is_empty());
+    }
+
+    #[test]
+    fn an_alert_of_the_disk_stays_while_nobody_can_tell_and_ends_when_it_is_well() {
+        let snapshot = Snapshot::new(Config::embedded(), Arc::default());
+        let shards = vec![ShardStatus { free_octets: 1 << 40, ..ShardStatus::default() }];
+        let disk = |state| {
+            let device = "nvme0n1".to_owned();
+            Looked::Seen(Box::new(machine::Disk { device, state, ..machine::Disk::default() }))
+        };
+        let (mut state, mut at) = (State::default(), 1_000_000);
+        let mut look = |looked: &Looked, times| {
+            for _ in 0..times {
+                let seen = Some((Vec::new(), shards.clone()));
+                state.decide(&snapshot, seen, (&Certificates::default(), looked), at);
+                at += 5;
+            }
+            state.unkept.events.drain(..).map(|(event, _)| event.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(look(&disk(machine::State::Failing), 3), ["disk-health-opened"]);
+        assert_eq!(look(&Looked::Unknown, 100), Vec::<String>::new());
+        assert_eq!(look(&disk(machine::State::Healthy), 30), ["disk-health-over"]);
     }
 }

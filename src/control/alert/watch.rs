@@ -6,7 +6,7 @@
 use super::book::{Book, Open};
 use super::drift;
 use super::outage::Outage;
-use super::rules::{self, Certificates};
+use super::rules::{self, Certificates, Looked};
 use super::state::{OutageKey, State, Unkept};
 use super::{Kind, Message, Severity, Sink};
 use super::{http::Web, mail, sms, webhook};
@@ -15,6 +15,7 @@ use crate::bridge::operator::{DomainStatus, Request, ShardStatus, Shards};
 use crate::bridge::{self, Current, Lookup, Snapshot};
 use crate::control::acme::{self, Standing};
 use crate::control::certificate_end::validity_s;
+use crate::control::machine::Machine;
 use crate::control::store::alert::{self as rows, Contact, Event, Waiting};
 use crate::control::store::{Store, now_s};
 use crate::limits::{
@@ -31,6 +32,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 #[derive(Debug)]
 pub struct Watch {
     pub(super) shards: Shards,
+    /// PID 1 of the appliance, if this is one.
+    machine: Option<Arc<Machine>>,
     pub(super) current: Arc<Current>,
     pub(super) store: Store,
     lookup: Lookup,
@@ -46,7 +49,7 @@ impl Watch {
     /// # Errors
     /// A sentence for the operator.
     pub fn open(
-        shards: Shards,
+        (shards, machine): (Shards, Option<Arc<Machine>>),
         current: Arc<Current>,
         store: Store,
         lookup: Lookup,
@@ -80,7 +83,7 @@ impl Watch {
         let state = State { book, outages, numbers, unproven, ..State::default() };
         let shown = acme.watches.iter().map(|watch| Arc::clone(watch.certificates())).collect();
         let (web, standing, state) = (Web::new(roots), Arc::clone(&acme.standing), Mutex::new(state));
-        Ok(Self { shards, current, store, lookup, web, shown, standing, state })
+        Ok(Self { shards, machine, current, store, lookup, web, shown, standing, state })
     }
 
     /// Somebody looks after an alert.
@@ -127,8 +130,8 @@ impl Watch {
     async fn look(&self, now_s: u64) {
         let snapshot = self.current.get();
         let seen = timeout(WATCH_TIMEOUT, self.ask(&snapshot)).await.ok().flatten();
-        let certificates = self.certificates();
-        self.state().decide(&snapshot, seen, &certificates, now_s);
+        let (certificates, disk) = (self.certificates(), self.disk());
+        self.state().decide(&snapshot, seen, (&certificates, &disk), now_s);
         self.keep().await;
     }
 
@@ -137,6 +140,12 @@ impl Watch {
         let leaves = self.shown.iter().flat_map(|certificates| certificates.leaves());
         let validity = leaves.filter_map(|leaf| validity_s(&leaf)).collect();
         Certificates { validity, stands: self.standing.now(), now_s: now_s() }
+    }
+
+    /// What is known of the disk, where this is an appliance.
+    fn disk(&self) -> Looked {
+        let Some(machine) = &self.machine else { return Looked::Nothing };
+        machine.known().map_or(Looked::Unknown, |known| Looked::Seen(Box::new(known.disk)))
     }
 
     /// One look at the records of the domain whose turn it is.

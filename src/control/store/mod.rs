@@ -17,14 +17,16 @@ pub mod answer;
 pub mod audit;
 pub mod domain;
 pub mod recipient;
+mod reserve;
 mod schema;
 pub mod token;
 
 use crate::auth::contained::contain;
-use crate::limits::{STORE_LOCK_PATIENCE, STORE_QUEUE};
+use crate::limits::{RESERVE_OCTETS, RESERVE_PIECE_OCTETS, STORE_LOCK_PATIENCE, STORE_QUEUE};
 use async_channel::{Receiver, Sender, TrySendError};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use reserve::Reserve;
 use rusqlite::ErrorCode;
 pub use rusqlite::{Connection, Result as SqlResult, Transaction};
 use rustix::fs::{Mode, OFlags, open};
@@ -33,10 +35,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+/// SQLite's extended result code SQLITE_IOERR_SHMSIZE.
+const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+
 /// The file in the data directory.
 pub const NAME: &str = "control.sqlite";
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// Whether it is to have a piece of the reserve.
+type Job = Box<dyn FnOnce(&mut Connection) -> bool + Send>;
 
 /// Where work is handed in.
 #[derive(Clone, Debug)]
@@ -64,6 +70,9 @@ pub enum StoreError {
     /// The thread has ended, or the work panicked.
     #[error("the database's work failed; the log tells more")]
     Lost,
+    /// The disk has no room.
+    #[error("the disk is full: nothing was kept, and nothing has changed")]
+    Full,
     /// What SQLite says.
     #[error("the database: {0}")]
     Failed(String),
@@ -73,6 +82,9 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::DiskFull) => Self::Full,
+            // The file that readers share cannot grow.
+            _ if error.sqlite_extended_error_code() == Some(IOERR_SHMSIZE) => Self::Full,
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -89,13 +101,48 @@ impl Store {
         // Ours alone; SQLite gives its other files the same permissions.
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
         drop(open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&error))?);
-        let connection = opened(&path).map_err(|error| failed(&error))?;
+        let mut reserve = Reserve::open(directory);
+        let connection = opened(&path, &mut reserve).map_err(|error| failed(&error))?;
         let (jobs, waiting) = async_channel::bounded(STORE_QUEUE);
         let ending = Arc::<AtomicBool>::default();
         let told = Arc::clone(&ending);
-        let thread = Builder::new().name("store".to_owned()).spawn(move || work(connection, &waiting, &told));
+        let work = move || work(connection, reserve, &waiting, &told);
+        let thread = Builder::new().name("store".to_owned()).spawn(work);
         let handle = thread.map_err(|error| failed(&error))?;
         Ok((Self { jobs: jobs.clone() }, StoreThread { jobs, ending, handle }))
+    }
+
+    /// Does it in the database's thread; on a full disk as often as there is a piece of the database's reserve for it. What an operator is
+    /// waiting for, and small.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_again<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> SqlResult<T> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        for _ in 0..RESERVE_OCTETS / RESERVE_PIECE_OCTETS {
+            let answered = self.hand_in(work.clone(), true)?;
+            match answered.recv().await.map_err(|_| StoreError::Lost)? {
+                Err(StoreError::Full) => {}
+                done => return done,
+            }
+        }
+        self.run(work).await
+    }
+
+    /// Gives up a piece of the reserve, for a file of an operator's beside the database.
+    pub async fn make_room(&self) {
+        let (done, waited) = async_channel::bounded::<()>(1);
+        let job: Job = Box::new(move |_| {
+            drop(done);
+            true
+        });
+        if self.jobs.try_send(job).is_ok() {
+            // The next job's answer comes behind the piece.
+            let _ = waited.recv().await;
+            let _ = self.run(|_| Ok(())).await;
+        }
     }
 
     /// Does it in the database's thread.
@@ -106,7 +153,7 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Connection) -> SqlResult<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let answered = self.hand_in(work)?;
+        let answered = self.hand_in(work, false)?;
         answered.recv().await.map_err(|_| StoreError::Lost)?
     }
 
@@ -118,18 +165,22 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Connection) -> SqlResult<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let answered = self.hand_in(work)?;
+        let answered = self.hand_in(work, false)?;
         answered.recv_blocking().map_err(|_| StoreError::Lost)?
     }
 
     fn hand_in<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> SqlResult<T> + Send + 'static,
+        may_have_room: bool,
     ) -> Result<Receiver<Result<T, StoreError>>, StoreError> {
         let (answer, answered) = async_channel::bounded(1);
         let job: Job = Box::new(move |connection| {
+            let done = work(connection).map_err(StoreError::from);
+            let is_full = matches!(done, Err(StoreError::Full));
             // Whoever asked may have given up.
-            let _ = answer.try_send(work(connection).map_err(StoreError::from));
+            let _ = answer.try_send(done);
+            is_full && may_have_room
         });
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
@@ -140,15 +191,19 @@ impl Store {
 }
 
 /// With others, who may make a copy meanwhile; on a disk without a free octet, where the file that is shared with them cannot be made, alone: it is
-/// read all the same, and a server that does not start hands nothing over.
-fn opened(path: &Path) -> Result<Connection, SchemaError> {
+/// read all the same, and a server that does not start hands nothing over. First it has a piece of the reserve.
+fn opened(path: &Path, reserve: &mut Reserve) -> Result<Connection, SchemaError> {
     let open = |mode: &str| {
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "locking_mode", mode)?;
         schema::prepare(&mut connection, STORE_LOCK_PATIENCE)?;
         Ok(connection)
     };
-    match open("NORMAL") {
+    let mut normal = open("NORMAL");
+    if matches!(normal, Err(SchemaError::Failed(_))) && reserve.release() {
+        normal = open("NORMAL");
+    }
+    match normal {
         Err(SchemaError::Failed(error)) => {
             let alone = open("EXCLUSIVE").map_err(|_| SchemaError::Failed(error))?;
             tracing::warn!(file = %path.display(), "the database is used alone: nothing can be written beside it");
@@ -169,14 +224,20 @@ impl StoreThread {
     }
 }
 
-fn work(mut connection: Connection, waiting: &Receiver<Job>, ending: &AtomicBool) {
+fn work(mut connection: Connection, mut reserve: Reserve, waiting: &Receiver<Job>, ending: &AtomicBool) {
     while let Ok(job) = waiting.recv_blocking() {
         if ending.load(Ordering::Relaxed) {
             // The process has ten seconds; what cannot be done now is not done.
             let _ = connection.busy_timeout(Duration::ZERO);
         }
-        if contain(|| job(&mut connection)).is_none() {
-            tracing::error!("work of the database panicked; what it had begun is rolled back");
+        match contain(|| job(&mut connection)) {
+            Some(true) if reserve.release() => {
+                // Its log begins anew: nothing of the piece is spent on more of it.
+                let _ = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            }
+            Some(true) => {}
+            Some(false) => reserve.refill(),
+            None => tracing::error!("work of the database panicked; what it had begun is rolled back"),
         }
     }
     if let Err((_, error)) = connection.close() {
@@ -240,7 +301,7 @@ pub(crate) mod tests {
         let insert = |connection: &mut Connection| {
             connection.execute("INSERT INTO setting VALUES ('a', 'b')", []).map(drop)
         };
-        let answered = store.hand_in(insert).expect("there is room");
+        let answered = store.hand_in(insert, false).expect("there is room");
         thread.stop();
         assert_eq!(answered.recv_blocking(), Ok(Ok(())));
         let (store, thread) = Store::open(&directory.0).expect("it opens");
@@ -272,12 +333,15 @@ pub(crate) mod tests {
         let (store, thread) = Store::open(&directory.0).expect("it opens");
         let (go, gone) = async_channel::bounded::<()>(1);
         let (began, begun) = async_channel::bounded::<()>(1);
-        let first = store.hand_in(move |_| {
-            began.send_blocking(()).expect("it is heard");
-            Ok(gone.recv_blocking().is_err())
-        });
+        let first = store.hand_in(
+            move |_| {
+                began.send_blocking(()).expect("it is heard");
+                Ok(gone.recv_blocking().is_err())
+            },
+            false,
+        );
         begun.recv_blocking().expect("it began");
-        let waiting: Vec<_> = (0..STORE_QUEUE).map(|_| store.hand_in(count).expect("room")).collect();
+        let waiting: Vec<_> = (0..STORE_QUEUE).map(|_| store.hand_in(count, false).expect("room")).collect();
         assert_eq!(store.run_blocking(count), Err(StoreError::Busy));
         drop(go);
         assert_eq!(first.expect("room").recv_blocking(), Ok(Ok(true)));

@@ -4,6 +4,7 @@
 //! leaves alone. So a newer file says in `meta` which version can still work with it (`works_since`), and an update
 //! that is rolled back goes on with it (H13); a step that an older version could not live with would raise that.
 
+use crate::limits::STORE_CHECKPOINT_PAGES;
 use core::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -101,6 +102,8 @@ pub(super) fn prepare(connection: &mut Connection, lock_patience: Duration) -> R
         connection.pragma_update(None, pragma, value)?;
     }
     connection.pragma_update(None, "trusted_schema", "OFF")?;
+    // Its log is used again before it has grown much: on a full disk it has no more than the reserve.
+    connection.pragma_update(None, "wal_autocheckpoint", STORE_CHECKPOINT_PAGES)?;
     let version = version_of(connection)?;
     if version > 0 {
         check(connection)?;

@@ -30,6 +30,7 @@ mod choice;
 mod guard;
 mod recovery;
 pub(crate) mod sealed;
+pub(super) mod taking;
 mod tpm;
 
 use super::console::{say, show};
@@ -81,6 +82,8 @@ struct Inner {
     state: State,
     guard: Guard,
     tell: Sender<Event>,
+    /// By the keys of a backup, at the next start.
+    is_replaced: bool,
 }
 
 #[derive(Debug)]
@@ -115,7 +118,8 @@ impl AtRest {
         is_on_trial: bool,
         tell: Sender<Event>,
     ) -> Result<Self, String> {
-        let mut inner = Inner { places, choice, state: State::Own, guard: Guard::default(), tell };
+        let (state, guard) = (State::Own, Guard::default());
+        let mut inner = Inner { places, choice, state, guard, tell, is_replaced: false };
         if has_own_keys {
             say("mail is encrypted by a key file of the configuration; the machine's own keys are not used");
         } else {
@@ -210,7 +214,7 @@ impl AtRest {
     /// A sentence; nothing was changed.
     pub(super) fn set_passphrase(&self, passphrase: &str) -> Result<Option<Secret>, String> {
         check_passphrase(passphrase)?;
-        let mut inner = self.lock();
+        let mut inner = self.changeable()?;
         match &inner.state {
             State::Open(sealed, wrapping) => {
                 let mut new = sealed.with_passphrase(wrapping, passphrase)?;
@@ -245,7 +249,7 @@ impl AtRest {
     /// # Errors
     /// A sentence; the one before stays.
     pub(super) fn renew_recovery_key(&self) -> Result<Secret, String> {
-        let mut inner = self.lock();
+        let mut inner = self.changeable()?;
         let State::Open(sealed, wrapping) = &inner.state else { return Err(inner.unchangeable()) };
         let (sealed, recovery) = sealed.with_recovery(wrapping)?;
         let wrapping = wrapping.clone();
@@ -253,6 +257,12 @@ impl AtRest {
         inner.state = State::Open(sealed, wrapping);
         say("a new recovery key of mail at rest was made");
         Ok(Secret(recovery.to_string()))
+    }
+
+    /// What is about to be replaced is changed by nobody.
+    fn changeable(&self) -> Result<MutexGuard<'_, Inner>, String> {
+        let inner = self.lock();
+        if inner.is_replaced { Err(taking::REPLACED.to_owned()) } else { Ok(inner) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -422,8 +432,13 @@ fn read(directory: &Path) -> Result<Option<Sealed>, String> {
 
 /// Removes the keys for good, before anything else goes: what they encrypted is erased by that.
 pub(super) fn erase(directory: &Path) -> io::Result<()> {
+    taking::forget(directory)?;
     // One that a power cut left unfinished has the same keys.
-    for name in [format!("{FILE}.new"), FILE.to_owned()] {
+    erase_these(directory, &[&format!("{FILE}.new"), FILE])
+}
+
+fn erase_these(directory: &Path, names: &[&str]) -> io::Result<()> {
+    for name in names {
         let place = directory.join(name);
         match OpenOptions::new().write(true).open(&place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

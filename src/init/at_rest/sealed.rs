@@ -115,6 +115,11 @@ impl Sealed {
         Ok((Self { version: VERSION, keys, slots: Vec::new() }, wrapping))
     }
 
+    /// The same slots around other keys.
+    pub(super) fn with_keys(&self, wrapping: &Key, keys: &str) -> Result<Self, String> {
+        Ok(Self { keys: seal(wrapping, "keys", keys.as_bytes())?, ..self.clone() })
+    }
+
     /// Reads the file's text.
     ///
     /// # Errors

@@ -184,3 +184,54 @@ fn a_file_that_is_damaged_locks_and_is_never_replaced() {
     assert_eq!(bench.start(0, Choice::Auto, false).unwrap().status().state, Shown::Plain);
     assert!(bench.start(0, Choice::Tpm, false).unwrap_err().contains("no TPM"));
 }
+
+/// A backup of another machine: both call their key 1.
+#[test]
+fn keys_of_a_backup_are_sealed_beside_those_in_force_until_they_take_their_place() {
+    let bench = Bench::new("taken");
+    let theirs = format!("1 {}\n2 {}\n", "5a".repeat(32), "a5".repeat(32));
+    let machine = bench.start(1, Choice::Auto, false).unwrap();
+    let (recovery, own) = (machine.renew_recovery_key().unwrap().0, bench.keys().unwrap());
+    let state = bench.directory.join("state");
+    machine.take_over(&theirs).unwrap();
+    assert_eq!(machine.set_passphrase("correct horse battery").unwrap_err(), taking::REPLACED);
+    for name in fs::read_dir(&state).unwrap() {
+        let text = fs::read_to_string(name.unwrap().path()).unwrap();
+        assert!(!text.contains("5a5a") && !text.contains(own[2..].trim()), "a key is on the disk");
+    }
+    // A start that does not come to it, then one that gives it up.
+    assert!(bench.start(1, Choice::Auto, false).unwrap().locked().is_none());
+    assert_eq!(bench.keys().unwrap(), own);
+    machine.keep_own();
+    taking::put_in_force(&state).unwrap();
+    bench.start(1, Choice::Auto, false).unwrap();
+    assert_eq!(bench.keys().unwrap(), own);
+
+    machine.take_over(&theirs).unwrap();
+    let before = fs::File::open(bench.file()).unwrap();
+    taking::put_in_force(&state).unwrap();
+    taking::put_in_force(&state).unwrap();
+    assert!(io::read_to_string(before).unwrap().chars().all(|c| c == '\0'), "it is not overwritten");
+    assert!(bench.start(1, Choice::Auto, false).unwrap().locked().is_none(), "by the same TPM");
+    assert_eq!(bench.keys().unwrap(), theirs);
+    let locked = bench.start(2, Choice::Auto, false).unwrap();
+    locked.unlock(&recovery, Instant::now()).unwrap();
+    assert_eq!(bench.keys().unwrap(), theirs);
+}
+
+#[test]
+fn where_no_keys_are_sealed_those_of_a_backup_are_refused_with_what_to_set() {
+    let bench = Bench::new("untaken");
+    let theirs = format!("1 {}\n", "5a".repeat(32));
+    for (chip, choice) in [(0, Choice::Auto), (1, Choice::None)] {
+        let told = bench.start(chip, choice, false).unwrap().take_over(&theirs).unwrap_err();
+        assert!(
+            told.contains("key = \"passphrase\"") && told.contains("stratamx at-rest passphrase"),
+            "{told}"
+        );
+    }
+    let unset = bench.start(0, Choice::Passphrase, false).unwrap();
+    assert!(unset.take_over(&theirs).unwrap_err().contains("locked"));
+    assert!(unset.take_over("no keys").unwrap_err().contains("no key file"));
+    assert_eq!(fs::read_dir(bench.directory.join("state")).unwrap().count(), 0);
+}

@@ -16,6 +16,7 @@
 mod difference;
 mod plan;
 mod probation;
+mod restored;
 mod standing;
 
 use super::console::say;
@@ -422,7 +423,7 @@ fn told(changed: &Changed) -> String {
 }
 
 /// Words of others, for a console and a file of ours.
-fn bounded(words: &str) -> String {
+pub(super) fn bounded(words: &str) -> String {
     words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CONFIGURATION_WORDS_MAX).collect()
 }
 

@@ -21,12 +21,15 @@ mod self_test;
 use super::at_rest::AtRest;
 use super::console::say;
 use super::events::Event;
+use super::health::Health;
+use super::restore::Restores;
 use super::revisions::Revisions;
 use super::tool::now_s;
 use crate::limits::{
     CONFIGURATION_MESSAGE_OCTETS_MAX, UPDATE_ASKERS_MAX, UPDATE_TOLD_PATIENCE, UPDATE_TOLD_PAUSE,
 };
 use crate::update::configuration::{self, Effect};
+use crate::update::restore::Told;
 use crate::update::{Answer, Key, Last, Outcome, Request, Running, SOCKET, State, Status};
 use core::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use esp::{Esp, blessed};
@@ -41,7 +44,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
-/// Why a version on trial changes no configuration.
+/// Why a version on trial changes no configuration, and takes no backup back.
 const ON_TRIAL: &str = "a new version is on trial: what it would write the one before might not read; once more when it has proven itself";
 
 /// What the image says of itself.
@@ -64,12 +67,19 @@ struct Inner {
     directory: PathBuf,
 }
 
+/// Who answers what is asked about something else.
+#[derive(Clone, Debug)]
+pub(super) struct Answering {
+    pub(super) revisions: Revisions,
+    pub(super) at_rest: AtRest,
+    pub(super) health: Health,
+    pub(super) restores: Restores,
+}
+
 impl Updates {
     /// Looks at what became of an update that was begun; `directory` is on the data partition.
     pub(super) fn start(directory: &Path, is_on_trial: bool) -> Self {
-        let running = fs::read_to_string(OS_RELEASE).ok().and_then(|text| Running::of(&text));
-        let running = running
-            .unwrap_or_else(|| Running { version: "unknown".to_owned(), variant: "unknown".to_owned() });
+        let running = running();
         let key = fs::read_to_string(KEY)
             .map_err(|error| format!("this image has no key to check updates with: {KEY}: {error}"));
         let key = key.and_then(|text| Key::parse(&text).map_err(|error| format!("{KEY}: {error}")));
@@ -138,12 +148,12 @@ impl Updates {
         }
     }
 
-    /// Begins to listen; `image` is what the server leaves, `group` may ask. What is asked about the configuration and about mail at rest these two answer.
+    /// Begins to listen; `image` is what the server leaves, `group` may ask. What is asked about the configuration, mail at rest and backups these answer.
     pub(super) fn listen(
         &self,
         image: PathBuf,
         group: u32,
-        (revisions, at_rest): (&Revisions, &AtRest),
+        answering: Answering,
         tell: Sender<Event>,
     ) -> Result<(), String> {
         let text = |error: std::io::Error| format!("{SOCKET}: {error}");
@@ -154,7 +164,6 @@ impl Updates {
         chown(socket, Some(0), Some(group)).map_err(text)?;
         fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).map_err(text)?;
         let (own, asking) = (self.clone(), Arc::new(AtomicUsize::new(0)));
-        let (revisions, at_rest) = (revisions.clone(), at_rest.clone());
         let accept = move || {
             for stream in listener.incoming().flatten() {
                 if asking.fetch_add(1, Ordering::Relaxed) >= UPDATE_ASKERS_MAX {
@@ -163,9 +172,9 @@ impl Updates {
                 }
                 let (own, asking, image, tell) =
                     (own.clone(), Arc::clone(&asking), image.clone(), tell.clone());
-                let (revisions, at_rest) = (revisions.clone(), at_rest.clone());
+                let answering = answering.clone();
                 let answer = move || {
-                    let _ = own.answer(stream, &image, (&revisions, &at_rest), &tell);
+                    let _ = own.answer(stream, &image, &answering, &tell);
                     asking.fetch_sub(1, Ordering::Relaxed);
                 };
                 // Where no thread can be had the connection ends, and whoever asked is told that.
@@ -179,7 +188,7 @@ impl Updates {
         &self,
         stream: UnixStream,
         image: &Path,
-        (revisions, at_rest): (&Revisions, &AtRest),
+        Answering { revisions, at_rest, health, restores }: &Answering,
         tell: &Sender<Event>,
     ) -> std::io::Result<()> {
         stream.set_read_timeout(Some(UPDATE_TOLD_PATIENCE))?;
@@ -190,6 +199,11 @@ impl Updates {
         let mut effect = Effect::Nothing;
         let answer = match serde_json::from_str(&line) {
             Ok(Request::AtRest(wish)) => at_rest.answer(wish).map_or_else(Answer::Refused, Answer::AtRest),
+            Ok(Request::Configuration(
+                configuration::Request::Change(_)
+                | configuration::Request::Confirm { .. }
+                | configuration::Request::GiveBack { .. },
+            )) if let Some(why) = restores.busy() => Answer::Refused(why),
             Ok(Request::Configuration(configuration::Request::Change(_)))
                 if self.lock().state == State::OnTrial =>
             {
@@ -200,7 +214,12 @@ impl Updates {
                 effect = follows;
                 Answer::Configuration(answer)
             }
+            Ok(Request::Restore(wish)) => {
+                Answer::Restore(restores.answer(wish, self.busy(), (revisions, at_rest)))
+            }
+            Ok(Request::Machine) => Answer::Machine(health.machine(&running())),
             Ok(Request::Status) => Answer::Status(self.status()),
+            Ok(Request::Install { .. }) if let Some(why) = restores.busy() => Answer::Refused(why),
             Ok(Request::Install { signature }) => match self.install(image, &signature) {
                 Ok(version) => Answer::Installed { version },
                 Err(error) => Answer::Refused(error),
@@ -210,7 +229,7 @@ impl Updates {
         let mut text = serde_json::to_string(&answer)?;
         text.push('\n');
         let told = (&stream).write_all(text.as_bytes());
-        if matches!(answer, Answer::Installed { .. }) {
+        if matches!(answer, Answer::Installed { .. } | Answer::Restore(Told::Ordered)) {
             // Whoever asked the server hears it before everything ends.
             std::thread::sleep(UPDATE_TOLD_PAUSE);
             let _ = tell.send(Event::Restart);
@@ -222,6 +241,15 @@ impl Updates {
             let _ = tell.send(Event::Revised(effect));
         }
         told
+    }
+
+    /// Why nothing else can be begun, if so.
+    fn busy(&self) -> Option<String> {
+        match self.lock().state {
+            State::Idle => None,
+            State::Installing | State::Restarting => Some("an update is under way".to_owned()),
+            State::OnTrial => Some(ON_TRIAL.to_owned()),
+        }
     }
 
     fn status(&self) -> Status {
@@ -318,6 +346,12 @@ impl Inner {
             say(&format!("what became of the update is not written down: {error}"));
         }
     }
+}
+
+/// What the image says of itself.
+fn running() -> Running {
+    let running = fs::read_to_string(OS_RELEASE).ok().and_then(|text| Running::of(&text));
+    running.unwrap_or_else(|| Running { version: "unknown".to_owned(), variant: "unknown".to_owned() })
 }
 
 /// A version on trial that cannot even be started leaves word why.

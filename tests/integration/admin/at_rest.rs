@@ -1,9 +1,7 @@
 //! A server whose keys of mail at rest are PID 1's to open; somebody at the other end of the socket plays PID 1.
 
 use super::*;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
@@ -12,23 +10,16 @@ const SECRET: &str = "the passphrase of this test";
 
 /// Plays PID 1: hands on what is asked about the keys, and opens them by the one secret.
 fn init(socket: &Path) -> Receiver<Value> {
-    let listener = UnixListener::bind(socket).unwrap();
     let (tell, told) = channel();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut line = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
-            let request: Value = serde_json::from_str(&line).unwrap();
-            let asked = &request["at_rest"];
-            let answer = match asked["unlock"].as_str() {
-                Some(SECRET) => json!({ "at_rest": { "done": null } }),
-                Some(_) => json!({ "refused": "this is not the passphrase" }),
-                None if asked == "status" => json!({ "at_rest": { "status":
-                    { "state": "locked", "why": "the passphrase is needed", "opened_by": ["passphrase"] } } }),
-                None => json!({ "at_rest": { "done": "0000-1111" } }),
-            };
-            tell.send(asked.clone()).unwrap();
-            stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    machine::play(socket, machine::with_disk("healthy", &[]), move |request| {
+        let asked = &request["at_rest"];
+        tell.send(asked.clone()).unwrap();
+        match asked["unlock"].as_str() {
+            Some(SECRET) => json!({ "at_rest": { "done": null } }),
+            Some(_) => json!({ "refused": "this is not the passphrase" }),
+            None if asked == "status" => json!({ "at_rest": { "status":
+                { "state": "locked", "why": "the passphrase is needed", "opened_by": ["passphrase"] } } }),
+            None => json!({ "at_rest": { "done": "0000-1111" } }),
         }
     });
     told

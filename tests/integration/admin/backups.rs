@@ -6,12 +6,12 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 /// `stratamx ARGUMENTS` on the files of this machine.
-fn here(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(super) fn here(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx"));
     told(command.args(arguments).env_remove("STRATAMX_URL").output().unwrap())
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -35,10 +35,10 @@ fn blast(to: SocketAddr, messages: &str, seed: &str, ledger: &Path) {
 }
 
 /// Names and contents.
-type Entries = Vec<(String, Vec<u8>)>;
+pub(super) type Entries = Vec<(String, Vec<u8>)>;
 
 /// What is in an archive.
-fn unpacked(archive: &Path) -> Entries {
+pub(super) fn unpacked(archive: &Path) -> Entries {
     let file = fs::File::open(archive).unwrap();
     let mut tar = tar::Archive::new(zstd::Decoder::new(file).unwrap());
     let entries = tar.entries().unwrap().map(|entry| {
@@ -52,7 +52,7 @@ fn unpacked(archive: &Path) -> Entries {
 }
 
 /// An archive of these.
-fn packed(entries: &[(String, Vec<u8>)], archive: &Path) {
+pub(super) fn packed(entries: &[(String, Vec<u8>)], archive: &Path) {
     let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(archive).unwrap(), 1).unwrap());
     for (name, content) in entries {
         let mut header = tar::Header::new_ustar();

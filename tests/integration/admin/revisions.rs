@@ -2,9 +2,7 @@
 //! the link to the directory in force.
 
 use super::*;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -12,18 +10,11 @@ const PATH: &str = "/api/v1/machine/configuration";
 
 /// Plays PID 1: tells on what it is asked, and answers as it was told to.
 fn init(socket: &Path, answer: impl Fn(&Value) -> Value + Send + 'static) -> Receiver<Value> {
-    let listener = UnixListener::bind(socket).unwrap();
     let (tell, told) = channel();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut line = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
-            let request: Value = serde_json::from_str(&line).unwrap();
-            let request = &request["configuration"];
-            let answer = json!({ "configuration": answer(request) });
-            stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
-            let _ = tell.send(request.clone());
-        }
+    machine::play(socket, machine::with_disk("healthy", &[]), move |request| {
+        let request = &request["configuration"];
+        let _ = tell.send(request.clone());
+        json!({ "configuration": answer(request) })
     });
     told
 }

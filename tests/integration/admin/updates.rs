@@ -1,9 +1,8 @@
 //! Updates of the appliance, with somebody at the other end of the socket who plays PID 1; and where there is nobody.
 
+use super::machine::node;
 use super::*;
 use minisign::KeyPair;
-use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -40,42 +39,23 @@ fn signed(directory: &Scratch, key: &KeyPair, version: &str, padding: usize) -> 
 
 /// Plays PID 1: says what runs, and hands on what it is to install with the octets that it finds.
 fn init(socket: &Path, image: PathBuf, key: &KeyPair, refusal: Option<&'static str>) -> Receiver<Vec<u8>> {
-    let listener = UnixListener::bind(socket).unwrap();
     let key = key.pk.to_box().unwrap().into_string();
     let (tell, told) = channel();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut line = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
-            let request: Value = serde_json::from_str(&line).unwrap();
-            let answer = match (request["install"]["signature"].as_str(), refusal) {
-                (Some(_), Some(why)) => json!({ "refused": why }),
-                (Some(signature), None) => {
-                    assert!(signature.contains("trusted comment: file:stratamx_"), "{signature}");
-                    tell.send(std::fs::read(&image).unwrap()).unwrap();
-                    json!({ "installed": { "version": "0.2.0" } })
-                }
-                (None, _) => {
-                    json!({ "status": { "version": "0.1.9", "variant": "cloud", "state": "idle", "key": key,
+    machine::play(socket, machine::with_disk("healthy", &[]), move |request| {
+        match (request["install"]["signature"].as_str(), refusal) {
+            (Some(_), Some(why)) => json!({ "refused": why }),
+            (Some(signature), None) => {
+                assert!(signature.contains("trusted comment: file:stratamx_"), "{signature}");
+                tell.send(std::fs::read(&image).unwrap()).unwrap();
+                json!({ "installed": { "version": "0.2.0" } })
+            }
+            (None, _) => {
+                json!({ "status": { "version": "0.1.9", "variant": "cloud", "state": "idle", "key": key,
                     "good": null, "last": null } })
-                }
-            };
-            stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+            }
         }
     });
     told
-}
-
-/// A server that has a PID 1.
-fn node(directory: &Scratch, socket: &Path) -> Node {
-    let config = configure(directory, &Settings::default());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stratamx"));
-    command.args(["serve", "--config"]).arg(config).env("STRATAMX_INIT", socket);
-    let mut process = Process::start(&mut command);
-    let line: Value = serde_json::from_str(&process.wait_for("\"listening\"")).unwrap();
-    let server = Server { process, address: line["address"].as_str().unwrap().parse().unwrap() };
-    let token = std::fs::read_to_string(directory.path("data/admin-token")).unwrap().trim().to_owned();
-    Node { api: server.admin(), server, token }
 }
 
 #[test]

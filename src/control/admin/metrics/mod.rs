@@ -4,6 +4,7 @@
 //! [`METRICS_DOMAINS_MAX`] of them each. They are added up here, and written family by family in the order of the page. Names,
 //! types and help are those of METRICS.md ([`table`]). A shard that does not answer costs the scrape (503), never mail.
 
+mod disk;
 mod domains;
 mod page;
 mod process;
@@ -16,6 +17,7 @@ use crate::bridge::{Snapshot, Transport};
 use crate::control::certificate_end::not_after_s;
 use crate::limits::METRICS_DOMAINS_MAX;
 use crate::metrics::{By, Counters, Label, LogCounters};
+use crate::update::machine::Disk;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
@@ -48,13 +50,21 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> 
     let snapshot = api.current.get();
     let names: Arc<[Arc<str>]> = status::names(&snapshot).into();
     let asked = api.shards.ask(|answer| Request::Measure(Arc::clone(&names), METRICS_DOMAINS_MAX, answer));
-    let page = write(format, &snapshot, &names, &answered(&api, asked).await?);
+    let measured = answered(&api, asked).await?;
+    let machine = api.machine.as_ref().and_then(|machine| machine.known());
+    let page = write(format, &snapshot, &names, &measured, machine.map(|machine| machine.disk).as_ref());
     let mut response = page.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     Ok(response)
 }
 
-fn write(format: Format, snapshot: &Snapshot, names: &[Arc<str>], measured: &[Measured]) -> String {
+fn write(
+    format: Format,
+    snapshot: &Snapshot,
+    names: &[Arc<str>],
+    measured: &[Measured],
+    disk: Option<&Disk>,
+) -> String {
     let shown = Shown::gather(snapshot, names, measured);
     let sum = Sum::of(measured, shown.all());
     let mut page = Page::new(format, PAGE_OCTETS + shown.len() * DOMAIN_OCTETS);
@@ -67,6 +77,7 @@ fn write(format: Format, snapshot: &Snapshot, names: &[Arc<str>], measured: &[Me
     authentication(&mut page, &sum.counters);
     delivery(&mut page, &sum);
     storage(&mut page, snapshot, &sum);
+    disk::write(&mut page, disk);
     process::write(&mut page);
     page.finish()
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::bridge::Certificates;
 use crate::bridge::operator::State as Health;
 use crate::config::Config;
+use crate::update::machine;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,17 @@ fn page(format: Format, names: &[&str], measured: &[Measured]) -> String {
     let certificates = Certificates::new(vec![Arc::new(key.unwrap())]);
     let snapshot = Snapshot::new(Config::embedded(), Arc::default()).with_certificates(&certificates);
     let names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
-    write(format, &snapshot, &names, measured)
+    let figures = machine::Figures {
+        temperature_c: Some(40),
+        used_percent: Some(5),
+        spare_percent: Some(100),
+        media_errors: Some(0),
+        reallocated: Some(0),
+        unsafe_shutdowns: Some(1),
+        ..machine::Figures::default()
+    };
+    let disk = Disk { device: "nvme0n1".to_owned(), figures, ..Disk::default() };
+    write(format, &snapshot, &names, measured, Some(&disk))
 }
 
 /// The name of each sample, without what a histogram adds to it, and the names of its labels.

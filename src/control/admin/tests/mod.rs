@@ -53,7 +53,7 @@ fn api(shards: u16) -> (Arc<Api>, Vec<Receiver<Asked>>, Directory) {
     let orders = OrderBook::open(std::path::Path::new("/nonexistent"), Arc::default()).unwrap();
     let (lookup, _) = lookup_channel();
     let watch = Watch::open(
-        shards.clone(),
+        (shards.clone(), None),
         Arc::clone(&current),
         store.clone(),
         lookup.clone(),
