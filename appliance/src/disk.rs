@@ -3,8 +3,10 @@
 //! Identifiers are fixed, so the image is reproducible; what has to differ between machines is made at the first start. The data partition is left
 //! empty: its file system is made on the machine that it serves.
 
+use crate::architecture::Architecture;
 use crate::fail::{At as _, Failure, wrong};
 use crate::manifest::Partitions;
+use crate::packages::Unpacked;
 use crate::tool;
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
@@ -33,8 +35,9 @@ const README: &str = "StrataMX appliance\r\n\r\nPut stratamx.toml here (and appl
 
 /// What goes on the ESP.
 pub(crate) struct Contents<'a> {
-    /// systemd-boot.
-    pub(crate) loader: &'a Path,
+    pub(crate) architecture: Architecture,
+    /// Has systemd-boot.
+    pub(crate) unpacked: &'a Unpacked,
     /// The UKI, and its name below EFI/Linux.
     pub(crate) uki: &'a Path,
     pub(crate) uki_name: &'a str,
@@ -52,8 +55,10 @@ pub(crate) fn make(
     let loader_conf = work.join("loader.conf");
     fs::write(&loader_conf, LOADER).at(&loader_conf)?;
     directories(&esp, &["EFI", "EFI/BOOT", "EFI/systemd", "EFI/Linux", "loader"])?;
-    copy(&esp, contents.loader, "EFI/BOOT/BOOTX64.EFI")?;
-    copy(&esp, contents.loader, "EFI/systemd/systemd-bootx64.efi")?;
+    let efi = contents.architecture.efi();
+    let loader = contents.unpacked.root.join(format!("usr/lib/systemd/boot/efi/systemd-boot{efi}.efi"));
+    copy(&esp, &loader, &started_by_firmware(contents.architecture))?;
+    copy(&esp, &loader, &format!("EFI/systemd/systemd-boot{efi}.efi"))?;
     copy(&esp, &loader_conf, "loader/loader.conf")?;
     copy(&esp, contents.uki, &format!("EFI/Linux/{}", contents.uki_name))?;
     let configuration = work.join("configuration.fat");
@@ -64,6 +69,11 @@ pub(crate) fn make(
     let starts = make_table(image, partitions)?;
     write_into(image, starts[0], &esp)?;
     write_into(image, starts[1], &configuration)
+}
+
+/// What the firmware starts from a disk that it knows nothing else of (UEFI Specification 2.10, 3.5.1.1).
+fn started_by_firmware(architecture: Architecture) -> String {
+    format!("EFI/BOOT/BOOT{}.EFI", architecture.efi().to_uppercase())
 }
 
 fn make_fat(path: &Path, mib: u64, bits: &str, label: &str) -> Result<(), Failure> {
@@ -193,10 +203,22 @@ pub(crate) fn configure(image: &Path, files: &[PathBuf]) -> Result<(), Failure> 
 
 /// The names below EFI/Linux of a raw image.
 pub(crate) fn ukis(image: &Path) -> Result<Vec<String>, Failure> {
+    list(image, "EFI/Linux")
+}
+
+/// The processors that a raw image has a loader for.
+pub(crate) fn architectures(image: &Path) -> Result<Vec<Architecture>, Failure> {
+    let listed = list(image, "EFI/BOOT")?;
+    let is_there = |name: &str| listed.iter().any(|file| name.ends_with(&format!("/{file}")));
+    Ok(Architecture::ALL.into_iter().filter(|one| is_there(&started_by_firmware(*one))).collect())
+}
+
+/// The names in a directory of a raw image's first partition.
+fn list(image: &Path, directory: &str) -> Result<Vec<String>, Failure> {
     let parts = partitions(image)?;
     let Some(esp) = parts.first() else { return Ok(Vec::new()) };
     let fat = format!("{}@@{}", image.display(), esp.start);
-    let listed = tool::run("mdir", ["-b", "-i", &fat, "::/EFI/Linux"])?;
+    let listed = tool::run("mdir", ["-b", "-i", &fat, &format!("::/{directory}")])?;
     let listed = String::from_utf8_lossy(&listed).into_owned();
     Ok(listed.lines().filter_map(|line| line.rsplit('/').next()).map(str::to_owned).collect())
 }

@@ -1,5 +1,6 @@
 //! `build`: from packages and the static server to files that can be flashed, uploaded and checked.
 
+use crate::architecture::Architecture;
 use crate::disk::{self, Contents};
 use crate::fail::{At as _, Failure, wrong};
 use crate::{initramfs, manifest, packages, release, sign, tool, uki};
@@ -10,12 +11,15 @@ use std::path::{Path, PathBuf};
 /// See the command.
 #[derive(Args)]
 pub(crate) struct Build {
-    /// The static server: target/x86_64-unknown-linux-gnu/release/stratamx
+    /// The static server, of this processor: target/x86_64-unknown-linux-gnu/release/stratamx
     #[arg(long)]
     server: PathBuf,
     /// Which of the manifest's variants: cloud or generic
     #[arg(long, default_value = "cloud")]
     variant: String,
+    /// The processor
+    #[arg(long, default_value = "amd64")]
+    architecture: Architecture,
     /// Where the files are written
     #[arg(long, default_value = "target/appliance/image")]
     out: PathBuf,
@@ -36,14 +40,14 @@ pub(crate) struct Build {
     quick: bool,
 }
 
-/// systemd-boot, of its package.
-const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 /// Formats of qemu-img: suffix, name, options. The first three octets of a raw image say nothing to a hypervisor; these do.
 const FORMATS: [(&str, &str, &[&str]); 3] = [
     ("qcow2", "qcow2", &["-c"]),
     ("vmdk", "vmdk", &["-o", "subformat=streamOptimized"]),
     ("vhdx", "vhdx", &["-o", "subformat=dynamic"]),
 ];
+/// What an update leaves free on the EFI system partition, the tables of its file system included.
+const SPARE_OCTETS: u64 = 4 << 20;
 /// PID 1 takes no longer one: it becomes a part of a file's name.
 const VERSION_OCTETS_MAX: usize = 32;
 /// Small beats fast: it is made once and read at each start, from a slow disk.
@@ -55,8 +59,7 @@ const COMPRESSION: i32 = 9;
 /// See the command.
 pub(crate) fn build(build: &Build) -> Result<(), Failure> {
     let manifest = manifest::read(&build.source.join("manifest.toml"))?;
-    let variant = manifest.variant.get(&build.variant);
-    let variant = variant.ok_or_else(|| wrong(format!("the manifest has no variant {}", build.variant)))?;
+    let recipe = manifest.recipe(build.architecture, &build.variant)?;
     let is_version = |version: &str| version.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
     let is_short = (1..=VERSION_OCTETS_MAX).contains(&build.image_version.len());
     if !is_short || !is_version(&build.image_version) || build.image_version.starts_with(['.', '-']) {
@@ -73,19 +76,25 @@ pub(crate) fn build(build: &Build) -> Result<(), Failure> {
     fs::create_dir_all(&build.out).at(&build.out)?;
     let work = build.out.join("work");
     fs::create_dir_all(&work).at(&work)?;
-    let unpacked = packages::unpack(&manifest, variant, &build.cache.join(&build.variant))?;
-    let archive =
-        initramfs::make(&manifest, variant, &unpacked, (&build.source.join("rootfs"), own), &build.server)?;
+    let cache = build.cache.join(format!("{}{}", build.variant, build.architecture.suffix()));
+    let unpacked = packages::unpack(&recipe, &cache)?;
+    let archive = initramfs::make(&recipe, &unpacked, (&build.source.join("rootfs"), own), &build.server)?;
     let compression = if build.quick { QUICK_COMPRESSION } else { INITRAMFS_COMPRESSION };
     let initramfs =
         zstd::encode_all(archive.as_slice(), compression).map_err(|error| wrong(format!("zstd: {error}")))?;
-    let kernel_image = uki::make(&unpacked, &manifest.boot.cmdline, &os_release, initramfs)?;
-    let stem = format!("stratamx_{}_{}", build.image_version, build.variant);
+    let kernel_image = uki::make(&recipe, &unpacked, &os_release, initramfs)?;
+    check_room(kernel_image.len(), manifest.partitions.esp)?;
+    let stem = recipe.stem(&build.image_version);
     let uki_file = build.out.join(format!("{stem}.efi"));
     fs::write(&uki_file, &kernel_image).at(&uki_file)?;
     let raw = build.out.join(format!("{stem}.raw"));
     let uki_name = format!("stratamx_{}.efi", build.image_version);
-    let contents = Contents { loader: &unpacked.root.join(LOADER), uki: &uki_file, uki_name: &uki_name };
+    let contents = Contents {
+        architecture: build.architecture,
+        unpacked: &unpacked,
+        uki: &uki_file,
+        uki_name: &uki_name,
+    };
     disk::make(&raw, manifest.partitions, &contents, &work)?;
     fs::remove_dir_all(&work).at(&work)?;
     let mut files = vec![uki_file];
@@ -93,12 +102,23 @@ pub(crate) fn build(build: &Build) -> Result<(), Failure> {
         files.extend(convert(&raw, &stem, &build.out)?);
         let workspace =
             build.source.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        release::write(&build.out, workspace, (&build.image_version, &build.variant), &unpacked, &files)?;
+        release::write(&build.out, workspace, (&build.image_version, &recipe), &unpacked, &files)?;
     }
     for file in files.iter().chain([&raw]) {
         println!("{:>11} {}", fs::metadata(file).at(file)?.len(), file.display());
     }
     Ok(())
+}
+
+/// An update is written beside the running version: two have to fit.
+fn check_room(octets: usize, esp_mib: u64) -> Result<(), Failure> {
+    let needed = (octets as u64).saturating_mul(2).saturating_add(SPARE_OCTETS);
+    if needed <= esp_mib << 20 {
+        return Ok(());
+    }
+    Err(wrong(format!(
+        "two versions of {octets} octets do not fit on an EFI system partition of {esp_mib} MiB"
+    )))
 }
 
 fn convert(raw: &Path, stem: &str, out: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -116,4 +136,16 @@ fn convert(raw: &Path, stem: &str, out: &Path) -> Result<Vec<PathBuf>, Failure> 
         files.push(file);
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_versions_fit_on_the_partition_that_they_are_started_from() {
+        assert!(check_room(62 << 20, 128).is_ok());
+        assert!(check_room((62 << 20) + 1, 128).unwrap_err().to_string().contains("do not fit"));
+        assert!(check_room(usize::MAX, 128).is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::cpio::Archive;
 use crate::fail::{At as _, Failure, wrong};
-use crate::manifest::{Manifest, Variant};
+use crate::manifest::Recipe;
 use crate::modules;
 use crate::packages::{Unpacked, files};
 use std::fs;
@@ -17,8 +17,7 @@ const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/sys", "/run", "/tmp", "/data"
 
 /// The archive; `own` is what differs between two images of the same parts: who it is, and by which key it takes updates.
 pub(crate) fn make(
-    manifest: &Manifest,
-    variant: &Variant,
+    recipe: &Recipe,
     unpacked: &Unpacked,
     (rootfs, own): (&Path, Vec<(&str, Vec<u8>)>),
     server: &Path,
@@ -26,11 +25,12 @@ pub(crate) fn make(
     let mut archive = Archive::default();
     DIRECTORIES.iter().for_each(|directory| archive.add_directory(directory));
     let program = fs::read(server).at(server)?;
+    recipe.architecture.check_program(&program, &server.display().to_string())?;
     if !is_static(&program) {
         return Err(wrong(format!("{} is not a static program: see the Makefile", server.display())));
     }
     archive.add("/bin/stratamx", 0o755, program);
-    for (place, file) in &manifest.files {
+    for (place, file) in recipe.files() {
         let path = find(&unpacked.root, file);
         let mode = fs::metadata(&path).at(&path)?.permissions().mode() & 0o777;
         archive.add(place, mode, fs::read(&path).at(&path)?);
@@ -47,7 +47,7 @@ pub(crate) fn make(
     }
     let tree = unpacked.root.join("lib/modules").join(&unpacked.kernel);
     let mut order = String::new();
-    for module in modules::in_order(&tree, &variant.modules, &variant.optional)? {
+    for module in modules::in_order(&tree, &recipe.variant.modules, &recipe.variant.optional)? {
         let place = format!("/lib/modules/{}.ko", module.name);
         order += &format!("{place}\n");
         archive.add(&place, 0o644, module.octets);

@@ -49,7 +49,8 @@ pub(crate) fn run(inspect: &Inspect) -> Result<(), Failure> {
 }
 
 fn uki(inspect: &Inspect) -> Result<Value, Failure> {
-    let sections = pe::sections(&fs::read(&inspect.file).at(&inspect.file)?)?;
+    let file = fs::read(&inspect.file).at(&inspect.file)?;
+    let (processor, sections) = (pe::architecture(&file)?.processor(), pe::sections(&file)?);
     let rows: Result<Vec<Value>, Failure> = sections
         .iter()
         .map(|section| {
@@ -58,12 +59,19 @@ fn uki(inspect: &Inspect) -> Result<Value, Failure> {
             Ok(json!({ "name": section.name, "octets": section.octets.len(), "sha256": sha256, "text": text }))
         })
         .collect();
-    Ok(json!({ "kind": "uki", "sections": rows? }))
+    Ok(json!({ "kind": "uki", "processor": processor, "sections": rows? }))
 }
 
 fn image(inspect: &Inspect) -> Result<Value, Failure> {
     let parts = disk::partitions(&inspect.file)?;
-    Ok(json!({ "kind": "image", "sections": parts, "versions": disk::ukis(&inspect.file)? }))
+    let processors: Vec<&str> = disk::architectures(&inspect.file)?
+        .into_iter()
+        .map(|architecture| architecture.processor())
+        .collect();
+    let versions = disk::ukis(&inspect.file)?;
+    Ok(
+        json!({ "kind": "image", "processor": processors.join(", "), "sections": parts, "versions": versions }),
+    )
 }
 
 fn show(told: &Value) {
@@ -72,6 +80,7 @@ fn show(told: &Value) {
         println!("{key:<10} {}", text(&told[key]));
     }
     let content = &told["content"];
+    println!("{:<10} {}", "processor", text(&content["processor"]));
     for row in content["sections"].as_array().into_iter().flatten() {
         let hash: String = row["sha256"].as_str().unwrap_or_default().chars().take(16).collect();
         println!("{:<14} {:>12}  {hash}", text(&row["name"]), text(&row["octets"]));

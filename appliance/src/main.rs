@@ -13,6 +13,7 @@
 //! - Nothing is installed on the machine that builds: packages are downloaded into a directory of their own and unpacked there.
 #![expect(clippy::disallowed_methods, reason = "files are what this program makes")]
 
+mod architecture;
 mod cpio;
 mod disk;
 mod fail;

@@ -3,8 +3,9 @@
 //! apt does the work with lists and a cache of its own, so signatures and hashes are verified as always. The mirror is the one that
 //! the machine's apt is set up with. What was downloaded once is used again: two builds see the same packages.
 
+use crate::architecture::Architecture;
 use crate::fail::{At as _, Failure, wrong};
-use crate::manifest::{Manifest, Variant};
+use crate::manifest::{Manifest, Recipe};
 use crate::tool;
 use serde::Serialize;
 use std::fs::{self, File};
@@ -33,13 +34,13 @@ pub(crate) struct Unpacked {
 /// Where Debian's suites are, and which keys sign them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Downloads and unpacks what the variant needs into `cache`, once.
-pub(crate) fn unpack(manifest: &Manifest, variant: &Variant, cache: &Path) -> Result<Unpacked, Failure> {
+/// Downloads and unpacks what an image needs into `cache`, once.
+pub(crate) fn unpack(recipe: &Recipe, cache: &Path) -> Result<Unpacked, Failure> {
     fs::create_dir_all(cache).at(cache)?;
     let cache = &cache.canonicalize().at(cache)?;
     let (debs, root, complete) = (cache.join("debs"), cache.join("root"), cache.join("complete"));
-    let wanted =
-        format!("{} {:?} {:?} {}", manifest.suite, manifest.fallback, manifest.packages, variant.kernel);
+    let (manifest, kernel) = (recipe.manifest, &recipe.variant.kernel);
+    let wanted = format!("{} {:?} {:?} {kernel}", manifest.suite, manifest.fallback, manifest.packages);
     if fs::read_to_string(&complete).ok().as_deref() != Some(wanted.as_str()) {
         for stale in [&debs, &root] {
             if stale.exists() {
@@ -47,7 +48,7 @@ pub(crate) fn unpack(manifest: &Manifest, variant: &Variant, cache: &Path) -> Re
             }
             fs::create_dir_all(stale).at(stale)?;
         }
-        download(manifest, variant, cache, &debs)?;
+        download(recipe, cache, &debs)?;
         for deb in files(&debs)? {
             tool::run("dpkg-deb", [Path::new("-x"), &deb, &root])?;
         }
@@ -84,8 +85,9 @@ fn describe(deb: &Path) -> Result<Package, Failure> {
     })
 }
 
-fn download(manifest: &Manifest, variant: &Variant, cache: &Path, debs: &Path) -> Result<(), Failure> {
-    let apt = Apt::set_up(manifest, cache)?;
+fn download(recipe: &Recipe, cache: &Path, debs: &Path) -> Result<(), Failure> {
+    let (manifest, variant) = (recipe.manifest, recipe.variant);
+    let apt = Apt::set_up(manifest, recipe.architecture, cache)?;
     apt.run("apt-get", &["update"], cache)?;
     // The package of the variant has no files: it names the kernel's.
     let shown = apt.run("apt-cache", &["show", "--no-all-versions", &variant.kernel], cache)?;
@@ -108,7 +110,7 @@ struct Apt {
 }
 
 impl Apt {
-    fn set_up(manifest: &Manifest, cache: &Path) -> Result<Self, Failure> {
+    fn set_up(manifest: &Manifest, architecture: Architecture, cache: &Path) -> Result<Self, Failure> {
         let apt = cache.join("apt");
         for directory in ["lists/partial", "cache/archives/partial"] {
             let directory = apt.join(directory);
@@ -127,6 +129,9 @@ impl Apt {
             option("Dir::State::lists", &apt.join("lists")),
             option("Dir::Cache", &apt.join("cache")),
             option("APT::Default-Release", Path::new(&manifest.suite)),
+            // As on the machine that the image is for; this one's own processor does not matter.
+            option("APT::Architecture", Path::new(architecture.name())),
+            option("APT::Architectures", Path::new(architecture.name())),
             // Whoever builds as root has files that apt's own user may not read.
             option("APT::Sandbox::User", Path::new("root")),
         ];

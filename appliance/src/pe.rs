@@ -3,6 +3,7 @@
 //! A unified kernel image is systemd-boot's stub, a PE program, with sections behind its own that hold kernel, initramfs and command line. The
 //! stub finds them by name. Appending needs free room behind the section headers, which the stub is made with.
 
+use crate::architecture::Architecture;
 use crate::fail::{Failure, wrong};
 
 /// One section.
@@ -22,6 +23,8 @@ const SECTION_HEADER_OCTETS: usize = 40;
 const NAME_OCTETS: usize = 8;
 /// IMAGE_SCN_CNT_INITIALIZED_DATA and IMAGE_SCN_MEM_READ.
 const READ_ONLY_DATA: u32 = 0x4000_0040;
+/// What stands in free room: nothing, or the instruction of AArch64 that does nothing (NOP), which its linker fills up with.
+const FILLERS: [[u8; 4]; 2] = [[0; 4], [0x1f, 0x20, 0x03, 0xd5]];
 /// PE32+.
 const MAGIC: u16 = 0x20b;
 
@@ -45,7 +48,7 @@ impl Layout {
         }
         let coff = signature + SIGNATURE.len();
         let optional = coff + COFF_OCTETS;
-        let half = |at: usize| file.get(at..at + 2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let half = |at: usize| half(file, at);
         if half(optional) != Some(MAGIC) {
             return Err(not_pe());
         }
@@ -66,6 +69,13 @@ impl Layout {
     fn header(&self, number: usize) -> usize {
         self.headers + number * SECTION_HEADER_OCTETS
     }
+}
+
+/// The processor that it is for.
+pub(crate) fn architecture(file: &[u8]) -> Result<Architecture, Failure> {
+    let layout = Layout::read(file)?;
+    let architecture = half(file, layout.coff).and_then(Architecture::of_pe);
+    architecture.ok_or_else(|| wrong("is a PE program for another processor"))
 }
 
 /// All sections, in their order.
@@ -90,7 +100,7 @@ pub(crate) fn append(stub: &[u8], new: &[Section]) -> Result<Vec<u8>, Failure> {
     let layout = Layout::read(stub)?;
     let first = layout.header(layout.count);
     if layout.header(layout.count + new.len()) > layout.headers_octets
-        || stub.get(first..layout.headers_octets).is_none_or(|room| room.iter().any(|octet| *octet != 0))
+        || stub.get(first..layout.headers_octets).is_none_or(|room| !is_free(room))
     {
         return Err(wrong("the stub has no room for the headers of further sections"));
     }
@@ -108,6 +118,7 @@ pub(crate) fn append(stub: &[u8], new: &[Section]) -> Result<Vec<u8>, Failure> {
         if section.name.len() > NAME_OCTETS {
             return Err(wrong(format!("{} is too long a name", section.name)));
         }
+        file[header..header + SECTION_HEADER_OCTETS].fill(0);
         file[header..header + section.name.len()].copy_from_slice(section.name.as_bytes());
         for (offset, value) in [(8, size), (12, address), (16, stored), (20, at), (36, READ_ONLY_DATA)] {
             put(&mut file, header + offset, value);
@@ -123,6 +134,13 @@ pub(crate) fn append(stub: &[u8], new: &[Section]) -> Result<Vec<u8>, Failure> {
     let sum = checksum(&file);
     put(&mut file, sum_at, sum);
     Ok(file)
+}
+
+fn is_free(room: &[u8]) -> bool {
+    FILLERS.iter().any(|filler| {
+        let (words, rest) = room.as_chunks();
+        words.iter().all(|word| word == filler) && filler.starts_with(rest)
+    })
 }
 
 /// The first address behind all sections.
@@ -148,6 +166,10 @@ fn checksum(file: &[u8]) -> u32 {
     sum.wrapping_add(u32::try_from(file.len()).unwrap_or(u32::MAX))
 }
 
+fn half(file: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(file.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
 fn word(file: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(file.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
@@ -167,6 +189,7 @@ pub(crate) mod tests {
         put(&mut file, SIGNATURE_AT, 0x40);
         file[0x40..0x44].copy_from_slice(SIGNATURE);
         let (coff, optional) = (0x44, 0x44 + COFF_OCTETS);
+        file[coff..coff + 2].copy_from_slice(&[0x64, 0x86]);
         file[coff + 2] = 1;
         file[coff + 16] = 112;
         put(&mut file, coff + 4, 12345);
@@ -181,6 +204,17 @@ pub(crate) mod tests {
         }
         file.extend(b"code!");
         file.resize(0x600, 0);
+        file
+    }
+
+    /// The same as the linker for AArch64 makes it: the free room is full of instructions that do nothing.
+    fn arm_stub() -> Vec<u8> {
+        let mut file = stub();
+        file[0x44..0x46].copy_from_slice(&[0x64, 0xaa]);
+        let first = Layout::read(&file).unwrap().header(1);
+        for word in file[first..0x400].chunks_exact_mut(4) {
+            word.copy_from_slice(&FILLERS[1]);
+        }
         file
     }
 
@@ -202,6 +236,27 @@ pub(crate) mod tests {
             "the size in memory: 1 + 1 + 1 + 2 pages"
         );
         assert_eq!(append(&stub(), &new).unwrap(), file);
+    }
+
+    /// What stood in the room of a header would be read as a part of it: relocations, line numbers.
+    #[test]
+    fn a_stub_of_another_processor_has_other_free_room() {
+        let new = [Section { name: ".linux".to_owned(), octets: b"kernel".to_vec() }];
+        let (file, other) = (append(&stub(), &new).unwrap(), append(&arm_stub(), &new).unwrap());
+        assert_eq!(sections(&file).unwrap(), sections(&other).unwrap());
+        assert_eq!(architecture(&file).unwrap(), Architecture::Amd64);
+        assert_eq!(architecture(&other).unwrap(), Architecture::Arm64);
+        let header = Layout::read(&file).unwrap().header(1);
+        assert_eq!(
+            file[header..header + SECTION_HEADER_OCTETS],
+            other[header..header + SECTION_HEADER_OCTETS]
+        );
+        let mut used = arm_stub();
+        used[0x3fc] = 1;
+        assert!(append(&used, &new).unwrap_err().to_string().contains("no room"));
+        let mut foreign = stub();
+        foreign[0x44..0x46].copy_from_slice(&[0x4c, 0x01]);
+        assert!(architecture(&foreign).unwrap_err().to_string().contains("another processor"));
     }
 
     #[test]

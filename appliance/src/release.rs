@@ -1,6 +1,7 @@
 //! What goes out beside an image: manifest, SBOM, checksums, release notes.
 
 use crate::fail::{At as _, Failure};
+use crate::manifest::Recipe;
 use crate::packages::Unpacked;
 use crate::sbom;
 use crate::sign::CHECKSUMS;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn write(
     out: &Path,
     workspace: &Path,
-    (version, variant): (&str, &str),
+    (version, recipe): (&str, &Recipe),
     unpacked: &Unpacked,
     files: &[PathBuf],
 ) -> Result<(), Failure> {
@@ -24,14 +25,15 @@ pub(crate) fn write(
         told.insert(name(file), json!({ "octets": octets, "sha256": sha256 }));
     }
     let manifest = json!({
-        "product": "stratamx-appliance", "version": version, "variant": variant, "architecture": "x86_64",
+        "product": "stratamx-appliance", "version": version, "variant": recipe.name,
+        "architecture": recipe.architecture.processor(),
         "kernel": unpacked.kernel, "packages": unpacked.packages, "files": told,
     });
     let (manifest_file, sbom_file, notes_file) =
         (out.join("manifest.json"), out.join("sbom.cdx.json"), out.join("RELEASE-NOTES.md"));
     write_json(&manifest_file, &manifest)?;
-    write_json(&sbom_file, &sbom::make(workspace, version, &unpacked.packages)?)?;
-    fs::write(&notes_file, notes(workspace, version, variant, unpacked)).at(&notes_file)?;
+    write_json(&sbom_file, &sbom::make(workspace, version, recipe.architecture, &unpacked.packages)?)?;
+    fs::write(&notes_file, notes(workspace, version, recipe, unpacked)).at(&notes_file)?;
     let mut sums = String::new();
     let mut all = files.to_vec();
     all.extend([manifest_file, sbom_file, notes_file]);
@@ -52,7 +54,7 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Failure> {
 }
 
 /// What is in it, then what changed: the newest section of the changelog.
-fn notes(workspace: &Path, version: &str, variant: &str, unpacked: &Unpacked) -> String {
+fn notes(workspace: &Path, version: &str, recipe: &Recipe, unpacked: &Unpacked) -> String {
     let changelog = fs::read_to_string(workspace.join("CHANGELOG.md")).unwrap_or_default();
     let newest = changelog
         .split("\n## ")
@@ -60,7 +62,9 @@ fn notes(workspace: &Path, version: &str, variant: &str, unpacked: &Unpacked) ->
         .and_then(|section| section.split_once('\n'))
         .map_or("", |(_, text)| text);
     let mut notes = format!(
-        "# StrataMX appliance {version} ({variant})\n\nKernel {}.\n\n| package | version |\n|---|---|\n",
+        "# StrataMX appliance {version} ({}, {})\n\nKernel {}.\n\n| package | version |\n|---|---|\n",
+        recipe.name,
+        recipe.architecture.name(),
         unpacked.kernel
     );
     for package in &unpacked.packages {

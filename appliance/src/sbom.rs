@@ -1,5 +1,6 @@
 //! The software bill of materials: CycloneDX 1.5, as JSON. Crates that are in the server, and Debian's packages.
 
+use crate::architecture::Architecture;
 use crate::fail::{Failure, wrong};
 use crate::packages::Package;
 use crate::tool;
@@ -11,12 +12,18 @@ use std::path::Path;
 const SERVER: &str = "stratamx";
 
 /// The document. No time and no serial number: the same parts give the same document.
-pub(crate) fn make(workspace: &Path, version: &str, packages: &[Package]) -> Result<Value, Failure> {
+pub(crate) fn make(
+    workspace: &Path,
+    version: &str,
+    architecture: Architecture,
+    packages: &[Package],
+) -> Result<Value, Failure> {
     let manifest = workspace.join("Cargo.toml").display().to_string();
     let arguments =
         ["metadata", "--format-version", "1", "--locked", "--offline", "--manifest-path", &manifest];
-    let metadata =
-        tool::run("cargo", [&arguments[..], &["--filter-platform", "x86_64-unknown-linux-gnu"]].concat())?;
+    // Crates that only other processors need are not linked.
+    let platform = format!("{}-unknown-linux-gnu", architecture.processor());
+    let metadata = tool::run("cargo", [&arguments[..], &["--filter-platform", &platform]].concat())?;
     let metadata: Value =
         serde_json::from_slice(&metadata).map_err(|error| wrong(format!("cargo metadata: {error}")))?;
     let mut components: Vec<Value> = crates(&metadata)?;

@@ -11,6 +11,8 @@
     reason = "a test may wait, and has files"
 )]
 
+#[path = "boot/arm64.rs"]
+mod arm64;
 #[path = "boot/at_rest.rs"]
 mod at_rest;
 #[path = "boot/chip.rs"]
@@ -23,6 +25,10 @@ mod cuts;
 mod machine;
 #[path = "boot/mail.rs"]
 mod mail;
+#[path = "boot/platform.rs"]
+mod platform;
+#[path = "boot/restores.rs"]
+mod restores;
 #[path = "boot/revisions.rs"]
 mod revisions;
 #[path = "boot/updates.rs"]
@@ -38,11 +44,16 @@ use std::fs;
 #[test]
 fn two_builds_are_one() {
     let Some(needed) = needed() else { return };
-    let (first, second) = (Release::common(&needed), Release::build(&needed, "second"));
+    builds_are_one(&needed);
+    let size = fs::metadata(&Release::common(&needed).uki).unwrap().len();
+    assert!(size <= 32 << 20, "the image is larger than 32 MiB: {size}");
+}
+
+fn builds_are_one(needed: &Needed) {
+    let (first, second) = (Release::common(needed), Release::build(needed, "second"));
     for (one, other) in [(&first.uki, &second.uki), (&first.raw, &second.raw)] {
         assert!(machine::is_same(one, other), "{} and {} differ", one.display(), other.display());
     }
-    assert!(fs::metadata(&first.uki).unwrap().len() <= 32 << 20, "the image is larger than 32 MiB");
     second.remove();
 }
 
@@ -50,9 +61,12 @@ fn two_builds_are_one() {
 #[test]
 fn mail_outlives_the_machine() {
     let Some(needed) = needed() else { return };
-    let release = Release::common(&needed);
+    outlives(&needed, "mail");
+}
+
+fn outlives(needed: &Needed, name: &str) {
     let sink_port = mail::free_port();
-    let disk = Disk::from(release, "mail", 4 << 30);
+    let disk = Disk::from(Release::common(needed), name, 4 << 30);
     disk.configure(&configuration(sink_port));
 
     let mut machine = Machine::boot(&disk);
@@ -107,15 +121,19 @@ fn a_machine_that_was_given_nothing_tells_how_it_is_configured() {
     let mut machine = Machine::boot(&disk);
     machine.wait_for("admin API: https://10.0.2.15:8025");
     let line = machine.wait_for("the first administrator's token, told this once: ");
-    let token = line.rsplit(' ').next().unwrap();
+    let token = &line.rsplit(' ').next().unwrap().to_owned();
     let answer = mail::ask(machine.admin_port, "/api/v1/domains", token);
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(mail::ask(machine.admin_port, "/api/v1/domains", "smx_wrong").starts_with("HTTP/1.1 401 "));
     // The button: what was told is on the disk then.
     machine.press_the_button();
     assert!(machine.ended().success());
-    let mut machine = Machine::boot(&disk);
+    // The same disk at another controller, which says that it wears out.
+    let mut machine = Machine::boot_on_nvme(&disk, 1 << 2);
+    machine.wait_for("the disk nvme0n1 is failing: it says that it is unreliable");
     machine.wait_for("admin API: https://10.0.2.15:8025");
+    let answer = mail::ask(machine.admin_port, "/api/v1/machine", token);
+    assert!(answer.contains("\"state\":\"failing\"") && answer.contains("QEMU NVMe Ctrl"), "{answer}");
     // It would stand right behind that line: looked for when no more lines come.
     machine.press_the_button();
     machine.wait_for("stopped");

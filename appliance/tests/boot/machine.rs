@@ -3,6 +3,7 @@
 use crate::chip;
 pub(crate) use crate::chip::Chip;
 use crate::mail::free_port;
+use crate::platform::{self, AMD64, Platform};
 use crate::volatile::VolatileDisk;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read as _, Write};
@@ -10,7 +11,6 @@ use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,19 +19,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The file of a cloud's volume.
 const SEED: &str = "seed.fat";
-const EMULATOR: &str = "qemu-system-x86_64";
-const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
-/// Programs, and by which argument they end at once.
-const PROGRAMS: [(&str, &str); 5] = [
-    (EMULATOR, "--version"),
-    ("mcopy", "--version"),
-    ("mkfs.vfat", "--help"),
-    ("swtpm", "--version"),
-    ("xz", "--version"),
-];
 
 /// What the tests need and this machine has.
 pub(crate) struct Needed {
+    pub(crate) platform: &'static Platform,
     server: PathBuf,
     work: PathBuf,
 }
@@ -45,51 +36,21 @@ impl Needed {
 
 /// Everything, or the reason why not is told.
 pub(crate) fn needed() -> Option<Needed> {
-    let lacking = lacking();
-    let Some(reason) = lacking else {
-        let target = Path::new(Needed::builder()).ancestors().nth(2).unwrap().to_owned();
-        let work = target.join("appliance/test");
-        fs::create_dir_all(&work).unwrap();
-        let server = PathBuf::from(std::env::var_os("STRATAMX_STATIC_SERVER").unwrap());
-        return Some(Needed { server, work });
-    };
-    assert!(std::env::var_os("STRATAMX_REQUIRE_VM").is_none(), "STRATAMX_REQUIRE_VM is set, and {reason}");
-    eprintln!("SKIP: {reason}");
-    None
+    needed_for(&AMD64)
 }
 
-fn lacking() -> Option<String> {
-    match std::env::var_os("STRATAMX_STATIC_SERVER").map(PathBuf::from) {
-        None => return Some("STRATAMX_STATIC_SERVER does not name the static server".to_owned()),
-        Some(server) if !server.is_file() => return Some(format!("{} is not there", server.display())),
-        Some(_) => {}
-    }
-    if let Some(file) = FIRMWARE.iter().find(|file| !Path::new(file).is_file()) {
-        return Some(format!("{file} is not there"));
-    }
-    let is_there = |program: &str, argument: &str| {
-        let mut command = Command::new(program);
-        command
-            .arg(argument)
-            .env("PATH", path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command.status().is_ok()
-    };
-    let lacking = PROGRAMS.iter().find(|(program, argument)| !is_there(program, argument));
-    lacking.map(|(program, _)| format!("{program} is not there"))
+/// The same for another kind of machine.
+pub(crate) fn needed_for(platform: &'static Platform) -> Option<Needed> {
+    let server = platform.server()?;
+    let target = Path::new(Needed::builder()).ancestors().nth(2).unwrap().to_owned();
+    let work = target.join("appliance/test");
+    fs::create_dir_all(&work).unwrap();
+    Some(Needed { platform, server, work })
 }
-
-fn path() -> String {
-    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
-/// The image of all tests of this process.
-static RELEASE: OnceLock<Release> = OnceLock::new();
 
 /// An image as it is built.
 pub(crate) struct Release {
+    platform: &'static Platform,
     directory: PathBuf,
     pub(crate) uki: PathBuf,
     pub(crate) raw: PathBuf,
@@ -98,7 +59,7 @@ pub(crate) struct Release {
 impl Release {
     /// The one that disks are made of.
     pub(crate) fn common(needed: &Needed) -> &'static Self {
-        RELEASE.get_or_init(|| Self::build(needed, "common"))
+        needed.platform.release.get_or_init(|| Self::build(needed, "common"))
     }
 
     pub(crate) fn build(needed: &Needed, name: &str) -> Self {
@@ -148,9 +109,11 @@ impl Release {
 
     fn make(needed: &Needed, name: &str, source: &Path, version: &str) -> Self {
         let key = Self::key(needed, "update").with_extension("pub");
-        let directory = needed.work.join(format!("image-{name}-{}", std::process::id()));
+        let platform = needed.platform;
+        let directory = needed.work.join(format!("image-{name}{}-{}", platform.suffix, std::process::id()));
         let mut command = Command::new(Needed::builder());
         command.args(["build", "--quick", "--server"]).arg(&needed.server).arg("--out").arg(&directory);
+        command.args(["--architecture", platform.architecture]);
         command.args(["--image-version", version, "--update-key"]).arg(key);
         // One cache, and one test at a time in it: what was downloaded once is used again.
         command.arg("--cache").arg(needed.work.join("cache")).arg("--source").arg(source);
@@ -160,8 +123,9 @@ impl Release {
         let output = command.output().unwrap();
         drop(lock);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let file = |suffix: &str| directory.join(format!("stratamx_{version}_cloud.{suffix}"));
-        Self { uki: file("efi"), raw: file("raw"), directory }
+        let file =
+            |suffix: &str| directory.join(format!("stratamx_{version}_cloud{}.{suffix}", platform.suffix));
+        Self { platform, uki: file("efi"), raw: file("raw"), directory }
     }
 
     pub(crate) fn remove(self) {
@@ -203,6 +167,7 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 
 /// The disk of one machine.
 pub(crate) struct Disk {
+    platform: &'static Platform,
     directory: PathBuf,
     raw: PathBuf,
 }
@@ -216,8 +181,8 @@ impl Disk {
         let copied = Command::new("cp").arg("--sparse=always").args([&release.raw, &raw]).status().unwrap();
         assert!(copied.success());
         File::options().write(true).open(&raw).unwrap().set_len(octets).unwrap();
-        fs::copy(FIRMWARE[1], directory.join("variables.fd")).unwrap();
-        Self { directory, raw }
+        fs::copy(release.platform.firmware[1], directory.join("variables.fd")).unwrap();
+        Self { platform: release.platform, directory, raw }
     }
 
     pub(crate) fn configure(&self, files: &[(&str, String)]) {
@@ -236,7 +201,10 @@ impl Disk {
         let volume = self.directory.join(SEED);
         let target = volume.display().to_string();
         let mut command = Command::new("mkfs.vfat");
-        command.args(["-n", "CIDATA", "-C", &target, "1440"]).env("PATH", path()).stdout(Stdio::null());
+        command
+            .args(["-n", "CIDATA", "-C", &target, "1440"])
+            .env("PATH", platform::path())
+            .stdout(Stdio::null());
         assert!(command.status().unwrap().success());
         for (name, text) in files {
             let file = self.directory.join(name);
@@ -375,6 +343,15 @@ impl Machine {
         Self::start_with(disk, &["-blockdev", &block, "-device", "virtio-blk-pci,drive=disk"])
     }
 
+    /// A machine whose disk is an NVMe drive that says so of itself: bits of its critical warning. It is another machine: the firmware of the one before
+    /// knows where its disk was, and looks there.
+    pub(crate) fn boot_on_nvme(disk: &Disk, warning: u8) -> Self {
+        fs::copy(disk.platform.firmware[1], disk.directory.join("variables.fd")).unwrap();
+        let drive = format!("file={},format=raw,if=none,id=drive", disk.raw.display());
+        let device = format!("nvme,drive=drive,serial=test,smart_critical_warning={warning}");
+        Self::start_with(disk, &["-no-reboot", "-drive", &drive, "-device", &device])
+    }
+
     pub(crate) fn start(disk: &Disk, arguments: &[&str]) -> Self {
         let drive = format!("file={},format=raw,if=virtio", disk.raw.display());
         Self::start_with(disk, &[arguments, &["-drive", &drive]].concat())
@@ -384,23 +361,14 @@ impl Machine {
         let (smtp_port, admin_port) = (free_port(), free_port());
         let monitor = disk.directory.join("monitor");
         let drive = |file: &Path, rest: &str| format!("file={},format=raw,{rest}", file.display());
-        let mut command = Command::new(EMULATOR);
+        let mut command = Command::new(disk.platform.emulator);
         // Never KVM: where that is nested it emulates instructions, and is slower than TCG.
-        command.args([
-            "-machine",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-m",
-            "1024",
-        ]);
+        command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"]).args(disk.platform.machine);
         command.args(["-nodefaults", "-display", "none", "-serial", "stdio"]).args(arguments);
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", monitor.display()));
-        command.arg("-drive").arg(drive(Path::new(FIRMWARE[0]), "if=pflash,unit=0,readonly=on"));
+        command
+            .arg("-drive")
+            .arg(drive(Path::new(disk.platform.firmware[0]), "if=pflash,unit=0,readonly=on"));
         command.arg("-drive").arg(drive(&disk.directory.join("variables.fd"), "if=pflash,unit=1"));
         let seed = disk.directory.join(SEED);
         if seed.exists() {
@@ -410,7 +378,6 @@ impl Machine {
             "user,id=net,hostfwd=tcp:127.0.0.1:{smtp_port}-:25,hostfwd=tcp:127.0.0.1:{admin_port}-:8025"
         ));
         command.args(["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]);
-        command.args(["-device", "i6300esb", "-action", "watchdog=poweroff"]);
         let mut emulator = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let keyboard = emulator.stdin.take().unwrap();
         let (tell, console) = channel();
