@@ -87,7 +87,11 @@ enum Command {
     },
     /// The first process of the appliance; the kernel starts it
     #[command(hide = true)]
-    Init,
+    Init {
+        /// What a hypervisor adds to the kernel's command line ends up here: nothing to PID 1, and no reason not to run
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// The manual page; for a directory one for each command
     Man {
         /// Where they are written
@@ -291,7 +295,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),
         Command::Domain { server, command } => run_domain(server.into(), command),
-        Command::Init => return init::run(),
+        Command::Init { words: _ } => return init::run(),
         Command::Machine { server, json } => appliance::run(server.into(), json),
         Command::Man { directory } => manual::man(Arguments::command(), directory.as_deref()),
         Command::Outage { server, command } => alert::outages(server.into(), &command),

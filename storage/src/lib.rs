@@ -93,7 +93,8 @@
 //!   and zeroing ahead writes every octet twice, which takes back what it gives on a disk that is busy.
 //! - **One checksum a part of the index.** One domain's entries are read and believed without the others.
 //! - **Recovery never truncates and never appends** (H6, H9). It scans to the end of the preallocated area, seals what it finds and
-//!   starts a new segment; what looks torn is told apart from damage by what later frames knew to be durable.
+//!   starts a new segment; what looks torn is told apart from damage by what later frames knew to be durable. The zeros behind
+//!   what it found become a hole: a server that ends each minute would fill a disk with rooms that nobody writes to.
 //! - **A start makes durable what it found before it acts upon it.** A process that was killed leaves what it wrote in the cache of
 //!   the disk: a tally that is believed, its segment removed, and the tally then lost in a power cut, would be a loss.
 //! - **Numbers of segments never return, also where no journal can be read that tells of them**: they have a ceiling on disk, as

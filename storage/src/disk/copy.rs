@@ -116,6 +116,16 @@ impl File for CopyFile {
         self.file.sync_all().map_err(|error| disk_error("sync", &error))
     }
 
+    async fn give_back(&self, offset: u64) -> Result<(), DiskError> {
+        let octets = self.length().await?.saturating_sub(offset);
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        if octets == 0 {
+            return Ok(());
+        }
+        rustix::fs::fallocate(&self.file, flags, offset, octets)
+            .map_err(|error| disk_error("give back", &error.into()))
+    }
+
     async fn length(&self) -> Result<u64, DiskError> {
         self.plain.length().await
     }

@@ -202,6 +202,14 @@ impl File for DmaSegmentFile {
         self.file.fdatasync().await.map_err(|error| from_glommio("sync", error))
     }
 
+    async fn give_back(&self, offset: u64) -> Result<(), DiskError> {
+        let octets = self.length.saturating_sub(offset);
+        if octets == 0 {
+            return Ok(());
+        }
+        self.file.deallocate(offset, octets).await.map_err(|error| from_glommio("give back", error))
+    }
+
     async fn length(&self) -> Result<u64, DiskError> {
         Ok(self.length)
     }

@@ -10,6 +10,8 @@
 //!    have dropped the pages and marked them clean).
 //! 4. [`Disk::create`] gives a file of exactly `size` octets that read as zeros, and does not run out of space
 //!    later when they are written.
+//! 5. [`File::give_back`] frees the room of a range of zeros that is never written again: it reads as zeros, and the file is as long as before, whether or not
+//!    that succeeds, also behind a power cut.
 //!
 //! Offsets and lengths of writes are multiples of [`ALIGNMENT_OCTETS`]; reads may start and end anywhere. Paths are relative to the data directory.
 
@@ -62,6 +64,8 @@ pub trait File: 'static {
     async fn read(&self, offset: u64, octets: usize) -> Result<Self::Octets, DiskError>;
     /// Makes everything written so far durable.
     async fn sync(&self) -> Result<(), DiskError>;
+    /// Frees the room of everything from `offset` to the end, which is zeros. Where the file system cannot, an error, and nothing is lost but the room.
+    async fn give_back(&self, offset: u64) -> Result<(), DiskError>;
     /// The file's length in octets.
     async fn length(&self) -> Result<u64, DiskError>;
 }

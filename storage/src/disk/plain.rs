@@ -90,6 +90,10 @@ impl File for PlainFile {
         Err(read_only())
     }
 
+    async fn give_back(&self, _offset: u64) -> Result<(), DiskError> {
+        Err(read_only())
+    }
+
     async fn length(&self) -> Result<u64, DiskError> {
         self.0.metadata().map(|metadata| metadata.len()).map_err(|error| disk_error("stat", &error))
     }

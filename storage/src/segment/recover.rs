@@ -1,7 +1,7 @@
 //! Recovery of one segment: a lettered decision table, total over its inputs, and what each row does.
 //!
 //! Nothing is truncated and nothing is appended to: a segment that was active is scanned to the end of its
-//! preallocated area, sealed with what was found, and new mail goes into a new segment.
+//! preallocated area, sealed with what was found, and new mail goes into a new segment. The room of the zeros behind that is given back ([`Scanned::tail`]).
 //!
 //! | row | header | index | what is done |
 //! |---|---|---|---|
@@ -116,6 +116,23 @@ pub struct Scanned {
     pub damaged: Vec<DamagedRecord>,
     /// The walk itself.
     pub walk: Walk,
+    /// Octets of the file.
+    size: u64,
+}
+
+/// What stays behind the last octet that is something, as a share of the segment: should the device have told zeros where there is something, it most likely is there.
+const TAIL_KEPT_ONE_IN: u64 = 64;
+
+impl Scanned {
+    /// Where the zeros begin that nobody will write any more, and whose room is of no use; `None` while something of the segment could not be read.
+    #[must_use]
+    pub fn tail(&self) -> Option<u64> {
+        let gaps = self.walk.gaps.iter().map(|gap| gap.range.end);
+        let damaged = self.damaged.iter().map(|record| record.offset.0.saturating_add(record.octets));
+        let end = gaps.chain(damaged).fold(self.walk.end, u64::max);
+        let kept = end.saturating_add(self.size / TAIL_KEPT_ONE_IN).next_multiple_of(BLOCK_OCTETS as u64);
+        (self.walk.unreadable == 0 && kept < self.size).then_some(kept)
+    }
 }
 
 /// Scans a segment for its index.
@@ -151,7 +168,8 @@ pub async fn scan<F: File>(file: &F, header: &SegmentHeader, keys: &Keys) -> Res
     for _ in damaged.iter().filter(|record| record.was_durable) {
         contents.add_damaged();
     }
-    Ok(Scanned { index: contents.into_index(), damaged, walk })
+    let size = file.length().await?;
+    Ok(Scanned { index: contents.into_index(), damaged, walk, size })
 }
 
 /// The first block of a file, as much of it as there is, and what it is.

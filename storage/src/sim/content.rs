@@ -24,6 +24,8 @@ pub(super) struct Content {
     writes: Vec<(u64, Range<usize>)>,
     /// Sectors that a sync has made durable, ever.
     durable: Vec<bool>,
+    /// Octets at the end whose room was given back.
+    pub(super) given_back: usize,
 }
 
 type Sector = Box<[u8]>;

@@ -308,7 +308,8 @@ impl Disk for SimDisk {
         self.call(Operation::Remove).await?;
         let mut state = self.state.borrow_mut();
         let file = state.names.remove(path).ok_or(DiskError::NotFound)?;
-        state.free += state.files[file].seen.len() as u64;
+        let content = &state.files[file];
+        state.free += (content.seen.len() - content.given_back) as u64;
         Ok(())
     }
 
@@ -340,7 +341,7 @@ impl File for SimFile {
         assert!(block.octets.is_multiple_of(ALIGNMENT_OCTETS), "unaligned length");
         let content = &mut state.files[self.file];
         let end = start + block.octets;
-        assert!(end <= content.seen.len(), "write behind the preallocated end");
+        assert!(end <= content.seen.len() - content.given_back, "write behind the preallocated end");
         let sectors = start / SECTOR_OCTETS..end / SECTOR_OCTETS;
         state.writes += 1;
         if state.faults.rewrite_tail_blocks {
@@ -382,6 +383,19 @@ impl File for SimFile {
         let after_failure = if called.is_ok() { content.sync() } else { content.forsake() };
         state.syncs_after_failure += u64::from(after_failure);
         called
+    }
+
+    async fn give_back(&self, offset: u64) -> Result<(), DiskError> {
+        call(&self.state, Operation::GiveBack).await?;
+        let mut state = self.state.borrow_mut();
+        let content = &mut state.files[self.file];
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.seen.len());
+        assert!(content.seen[start..].iter().all(|octet| *octet == 0), "something is given back");
+        let octets = content.seen.len() - start;
+        let more = octets.saturating_sub(content.given_back);
+        content.given_back += more;
+        state.free += more as u64;
+        Ok(())
     }
 
     async fn length(&self) -> Result<u64, DiskError> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// a test can go over all of either kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// The call (write, sync, create, remove, directory sync) with this number fails with EIO.
+    /// The call (write, sync, create, remove, give back, directory sync) with this number fails with EIO.
     pub fail_call: Option<u64>,
     /// And so does this one.
     pub fail_later_call: Option<u64>,
@@ -38,6 +38,7 @@ pub struct Faults {
 pub enum Operation {
     Create,
     CreateDirectory,
+    GiveBack,
     List,
     Open,
     Read,
@@ -54,6 +55,7 @@ impl Operation {
         match self {
             Self::Create => "create",
             Self::CreateDirectory => "create directory",
+            Self::GiveBack => "give back",
             Self::List => "list",
             Self::Open => "open",
             Self::Read => "read",

@@ -306,6 +306,7 @@ impl<D: Disk> Context<'_, D> {
         let Ok(scanned) = scan(file, &header, &self.options.keys).await else {
             return Ok(unreadable(path.to_owned(), loaded));
         };
+        let tail = scanned.tail();
         // What could not be read today may be read tomorrow, and facts about it must be there then.
         loaded.incomplete |= scanned.walk.unreadable > 0;
         for record in scanned.damaged {
@@ -317,6 +318,10 @@ impl<D: Disk> Context<'_, D> {
         loaded.recovered_unacknowledged += stamps.len() as u64;
         let readable = scanned.walk.unreadable == 0;
         if readable {
+            if let Some(tail) = tail {
+                // Where it cannot be, it is room that is lost until a rewrite.
+                let _ = file.give_back(tail).await;
+            }
             // Before an index vouches for it: what a process left that was killed may be in the cache of the disk, name and all.
             file.sync().await.map_err(|error| at(path, error))?;
             self.disk.sync_directory(&header.shard.to_string()).await.map_err(|error| at(path, error))?;

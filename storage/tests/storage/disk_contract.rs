@@ -2,6 +2,7 @@
 //! the simulated one also what a power cut does. So what the simulator proves about the log holds on the real disk.
 
 use super::node::{DISK_OCTETS, block_on};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use storage::disk::dma::{DirectoryLock, DmaDisk, LockError};
 use storage::disk::plain::PlainDisk;
@@ -26,6 +27,7 @@ pub(crate) async fn contract<D: Disk>(disk: D) {
     names(&disk).await;
     content(&disk).await;
     whole_files(&disk).await;
+    room(&disk).await;
     assert!(disk.free_octets().await.unwrap() > SIZE);
 }
 
@@ -88,6 +90,21 @@ async fn content<D: Disk>(disk: &D) {
     file.sync().await.unwrap();
 }
 
+async fn room<D: Disk>(disk: &D) {
+    let file = disk.create("d/room", SIZE).await.unwrap();
+    file.write(block_of(&file, 4096, 7), 0).await.unwrap();
+    for offset in [8192, 4096, SIZE] {
+        file.give_back(offset).await.unwrap();
+        assert_eq!(file.length().await.unwrap(), SIZE, "5: as long as before");
+        let again = disk.open("d/room").await.unwrap();
+        let read = again.read(0, usize::try_from(SIZE).unwrap()).await.unwrap();
+        assert_eq!(read.len() as u64, SIZE);
+        assert!(read[..4096].iter().all(|octet| *octet == 7), "5: what is in front of it stays");
+        assert!(read[4096..].iter().all(|octet| *octet == 0), "5: zeros as before");
+    }
+    file.sync().await.unwrap();
+}
+
 async fn whole_files<D: Disk>(disk: &D) {
     let content: Vec<u8> = (0..5000_u32).map(|n| n.to_le_bytes()[0]).collect();
     write_whole(disk, "d", "whole", &content).await.unwrap();
@@ -133,6 +150,8 @@ fn simulated_disk_keeps_the_contract() {
 fn real_disk_keeps_the_contract() {
     let scratch = Scratch::new("contract");
     on_glommio(async { contract(DmaDisk::attach(&scratch.0).await.unwrap()).await });
+    let octets = |name: &str| std::fs::metadata(scratch.0.join(name)).unwrap().blocks() * 512;
+    assert!(octets("d/room") <= 4096, "5: its room is free");
 }
 
 #[test]
@@ -169,6 +188,7 @@ fn plain_disk_reads_what_the_real_one_wrote_and_changes_nothing() {
         let refused = |result: Result<(), DiskError>| assert!(matches!(result, Err(DiskError::Io { .. })));
         refused(file.write(file.allocate(4096), 0).await);
         refused(file.sync().await);
+        refused(file.give_back(0).await);
         refused(plain.create("d/more", 4096).await.map(drop));
         refused(plain.remove("d/file").await);
         refused(plain.create_directory("e").await);

@@ -115,6 +115,7 @@ async fn every_call(disk: &SimDisk) -> Vec<(Operation, Result<(), DiskError>)> {
     results.push((Operation::CreateDirectory, disk.create_directory("e").await));
     results.push((Operation::Write, file.write(block_of(&file, 4096, 1), 0).await));
     results.push((Operation::Sync, file.sync().await));
+    results.push((Operation::GiveBack, file.give_back(4096).await));
     results.push((Operation::SyncDirectory, disk.sync_directory("").await));
     results.push((Operation::Remove, disk.remove("file").await));
     results.push((Operation::Open, disk.open("d/old").await.map(drop)));
@@ -145,8 +146,10 @@ fn failed(faults: Faults) -> (Vec<(Operation, DiskError)>, Fired) {
 
 #[test]
 fn eio_strikes_the_call_that_is_named_and_is_counted_by_kind() {
-    use Operation::{Create, CreateDirectory, List, Open, Read, Remove, Sync, SyncDirectory, Write};
-    let changing = [Create, CreateDirectory, Write, Sync, SyncDirectory, Remove];
+    use Operation::{
+        Create, CreateDirectory, GiveBack, List, Open, Read, Remove, Sync, SyncDirectory, Write,
+    };
+    let changing = [Create, CreateDirectory, Write, Sync, GiveBack, SyncDirectory, Remove];
     let reading = [Open, List, Read];
     for (call, operation) in (1..).zip(changing) {
         let (results, fired) = failed(Faults { fail_call: Some(call), ..Faults::default() });
@@ -168,9 +171,9 @@ fn eio_strikes_the_call_that_is_named_and_is_counted_by_kind() {
 
 #[test]
 fn enospc_strikes_whatever_takes_room() {
-    for call in 1..=6 {
+    for call in 1..=7 {
         let (results, fired) = failed(Faults { no_space_call: Some(call), ..Faults::default() });
-        if call == 6 {
+        if call == 7 {
             assert_eq!((results.len(), fired.no_space), (0, 0), "a removal takes none");
         } else {
             assert!(matches!(&results[..], [(_, DiskError::NoSpace)]), "{results:?}");

@@ -119,6 +119,32 @@ fn row_b_an_index_that_is_missing_torn_or_anothers_is_rebuilt() {
     assert_eq!(disk.content(&index(1)).unwrap(), whole, "another segment's");
 }
 
+/// A node that ends again and again does not fill the disk with room that nobody will write to any more.
+#[test]
+fn row_b_the_room_behind_what_was_found_is_given_back() {
+    let (disk, world) = store_with(1, false);
+    let free = || {
+        let disk = disk.clone();
+        block_on(&SimClock::default(), async move { disk.free_octets().await.unwrap() })
+    };
+    let mut before = free();
+    for life in 0..20 {
+        let outside = Rc::clone(&world);
+        live_on(&disk, 1, |node| async move {
+            assert!(send(&node.shards[0], &outside, &["a@one.test"], 500, 0).await);
+        });
+        let now = free();
+        // The first one makes the journal that is made ahead.
+        assert!(
+            life == 0 || before.saturating_sub(now) < SEGMENT_OCTETS / 8,
+            "life {life} costs {}",
+            before - now
+        );
+        before = now;
+    }
+    assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
+}
+
 #[test]
 fn row_c_records_are_read_with_the_salt_of_the_index_when_the_header_is_lost() {
     for damage in [&b"rot"[..], &[0; BLOCK_OCTETS]] {

@@ -82,6 +82,10 @@ impl File for SlowFile {
         unreachable!("it only reads")
     }
 
+    async fn give_back(&self, _: u64) -> Result<(), DiskError> {
+        unreachable!("it only reads")
+    }
+
     async fn length(&self) -> Result<u64, DiskError> {
         self.0.length().await
     }

@@ -81,6 +81,10 @@ impl<F: File> File for HastyFile<F> {
         Ok(())
     }
 
+    async fn give_back(&self, offset: u64) -> Result<(), DiskError> {
+        self.0.give_back(offset).await
+    }
+
     async fn length(&self) -> Result<u64, DiskError> {
         self.0.length().await
     }
