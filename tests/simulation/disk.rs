@@ -92,6 +92,10 @@ impl<F: File> File for SlowFile<F> {
         self.file.sync().await
     }
 
+    async fn give_back(&self, offset: u64) -> Result<(), DiskError> {
+        self.file.give_back(offset).await
+    }
+
     async fn length(&self) -> Result<u64, DiskError> {
         self.file.length().await
     }
