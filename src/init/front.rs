@@ -219,6 +219,10 @@ impl Machine {
                 Ok(Done::Told("The keys are open; the server takes mail soon.".to_owned()))
             }
             Action::PowerOff => Ok(Done::End(RebootCommand::PowerOff)),
+            Action::Reset(_) if self.on_trial.is_some() => {
+                Err("a new version is on trial: once it has proven itself, or the one before is back"
+                    .to_owned())
+            }
             Action::Reset(what) => {
                 reset::order(Path::new(DATA), what)?;
                 console::say("a factory reset was ordered at the console");

@@ -42,14 +42,41 @@ pub(super) struct Taken {
     pub(super) fixed: Vec<String>,
 }
 
-/// What is in force below `root`, after what came new was taken into it. `owner` may read it; `state` is where is kept what was taken once.
+/// What is in force below `root`, after what came new was taken into it. `owner` may read it; `state` is where is kept what was taken once. A version on trial takes
+/// nothing in (H13): the one before may come back, and not understand it. It stays where it is, for the next start.
 ///
 /// # Errors
 /// A sentence when there is nothing that can be in force.
-pub(super) fn take(root: &Path, state: &Path, owner: u32, host_name: &str) -> Result<Taken, String> {
+pub(super) fn take(
+    root: &Path,
+    (state, is_on_trial): (&Path, bool),
+    owner: u32,
+    host_name: &str,
+) -> Result<Taken, String> {
     let current = root.join(CURRENT);
     let in_force = files_of(&current)?;
     let hypervisor = credentials::read(Path::new("/sys/firmware/dmi/entries"));
+    if !is_on_trial || !in_force.contains_key(SERVER_FILE) {
+        take_in(root, state, owner, (&in_force, &hypervisor))?;
+    }
+    let mut files = files_of(&current)?;
+    if !files.contains_key(SERVER_FILE) {
+        files.insert(SERVER_FILE.to_owned(), nothing_given(host_name, None).into_bytes());
+        let origin = revision::origin([Source::Appliance]);
+        revision::write(root, &files, (owner, &origin)).map_err(|error| error.to_string())?;
+    }
+    let configured = if is_nothing(&files) { Configured::Nothing } else { Configured::Given };
+    let directory = fs::canonicalize(current).map_err(|error| error.to_string())?;
+    Ok(Taken { directory, configured, fixed: hypervisor.into_keys().collect() })
+}
+
+/// Lays what came new over what is in force, and takes it off the partition.
+fn take_in(
+    root: &Path,
+    state: &Path,
+    owner: u32,
+    (in_force, hypervisor): (&Files, &Files),
+) -> Result<(), String> {
     let seed = nocloud::find(state).unwrap_or_else(|error| {
         say(&format!("the volume CIDATA: {error}"));
         None
@@ -63,14 +90,14 @@ pub(super) fn take(root: &Path, state: &Path, owner: u32, host_name: &str) -> Re
     };
     let given = partition.as_ref().map_or(Ok(Files::new()), Exchange::files);
     let taken = given.and_then(|files| {
-        let offered = layered(&in_force, seed.as_ref(), &files, &hypervisor);
+        let offered = layered(in_force, seed.as_ref(), &files, hypervisor);
         let given = [
             (Source::Volume, seed.is_some()),
             (Source::Partition, !files.is_empty()),
             (Source::Hypervisor, !hypervisor.is_empty()),
         ];
         let sources = given.into_iter().filter_map(|(source, is_given)| is_given.then_some(source));
-        let is_new = revision::lay_over(root, &in_force, &offered, (owner, &revision::origin(sources)))?;
+        let is_new = revision::lay_over(root, in_force, &offered, (owner, &revision::origin(sources)))?;
         Ok((files, is_new.then(|| names(&offered))))
     });
     match taken {
@@ -90,15 +117,7 @@ pub(super) fn take(root: &Path, state: &Path, owner: u32, host_name: &str) -> Re
         }
         Err(error) => return Err(error),
     }
-    let mut files = files_of(&current)?;
-    if !files.contains_key(SERVER_FILE) {
-        files.insert(SERVER_FILE.to_owned(), nothing_given(host_name, None).into_bytes());
-        let origin = revision::origin([Source::Appliance]);
-        revision::write(root, &files, (owner, &origin)).map_err(|error| error.to_string())?;
-    }
-    let configured = if is_nothing(&files) { Configured::Nothing } else { Configured::Given };
-    let directory = fs::canonicalize(current).map_err(|error| error.to_string())?;
-    Ok(Taken { directory, configured, fixed: hypervisor.into_keys().collect() })
+    Ok(())
 }
 
 /// Whether the data partition was formatted at an earlier start; none where nobody knows.

@@ -40,6 +40,7 @@ mod output;
 mod place;
 mod program;
 mod programs;
+mod proving;
 mod ready;
 mod reaping;
 mod refused;
@@ -170,6 +171,8 @@ struct Machine {
     /// The counted file, until the version has proven itself.
     on_trial: Option<PathBuf>,
     self_test: Option<SelfTest>,
+    /// It has, and the loader may not know yet.
+    is_proven: bool,
     updates: Updates,
     revisions: Revisions,
     restores: Restores,
@@ -235,7 +238,6 @@ impl Machine {
         if let Err(error) = updates.listen(image, SERVER_USER, answering, tell.clone()) {
             say(&format!("no updates are taken: {error}"));
         }
-        let programs = programs.into_iter().flatten().collect();
         let is_locked = at_rest.locked().is_some();
         Ok(Self {
             volume,
@@ -247,9 +249,10 @@ impl Machine {
             configured,
             fixed,
             front: Front::default(),
-            programs,
+            programs: programs.into_iter().flatten().collect(),
             on_trial,
             self_test,
+            is_proven: false,
             updates,
             revisions,
             restores,
@@ -271,6 +274,7 @@ impl Machine {
         if self.programs.len() > 1 {
             // Whoever is named by a static address, and name servers, are there when the server looks.
             self.start_due(|program| program.name != SERVER);
+            self.watchdog.feed();
             wait_until(ADDRESS_PATIENCE, || !network::addresses().is_empty());
         }
         self.introduce();
@@ -282,7 +286,7 @@ impl Machine {
             if let Some(ending) = self.look_at_revision() {
                 return self.end(ending, events);
             }
-            let is_late = self.started.elapsed() > TRIAL_BOOT_PATIENCE && !self.is_locked;
+            let is_late = self.started.elapsed() > TRIAL_BOOT_PATIENCE && !self.is_locked && !self.is_proven;
             if self.on_trial.is_some() && is_late {
                 return self.give_up("it did not take mail in time", events);
             }
@@ -370,7 +374,9 @@ impl Machine {
     fn greeted(&mut self) {
         self.awaited = None;
         self.is_hearing = true;
-        self.revisions.greeted();
+        // What is being looked at for somebody may take long.
+        let revisions = self.revisions.clone();
+        let _ = std::thread::Builder::new().name("greeted".to_owned()).spawn(move || revisions.greeted());
         self.restores.greeted();
         if self.is_greeted {
             return say("the server takes mail again");
@@ -385,24 +391,6 @@ impl Machine {
             let _ = std::thread::Builder::new().name("self-test".to_owned()).spawn(run);
         }
         self.invite();
-    }
-
-    /// The running version is the good one from now on.
-    fn proven(&mut self) {
-        let Some(counted) = self.on_trial.take() else { return };
-        say("this version has proven itself: a message was taken, kept and handed over");
-        trial::bless(&counted);
-        self.updates.proven();
-        self.watchdog.end_trial();
-        SelfTest::forget();
-        self.server().for_each(|server| server.signal(Signal::HUP));
-    }
-
-    /// A version on trial makes room for the one before.
-    fn give_up(self, why: &str, events: &Receiver<Event>) -> RebootCommand {
-        say(&format!("this version has not proven itself, the machine restarts: {why}"));
-        self.updates.failed(why);
-        self.end(RebootCommand::Restart, events)
     }
 
     fn server(&self) -> impl Iterator<Item = &Program> {

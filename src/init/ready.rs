@@ -67,7 +67,7 @@ impl Ready {
         (is_on_trial, tell): (bool, &Sender<Event>),
     ) -> Result<Self, String> {
         let root = Path::new(CONFIGURATION);
-        let taken = intake::take(root, Path::new(STATE), SERVER_USER, name)?;
+        let taken = intake::take(root, (Path::new(STATE), is_on_trial), SERVER_USER, name)?;
         // What came new at this start is somebody's word for it.
         let probation = probation.filter(|record| revision::in_force(root) == Some(record.number));
         let directory = &taken.directory;

@@ -2,12 +2,13 @@
 
 use crate::limits::PROGRAM_SAID_OCTETS_MAX;
 use core::time::Duration;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::io::{self, Read};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, Builder};
 
 /// Held by a thread that waits for a process of its own: its end would be taken in here.
 static WAITING: Mutex<()> = Mutex::new(());
@@ -46,11 +47,11 @@ fn lasting_ones() -> MutexGuard<'static, BTreeMap<u32, Sender<bool>>> {
 }
 
 /// Runs a program that may take long, from whichever thread; others that end meanwhile are taken in. Of what it says so many octets are kept, and one
-/// that says more is not waited for to say it.
+/// that says more is not waited for to say it. Behind `patience` it is ended.
 ///
 /// # Errors
 /// As [`Command::spawn`].
-pub(super) fn lasting(command: &mut Command, most: u64) -> io::Result<Said> {
+pub(super) fn lasting(command: &mut Command, most: u64, patience: Duration) -> io::Result<Said> {
     let (tell, told) = channel();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = {
@@ -60,24 +61,53 @@ pub(super) fn lasting(command: &mut Command, most: u64) -> io::Result<Said> {
         lasting_ones().insert(child.id(), tell);
         child
     };
-    let (mut out, mut errors) = (Vec::new(), Vec::new());
-    if let Some(pipe) = child.stdout.take() {
-        let _ = pipe.take(most).read_to_end(&mut out);
-    }
-    if let Some(pipe) = child.stderr.take() {
-        let _ = pipe.take(PROGRAM_SAID_OCTETS_MAX).read_to_end(&mut errors);
-    }
-    let is_done = loop {
+    let (out, errors, number) = (child.stdout.take(), child.stderr.take(), child.id());
+    thread::scope(|scope| {
+        let (over, is_over) = channel::<()>();
+        let guard = move || {
+            if is_over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                end(number);
+            }
+        };
+        // Beside each other: one that fills a pipe that nobody reads does not go on with the other.
+        let reader = || errors.map(|pipe| first(pipe, PROGRAM_SAID_OCTETS_MAX, io::copy)).unwrap_or_default();
+        let errors = Builder::new().spawn_scoped(scope, reader)?;
+        Builder::new().spawn_scoped(scope, guard)?;
+        let out = out.map(|pipe| first(pipe, most, |_, _| Ok(0))).unwrap_or_default();
+        let is_done = ended(&mut child, &told);
+        drop(over);
+        let errors = errors.join().unwrap_or_default();
+        Ok(Said { is_done, out, errors: String::from_utf8_lossy(&errors).trim().to_owned() })
+    })
+}
+
+/// Waits for its end; whether that was a good one.
+fn ended(child: &mut Child, told: &Receiver<bool>) -> bool {
+    loop {
         if let Ok(is_done) = told.recv_timeout(LOOK) {
-            break is_done;
+            return is_done;
         }
         // While the machine starts nobody takes it in.
         if let Ok(Some(status)) = child.try_wait() {
             lasting_ones().remove(&child.id());
-            break status.success();
+            return status.success();
         }
-    };
-    Ok(Said { is_done, out, errors: String::from_utf8_lossy(&errors).trim().to_owned() })
+    }
+}
+
+/// Ends one that nobody waits for any more.
+fn end(number: u32) {
+    if let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// So many octets of a pipe, and what becomes of the rest; the pipe closes behind it.
+fn first<R: Read>(mut pipe: R, most: u64, rest: fn(&mut R, &mut io::Sink) -> io::Result<u64>) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let _ = pipe.by_ref().take(most).read_to_end(&mut octets);
+    let _ = rest(&mut pipe, &mut io::sink());
+    octets
 }
 
 /// Runs a program to its end, from whichever thread.
@@ -101,13 +131,20 @@ fn ending(status: WaitStatus) -> String {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(600);
+
     #[test]
     fn what_takes_long_is_waited_for_whoever_takes_it_in() {
-        let said = lasting(Command::new("sh").args(["-c", "echo out; echo wrong >&2"]), 100).unwrap();
+        let said = lasting(Command::new("sh").args(["-c", "echo out; echo wrong >&2"]), 100, LONG).unwrap();
         assert_eq!((said.is_done, said.out.as_slice(), said.errors.as_str()), (true, &b"out\n"[..], "wrong"));
-        assert!(!lasting(Command::new("sh").args(["-c", "exit 3"]), 100).unwrap().is_done);
-        let said = lasting(Command::new("sh").args(["-c", "yes"]), 100).unwrap();
+        assert!(!lasting(Command::new("sh").args(["-c", "exit 3"]), 100, LONG).unwrap().is_done);
+        let said = lasting(Command::new("sh").args(["-c", "yes"]), 100, LONG).unwrap();
         assert_eq!((said.is_done, said.out.len()), (false, 100), "one that says too much ends by that");
+        let said = lasting(Command::new("sh").args(["-c", "yes | head -c 1000000 >&2; echo out"]), 100, LONG)
+            .unwrap();
+        assert_eq!(said.out, b"out\n", "who says more on one pipe than it holds is read on the other too");
+        let said = lasting(Command::new("sleep").arg("600"), 100, Duration::from_millis(10)).unwrap();
+        assert!(!said.is_done, "it ends behind the patience");
         assert!(lasting_ones().is_empty());
     }
 }

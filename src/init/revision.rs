@@ -16,8 +16,8 @@ use super::settings::Settings;
 use super::tool::{now_s, sync_directory, write_for};
 use crate::config::Config;
 use crate::limits::{
-    APPLIANCE_RESERVE_MIN, CONFIGURATION_FILE_OCTETS_MAX, CONFIGURATION_FILES_MAX,
-    CONFIGURATION_REVISIONS_MAX,
+    APPLIANCE_RESERVE_MIN, CONFIGURATION_CHECK_PATIENCE, CONFIGURATION_FILE_OCTETS_MAX,
+    CONFIGURATION_FILES_MAX, CONFIGURATION_OCTETS_MAX, CONFIGURATION_REVISIONS_MAX,
 };
 use crate::update::configuration::{Origin, Source};
 use std::collections::BTreeMap;
@@ -134,12 +134,14 @@ fn checked(directory: &Path, owner: u32) -> Result<(), String> {
     }
     let mut command = Command::new(SERVER);
     command.args(["check", "--config", SERVER_FILE]).current_dir(directory).uid(owner).gid(owner);
-    let output =
-        reaping::output(command.stdin(Stdio::null())).map_err(|error| format!("{SERVER}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
+    let most = CONFIGURATION_OCTETS_MAX as u64;
+    let said = reaping::lasting(command.stdin(Stdio::null()), most, CONFIGURATION_CHECK_PATIENCE);
+    let said = said.map_err(|error| format!("{SERVER}: {error}"))?;
+    match (said.is_done, said.errors.is_empty()) {
+        (true, _) => Ok(()),
+        (false, false) => Err(said.errors),
+        (false, true) => Err(format!("{SERVER} check does not end, or ends without a word")),
     }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 /// Makes a revision and puts it in force. Its number.
@@ -266,7 +268,7 @@ fn write_files(directory: &Path, files: &Files, owner: u32) -> io::Result<()> {
 /// # Errors
 /// A sentence when there are too many, or one is too large.
 pub(super) fn files_of(directory: &Path) -> Result<Files, String> {
-    let mut files = Files::new();
+    let (mut files, mut left) = (Files::new(), CONFIGURATION_OCTETS_MAX);
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
         if !is_name(&name) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -279,10 +281,13 @@ pub(super) fn files_of(directory: &Path) -> Result<Files, String> {
         if octets.len() > CONFIGURATION_FILE_OCTETS_MAX {
             return Err(format!("{name} is larger than {CONFIGURATION_FILE_OCTETS_MAX} octets"));
         }
+        left = left
+            .checked_sub(octets.len())
+            .ok_or_else(|| format!("the files have more than {CONFIGURATION_OCTETS_MAX} octets together"))?;
         files.insert(name, octets);
-    }
-    if files.len() > CONFIGURATION_FILES_MAX {
-        return Err(format!("there are more than {CONFIGURATION_FILES_MAX} files"));
+        if files.len() > CONFIGURATION_FILES_MAX {
+            return Err(format!("there are more than {CONFIGURATION_FILES_MAX} files"));
+        }
     }
     Ok(files)
 }

@@ -29,12 +29,14 @@ pub(super) fn counted() -> Option<PathBuf> {
     Some(path)
 }
 
-/// Makes the running version the good one.
-pub(super) fn bless(counted: &Path) {
-    match rename(counted) {
+/// Makes the running version the good one. Whether it is; where it is not the loader counts on, so it has to be tried again.
+pub(super) fn bless(counted: &Path) -> bool {
+    let done = rename(counted);
+    match &done {
         Ok(good) => say(&format!("this version is good: {good}")),
-        Err(error) => say(&format!("this version could not be marked as good: {error}")),
+        Err(error) => say(&format!("this version could not be marked as good, and stays on trial: {error}")),
     }
+    done.is_ok()
 }
 
 fn rename(counted: &Path) -> Result<String, String> {
@@ -42,6 +44,10 @@ fn rename(counted: &Path) -> Result<String, String> {
     let good = blessed(name).ok_or("it has no counter")?;
     let esp = Esp::open()?;
     let path = esp.path(counted);
-    let renamed = fs::rename(&path, path.with_file_name(&good)).map_err(|error| error.to_string());
-    renamed.and(esp.sync()).map(|()| good)
+    let (good_path, text) = (path.with_file_name(&good), |error: std::io::Error| error.to_string());
+    // One that was tried before may have been renamed, and not synced.
+    if path.try_exists().map_err(text)? || !good_path.try_exists().map_err(text)? {
+        fs::rename(&path, good_path).map_err(text)?;
+    }
+    esp.sync().map(|()| good)
 }

@@ -56,6 +56,8 @@ pub const PROGRAM_SAID_OCTETS_MAX: u64 = 4096;
 pub const RESTORE_PATIENCE: Duration = Duration::from_secs(4 * 3600);
 /// The upload of a backup and all looks at it, in place of the time of any request: terabytes over any line, and nothing of it may stall.
 pub const RESTORE_REQUEST_TIMEOUT: Duration = Duration::from_secs(23 * 3600);
+/// Starts that begin to unpack one backup: behind them it is given up, and the old machine serves.
+pub const RESTORE_STARTS_MAX: u32 = 5;
 /// How long it is counted what waits before a backup takes its place; what is not counted by then stays.
 pub const RESTORE_COUNT_PATIENCE: Duration = Duration::from_secs(900);
 /// How long a command waits for the machine that starts again with a backup.
@@ -68,6 +70,12 @@ pub const SELF_TEST_REPLY_PATIENCE: Duration = Duration::from_secs(30);
 pub const SELF_TEST_LINE_OCTETS_MAX: u64 = 4096;
 /// Octets of a file that is taken from the configuration partition or a credential.
 pub const CONFIGURATION_FILE_OCTETS_MAX: usize = 16 << 20;
+/// Octets of all of them: they are in memory at once.
+pub const CONFIGURATION_OCTETS_MAX: usize = 64 << 20;
+/// How long the server's look at a configuration may take.
+pub const CONFIGURATION_CHECK_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries to mark a version that has proven itself as good.
+pub const BLESSING_PAUSE: Duration = Duration::from_secs(60);
 /// Files that are taken from it.
 pub const CONFIGURATION_FILES_MAX: usize = 64;
 /// Revisions of the configuration that are kept.

@@ -23,6 +23,7 @@ pub mod restore;
 mod signed;
 pub mod version;
 
+use crate::limits::UPDATE_OCTETS_MAX;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Seek, SeekFrom};
 use utoipa::ToSchema;
@@ -230,7 +231,8 @@ pub fn examine<F: Read + Seek>(
     running: &Running,
 ) -> Result<Image, Refusal> {
     file.seek(SeekFrom::Start(0))?;
-    let of = signed::verify(file, signature, key)?;
+    // Who writes to it meanwhile makes it another one, and keeps nobody reading.
+    let of = signed::verify(&mut file.by_ref().take(UPDATE_OCTETS_MAX + 1), signature, key)?;
     let image = Image::read(file)?;
     let is = image.file_name();
     if of != is {

@@ -2,8 +2,9 @@
 
 use super::super::reaping::{self, Said};
 use super::super::revisions::bounded;
-use crate::limits::{RESTORE_OCTETS_MAX, RESTORE_TOLD_OCTETS_MAX};
+use crate::limits::{RESTORE_COUNT_PATIENCE, RESTORE_OCTETS_MAX, RESTORE_PATIENCE, RESTORE_TOLD_OCTETS_MAX};
 use crate::update::restore::{FILE, Looked, Queue};
+use core::time::Duration;
 use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -106,7 +107,7 @@ pub(super) fn look(archive: &Path, data_dir: Option<&Path>, owner: u32) -> Resul
     if let Some(data_dir) = data_dir {
         command.arg("--data-dir").arg(data_dir);
     }
-    said(&mut command).map_err(|error| format!("the backup {error}"))
+    said(&mut command, RESTORE_PATIENCE).map_err(|error| format!("the backup {error}"))
 }
 
 /// What waits in the store that a server has worked on, by his configuration and in his environment.
@@ -122,11 +123,11 @@ pub(crate) fn count(
     let mut command = Command::new(PROGRAM);
     command.args(["restore", "--count", configuration]).current_dir(directory).uid(owner).gid(owner);
     command.envs(environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
-    said(&mut command)?.queue.ok_or_else(|| "nothing was counted".to_owned())
+    said(&mut command, RESTORE_COUNT_PATIENCE)?.queue.ok_or_else(|| "nothing was counted".to_owned())
 }
 
-fn said(command: &mut Command) -> Result<Looked, String> {
-    let said = reaping::lasting(command, RESTORE_TOLD_OCTETS_MAX);
+fn said(command: &mut Command, patience: Duration) -> Result<Looked, String> {
+    let said = reaping::lasting(command, RESTORE_TOLD_OCTETS_MAX, patience);
     let Said { is_done, out, errors } = said.map_err(|error| format!("cannot be looked at: {error}"))?;
     if !is_done {
         // What strangers wrote commands no terminal.

@@ -13,7 +13,7 @@
 //! | order | `mail` | `mail.before` | `restore/mail` | sealed keys, revision | the start |
 //! |---|---|---|---|---|---|
 //! | none | old | | anything | old | removes archive and leftovers: the old machine |
-//! | prepare | old | | none, half, whole | old, a new one made | begins again with 3 |
+//! | prepare | old | | none, half, whole | old, a new one made | begins again with 3; five times, then it is given up |
 //! | swap | old | | whole | old | sets `mail` aside |
 //! | swap | none | old | whole | old | puts `restore/mail` in its place |
 //! | swap | new | old | none | old | puts the keys in force |

@@ -29,6 +29,9 @@ pub(super) struct Record {
 pub(super) struct Order {
     pub(super) of: Of,
     pub(super) phase: Phase,
+    /// Starts that began to unpack it.
+    #[serde(default)]
+    pub(super) starts: u32,
     /// The revision of the configuration that is to be in force.
     pub(super) revision: Option<u64>,
     pub(super) backlog: Option<u64>,
@@ -60,7 +63,7 @@ impl Record {
 impl Order {
     /// One that nobody has begun yet.
     pub(super) const fn new(of: Of) -> Self {
-        Self { of, phase: Phase::Prepare, revision: None, backlog: None, held: None }
+        Self { of, phase: Phase::Prepare, starts: 0, revision: None, backlog: None, held: None }
     }
 
     /// The one in this directory, if there is one.

@@ -9,6 +9,7 @@ use super::super::tool::{now_s, sync_directory};
 use super::archive;
 use super::record::{Order, Phase, Record};
 use crate::config::Config;
+use crate::limits::RESTORE_STARTS_MAX;
 use crate::update::configuration::Source;
 use crate::update::restore::{FILE, LEFT, Last, Looked, Outcome, Queue};
 use base64::Engine as _;
@@ -109,9 +110,14 @@ impl Place {
         }
     }
 
-    /// Everything beside what is there, up to the word that it takes its place.
+    /// Everything beside what is there, up to the word that it takes its place. What ends the machine each time is not begun for ever.
     fn prepare(&self, order: &Order) -> Result<Order, String> {
         let failed = |error: io::Error| format!("the data partition: {error}");
+        if order.starts >= RESTORE_STARTS_MAX {
+            return Err(format!("the machine ended {RESTORE_STARTS_MAX} times while it was unpacked"));
+        }
+        let order = &Order { starts: order.starts + 1, ..order.clone() };
+        order.keep(&self.directory()).map_err(failed)?;
         say(&format!("taking back the backup of {}: this may take long", order.of.hostname));
         let new = self.new_mail();
         for left in [&new, &self.before()] {

@@ -116,3 +116,14 @@ fn one_that_is_older_than_its_origin_has_none() {
     assert_eq!(given_back(&root, number).as_deref(), Some("nobody"));
     fs::remove_dir_all(&root).unwrap();
 }
+
+#[test]
+fn what_mail_leaves_free_is_a_reserve_and_leaves_mail_some_room() {
+    let (least, disk) = (APPLIANCE_RESERVE_MIN, 3 * APPLIANCE_RESERVE_MIN);
+    assert!(has_room(least - 1, disk).unwrap_err().contains("128MiB"));
+    for free in [least, 2 * least] {
+        assert_eq!(has_room(free, disk), Ok(()));
+    }
+    assert!(has_room(2 * least + 1, disk).unwrap_err().contains("384 MiB"));
+    assert_eq!(has_room(u64::MAX, 0), Ok(()), "a size that nobody knows refuses nothing");
+}

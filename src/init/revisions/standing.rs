@@ -33,7 +33,8 @@ impl Revisions {
 
     /// Why the revision on probation cannot stand, if it cannot. `has_failed`: the server has ended since it has it.
     pub(crate) fn overdue(&self, has_failed: bool) -> Option<String> {
-        let inner = self.lock();
+        // PID 1 waits for nobody who has a change looked at: the next turn asks again.
+        let inner = self.at_once()?;
         let trial = inner.probation.as_ref()?;
         let minutes = CONFIGURATION_PROBATION.as_secs() / 60;
         if inner.is_locked && !trial.record.needs_confirmation {
@@ -53,7 +54,7 @@ impl Revisions {
 
     /// What the revision on probation waits for, for who stands at the console.
     pub(crate) fn waiting(&self) -> Option<String> {
-        let inner = self.lock();
+        let inner = self.at_once()?;
         let Trial { record, until, .. } = inner.probation.as_ref()?;
         let left = until.saturating_duration_since(Instant::now()).as_secs();
         let waits = if record.needs_confirmation { "to be confirmed" } else { "for the server to greet" };

@@ -31,7 +31,6 @@ use crate::limits::{
 use crate::update::configuration::{self, Effect};
 use crate::update::restore::Told;
 use crate::update::{Answer, Key, Last, Outcome, Request, Running, SOCKET, State, Status};
-use core::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use esp::{Esp, blessed};
 use record::{Found, Record};
 pub(super) use self_test::SelfTest;
@@ -163,19 +162,19 @@ impl Updates {
         let listener = UnixListener::bind(socket).map_err(text)?;
         chown(socket, Some(0), Some(group)).map_err(text)?;
         fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).map_err(text)?;
-        let (own, asking) = (self.clone(), Arc::new(AtomicUsize::new(0)));
+        let (own, asking) = (self.clone(), Arc::new(()));
         let accept = move || {
             for stream in listener.incoming().flatten() {
-                if asking.fetch_add(1, Ordering::Relaxed) >= UPDATE_ASKERS_MAX {
-                    asking.fetch_sub(1, Ordering::Relaxed);
+                let place = Arc::clone(&asking);
+                if Arc::strong_count(&place) > UPDATE_ASKERS_MAX + 1 {
                     continue;
                 }
-                let (own, asking, image, tell) =
-                    (own.clone(), Arc::clone(&asking), image.clone(), tell.clone());
+                let (own, image, tell) = (own.clone(), image.clone(), tell.clone());
                 let answering = answering.clone();
                 let answer = move || {
+                    // Free again however this ends, also when there is no thread for it.
+                    let _place = place;
                     let _ = own.answer(stream, &image, &answering, &tell);
-                    asking.fetch_sub(1, Ordering::Relaxed);
                 };
                 // Where no thread can be had the connection ends, and whoever asked is told that.
                 let _ = Builder::new().name("asked".to_owned()).spawn(answer);

@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 use std::time::Instant;
@@ -30,6 +31,10 @@ const SECRET_OCTETS: usize = 16;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
 const LISTEN_BACKLOG: i32 = 8;
+/// Between two looks for a connection.
+const LOOK: Duration = Duration::from_millis(20);
+/// More than any server needs for one message.
+const CONNECTIONS_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -89,7 +94,7 @@ impl SelfTest {
         session.say(&message, "250")?;
         let etrn = format!("ETRN {DOMAIN}");
         session.until(&etrn, "253", end).map_err(|error| format!("the message is not kept: {error}"))?;
-        let came = self.listen()?;
+        let (came, _wanted) = self.listen(end)?;
         loop {
             // Makes it due.
             session.ask(&etrn)?;
@@ -105,19 +110,28 @@ impl SelfTest {
         session.say("QUIT", "221").map(drop)
     }
 
-    /// Is a mail server from now on, for as long as the receiver is there.
-    fn listen(self) -> Result<Receiver<()>, String> {
-        listen(&self.place, LISTEN_BACKLOG).map_err(|error| error.to_string())?;
+    /// Is a mail server from now on, until the deadline or until what is returned is gone; nobody's server behind that.
+    fn listen(self, end: Instant) -> Result<(Receiver<()>, Arc<()>), String> {
+        let listening = self.place.set_nonblocking(true).map(|()| listen(&self.place, LISTEN_BACKLOG));
+        listening.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let (tell, came) = channel();
+        let wanted = Arc::new(());
+        let still = Arc::downgrade(&wanted);
         let accept = move || {
-            for stream in self.place.incoming().flatten() {
+            let mut served = 0;
+            while still.strong_count() > 0 && Instant::now() < end && served < CONNECTIONS_MAX {
+                let Ok((stream, _)) = self.place.accept() else {
+                    std::thread::sleep(LOOK);
+                    continue;
+                };
+                served += 1;
                 let (tell, secret) = (tell.clone(), self.secret.clone());
                 let serve = move || drop(serve(stream, &secret, &tell));
                 let _ = Builder::new().name("self-test".to_owned()).spawn(serve);
             }
         };
         Builder::new().name("self-test".to_owned()).spawn(accept).map_err(|error| error.to_string())?;
-        Ok(came)
+        Ok((came, wanted))
     }
 }
 
@@ -201,6 +215,7 @@ fn line(reader: &mut BufReader<TcpStream>) -> std::io::Result<String> {
 
 /// A mail server that knows one recipient, and tells when his message came.
 fn serve(stream: TcpStream, secret: &str, tell: &Sender<()>) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(SELF_TEST_PATIENCE))?;
     let mut reader = BufReader::new(stream);
     reader.get_mut().write_all(format!("220 {DOMAIN}\r\n").as_bytes())?;
@@ -266,7 +281,7 @@ mod tests {
         let address = place.local_addr().unwrap();
         assert!(TcpStream::connect(address).is_err());
         let test = SelfTest { secret: "secret".to_owned(), place };
-        let came = test.listen().unwrap();
+        let (came, wanted) = test.listen(Instant::now() + SELF_TEST_PATIENCE).unwrap();
         let mut session = Session::open(address).unwrap();
         session.say("EHLO us", "250").unwrap();
         session.say("MAIL FROM:<>", "250").unwrap();
@@ -276,6 +291,11 @@ mod tests {
         session.say("Received: x\r\n\r\nsecret\r\n.", "250").unwrap();
         came.recv_timeout(SELF_TEST_PATIENCE).unwrap();
         session.say("QUIT", "221").unwrap();
+        // Whoever waited is gone, and so is the mail server.
+        drop(wanted);
+        while TcpStream::connect(address).is_ok() {
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// A server that says yes to everything and keeps nothing does not pass: nothing waits.

@@ -4,6 +4,7 @@
 use super::*;
 use std::fs;
 use std::path::PathBuf;
+use stratamx::limits::RESERVE_OCTETS;
 
 /// A mount namespace with the disk; whoever is inside sees it at the directory `data`.
 struct Disk {
@@ -116,6 +117,9 @@ fn a_full_disk_is_administered_drains_and_takes_mail_again() {
     let (status, _, stderr) = node.command(&["queue", "hold", &kept[1]]);
     assert_eq!(status, Some(0), "{stderr}");
 
+    let reserve = || fs::metadata(disk.path(&data.join("control.sqlite-reserve"))).unwrap().len();
+    assert!(reserve() < RESERVE_OCTETS, "the disk was not full");
+
     // Also after a crash; and what waits is handed over.
     node.server.process.kill();
     node = disk.serve(&config, &data);
@@ -130,6 +134,9 @@ fn a_full_disk_is_administered_drains_and_takes_mail_again() {
     // Each shard looks for itself, and whose turn it is nobody knows.
     (0..20).for_each(|_| answered(&node, "250 2.1.0"));
     bring(&node.server, "four@example.test");
+    let more = json!({ "name": "more.test", "primary": ["127.0.0.1:9"] });
+    assert_eq!(node.ask("POST", "/api/v1/domains", &more).0, 201);
+    node.wait_for("made whole", |_| reserve() == RESERVE_OCTETS);
     node.wait_for("handed over", |domain| domain["backlog"] == 0);
     sink.stop();
     let taken = fs::read_to_string(&record).unwrap();

@@ -23,6 +23,7 @@ fn played(archive: &Path, data_dir: Option<&Path>, _: u32) -> Result<Looked, Str
     if text.contains("cut off") {
         return Err("the backup is cut off".to_owned());
     }
+    assert!(!text.contains("deadly"), "the power fails");
     if let Some(data_dir) = data_dir {
         assert_eq!(fs::read_dir(data_dir).unwrap().count(), 0, "something is there");
         fs::write(data_dir.join("store"), "new").unwrap();
@@ -138,6 +139,21 @@ fn a_cut_behind_any_step_leaves_the_new_machine_once_the_order_says_so() {
         bench.place.remove_before().unwrap();
         assert!(!bench.place.before().exists());
     }
+}
+
+#[test]
+fn a_backup_that_ends_the_machine_each_time_is_given_up() {
+    let (bench, _) = Bench::ordered("deadly", "deadly");
+    for start in 1..=RESTORE_STARTS_MAX {
+        let ended = std::panic::catch_unwind(|| bench.place.act(false));
+        assert!(ended.is_err(), "start {start} unpacks it");
+        assert!(bench.is_old());
+    }
+    bench.place.act(false).unwrap();
+    assert!(bench.is_old() && bench.is_tidy());
+    let last = bench.last().unwrap();
+    assert_eq!(last.outcome, Outcome::GivenUp);
+    assert!(last.error.unwrap().contains("ended 5 times"));
 }
 
 #[test]
