@@ -118,20 +118,24 @@ pub struct Scanned {
     pub walk: Walk,
     /// Octets of the file.
     size: u64,
+    /// Octets that the header says the file has.
+    stated: u64,
 }
 
 /// What stays behind the last octet that is something, as a share of the segment: should the device have told zeros where there is something, it most likely is there.
 const TAIL_KEPT_ONE_IN: u64 = 64;
 
 impl Scanned {
-    /// Where the zeros begin that nobody will write any more, and whose room is of no use; `None` while something of the segment could not be read.
+    /// Where the zeros begin that nobody will write any more, and whose room is of no use; `None` while something of the segment could not be read,
+    /// or where the file is not as long as its header says: nobody looked at what is behind that.
     #[must_use]
     pub fn tail(&self) -> Option<u64> {
         let gaps = self.walk.gaps.iter().map(|gap| gap.range.end);
         let damaged = self.damaged.iter().map(|record| record.offset.0.saturating_add(record.octets));
         let end = gaps.chain(damaged).fold(self.walk.end, u64::max);
         let kept = end.saturating_add(self.size / TAIL_KEPT_ONE_IN).next_multiple_of(BLOCK_OCTETS as u64);
-        (self.walk.unreadable == 0 && kept < self.size).then_some(kept)
+        let is_whole = self.walk.unreadable == 0 && self.size == self.stated;
+        (is_whole && kept < self.size).then_some(kept)
     }
 }
 
@@ -169,7 +173,7 @@ pub async fn scan<F: File>(file: &F, header: &SegmentHeader, keys: &Keys) -> Res
         contents.add_damaged();
     }
     let size = file.length().await?;
-    Ok(Scanned { index: contents.into_index(), damaged, walk, size })
+    Ok(Scanned { index: contents.into_index(), damaged, walk, size, stated: header.size })
 }
 
 /// The first block of a file, as much of it as there is, and what it is.

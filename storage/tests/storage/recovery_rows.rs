@@ -145,6 +145,26 @@ fn row_b_the_room_behind_what_was_found_is_given_back() {
     assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
 }
 
+/// A file that is longer than its header says was not walked to its end: what is there stays.
+#[test]
+fn row_b_a_file_that_is_longer_than_it_says_keeps_its_end() {
+    let (disk, world) = store_with(3, false);
+    let mut longer = disk.content(&mail(1)).unwrap();
+    let end = longer.len();
+    remove(&disk, &mail(1));
+    let copy = disk.clone();
+    block_on(&SimClock::default(), async move {
+        drop(copy.create(&mail(1), 2 * SEGMENT_OCTETS).await.unwrap());
+        copy.sync_directory(&SHARD.to_string()).await.unwrap();
+    });
+    longer.resize(end + BLOCK_OCTETS, 0);
+    longer.extend(b"somebody's");
+    disk.rot(&mail(1), 0, &longer);
+    open_on(&disk, 1).unwrap();
+    assert_eq!(disk.content(&mail(1)).unwrap()[..longer.len()], longer);
+    assert_eq!(check_on(&disk, 1, &world), Vec::<String>::new());
+}
+
 #[test]
 fn row_c_records_are_read_with_the_salt_of_the_index_when_the_header_is_lost() {
     for damage in [&b"rot"[..], &[0; BLOCK_OCTETS]] {
