@@ -6,6 +6,9 @@
 pub(crate) mod raw;
 pub(crate) mod server;
 
+// What is measured has the rings of the server (`build.rs`).
+use stratamx as _;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};

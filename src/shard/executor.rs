@@ -2,7 +2,7 @@
 
 use super::node::{self, Parts, Ready};
 pub use super::node::{Found, Summary};
-use super::socket::{Listener, LocalSpawn, TcpDialer};
+use super::socket::{self, Listener, LocalSpawn, TcpDialer};
 use super::{accept, expiry_clock};
 use crate::bridge::Usage;
 use crate::bridge::operator::Request;
@@ -103,6 +103,11 @@ pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, Strin
 
 async fn run(start: ShardStart) -> Summary {
     let (started, requests) = (start.started.clone(), start.operator.clone());
+    if !socket::is_uninterrupted() {
+        tracing::info!(
+            "each completion interrupts the shards: a kernel from 5.19 on takes mail with a third less of CPU"
+        );
+    }
     match set_up(start).await {
         Ok((ready, listeners)) => {
             let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();

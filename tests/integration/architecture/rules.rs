@@ -177,7 +177,7 @@ const TOOLS: &str = "tools";
 /// The one file with unsafe code.
 const UNSAFE: &str = "stratamx::shard::socket";
 /// Names at the top level of the repository.
-const TOP_LEVEL: [&str; 16] = [
+const TOP_LEVEL: [&str; 17] = [
     ".ci",
     ".git",
     ".gitignore",
@@ -189,6 +189,7 @@ const TOP_LEVEL: [&str; 16] = [
     "README.md",
     "appliance",
     "benches",
+    "build.rs",
     "clippy.toml",
     "rustfmt.toml",
     "src",
