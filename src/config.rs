@@ -88,6 +88,8 @@ pub struct Config {
 /// Number of shards: one executor a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cores {
+    /// All but one, which is left to the kernel's threads for disk and network and to the control plane; one where there is one.
+    Auto,
     /// As many as the machine offers.
     All,
     /// This many, at least 1.
@@ -366,7 +368,7 @@ impl Config {
             hostname: machine_name(),
             postmaster: format!("postmaster@{}", domain.name),
             data_dir: PathBuf::from("./stratamx-data"),
-            cores: Cores::All,
+            cores: Cores::Auto,
             smtp: Smtp { listen: vec![SocketAddr::new(loopback, EMBEDDED_PORT)], ..Smtp::default() },
             storage: Storage::default(),
             delivery,
@@ -488,6 +490,7 @@ impl fmt::Display for PrimaryTls {
 impl fmt::Display for Cores {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => formatter.write_str("\"auto\""),
             Self::All => formatter.write_str("\"all\""),
             Self::Count(count) => write!(formatter, "{count}"),
         }

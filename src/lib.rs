@@ -26,7 +26,7 @@
 //!  senders ->  shard-n: ...                                  /
 //!                  \______ mesh: arrivals, settled units _____/
 //! ```
-//! - **Data plane** ([`shard`]): one glommio executor a core. Each shard accepts (SO_REUSEPORT), speaks SMTP,
+//! - **Data plane** ([`shard`]): one glommio executor a core, of all cores but one unless told. Each shard accepts (SO_REUSEPORT), speaks SMTP,
 //!   appends to its own log, and replays the domains that hash to it, from all shards' logs.
 //! - **Control plane** ([`control`]): the lookup thread, where hickory-resolver lives, and that of files, which looks at
 //!   certificates and lists of recipients and keeps what primaries said about them and who they are, and the admin thread ([`control::admin`]) with its database's ([`control::store`]). Tokio current-thread runtimes; of

@@ -77,11 +77,32 @@ pub(super) fn cpus(cores: Cores) -> Vec<Option<usize>> {
         Ok(set) => (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
         Err(_) => (0..std::thread::available_parallelism().map_or(1, core::num::NonZero::get)).collect(),
     };
+    placed(cores, &allowed)
+}
+
+/// A core of `allowed` for each shard; `None`: any.
+fn placed(cores: Cores, allowed: &[usize]) -> Vec<Option<usize>> {
     let wanted = match cores {
+        Cores::Auto => allowed.len().saturating_sub(1).max(1),
         Cores::All => allowed.len(),
         Cores::Count(count) => usize::try_from(count).unwrap_or(allowed.len()),
     };
     // More shards than cores share them as the system sees fit.
     let pinned = wanted <= allowed.len();
     (0..wanted).map(|shard| allowed.get(shard).copied().filter(|_| pinned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_is_left_to_the_system_unless_all_are_asked_for() {
+        assert_eq!(placed(Cores::Auto, &[4, 5, 6]), [Some(4), Some(5)]);
+        assert_eq!(placed(Cores::Auto, &[4]), [Some(4)], "a shard there is");
+        assert_eq!(placed(Cores::Auto, &[]), [None]);
+        assert_eq!(placed(Cores::All, &[4, 5]), [Some(4), Some(5)]);
+        assert_eq!(placed(Cores::Count(1), &[4, 5]), [Some(4)]);
+        assert_eq!(placed(Cores::Count(3), &[4, 5]), [None; 3], "more than there are");
+    }
 }

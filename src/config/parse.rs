@@ -56,9 +56,10 @@ fn read_root(root: &Table) -> Result<Config, ConfigError> {
             None => PathBuf::from("/var/lib/stratamx"),
         },
         cores: match root.value("cores") {
+            Some(value) if value.string().is_ok_and(|text| text == "auto") => Cores::Auto,
             Some(value) if value.string().is_ok_and(|text| text == "all") => Cores::All,
             Some(value) => Cores::Count(value.integer(1..=limits::CORES_MAX)?),
-            None => Cores::All,
+            None => Cores::Auto,
         },
         smtp,
         storage: read_storage(&root.table("storage")?)?,
@@ -225,7 +226,7 @@ mod tests {
         let config = Config::parse(DOMAIN, "t").unwrap();
         assert_eq!(config.postmaster, "postmaster@one.test");
         assert_eq!(config.data_dir, PathBuf::from("/var/lib/stratamx"));
-        assert_eq!(config.cores, Cores::All);
+        assert_eq!(config.cores, Cores::Auto);
         assert_eq!(config.smtp, Smtp::default());
         assert_eq!(
             config.storage,
@@ -308,6 +309,16 @@ mod tests {
         assert_eq!(error(&quota), "t:4: domain[0].quota.messages: -1 is not within 0 and 1000000000");
         let quota = format!("{DOMAIN}quota = {{ mails = 1 }}");
         assert!(error(&quota).starts_with("t:4: domain[0].quota.mails: unknown key; known here: messages, "));
+    }
+
+    #[test]
+    fn cores_are_told_by_word_or_number_and_come_back_as_they_were_told() {
+        for (text, cores) in [("\"auto\"", Cores::Auto), ("\"all\"", Cores::All), ("3", Cores::Count(3))] {
+            let config = Config::parse(&format!("cores = {text}\n{DOMAIN}"), "t").expect("good");
+            assert_eq!(config.cores, cores);
+            let again = Config::parse(&config.effective().to_string(), "t").expect("good");
+            assert_eq!(again.cores, cores);
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Disk {
 fn configuration(directory: &Scratch, primary: SocketAddr) -> PathBuf {
     let config = directory.path("stratamx.toml");
     let text = format!(
-        "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+        "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\ncores = \"all\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          [storage]\nsegment_size = \"4MiB\"\nmin_free_space = \"8MiB\"\n[delivery]\nretry_interval = \"1s\"\n\
          [[domain]]\nname = \"example.test\"\nprimary = [\"{primary}\"]\n",
         directory.path("data").display()

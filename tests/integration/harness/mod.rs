@@ -143,7 +143,7 @@ pub fn configure(directory: &Scratch, settings: &Settings<'_>) -> PathBuf {
     let Settings { named_primary, primary, listen, smtp, delivery, rest } = settings;
     let primary = named_primary.clone().unwrap_or_else(|| primary.to_string());
     let text = format!(
-        "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\n[smtp]\nlisten = [\"{listen}\"]\n{smtp}\n\
+        "hostname = \"mx2.example.test\"\ndata_dir = \"{}\"\ncores = \"all\"\n[smtp]\nlisten = [\"{listen}\"]\n{smtp}\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n[storage]\nmin_free_space = \"16MiB\"\n[delivery]\nretry_interval = \"1s\"\n{delivery}\n\
          [[domain]]\nname = \"example.test\"\nprimary = [\"{primary}\"]\n{rest}\n",
         directory.path("data").display()
