@@ -285,7 +285,7 @@
 //! - **The demo and the tests kill a real process**: what must survive a crash is tried by a crash.
 //! - **The listener is made by socket2**, not by glommio, for SO_REUSEADDR and IPV6_V6ONLY; that takes the
 //!   `unsafe` of the program (`shard/socket.rs`), and so do the rings: the linker puts our system call in place of liburing's, so that completions
-//!   do not interrupt the shards (`IORING_SETUP_COOP_TASKRUN`, a third of the CPU). A patched glommio would be 25,000 lines of others to carry for one flag.
+//!   do not interrupt the shards (`IORING_SETUP_COOP_TASKRUN`, about a quarter of the CPU a message). A patched glommio would be 25,000 lines of others to carry for one flag.
 //! - **The appliance is one file that runs from memory** ([`init`], `appliance/`): a kernel of Debian, and one static program that is PID 1 and server. PID 1 is a process
 //!   apart, since what strangers send must not end it; addresses, DHCP and file systems are made by busybox and xfsprogs, which know how. It serves from its
 //!   data partition or not at all: a directory in memory would take mail just as well, until the next reset.

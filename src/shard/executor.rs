@@ -103,9 +103,10 @@ pub fn start(cpu: Option<usize>, start: ShardStart) -> Result<ShardHandle, Strin
 
 async fn run(start: ShardStart) -> Summary {
     let (started, requests) = (start.started.clone(), start.operator.clone());
-    if !socket::is_uninterrupted() {
+    // It is so for all of them, and said once.
+    if start.parts.id().0 == 0 && !socket::is_uninterrupted() {
         tracing::info!(
-            "each completion interrupts the shards: a kernel from 5.19 on takes mail with a third less of CPU"
+            "each completion interrupts the shards: a kernel from 5.19 on takes mail with about a quarter less of CPU"
         );
     }
     match set_up(start).await {

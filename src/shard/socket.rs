@@ -2,8 +2,7 @@
 //! one of the program with `unsafe`.
 //!
 //! glommio makes its rings without `IORING_SETUP_COOP_TASKRUN` (Linux 5.19), and its interface has no place for it: each completion then
-//! interrupts the core that would have seen it in its next system call, which is half of the cost of a null server on glommio (0.066 to
-//! 0.048 and 0.059 to 0.038 ms of CPU a message). So the linker puts [`set_up_ring`] where liburing makes the system call (`build.rs`).
+//! interrupts the core that would have seen it in its next system call: about a quarter of what a message costs (`benches/README.md`). So the linker puts [`set_up_ring`] where liburing makes the system call (`build.rs`).
 
 // glommio makes a listener of its own with SO_REUSEPORT, but neither SO_REUSEADDR nor IPV6_V6ONLY; ours is made
 // by socket2 and handed over by its descriptor, which is an unsafe conversion. Its streams do not lend their
